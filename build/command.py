@@ -1,0 +1,140 @@
+"""The one way to run another program."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import subprocess
+from collections import deque
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_TAIL_LINES = 200
+_GRACE_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """How a program ended.
+
+    Attributes:
+        returncode: Its exit status; negative for a signal.
+        tail: The last lines of what it printed (standard output and error together).
+    """
+
+    returncode: int
+    tail: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The lines kept, joined."""
+        return "\n".join(self.tail)
+
+
+@contextlib.contextmanager
+def _started(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    stdin: int | IO[bytes] | None,
+    stderr: int,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A running program that does not outlive the block.
+
+    It gets a session of its own: Ctrl-C at the terminal reaches only us, and we pass on exactly one SIGINT.
+    A second one would cut short the clean-up that docker and pytest do after the first.
+    """
+    words = [str(word) for word in argv]
+    log.info("$ %s", shlex.join(words))
+    process = subprocess.Popen(
+        words,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    except BaseException:
+        _end(process)
+        raise
+    finally:
+        if process.stdout:
+            process.stdout.close()
+    process.wait()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt, terminate, kill: the first that works."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_GRACE_S)
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: IO[bytes] | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> Completed:
+    """Run a program to its end, its output going to the log line by line.
+
+    Args:
+        argv: Program and arguments; no shell is involved. Logged as typed, so it must hold no secret.
+        env: Variables added to this process's own.
+        cwd: Working directory.
+        stdin: An open file for its standard input; nothing by default.
+        on_line: Called with each line of output, for progress.
+
+    Returns:
+        Exit status and the end of the output. A non-zero status is the caller's to judge.
+    """
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    with _started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
+        for raw in process.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            log.debug("| %s", line)
+            tail.append(line)
+            if on_line:
+                on_line(line)
+    return Completed(returncode=process.returncode, tail=tuple(tail))
+
+
+def output(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: IO[bytes] | None = None,
+) -> bytes:
+    """Run a program and return all of its standard output.
+
+    Raises:
+        subprocess.CalledProcessError: It ended with another status than 0; ``stderr`` holds its words.
+    """
+    with _started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE) as process:
+        out, err = process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(
+            process.returncode, [str(word) for word in argv], output=out, stderr=err
+        )
+    return out

@@ -1,0 +1,104 @@
+"""What the user sees while a verb runs: steps, progress, durations, tables.
+
+Everything for a person goes to standard error except a verb's result, so that standard output can be piped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import RenderableType
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT_S = 15.0
+
+Progress = "Callable[[str], None]"
+
+
+class Console:
+    """Prints steps and results.
+
+    Args:
+        quiet: Print nothing but results (``--json``).
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._out = RichConsole(highlight=False)
+        self._err = RichConsole(stderr=True, highlight=False, quiet=quiet)
+        self._depth = 0
+        self.durations: dict[str, float] = {}
+        """Seconds a step took, by its name."""
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[Callable[[str], None]]:
+        """Show a step from its start to its end.
+
+        Yields:
+            A function to call with one line of progress. On a terminal each line replaces the last; elsewhere
+            a line is printed at most every 15 s, so that a log of a long step shows it is alive.
+        """
+        start = time.monotonic()
+        log.info("step %s", name)
+        indent = "  " * self._depth
+        self._depth += 1
+        try:
+            with self._progress(name, indent) as report:
+                yield report
+        except BaseException:
+            self._err.print(f"{indent}[red]✗[/] {escape(name)} [dim]{time.monotonic() - start:.1f} s[/]")
+            raise
+        finally:
+            self._depth -= 1
+        seconds = time.monotonic() - start
+        self.durations[name] = seconds
+        log.info("step %s done in %.1f s", name, seconds)
+        self._err.print(f"{indent}[green]✓[/] {escape(name)} [dim]{seconds:.1f} s[/]")
+
+    @contextlib.contextmanager
+    def _progress(self, name: str, indent: str) -> Iterator[Callable[[str], None]]:
+        if self._err.is_terminal and self._depth == 1:
+            with self._err.status(escape(name)) as status:
+                yield lambda line: status.update(f"{escape(name)} [dim]{escape(line[:100])}[/]")
+            return
+        self._err.print(f"{indent}… {escape(name)}")
+        last = time.monotonic()
+
+        def report(line: str) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= _HEARTBEAT_S:
+                last = now
+                self._err.print(f"{indent}  [dim]{escape(line[:100])}[/]")
+
+        yield report
+
+    def note(self, text: str) -> None:
+        """Say something in one line."""
+        log.info("%s", text)
+        self._err.print("  " * self._depth + escape(text))
+
+    def warn(self, text: str) -> None:
+        """Say something that the user should not miss."""
+        log.warning("%s", text)
+        self._err.print(f"[yellow]warning:[/] {escape(text)}")
+
+    def fail(self, word: str, what: str, hint: str) -> None:
+        """Show an error: what and why, then what to try. Printed also with ``--json``, on standard error."""
+        log.error("error[%s]: %s (try: %s)", word, what, hint)
+        err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        err.print(f"[red]error\\[{word}]:[/] {escape(what)}")
+        err.print(f"[cyan]try:[/] {escape(hint)}")
+
+    def result(self, renderable: RenderableType) -> None:
+        """Print a verb's result for a person, on standard output."""
+        self._out.print(renderable)

@@ -1,0 +1,255 @@
+"""A Docker Engine: one client, and one record of what it can do."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import docker
+import docker.errors
+import requests
+
+from build import labels
+from build.errors import EngineError, SourceError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DEFAULT_SOCKET = "/var/run/docker.sock"
+
+_ANSWER_TIMEOUT_S = 5
+_CALL_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What an engine can do, read once.
+
+    Attributes:
+        server_version: The engine's release.
+        api_version: The newest API version it speaks.
+        buildkit: Whether the engine has BuildKit (``Builder-Version`` of its ping).
+        nvidia_runtime: Whether the NVIDIA container runtime is registered.
+        cdi: Whether CDI devices can be requested.
+        storage_driver: Such as ``overlay2``, or ``overlayfs`` with the containerd image store.
+        root_dir: Folder of its data, on the engine's machine.
+        cpus: Processors of the engine's machine.
+        memory_bytes: Memory of the engine's machine.
+    """
+
+    server_version: str
+    api_version: str
+    buildkit: bool
+    nvidia_runtime: bool
+    cdi: bool
+    storage_driver: str
+    root_dir: str
+    cpus: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """What an engine says of an image.
+
+    Attributes:
+        id: Image ID, ``sha256:…``.
+        tags: Local names, sorted.
+        digests: ``repository@sha256:…`` for each registry repository it was pushed to or pulled from.
+        labels: Its labels.
+        diff_ids: Digests of its uncompressed layers, lowest first.
+        size: Bytes on disk, shared layers included.
+        created: RFC 3339 time stamp.
+        config: The rest of its configuration (``User``, ``Env``, ``Entrypoint`` …).
+    """
+
+    id: str
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    labels: Mapping[str, str]
+    diff_ids: tuple[str, ...]
+    size: int
+    created: str
+    config: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, attrs: Mapping[str, Any]) -> Image:
+        """From the engine's ``GET /images/{name}/json``."""
+        config = attrs.get("Config") or {}
+        return cls(
+            id=attrs["Id"],
+            tags=tuple(sorted(attrs.get("RepoTags") or ())),
+            digests=tuple(sorted(attrs.get("RepoDigests") or ())),
+            labels=config.get("Labels") or {},
+            diff_ids=tuple(attrs.get("RootFS", {}).get("Layers") or ()),
+            size=attrs["Size"],
+            created=attrs["Created"],
+            config=config,
+        )
+
+    @property
+    def short_id(self) -> str:
+        """The first twelve digits of the ID, as Docker prints it."""
+        return self.id.removeprefix("sha256:")[:12]
+
+
+class Engine:
+    """One Docker Engine that answers.
+
+    Args:
+        host: Its address as ``DOCKER_HOST`` has it (``unix:///…``, ``ssh://…``, ``tcp://…``).
+        origin: In words, where the address came from.
+    """
+
+    def __init__(self, *, host: str, origin: str) -> None:
+        self.host = host
+        self.origin = origin
+        self.client = docker.DockerClient(base_url=host, timeout=_CALL_TIMEOUT_S, use_ssh_client=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that make ``docker``, buildx and testcontainers speak to this engine."""
+        return {"DOCKER_HOST": self.host, "TESTCONTAINERS_RYUK_DISABLED": "true"}
+
+    @property
+    def socket(self) -> str | None:
+        """Path of its socket on this machine, None for an engine elsewhere."""
+        return self.host.removeprefix("unix://") if self.host.startswith("unix://") else None
+
+    @functools.cached_property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        info = self.client.info()
+        version = self.client.version()
+        ping = self.client.api.get(self.client.api.base_url + "/_ping")
+        return Capabilities(
+            server_version=version["Version"],
+            api_version=version["ApiVersion"],
+            # https://docs.docker.com/reference/api/engine/, SystemPing: 2 means BuildKit.
+            buildkit=ping.headers.get("Builder-Version") == "2",
+            nvidia_runtime="nvidia" in (info.get("Runtimes") or {}),
+            cdi=bool(info.get("CDISpecDirs")),
+            storage_driver=info["Driver"],
+            root_dir=info["DockerRootDir"],
+            cpus=info["NCPU"],
+            memory_bytes=info["MemTotal"],
+        )
+
+    def free_disk(self) -> int | None:
+        """Bytes free where its images are kept; None where that is on another machine."""
+        root = self.capabilities.root_dir
+        return shutil.disk_usage(root).free if self.socket and os.path.isdir(root) else None  # noqa: PTH112
+
+    def image(self, reference: str) -> Image:
+        """Look up an image by name, tag or ID.
+
+        Raises:
+            SourceError: The engine has no such image.
+        """
+        found = self.find_image(reference)
+        if found is None:
+            raise SourceError(
+                f"image {reference!r} is not on this engine ({self.origin})",
+                hint="`python -m build status` lists the images that are here; `docker pull` fetches others",
+            )
+        return found
+
+    def find_image(self, reference: str) -> Image | None:
+        """Like :meth:`image`, with None for an image that is not there."""
+        try:
+            return Image.parse(self.client.api.inspect_image(reference))
+        except docker.errors.ImageNotFound:
+            return None
+        except docker.errors.APIError as error:
+            # The engine answers 400 to a name that no image can have.
+            if error.status_code == requests.codes.bad_request:
+                raise UsageError(
+                    f"{reference!r} is no image name", hint="give NAME[:TAG], NAME@DIGEST or an image ID"
+                ) from error
+            raise
+
+    def images(self, **wanted: str) -> list[Image]:
+        """Images of ours, newest first.
+
+        Args:
+            wanted: Values by attribute name of :mod:`build.labels` in lower case, such as ``kind="base"``.
+        """
+        filters = [labels.KIND]
+        filters += [f"{labels.PREFIX}{name}={value}" for name, value in wanted.items()]
+        found = self.client.api.images(filters={"label": filters})
+        images = [image for row in found if (image := self.find_image(row["Id"]))]
+        return sorted(images, key=lambda image: image.created, reverse=True)
+
+    def tag(self, image_id: str, name: str) -> None:
+        """Point ``name`` (repository:tag) at an image ID; moves it if it exists."""
+        repository, _, tag = name.rpartition(":")
+        self.client.api.tag(image_id, repository, tag)
+
+    def untag(self, name: str) -> None:
+        """Remove a name, and the image only if that was its last. A name that is gone is no error."""
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            self.client.api.remove_image(name, noprune=True)
+
+    @contextlib.contextmanager
+    def temporary_tag(self, image_id: str) -> Iterator[str]:
+        """A name for exactly this image while the block runs: ``FROM`` cannot name a local image by ID.
+
+        The name is made of the ID, so that whoever finds one left by a killed run can reuse or remove it.
+        """
+        name = f"llm-d-dev-temporary:{image_id.removeprefix('sha256:')[:24]}-{os.getpid()}"
+        self.tag(image_id, name)
+        try:
+            yield name
+        finally:
+            self.untag(name)
+
+
+def answering(host: str, *, origin: str) -> Engine | None:
+    """The engine at an address, or None if nothing answers there within 5 s."""
+    try:
+        probe = docker.DockerClient(base_url=host, timeout=_ANSWER_TIMEOUT_S, use_ssh_client=True)
+        probe.ping()
+        probe.close()
+    except (docker.errors.DockerException, requests.RequestException, OSError):
+        return None
+    return Engine(host=host, origin=origin)
+
+
+def _context_host() -> str | None:
+    """Address of the current docker context, None for the default one."""
+    context = docker.ContextAPI.get_current_context()
+    if context is None or context.name == "default":
+        return None
+    return context.Host
+
+
+def find(*, embedded_socket: str) -> Engine | None:
+    """The first engine that answers: ``DOCKER_HOST``, the docker context, the default socket, the embedded one.
+
+    Args:
+        embedded_socket: Path of the embedded engine's socket; it need not exist.
+
+    Raises:
+        EngineError: ``DOCKER_HOST`` is set and nothing answers there: falling through to another engine
+            would build somewhere the user did not ask for.
+    """
+    if host := os.environ.get("DOCKER_HOST"):
+        if engine := answering(host, origin="DOCKER_HOST"):
+            return engine
+        raise EngineError(
+            f"nothing answers at DOCKER_HOST={host}",
+            hint="start that engine, or unset DOCKER_HOST to use the one of this machine",
+        )
+    candidates = [
+        (_context_host(), "docker context"),
+        (f"unix://{DEFAULT_SOCKET}", "default socket"),
+        (f"unix://{embedded_socket}", "embedded"),
+    ]
+    for host, origin in candidates:
+        if host and (engine := answering(host, origin=origin)):
+            return engine
+    return None

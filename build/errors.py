@@ -1,0 +1,97 @@
+"""What can go wrong, as part of the interface.
+
+Each category has one exit code and one word; ``build.cli`` is the only place that turns an error into text.
+"""
+
+from __future__ import annotations
+
+
+class LlmdDevError(Exception):
+    """An expected failure: shown as two lines, never as a traceback.
+
+    Args:
+        what: What went wrong and why, one line.
+        hint: What the user can do next, one line; shown behind ``try:``.
+    """
+
+    word = "internal"
+    exit_code = 1
+
+    def __init__(self, what: str, *, hint: str) -> None:
+        super().__init__(what)
+        self.what = " ".join(what.split())
+        self.hint = " ".join(hint.split())
+
+
+class UsageError(LlmdDevError):
+    """The command line or a setting cannot be used."""
+
+    word = "usage"
+    exit_code = 2
+
+
+class SourceError(LlmdDevError):
+    """A path, ref, commit or release cannot be had."""
+
+    word = "source"
+    exit_code = 3
+
+
+class IncompatibleError(LlmdDevError):
+    """No base can carry the target."""
+
+    word = "incompatible"
+    exit_code = 4
+
+
+class BuildError(LlmdDevError):
+    """An image could not be made."""
+
+    word = "build"
+    exit_code = 5
+
+
+class SmokeError(LlmdDevError):
+    """An image was started and found broken."""
+
+    word = "smoke"
+    exit_code = 6
+
+
+class GateError(LlmdDevError):
+    """An image may not be pushed, or what arrived is not what was tested."""
+
+    word = "gate"
+    exit_code = 7
+
+
+class RegistryError(LlmdDevError):
+    """The registry does not answer, or refuses."""
+
+    word = "registry"
+    exit_code = 7
+
+
+class EngineError(LlmdDevError):
+    """No usable Docker Engine, or it failed."""
+
+    word = "engine"
+    exit_code = 8
+
+
+class DiskError(LlmdDevError):
+    """Not enough free disk for what was asked."""
+
+    word = "disk"
+    exit_code = 8
+
+
+class BusyError(LlmdDevError):
+    """Another run holds what this one needs."""
+
+    word = "busy"
+    exit_code = 9
+
+
+EXIT_INTERRUPTED = 130
+"""The shell's convention for a process ended by Ctrl-C (128 + SIGINT)."""

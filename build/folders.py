@@ -1,0 +1,113 @@
+"""Where state and caches live: shared by every clone, readable, safe to delete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path, user_state_path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+"""The checkout that this code runs from."""
+
+_APP = "llm-d-dev"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """The folders that a run reads and writes.
+
+    Attributes:
+        state: Logs, verdicts, reports, locks, the embedded engine's and registry's data.
+        cache: What can be fetched or made again: downloads, imported sources, models.
+    """
+
+    state: Path
+    cache: Path
+
+    @classmethod
+    def default(cls) -> Folders:
+        """The user's own folders, as platformdirs knows them."""
+        return cls(state=user_state_path(_APP), cache=user_cache_path(_APP))
+
+    @property
+    def logs(self) -> Path:
+        """One log file a run."""
+        return self.state / "logs"
+
+    @property
+    def verdicts(self) -> Path:
+        """One in-toto statement an image, named after its ID."""
+        return self.state / "verdicts"
+
+    @property
+    def reports(self) -> Path:
+        """One folder a smoke run."""
+        return self.state / "reports"
+
+    @property
+    def locks(self) -> Path:
+        """Lock files; the operating system drops the lock of a killed process."""
+        return self.state / "locks"
+
+    @property
+    def engine(self) -> Path:
+        """The embedded Docker Engine's configuration and data."""
+        return self.state / "engine"
+
+    @property
+    def registry(self) -> Path:
+        """The embedded registry's configuration and data."""
+        return self.state / "registry"
+
+    @property
+    def runtime(self) -> Path:
+        """Sockets and pid files of the embedded engine and registry.
+
+        Not below ``state``: a Unix socket's path is limited to 107 bytes (unix(7)), and a restart of the
+        machine should clear what only a running process gives meaning to.
+        """
+        digest = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:8]
+        return Path("/run") / _APP / digest
+
+    @property
+    def downloads(self) -> Path:
+        """Release files, named as on the package index; checked against its hashes."""
+        return self.cache / "downloads"
+
+    @property
+    def releases(self) -> Path:
+        """The bare repository that vLLM releases are imported into."""
+        return self.cache / "releases.git"
+
+
+def write_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Write ``text`` to ``path`` so that a reader sees the old file or the new one, never a part.
+
+    Args:
+        path: The file; its parent folders are made.
+        text: The whole content.
+        mode: The file's permissions.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, document: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Write ``document`` as indented JSON, atomically."""
+    write_atomic(path, json.dumps(document, indent=2, sort_keys=True) + "\n")

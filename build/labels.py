@@ -1,0 +1,31 @@
+"""The labels that make Docker the database of our images.
+
+OCI names: https://github.com/opencontainers/image-spec/blob/v1.1.0/annotations.md
+"""
+
+from __future__ import annotations
+
+PREFIX = "llm-d-dev."
+
+KIND = PREFIX + "kind"
+"""``base``, ``overlay`` or ``rootfs``: what an image of ours is. Absent: not ours, never touched."""
+FLAVOR = PREFIX + "flavor"
+"""``cpu`` or ``cuda``."""
+COMMIT = PREFIX + "commit"
+"""Full id of the vLLM commit whose files the image holds."""
+VERSION = PREFIX + "version"
+"""What ``vllm.__version__`` and the server's ``/version`` say."""
+BASE = PREFIX + "base"
+"""Image ID of the base that an overlay stands on."""
+FINGERPRINT = PREFIX + "fingerprint"
+"""Digest of everything that went into the image: equal means that it need not be built again."""
+OWNER = PREFIX + "owner"
+"""On containers: ``host:pid:start-time`` of the run that started it, so that leftovers can be told."""
+
+QUAY_EXPIRES = "quay.expires-after"
+OCI_REVISION = "org.opencontainers.image.revision"
+OCI_SOURCE = "org.opencontainers.image.source"
+OCI_CREATED = "org.opencontainers.image.created"
+OCI_BASE_NAME = "org.opencontainers.image.base.name"
+OCI_BASE_DIGEST = "org.opencontainers.image.base.digest"
+OCI_TITLE = "org.opencontainers.image.title"

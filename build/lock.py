@@ -1,0 +1,55 @@
+"""One run at a time where two would spoil each other's work."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from build.errors import BusyError
+from build.folders import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def held(folder: Path, name: str, *, doing: str) -> Iterator[None]:
+    """Hold a lock while the block runs.
+
+    The lock is the operating system's: a killed run does not keep it. The file next to it says who holds it.
+
+    Args:
+        folder: Where lock files are.
+        name: What is locked.
+        doing: In words, for whoever finds it taken.
+
+    Raises:
+        BusyError: Another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / f"{name}.json"
+    lock = FileLock(folder / f"{name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BusyError(f"{name} is busy: {_describe(holder)}", hint="wait for it to end, then run this again") from error
+    try:
+        write_json(holder, {"pid": os.getpid(), "doing": doing, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _describe(holder: Path) -> str:
+    try:
+        facts = json.loads(holder.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "held by a run that is just starting or ending"
+    return f"process {facts['pid']} ({facts['doing']}, since {facts['since']})"

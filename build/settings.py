@@ -1,0 +1,138 @@
+"""Every setting, with one precedence: default < pyproject.toml < environment < command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    PyprojectTomlConfigSettingsSource,
+    SettingsConfigDict,
+)
+
+from build.errors import UsageError
+from build.folders import REPOSITORY, Folders
+
+ENV_PREFIX = "LLM_D_DEV_"
+
+_DEFAULT_FOLDERS = Folders.default()
+
+# Quay's own spelling: https://docs.projectquay.io, "Setting tag expirations".
+Expiry = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[smhdw]$")]
+# A repository name as Docker's reference grammar has it: an optional host, then lower-case path components.
+Repository = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*$"
+    ),
+]
+Release = Annotated[str, StringConstraints(pattern=r"^[0-9]+(?:\.[0-9]+)+(?:\.?(?:rc|post)[0-9]+)?$")]
+
+
+class Settings(BaseSettings):
+    """What a run is told. Unknown keys are errors wherever they stand."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        extra="forbid",
+        frozen=True,
+        pyproject_toml_table_header=("tool", "llm-d-dev"),
+        # `model` and `build` are words of this domain; pydantic's own attributes are out of their way.
+        protected_namespaces=(),
+    )
+
+    state: Path = Field(
+        default=_DEFAULT_FOLDERS.state,
+        description="Folder of logs, verdicts, reports, locks and the embedded engine's data.",
+    )
+    cache: Path = Field(
+        default=_DEFAULT_FOLDERS.cache,
+        description="Folder of what can be fetched again: downloads, imported sources.",
+    )
+    install: bool = Field(
+        default=True,
+        description="Whether packages of the distribution may be installed where no engine or registry is found.",
+    )
+    repository: Repository = Field(
+        default="llm-d-dev", description="Local repository name of the images, before the tag."
+    )
+    registry: Repository | None = Field(
+        default=None,
+        description="Registry repository to push to, as host/name. Default: the embedded registry.",
+    )
+    registry_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Loopback port of the embedded registry. Default: a free one, kept from then on.",
+    )
+    vllm_version: Release = Field(
+        default="0.32.0", description="vLLM release that the cpu flavor builds its base from."
+    )
+    rootfs_image: str = Field(
+        default="debian:12-slim",
+        description="Image the cpu flavor starts from where a registry can be reached.",
+    )
+    nightly_expires_after: Expiry = Field(
+        default="14d", description="Label quay.expires-after of base images."
+    )
+    overlay_expires_after: Expiry = Field(
+        default="3d", description="Label quay.expires-after of overlay images."
+    )
+    start_timeout: int = Field(
+        default=600, ge=1, description="Seconds that the server under test has to become healthy."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line first, then environment, then ``[tool.llm-d-dev]``."""
+        pyproject = PyprojectTomlConfigSettingsSource(settings_cls, REPOSITORY / "pyproject.toml")
+        return init_settings, env_settings, pyproject
+
+    @property
+    def folders(self) -> Folders:
+        """The state and cache folders, absolute."""
+        return Folders(state=self.state.expanduser().absolute(), cache=self.cache.expanduser().absolute())
+
+
+def load(overrides: dict[str, Any]) -> Settings:
+    """Read and validate all settings once.
+
+    Args:
+        overrides: What the command line said; keys that it left open are absent.
+
+    Raises:
+        UsageError: A key is unknown or a value does not fit; names the key and where it may stand.
+    """
+    _refuse_unknown_variables()
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"setting {key!r}: {first['msg']} (got {first['input']!r})",
+            hint=f"correct it on the command line, in {ENV_PREFIX}{key.upper()} or under [tool.llm-d-dev] in pyproject.toml",
+        ) from error
+
+
+def _refuse_unknown_variables() -> None:
+    """pydantic-settings ignores variables it has no field for; a misspelt one would be lost silently."""
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    for variable in sorted(os.environ):
+        if variable.startswith(ENV_PREFIX) and variable not in known:
+            raise UsageError(
+                f"environment variable {variable} is no setting",
+                hint="the known ones: " + ", ".join(sorted(known)),
+            )
