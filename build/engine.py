@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 
+TEMPORARY_REPOSITORY = "llm-d-dev-temporary"
+"""Repository of temporary tags: ``<repository>:<first digits of the image ID>-<pid of the run>``."""
+
 _ANSWER_TIMEOUT_S = 5
 _CALL_TIMEOUT_S = 600
 
@@ -200,7 +203,7 @@ class Engine:
 
         The name is made of the ID, so that whoever finds one left by a killed run can reuse or remove it.
         """
-        name = f"llm-d-dev-temporary:{image_id.removeprefix('sha256:')[:24]}-{os.getpid()}"
+        name = f"{TEMPORARY_REPOSITORY}:{image_id.removeprefix('sha256:')[:24]}-{os.getpid()}"
         self.tag(image_id, name)
         try:
             yield name

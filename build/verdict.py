@@ -1,0 +1,117 @@
+"""What a smoke run found about one image, as an in-toto statement.
+
+Specification: https://github.com/in-toto/attestation, spec/v1/statement.md and
+spec/predicates/test-result.md (v0.1).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from build.folders import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Passed or failed, about exactly one image.
+
+    Attributes:
+        image_id: ``sha256:…`` of the image that was started.
+        diff_ids: Its layers.
+        passed: Names of the checks that passed.
+        failed: Names of the checks that failed.
+        configuration: What the checks ran with (``suite``, ``flavor``, ``model``, ``expect`` …).
+        finished: RFC 3339 time stamp.
+    """
+
+    image_id: str
+    diff_ids: tuple[str, ...]
+    passed: tuple[str, ...]
+    failed: tuple[str, ...]
+    configuration: Mapping[str, Any]
+    finished: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the image passed: something was checked, and nothing failed."""
+        return bool(self.passed) and not self.failed
+
+    def statement(self) -> dict[str, Any]:
+        """The in-toto statement."""
+        return {
+            "_type": STATEMENT_TYPE,
+            "subject": [
+                {"name": "image", "digest": _digest(self.image_id)},
+                *({"name": f"layer-{n}", "digest": _digest(layer)} for n, layer in enumerate(self.diff_ids)),
+            ],
+            "predicateType": PREDICATE_TYPE,
+            "predicate": {
+                "result": "PASSED" if self.ok else "FAILED",
+                "configuration": [
+                    {"name": name, "annotations": {"value": value}}
+                    for name, value in sorted(self.configuration.items())
+                ],
+                "passedTests": list(self.passed),
+                "failedTests": list(self.failed),
+                "annotations": {"finished": self.finished},
+            },
+        }
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Verdict:
+        """From a statement.
+
+        Raises:
+            ValueError: It is none, or its result contradicts its list of tests.
+        """
+        try:
+            if document["_type"] != STATEMENT_TYPE or document["predicateType"] != PREDICATE_TYPE:
+                raise ValueError("not a test-result statement")
+            image, *layers = (f"sha256:{subject['digest']['sha256']}" for subject in document["subject"])
+            predicate = document["predicate"]
+            verdict = cls(
+                image_id=image,
+                diff_ids=tuple(layers),
+                passed=tuple(predicate["passedTests"]),
+                failed=tuple(predicate["failedTests"]),
+                configuration={
+                    entry["name"]: entry["annotations"]["value"] for entry in predicate["configuration"]
+                },
+                finished=predicate["annotations"]["finished"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"incomplete statement: {error}") from error
+        if predicate["result"] != ("PASSED" if verdict.ok else "FAILED"):
+            raise ValueError("the result contradicts the tests")
+        return verdict
+
+
+def _digest(sha256: str) -> dict[str, str]:
+    return {"sha256": sha256.removeprefix("sha256:")}
+
+
+def _path(folder: Path, image_id: str) -> Path:
+    return folder / f"{image_id.removeprefix('sha256:')}.json"
+
+
+def record(folder: Path, verdict: Verdict) -> None:
+    """Keep a verdict; it replaces an earlier one about the same image."""
+    write_json(_path(folder, verdict.image_id), verdict.statement())
+
+
+def recall(folder: Path, image_id: str) -> Verdict | None:
+    """The verdict about an image, or None if there is none that can be read and names this image."""
+    try:
+        verdict = Verdict.parse(json.loads(_path(folder, image_id).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+    return verdict if verdict.image_id == image_id else None
