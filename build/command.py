@@ -9,14 +9,18 @@ import shlex
 import signal
 import subprocess
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+OnLine = Callable[[str], None]
+"""Takes one line of output, without its line end."""
 
 _TAIL_LINES = 200
 _GRACE_S = 30.0
@@ -93,7 +97,7 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: IO[bytes] | None = None,
-    on_line: Callable[[str], None] | None = None,
+    on_line: OnLine | None = None,
 ) -> Completed:
     """Run a program to its end, its output going to the log line by line.
 

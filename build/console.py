@@ -22,18 +22,16 @@ log = logging.getLogger(__name__)
 
 _HEARTBEAT_S = 15.0
 
-Progress = "Callable[[str], None]"
-
 
 class Console:
     """Prints steps and results.
 
     Args:
-        quiet: Print nothing but results (``--json``).
+        quiet: Print nothing but errors (``--json``, whose document is the caller's to print).
     """
 
     def __init__(self, *, quiet: bool) -> None:
-        self._out = RichConsole(highlight=False)
+        self._out = RichConsole(highlight=False, quiet=quiet)
         self._err = RichConsole(stderr=True, highlight=False, quiet=quiet)
         self._depth = 0
         self.durations: dict[str, float] = {}

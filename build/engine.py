@@ -13,11 +13,13 @@ import docker
 import docker.errors
 import requests
 
-from build import labels
+from build import labels, owner
 from build.errors import EngineError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from docker.models.containers import Container
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 
@@ -196,6 +198,23 @@ class Engine:
         """Remove a name, and the image only if that was its last. A name that is gone is no error."""
         with contextlib.suppress(docker.errors.ImageNotFound):
             self.client.api.remove_image(name, noprune=True)
+
+    @contextlib.contextmanager
+    def created(self, image_id: str, **options: Any) -> Iterator[Container]:  # noqa: ANN401 - docker's own options
+        """A container of an image, not started, removed when the block ends.
+
+        Args:
+            image_id: Which image.
+            options: As ``docker.containers.create`` has them.
+        """
+        marks = {labels.OWNER: owner.identity()}
+        # An image without entry point needs some command, also for a container that never runs.
+        container = self.client.containers.create(image_id, **{"command": ["-"], **options}, labels=marks)
+        try:
+            yield container
+        finally:
+            with contextlib.suppress(docker.errors.NotFound):
+                container.remove(force=True, v=True)
 
     @contextlib.contextmanager
     def temporary_tag(self, image_id: str) -> Iterator[str]:

@@ -87,18 +87,23 @@ class Folders:
 
 
 def write_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write ``text`` to ``path`` so that a reader sees the old file or the new one, never a part.
+    """Like :func:`write_atomic_bytes`, for text."""
+    write_atomic_bytes(path, text.encode(), mode=mode)
+
+
+def write_atomic_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never a part.
 
     Args:
         path: The file; its parent folders are made.
-        text: The whole content.
+        content: The whole content.
         mode: The file's permissions.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(mode)

@@ -1,0 +1,189 @@
+"""Sealed base images: what an overlay can stand on."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from build import labels
+from build.errors import IncompatibleError, SourceError
+from build.folders import write_atomic_bytes
+from build.listing import Listing
+from build.tarball import Ownership
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from build.engine import Engine, Image
+
+SOURCE = PurePosixPath("/opt/vllm-source")
+"""Where every base has vLLM's source, installed editable."""
+PYTHON = PurePosixPath("/opt/vllm/bin/python")
+"""The Python of every base's virtual environment."""
+FACTS = PurePosixPath("/opt/llm-d-dev")
+"""Where sealing puts what it found out."""
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What sealing found out about an image: ``base.json``.
+
+    Attributes:
+        flavor: ``cpu`` or ``cuda``.
+        commit: Full id of the vLLM commit whose source it holds.
+        version: What ``vllm.__version__`` says.
+        python: Version of its Python.
+        torch: Version of torch, None without one.
+        cuda: CUDA version that torch was built for, None on the CPU.
+        distributions: Version of every installed distribution, by normalised name.
+        owner: Owner and permissions of its source files.
+        made_by_build: Files in the source folder that are not the commit's.
+        modified: Files of the commit that the image has with other content.
+        build_requires: ``build-system.requires`` of its pyproject.toml.
+        unmet: Lines of its requirement files that it does not meet itself.
+    """
+
+    flavor: str
+    commit: str
+    version: str
+    python: str
+    torch: str | None
+    cuda: str | None
+    distributions: Mapping[str, str]
+    owner: Ownership
+    made_by_build: tuple[str, ...]
+    modified: tuple[str, ...]
+    build_requires: tuple[str, ...]
+    unmet: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**vars(self), "owner": vars(self.owner), "schema": SCHEMA}
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Facts:
+        """From JSON values.
+
+        Raises:
+            ValueError: Another schema, or something is missing.
+        """
+        if document.get("schema") != SCHEMA:
+            raise ValueError(f"schema {document.get('schema')!r}, not {SCHEMA}")
+        values = {key: value for key, value in document.items() if key != "schema"}
+        lists = ("made_by_build", "modified", "build_requires", "unmet")
+        try:
+            values |= {key: tuple(values[key]) for key in lists}
+            return cls(**{**values, "owner": Ownership(**values["owner"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def has_rust(self) -> bool:
+        """Whether it ships binaries compiled from vLLM's ``rust/``."""
+        return any(path.startswith(("vllm/vllm-rs", "vllm/_rust_")) for path in self.made_by_build)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A sealed image and what it holds.
+
+    Attributes:
+        image: The image.
+        facts: Its ``base.json``.
+        held: Source files of the commit as found in the image.
+        tree: All files and trees of the commit.
+    """
+
+    image: Image
+    facts: Facts
+    held: Listing
+    tree: Listing
+
+    @property
+    def name(self) -> str:
+        """Its newest name, or the short ID of an image that lost its names."""
+        return self.image.tags[0] if self.image.tags else self.image.short_id
+
+    @property
+    def user(self) -> str:
+        """The user that containers run as."""
+        return self.image.config.get("User") or "root"
+
+
+_FILES = ("base.json", "held.tree", "commit.tree")
+
+
+def files(facts: Facts, held: Listing, tree: Listing) -> dict[str, bytes]:
+    """What sealing writes below :data:`FACTS`, by file name."""
+    text = json.dumps(facts.document(), indent=2, sort_keys=True) + "\n"
+    return dict(zip(_FILES, (text.encode(), held.serialize(), tree.serialize()), strict=True))
+
+
+def load(engine: Engine, image: Image, cache: Path) -> Base:
+    """Read what a base holds, from the image the first time and from the cache after that.
+
+    Args:
+        engine: Where the image is.
+        image: A sealed base.
+        cache: Cache folder. The image ID names the copy, so that it cannot be stale.
+
+    Raises:
+        SourceError: The image is no sealed base.
+    """
+    folder = cache / "bases" / image.id.removeprefix("sha256:")
+    if not all((folder / name).exists() for name in _FILES):
+        if image.labels.get(labels.KIND) != "base":
+            raise _no_base(image)
+        for name, content in _read(engine, image).items():
+            write_atomic_bytes(folder / name, content)
+    json_text, held, tree = ((folder / name).read_bytes() for name in _FILES)
+    try:
+        facts = Facts.parse(json.loads(json_text))
+        return Base(image=image, facts=facts, held=Listing.parse(held), tree=Listing.parse(tree))
+    except ValueError as error:
+        raise SourceError(
+            f"{image.short_id} was sealed by another version of this tool ({error})",
+            hint="`python -m build nightly --force` makes a new base",
+        ) from error
+
+
+def _read(engine: Engine, image: Image) -> dict[str, bytes]:
+    with engine.created(image.id) as container:
+        stream, _ = container.get_archive(str(FACTS))
+        with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+            members = {PurePosixPath(member.name).name: member for member in tar if member.isfile()}
+            if not set(_FILES) <= set(members):
+                raise _no_base(image)
+            return {name: tar.extractfile(members[name]).read() for name in _FILES}  # type: ignore[union-attr]
+
+
+def _no_base(image: Image) -> SourceError:
+    name = image.tags[0] if image.tags else image.short_id
+    return SourceError(
+        f"{name} is no base: it carries no sealed description of its source",
+        hint="`python -m build status` lists the bases; `python -m build nightly` makes one",
+    )
+
+
+def candidates(engine: Engine) -> list[Image]:
+    """Sealed bases on the engine that were promoted, newest first."""
+    return [image for image in engine.images(kind="base") if image.tags]
+
+
+def require_any(found: list[Image]) -> None:
+    """Refuse to go on without a base.
+
+    Raises:
+        IncompatibleError: There is none.
+    """
+    if not found:
+        raise IncompatibleError(
+            "there is no base image on this engine", hint="`python -m build nightly` (or quickstart) makes one"
+        )

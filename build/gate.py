@@ -1,0 +1,156 @@
+"""The gate: pushes an image that passed, and exactly that image."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import docker.errors
+
+from build import labels, verdict
+from build.errors import GateError, RegistryError
+from build.registry import Manifest, Registry, RepositoryName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from build.engine import Engine, Image
+    from build.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What is in the registry now.
+
+    Attributes:
+        names: ``repository:tag``, in the order they were pushed.
+        digest: Of the manifest that all of them name.
+        size: Bytes of all layers, compressed.
+    """
+
+    names: tuple[str, ...]
+    digest: str
+    size: int
+
+
+def registry_tags(image: Image) -> list[str]:
+    """Tags that an image gets in the registry, the moving one last.
+
+    Its local tags say what it is: ``nightly-<commit>``, ``local-<commit>``, or a bare commit id, which is called
+    ``commit-<commit>`` in the registry.
+    """
+    local = [name.rpartition(":")[2] for name in image.tags if "/" not in name]
+    commit = image.labels.get(labels.COMMIT, "")
+    tags = [f"commit-{tag}" if tag == commit else tag for tag in local]
+    return sorted({tag for tag in tags if commit in tag or tag == "nightly"}, key=lambda tag: (tag == "nightly", tag))
+
+
+def require_passed(folder: Path, image: Image, *, suite: str) -> Verdict:
+    """The passing verdict about an image.
+
+    Args:
+        folder: Where verdicts are kept.
+        image: The image.
+        suite: Fingerprint of the smoke suite as it is now.
+
+    Raises:
+        GateError: There is none, it failed, it is about other layers, or an older suite gave it.
+    """
+    name = image.tags[0] if image.tags else image.short_id
+    retry = f"`python -m build smoke {name}` tests it"
+    found = verdict.recall(folder, image.id)
+    if found is None:
+        raise GateError(f"{name} was not tested", hint=retry)
+    if not found.ok:
+        raise GateError(f"{name} failed its smoke test: {', '.join(found.failed[:3])}", hint=retry)
+    if found.diff_ids != image.diff_ids:
+        raise GateError(f"the verdict about {name} names other layers", hint=retry)
+    if found.configuration.get("suite") != suite:
+        raise GateError(f"{name} was tested by another version of the smoke suite", hint=retry)
+    return found
+
+
+def push(
+    engine: Engine, image: Image, repository: RepositoryName, tags: Sequence[str], *, progress: Callable[[str], None]
+) -> Pushed:
+    """Push an image under some tags, in order, each checked in the registry before the next.
+
+    Args:
+        engine: Where the image is.
+        image: An image that passed.
+        repository: Where to.
+        tags: The moving one last, so that it never names what did not arrive whole.
+        progress: Called with lines about the transfer.
+
+    Raises:
+        GateError: What the registry serves is not the image that was tested.
+        RegistryError: The registry does not answer, or refuses.
+    """
+    registry = Registry(repository)
+    registry.require_reachable()
+    arrived = [_push_one(engine, image, registry, tag, progress) for tag in tags]
+    if not arrived:
+        raise GateError(
+            f"{image.short_id} has no tag to be pushed under",
+            hint="give it one: `docker tag IMAGE llm-d-dev:local-<commit>`",
+        )
+    return Pushed(
+        names=tuple(f"{repository}:{tag}" for tag in tags), digest=arrived[-1].digest, size=arrived[-1].size
+    )
+
+
+def _push_one(
+    engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]
+) -> Manifest:
+    served = registry.manifest(tag)
+    if served is None or not is_image(served, image):
+        name = f"{registry.name}:{tag}"
+        # Always by ID: a local tag can have moved since the test.
+        engine.tag(image.id, name)
+        try:
+            _upload(engine, registry.name, tag, progress)
+        except BaseException:
+            engine.untag(name)
+            raise
+        served = registry.manifest(tag)
+    if served is None or not is_image(served, image):
+        what = f"config {served.config}" if served else "nothing"
+        raise GateError(
+            f"{registry.name}:{tag} is not the tested image {image.short_id}: the registry serves {what}",
+            hint="somebody else pushes this tag, or the registry rewrites images; push again, then compare",
+        )
+    return served
+
+
+def is_image(served: Manifest, image: Image) -> bool:
+    """Whether a manifest is an image of the engine.
+
+    An image ID is the digest of the configuration in the classic image store, and of the manifest in containerd's.
+    """
+    return image.id in {served.config, served.digest}
+
+
+def _upload(engine: Engine, repository: RepositoryName, tag: str, progress: Callable[[str], None]) -> None:
+    try:
+        rows = engine.client.api.push(str(repository), tag=tag, stream=True, decode=True)
+        for row in rows:
+            if "error" in row:
+                raise RegistryError(
+                    f"push to {repository}:{tag} failed: {row['error']}",
+                    hint=f"`docker login {repository.host}` if it needs credentials; then push again",
+                )
+            progress(_describe(row))
+    except docker.errors.APIError as error:
+        raise RegistryError(
+            f"push to {repository}:{tag} failed: {error.explanation}", hint="check the registry's name, then push again"
+        ) from error
+
+
+def _describe(row: dict[str, Any]) -> str:
+    detail = row.get("progressDetail") or {}
+    amount = f" {detail['current'] / 1e6:.0f}/{detail['total'] / 1e6:.0f} MB" if detail.get("total") else ""
+    return f"{row.get('status', '')} {row.get('id', '')}{amount}".strip()

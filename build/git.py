@@ -1,0 +1,149 @@
+"""A git repository that is read and never written to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import git
+from git.exc import BadName, GitCommandError, InvalidGitRepositoryError, NoSuchPathError
+
+from build.errors import SourceError
+from build.listing import Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHORT_DIGITS = 12
+"""Digits of a commit id that tables and messages show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """A commit of a vLLM tree.
+
+    Attributes:
+        id: All 40 digits.
+        subject: First line of its message.
+        timestamp: Committer's date, seconds since 1970.
+    """
+
+    id: str
+    subject: str
+    timestamp: int
+
+    @property
+    def short(self) -> str:
+        """The first 12 digits: what tags and tables show."""
+        return self.id[:SHORT_DIGITS]
+
+
+class Repository:
+    """A repository on this machine: a clone, a worktree, or a bare one.
+
+    Args:
+        path: Its folder, or its git directory.
+
+    Raises:
+        SourceError: No such folder, or it is no repository.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path = path.expanduser()
+        try:
+            self._repo = git.Repo(path, search_parent_directories=path.name != ".git")
+        except NoSuchPathError as error:
+            raise SourceError(
+                f"there is no {path}", hint="give the path of a vLLM clone: `dev -- PATH [REF]`"
+            ) from error
+        except InvalidGitRepositoryError as error:
+            raise SourceError(
+                f"{path} is no git repository", hint="give the path of a vLLM clone: `dev -- PATH [REF]`"
+            ) from error
+        self.path = path
+        self._git = self._repo.git
+        self._git.update_environment(**_isolated(Path(self._repo.git_dir)))
+
+    def close(self) -> None:
+        """End the helper processes that git keeps open."""
+        self._repo.close()
+
+    @property
+    def objects(self) -> Path:
+        """The folder of its object database."""
+        return Path(self._repo.common_dir) / "objects"
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the working tree holds changes, staged or not, or new files that are not ignored."""
+        if self._repo.bare:
+            return False
+        return bool(self._git.status("--porcelain", "--untracked-files=normal").strip())
+
+    def commit(self, ref: str) -> Commit:
+        """The commit that a branch, tag, id or any other commit-ish stands for.
+
+        Raises:
+            SourceError: It does not resolve.
+        """
+        try:
+            # `--end-of-options`: a ref that starts with a dash is a ref.
+            oid = self._git.rev_parse("--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+            shown = self._git.show("--no-patch", "--no-show-signature", "--format=%ct%x00%s", oid, "--")
+        except (GitCommandError, BadName) as error:
+            raise SourceError(
+                f"{ref!r} names no commit in {self.path}",
+                hint=f"`git -C {self.path} log --oneline -5` shows some that exist",
+            ) from error
+        seconds, _, subject = shown.partition("\0")
+        return Commit(id=oid, subject=subject, timestamp=int(seconds))
+
+    def listing(self, commit: Commit) -> Listing:
+        """All files and trees of a commit."""
+        text = self._git.ls_tree(
+            "-r", "-t", "-z", "--full-tree", commit.id, stdout_as_string=False, strip_newline_in_stdout=False
+        )
+        listing = Listing.parse(text)
+        root = self._git.rev_parse(f"{commit.id}^{{tree}}")
+        return Listing(files=listing.files, trees={"": root, **listing.trees})
+
+    def holds(self, oid: str) -> bool:
+        """Whether an object is in the repository."""
+        try:
+            self._git.cat_file("-e", oid)
+        except GitCommandError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def blob(self, oid: str) -> Iterator[tuple[int, IO[bytes]]]:
+        """Size in bytes and content of a blob, streamed; all of it is read or skipped when the block ends."""
+        _, _, size, stream = self._git.stream_object_data(oid)
+        yield size, stream
+        stream.read()
+
+
+def _isolated(git_dir: Path) -> dict[str, str]:
+    """Variables under which git writes nothing, asks nothing and trusts this one repository.
+
+    The user named the repository, so that another owner of its files is no reason to refuse; git takes
+    ``safe.directory`` from the environment's configuration (git-config(1), SCOPES).
+    """
+    return {
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "safe.directory",
+        "GIT_CONFIG_VALUE_0": "*",
+        "LC_ALL": "C",
+    }
+
+
+def without_git_variables() -> None:
+    """Forget ``GIT_DIR`` and its like, which a hook or alias sets and which would redirect every git call."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"):
+        os.environ.pop(name, None)

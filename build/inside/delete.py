@@ -1,0 +1,39 @@
+"""Delete source files, the bytecode made of them and the folders that are left empty.
+
+A folder that stayed would still import, as a namespace package. Run as ``python delete.py ROOT LIST``; the list
+holds paths relative to ROOT, each ended by a zero byte.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Delete what the list names."""
+    root = Path(sys.argv[1])
+    for name in Path(sys.argv[2]).read_bytes().split(b"\0"):
+        if name:
+            delete(root, root / os.fsdecode(name))
+
+
+def delete(root, path) -> None:
+    """Remove one file and what was there only because of it."""
+    path.unlink()
+    for compiled in (path.parent / "__pycache__").glob(f"{glob_escape(path.stem)}.*.pyc"):
+        compiled.unlink()
+    for folder in (path.parent / "__pycache__", path.parent, *path.parent.parents):
+        if folder == root or root not in folder.parents:
+            continue
+        try:
+            folder.rmdir()
+        except OSError:  # not there, or not empty
+            continue
+
+
+def glob_escape(text):
+    """Make glob characters in a file's name mean themselves."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+
+
+main()

@@ -1,0 +1,102 @@
+"""Print what an image holds, as JSON on standard output: source files, versions, distributions.
+
+Run as ``python -c "$(cat probe.py)" SOURCE``.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import runpy
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+IGNORED_FOLDERS = {".git", "__pycache__"}
+
+
+def main() -> None:
+    """Look at everything and print one JSON document."""
+    source = Path(sys.argv[1])
+    owner = source.stat()
+    sample = (source / "setup.py").stat() if (source / "setup.py").exists() else owner
+    document = {
+        "files": list(files(source)),
+        "uid": owner.st_uid,
+        "gid": owner.st_gid,
+        "folder_mode": stat.S_IMODE(owner.st_mode),
+        "file_mode": stat.S_IMODE(sample.st_mode) & 0o666,
+        "vllm": vllm_location(),
+        "version": vllm_version(source),
+        "distributions": distributions(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "torch": torch(),
+        "git": shutil.which("git") is not None,
+        "has_repository": (source / ".git").exists(),
+    }
+    json.dump(document, sys.stdout)
+
+
+def files(source):
+    """Yield path, git mode and git blob id of every file below ``source``."""
+    for folder, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if name not in IGNORED_FOLDERS]
+        # A link to a folder is listed among the folders, but git keeps it as a file.
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in names + links:
+            path = Path(folder, name)
+            relative = os.fsencode(path.relative_to(source)).decode("utf-8", "surrogateescape")
+            yield [relative, *mode_and_id(path)]
+
+
+def mode_and_id(path):
+    """Git's mode and blob id of a file."""
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        content = os.fsencode(os.readlink(path))
+        return "120000", hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    digest = hashlib.sha1(b"blob %d\0" % status.st_size)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return ("100755" if status.st_mode & 0o100 else "100644"), digest.hexdigest()
+
+
+def vllm_location():
+    """Folder that ``import vllm`` would import, or None. The module is found, not run."""
+    try:
+        spec = importlib.util.find_spec("vllm")
+    except (ImportError, ValueError):
+        return None
+    return str(Path(spec.origin).parent) if spec and spec.origin else None
+
+
+def vllm_version(source):
+    """What ``vllm.__version__`` says, without importing vllm; None where there is no version file."""
+    file = source / "vllm" / "_version.py"
+    return runpy.run_path(str(file)).get("__version__") if file.exists() else None
+
+
+def distributions():
+    """Version of each installed distribution, by normalised name."""
+    found = {}
+    for distribution in importlib.metadata.distributions():
+        name = (distribution.metadata["Name"] or "").lower().replace("_", "-").replace(".", "-")
+        found.setdefault(name, distribution.version)
+    return found
+
+
+def torch():
+    """Versions of torch and of the CUDA it was built for, read from its version file: importing takes seconds."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.origin:
+        return {"version": None, "cuda": None}
+    values = runpy.run_path(str(Path(spec.origin).parent / "version.py"))
+    return {"version": values.get("__version__"), "cuda": values.get("cuda")}
+
+
+main()

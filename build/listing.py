@@ -1,0 +1,81 @@
+"""What a source tree holds: path, mode and blob id of every file, as git writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+REGULAR = "100644"
+EXECUTABLE = "100755"
+SYMLINK = "120000"
+TREE = "040000"
+SUBMODULE = "160000"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One file.
+
+    Attributes:
+        mode: Git's mode, one of this module's constants.
+        oid: Id of the blob.
+    """
+
+    mode: str
+    oid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A source tree without its contents.
+
+    Attributes:
+        files: Entries by path relative to the tree's root. A path that is no UTF-8 holds surrogate escapes.
+        trees: Ids of the tree objects, by path; the root's path is empty. Empty where only files are known.
+    """
+
+    files: Mapping[str, Entry]
+    trees: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, text: bytes) -> Listing:
+        """From what ``git ls-tree -r -t -z`` prints.
+
+        Raises:
+            ValueError: A row is none of ls-tree's.
+        """
+        files: dict[str, Entry] = {}
+        trees: dict[str, str] = {}
+        for row in text.split(b"\0"):
+            if not row:
+                continue
+            facts, _, name = row.partition(b"\t")
+            mode, _, oid = facts.decode("ascii").split(" ")
+            path = name.decode("utf-8", "surrogateescape")
+            if mode == TREE:
+                trees[path] = oid
+            else:
+                files[path] = Entry(mode=mode, oid=oid)
+        return cls(files=files, trees=trees)
+
+    def serialize(self) -> bytes:
+        """The same text again, sorted by path."""
+        rows = [(path, f"{TREE} tree {oid}") for path, oid in self.trees.items()]
+        rows += [(path, f"{entry.mode} blob {entry.oid}") for path, entry in self.files.items()]
+        return b"".join(
+            f"{facts}\t".encode("ascii") + path.encode("utf-8", "surrogateescape") + b"\0"
+            for path, facts in sorted(rows)
+        )
+
+    def only(self, paths: Iterable[str]) -> Listing:
+        """The same tree, of its files only those named."""
+        kept = set(paths)
+        return Listing(files={p: e for p, e in self.files.items() if p in kept}, trees=self.trees)
+
+    @property
+    def top_level(self) -> frozenset[str]:
+        """Names of the files and folders directly below the root."""
+        return frozenset(path.partition("/")[0] for path in self.files)

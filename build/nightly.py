@@ -1,0 +1,136 @@
+"""The nightly base: build, seal, test, promote, push."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from build import cpu, labels, lock, publish, seal, trial
+from build.errors import UsageError
+from build.folders import REPOSITORY, write_atomic
+from build.git import Repository
+from build.trial import Options
+
+if TYPE_CHECKING:
+    from build.context import Context
+    from build.engine import Image
+    from build.gate import Pushed
+    from build.git import Commit
+    from build.trial import Trial
+
+BASE_COMMIT_FILE = REPOSITORY / "base_commit.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What ``nightly`` is told.
+
+    Attributes:
+        flavor: ``cpu`` or ``cuda``.
+        force: Build and test again although nothing changed.
+        push: Whether to push the base, if it passed.
+    """
+
+    flavor: str
+    force: bool
+    push: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of it.
+
+    Attributes:
+        image: The base, promoted.
+        built: Whether it was built now; otherwise it was there.
+        trial: Its smoke run.
+        pushed: Where it is now, if it was pushed.
+    """
+
+    image: Image
+    built: bool
+    trial: Trial
+    pushed: Pushed | None
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "image": self.image.tags[0] if self.image.tags else self.image.id,
+            "id": self.image.id,
+            "commit": self.image.labels[labels.COMMIT],
+            "version": self.image.labels[labels.VERSION],
+            "built": self.built,
+            "verdict": "pass",
+            "pushed": list(self.pushed.names) if self.pushed else [],
+            "digest": self.pushed.digest if self.pushed else None,
+        }
+
+
+def nightly(context: Context, request: Request) -> Result:
+    """Make the base that overlays stand on. The old one stays in place until the new one has passed.
+
+    Raises:
+        UsageError: The flavor cannot be built.
+        BusyError: Another nightly runs.
+        SourceError: The release cannot be had.
+        DiskError: Not enough disk.
+        BuildError: The build failed.
+        SmokeError: The new base is broken; tags and ``base_commit.txt`` stay.
+    """
+    if request.flavor != "cpu":
+        raise UsageError(f"flavor {request.flavor!r} cannot be built by this version", hint="use --flavor cpu")
+    with lock.held(context.folders.locks, "nightly", doing="building a base"):
+        commit = cpu.source(context.settings, context.index, console=context.console)
+        fingerprint = _fingerprint(context, commit)
+        found = None if request.force else _find(context, fingerprint)
+        image = found or _build(context, commit, fingerprint)
+        # Untagged until it passed; the temporary name keeps `docker image prune` away from it.
+        with context.engine.temporary_tag(image.id):
+            tested = trial.run(context, image, Options(), force=request.force)
+            promoted = _promote(context, image, commit)
+        pushed = publish.push(context, promoted) if request.push else None
+    return Result(image=promoted, built=found is None, trial=tested, pushed=pushed)
+
+
+def _fingerprint(context: Context, commit: Commit) -> str:
+    parts = [cpu.fingerprint(context.settings, commit), context.settings.nightly_expires_after]
+    parts += [path.read_text(encoding="utf-8") for path in (seal.DOCKERFILE, *sorted(seal.INSIDE.glob("*.py")))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _find(context: Context, fingerprint: str) -> Image | None:
+    found = context.engine.images(kind="base", fingerprint=fingerprint)
+    if found:
+        context.console.note(f"base {found[0].short_id} is already built")
+    return found[0] if found else None
+
+
+def _build(context: Context, commit: Commit, fingerprint: str) -> Image:
+    context.require_disk(cpu.NEEDED_BYTES, what="the base image")
+    raw = cpu.build(context.engine, context.settings, context.index, commit, console=context.console)
+    marks = {
+        labels.FINGERPRINT: fingerprint,
+        labels.QUAY_EXPIRES: context.settings.nightly_expires_after,
+        labels.OCI_CREATED: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    image_id = seal.seal(
+        context.engine,
+        context.engine.image(raw),
+        flavor="cpu",
+        source=Repository(context.folders.releases),
+        commit=commit,
+        marks=marks,
+        console=context.console,
+    )
+    return context.engine.image(image_id)
+
+
+def _promote(context: Context, image: Image, commit: Commit) -> Image:
+    """Point the names at the base: the fixed one first, the file, the moving one last."""
+    repository = context.settings.repository
+    context.engine.tag(image.id, f"{repository}:nightly-{commit.id}")
+    write_atomic(BASE_COMMIT_FILE, f"{commit.id}\n")
+    context.engine.tag(image.id, f"{repository}:nightly")
+    return context.engine.image(image.id)

@@ -1,0 +1,186 @@
+"""Overlay images: another commit's source over a base's compiled binaries."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build import buildx, gitdir, labels, version
+from build.base import SOURCE
+from build.delta import Delta, between
+from build.listing import REGULAR
+from build.seal import INSIDE
+from build.tarball import Tarball
+
+if TYPE_CHECKING:
+    from typing import IO
+
+    from build import command
+    from build.base import Base
+    from build.engine import Engine, Image
+    from build.git import Commit, Repository
+    from build.listing import Listing
+
+DOCKERFILE = buildx.DOCKERFILES / "overlay.Dockerfile"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What an overlay is to hold.
+
+    Attributes:
+        source: Repository of the commit.
+        commit: The commit.
+        tree: All its files and trees.
+    """
+
+    source: Repository
+    commit: Commit
+    tree: Listing
+
+    @classmethod
+    def of(cls, source: Repository, commit: Commit) -> Target:
+        """Read the commit's tree."""
+        return cls(source=source, commit=commit, tree=source.listing(commit))
+
+    def text(self, path: str) -> str:
+        """Content of one text file; empty where there is none."""
+        if path not in self.tree.files:
+            return ""
+        with self.source.blob(self.tree.files[path].oid) as (_, content):
+            return content.read().decode(errors="replace")
+
+    def delta(self, base: Base) -> Delta:
+        """What turns a base into this target."""
+        return between(base, self.tree, self.text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """One overlay to be made.
+
+    Attributes:
+        base: What it stands on.
+        target: What it is to hold.
+        delta: The difference.
+        expires_after: Its label ``quay.expires-after``.
+    """
+
+    base: Base
+    target: Target
+    delta: Delta
+    expires_after: str
+
+    @property
+    def version(self) -> str:
+        """What ``vllm.__version__`` and ``/version`` will say."""
+        return version.of_overlay(self.base.facts.version, self.target.commit.id)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything that decides the image's content: equal means that it need not be built again."""
+        dockerfile = DOCKERFILE.read_text(encoding="utf-8")
+        parts = (self.base.image.id, self.target.commit.id, self.delta.fingerprint, self.expires_after, dockerfile)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def labels(self) -> dict[str, str]:
+        """Labels that replace or add to the base's."""
+        commit = self.target.commit.id
+        return {
+            labels.KIND: "overlay",
+            labels.COMMIT: commit,
+            labels.VERSION: self.version,
+            labels.BASE: self.base.image.id,
+            labels.FINGERPRINT: self.fingerprint,
+            labels.QUAY_EXPIRES: self.expires_after,
+            labels.OCI_REVISION: commit,
+            labels.OCI_CREATED: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            labels.OCI_BASE_NAME: self.base.name,
+            labels.OCI_BASE_DIGEST: self.base.image.id,
+            labels.OCI_TITLE: "vLLM overlay image",
+        }
+
+
+def find(engine: Engine, overlay: Overlay) -> Image | None:
+    """An image on the engine that already is this overlay."""
+    found = engine.images(kind="overlay", fingerprint=overlay.fingerprint)
+    return found[0] if found else None
+
+
+def build(engine: Engine, overlay: Overlay, *, tag: str, progress: command.OnLine) -> Image:
+    """Build an overlay.
+
+    Args:
+        engine: Where the base is.
+        overlay: What to build.
+        tag: Name that the image gets.
+        progress: Called with each line of output.
+
+    Raises:
+        BuildError: The engine could not build it.
+    """
+    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name:
+        folder = Path(name)
+        with (folder / "delta.tar").open("wb") as stream:
+            write_delta(stream, overlay)
+        deleted = b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in overlay.delta.deleted)
+        (folder / "deleted").write_bytes(deleted)
+        with engine.temporary_tag(overlay.base.image.id) as base_name:
+            request = buildx.Request(
+                dockerfile=DOCKERFILE,
+                context=folder,
+                contexts={"inside": INSIDE},
+                tags=(tag,),
+                arguments={
+                    "BASE": base_name,
+                    "BASE_USER": overlay.base.user,
+                    "START": "cleared" if overlay.delta.deleted else "base",
+                },
+                labels=overlay.labels(),
+            )
+            return engine.image(buildx.build(engine, request, progress=progress))
+
+
+def write_delta(stream: IO[bytes], overlay: Overlay) -> None:
+    """Write the archive that is laid over the base: changed files, version file, git directory.
+
+    Contents are streamed from the repository, one file at a time.
+    """
+    commit = overlay.target.commit
+    root = SOURCE.relative_to("/")
+    existing = _existing_folders(overlay.base)
+    with Tarball(stream, owner=overlay.base.facts.owner, timestamp=commit.timestamp, existing=existing) as tarball:
+        for path, entry in sorted(overlay.delta.written.items()):
+            with overlay.target.source.blob(entry.oid) as (size, content):
+                tarball.add(root / path, size, content, mode=entry.mode)
+        tarball.add_bytes(root / "vllm/_version.py", version.module(overlay.version, commit.id), mode=REGULAR)
+        with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
+            target = Path(folder) / ".git"
+            gitdir.write_move(
+                target,
+                source=overlay.target.source,
+                commit=commit,
+                tree=overlay.target.tree,
+                present=overlay.delta.present,
+                base_commit=overlay.base.facts.commit,
+                known=_known_objects(overlay.base),
+            )
+            tarball.add_tree(root / ".git", target, mode=REGULAR)
+
+
+def _existing_folders(base: Base) -> frozenset[str]:
+    root = SOURCE.relative_to("/")
+    paths = [root / path for path in (*base.held.files, *base.facts.made_by_build)]
+    # What every git directory has (gitrepository-layout(5)).
+    paths += [root / ".git" / name for name in ("HEAD", "objects/pack/x", "refs/heads/x")]
+    return frozenset(str(folder) for path in paths for folder in path.parents) | {"/"}
+
+
+def _known_objects(base: Base) -> frozenset[str]:
+    """Trees, and blobs of the files that the base holds: what its git directory has."""
+    blobs = (base.tree.files[path].oid for path in base.held.files)
+    return frozenset((*base.tree.trees.values(), *blobs))

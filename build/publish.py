@@ -1,0 +1,25 @@
+"""The gate, as a verb: from an image on the engine to the registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from build import gate, trial
+
+if TYPE_CHECKING:
+    from build.context import Context
+    from build.engine import Image
+    from build.gate import Pushed
+
+
+def push(context: Context, image: Image) -> Pushed:
+    """Push an image that has a passing verdict.
+
+    Raises:
+        GateError: It has none, or what arrived is not what was tested.
+        RegistryError: The registry does not answer, or refuses.
+    """
+    gate.require_passed(context.folders.verdicts, image, suite=trial.suite_fingerprint())
+    tags = gate.registry_tags(image)
+    with context.console.step(f"push to {context.registry}") as progress:
+        return gate.push(context.engine, image, context.registry, tags, progress=progress)

@@ -1,0 +1,99 @@
+"""The main job on any machine: engine, registry, base, overlay, smoke, push."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.table import Table
+
+from build import cpu, dev, embedded, nightly, sample, status
+from build.trial import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
+    from build.context import Context
+    from build.sample import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What exists now.
+
+    Attributes:
+        base: The base.
+        overlay: The overlay of the sample commit.
+        sample: The sample repository.
+        images: All images of ours.
+        durations: Seconds a step took, by name.
+    """
+
+    base: nightly.Result
+    overlay: dev.Result
+    sample: Sample
+    images: tuple[status.Row, ...]
+    durations: Mapping[str, float]
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "base": self.base.document(),
+            "overlay": self.overlay.document(),
+            "sample": {"path": str(self.sample.path), "ref": self.sample.ref},
+            "images": [row.document() for row in self.images],
+            "durations": dict(self.durations),
+        }
+
+    def table(self) -> RenderableType:
+        """For a person: images, durations, and what to try next."""
+        steps = Table(box=None, pad_edge=False, header_style="bold")
+        steps.add_column("step")
+        steps.add_column("seconds", justify="right")
+        for name, seconds in self.durations.items():
+            steps.add_row(name, f"{seconds:.1f}")
+        path = self.sample.path
+        commands = (
+            f"nox -s plan -- {path} HEAD~1",
+            f"nox -s dev -- {path} HEAD --no-push    # after a commit of your own there",
+            "nox -s status",
+        )
+        hints = "\n".join(f"  {line}" for line in commands)
+        return Group(status.table(self.images), "", steps, "", f"[bold]try next[/]\n{hints}")
+
+
+def quickstart(context: Context) -> Result:
+    """Bring up what is missing, then do the main job. What is in place already is not done again.
+
+    Raises:
+        LlmdDevError: As the steps raise it.
+    """
+    settings, console = context.settings, context.console
+    with console.step("engine"):
+        engine = embedded.up(context.folders, install=settings.install, console=console)
+        embedded.require_buildkit(engine)
+        facts = engine.capabilities
+        console.note(f"Docker Engine {facts.server_version} ({engine.origin}), {facts.storage_driver}")
+    if not settings.registry:
+        with console.step("registry"):
+            address = context.embedded_registry(install=settings.install)
+            console.note(f"image registry at {address}")
+    with console.step("cpu nightly"):
+        base = nightly.nightly(context, nightly.Request(flavor="cpu", force=False, push=True))
+    with console.step("overlay of a local commit"):
+        working = sample.ensure(context, cpu.source(settings, context.index, console=console))
+        request = dev.Request(
+            path=working.path,
+            ref=working.ref,
+            base=base.image.id,
+            smoke=True,
+            push=True,
+            force=False,
+            options=Options(expect=(sample.EXPECTATION,)),
+        )
+        overlay = dev.dev(context, request)
+    images = tuple(status.rows(context))
+    return Result(base=base, overlay=overlay, sample=working, images=images, durations=console.durations)

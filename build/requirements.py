@@ -1,0 +1,82 @@
+"""Requirement lines of a vLLM tree, and whether a base meets them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+
+def of_tree(read: Callable[[str], str], flavor: str) -> list[str]:
+    """What a tree needs at run time.
+
+    Args:
+        read: Gives the text of a file of the tree; empty where there is none.
+        flavor: Decides the file: setup.py of vLLM 0.32.0 reads ``requirements/<device>.txt``.
+
+    Returns:
+        Requirement lines, those of included files too, in order, each once.
+    """
+    return list(dict.fromkeys(_lines(read, f"requirements/{flavor}.txt")))
+
+
+def _lines(read: Callable[[str], str], path: str) -> Iterator[str]:
+    for raw in read(path).splitlines():
+        line = raw.split(" #", 1)[0].strip()
+        if line.startswith(("-r ", "--requirement ")):
+            included = line.split(maxsplit=1)[1]
+            yield from _lines(read, str(PurePosixPath(path).parent / included))
+        elif line and not line.startswith(("#", "-")):
+            yield line
+
+
+def build_requires(pyproject: str) -> tuple[str, ...]:
+    """``build-system.requires`` of a pyproject.toml; empty if it cannot be read."""
+    try:
+        requires: Sequence[str] = tomllib.loads(pyproject)["build-system"]["requires"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return ()
+    return tuple(sorted(str(Requirement(text)) for text in requires))
+
+
+def torch_pins(build_requires: Sequence[str]) -> frozenset[str]:
+    """The requirement on torch: compiled code fits one torch only."""
+    return frozenset(text for text in build_requires if canonicalize_name(Requirement(text).name) == "torch")
+
+
+def unmet(lines: Sequence[str], distributions: Mapping[str, str], *, python: str) -> Iterator[str]:
+    """Lines that the installed distributions do not meet.
+
+    Args:
+        lines: Requirement lines; one that is no PEP 508 requirement (an address, say) counts as unmet.
+        distributions: Version by normalised name.
+        python: The version that markers are evaluated for.
+    """
+    environment = {"python_version": ".".join(python.split(".")[:2]), "python_full_version": python}
+    # Linux on the machine that images run on, whatever this tool runs on.
+    environment |= {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+    for line in lines:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            yield line
+            continue
+        if requirement.marker and not requirement.marker.evaluate(environment):
+            continue
+        installed = distributions.get(canonicalize_name(requirement.name))
+        if installed is None or not _allows(requirement, installed):
+            yield line
+
+
+def _allows(requirement: Requirement, installed: str) -> bool:
+    try:
+        return requirement.specifier.contains(installed, prereleases=True)
+    except InvalidVersion:
+        return False

@@ -1,0 +1,117 @@
+"""The Debian root file system that the cpu flavor starts from.
+
+Pulled where a registry can be reached. Elsewhere it is made from the distribution's packages, so that a machine
+with nothing but a package mirror can build everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import docker.errors
+import requests
+
+from build import command, labels, packages
+from build.errors import BuildError
+
+if TYPE_CHECKING:
+    from build.console import Console
+    from build.engine import Engine, Image
+
+SUITE = "bookworm"
+
+# What cpu.Dockerfile needs from the distribution. libnuma1: without it vLLM's _C_AVX2 does not load (vLLM
+# 0.32.0) and the server dies a minute later; gcc, g++ and libc6-dev: torch compiles C++ at run time; git: people
+# work inside these images; python3-dev: headers for that compiler.
+PACKAGES = (
+    "ca-certificates",
+    "g++",
+    "gcc",
+    "git",
+    "libc6-dev",
+    "libgomp1",
+    "libnuma1",
+    "python3",
+    "python3-dev",
+    "python3-venv",
+)
+
+NAME = "llm-d-dev-rootfs"
+
+
+def _fingerprint(image: str) -> str:
+    return hashlib.sha256("\n".join((SUITE, image, *PACKAGES)).encode()).hexdigest()[:12]
+
+
+def ensure(engine: Engine, *, image: str, install: bool, console: Console) -> Image:
+    """The root file system as an image on the engine, made if it is not there.
+
+    Args:
+        engine: Where.
+        image: What to pull, such as ``debian:12-slim``.
+        install: Whether ``mmdebstrap`` may be installed when nothing can be pulled.
+        console: For progress.
+
+    Returns:
+        An image labelled ``kind=rootfs``; its packages are at least :data:`PACKAGES` if it was made here,
+        and cpu.Dockerfile installs what a pulled one lacks.
+
+    Raises:
+        BuildError: mmdebstrap failed.
+        EngineError: mmdebstrap is missing and may not be installed.
+    """
+    name = f"{NAME}:{_fingerprint(image)}"
+    if found := engine.find_image(name):
+        return found
+    with console.step("root file system") as progress:
+        if pulled := _pull(engine, image):
+            engine.tag(pulled, name)
+            console.note(f"pulled {image}")
+            return engine.image(name)
+        console.note(f"{image} cannot be pulled here: making one from the distribution's packages")
+        packages.ensure(["mmdebstrap"], allowed=install, console=console)
+        with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
+            archive = Path(folder) / "rootfs.tar"
+            _bootstrap(archive, progress)
+            _import(engine, archive, name)
+    return engine.image(name)
+
+
+def _pull(engine: Engine, image: str) -> str | None:
+    """Image ID of what was pulled; None where the registry cannot be reached or has no such image."""
+    repository, _, tag = image.partition(":")
+    try:
+        pulled = engine.client.images.pull(repository, tag=tag or "latest")
+    except (docker.errors.APIError, requests.RequestException):
+        return None
+    identity: str = pulled.id
+    return identity
+
+
+def _bootstrap(archive: Path, progress: command.OnLine) -> None:
+    argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    # The documentation of 200 packages is a tenth of the image and nobody reads it there.
+    argv += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
+    done = command.run([*argv, SUITE, archive], on_line=progress)
+    if done.returncode:
+        errors = [line for line in done.tail if line.startswith("E:")] or ["it said nothing"]
+        raise BuildError(
+            f"mmdebstrap could not make a root file system: {errors[-1]}",
+            hint="check that the distribution's mirror answers (apt-get update), then run this again",
+        )
+
+
+def _import(engine: Engine, archive: Path, name: str) -> None:
+    """Streamed by the docker client: the SDK would hold the archive in memory."""
+    argv = ["docker", "import", "--change", f"LABEL {labels.KIND}=rootfs", str(archive), name]
+    try:
+        command.output(argv, env=engine.environment)
+    except subprocess.CalledProcessError as error:
+        raise BuildError(
+            f"the engine did not take the root file system: {error.stderr.decode(errors='replace').strip()}",
+            hint="check the engine's free disk with `docker system df`, then run this again",
+        ) from error

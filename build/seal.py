@@ -1,0 +1,203 @@
+"""Sealing: turns an image with vLLM at ``/opt/vllm-source`` into a base that can vouch for itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from build import base, buildx, gitdir, labels, requirements
+from build.base import Facts
+from build.compatibility import made_by_build
+from build.errors import BuildError, SourceError
+from build.folders import REPOSITORY
+from build.listing import REGULAR, SUBMODULE, Entry, Listing
+from build.tarball import Ownership, Tarball
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from build.console import Console
+    from build.engine import Engine, Image
+    from build.git import Commit, Repository
+
+log = logging.getLogger(__name__)
+
+DOCKERFILE = buildx.DOCKERFILES / "seal.Dockerfile"
+INSIDE = REPOSITORY / "build" / "inside"
+
+_PROBE_TIMEOUT_S = 300
+_NAMED = 5
+
+
+def seal(
+    engine: Engine,
+    image: Image,
+    *,
+    flavor: str,
+    source: Repository,
+    commit: Commit,
+    marks: Mapping[str, str],
+    console: Console,
+) -> str:
+    """Add what makes an image a base, after checking that it holds what it is said to hold.
+
+    Args:
+        engine: Where the image is.
+        image: The image, unsealed.
+        flavor: ``cpu`` or ``cuda``.
+        source: A repository that has the commit and its blobs.
+        commit: The commit that the image is said to be built from.
+        marks: Further labels.
+        console: For progress.
+
+    Returns:
+        ID of the sealed image.
+
+    Raises:
+        SourceError: It is no vLLM image, or it does not hold this commit.
+        BuildError: A step failed.
+    """
+    with console.step("seal") as progress:
+        progress("reading what the image holds")
+        found = probe(engine, image)
+        tree = source.listing(commit)
+        held, facts = _compare(found, flavor=flavor, source=source, commit=commit, tree=tree)
+        with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder, engine.temporary_tag(image.id) as name:
+            progress("writing its description and git directory")
+            with (Path(folder) / "seal.tar").open("wb") as stream:
+                _write_tar(stream, facts, held, tree, source, commit, with_git=not found["has_repository"])
+            request = buildx.Request(
+                dockerfile=DOCKERFILE,
+                context=Path(folder),
+                contexts={"inside": INSIDE},
+                arguments={"BASE": name, "BASE_USER": image.config.get("User") or "root"},
+                labels={**_labels(facts), **marks},
+            )
+            return buildx.build(engine, request, progress=progress)
+
+
+def probe(engine: Engine, image: Image) -> dict[str, Any]:
+    """What an image holds, as ``build/inside/probe.py`` prints it.
+
+    Raises:
+        SourceError: It has no vLLM where a base has it.
+        BuildError: The probe did not run through.
+    """
+    script = (INSIDE / "probe.py").read_text(encoding="utf-8")
+    options = {"entrypoint": [str(base.PYTHON)], "command": ["-c", script, str(base.SOURCE)], "network_mode": "none"}
+    with engine.created(image.id, **options) as container:
+        try:
+            container.start()
+        except Exception as error:
+            raise SourceError(
+                f"{image.short_id} has no {base.PYTHON}: {error}",
+                hint="a base needs vLLM editable at /opt/vllm-source and its environment at /opt/vllm",
+            ) from error
+        status = container.wait(timeout=_PROBE_TIMEOUT_S)["StatusCode"]
+        if status:
+            last = container.logs(tail=1).decode(errors="replace").strip()
+            raise BuildError(
+                f"{image.short_id} could not be looked at: {last}",
+                hint="a base needs vLLM editable at /opt/vllm-source and its environment at /opt/vllm",
+            )
+        found: dict[str, Any] = json.loads(container.logs(stdout=True, stderr=False))
+    expected = str(base.SOURCE / "vllm")
+    if found["vllm"] != expected:
+        raise SourceError(
+            f"{image.short_id} imports vllm from {found['vllm']}, not from {expected}",
+            hint="install vLLM there with `pip install --editable`",
+        )
+    return found
+
+
+def _compare(
+    found: Mapping[str, Any], *, flavor: str, source: Repository, commit: Commit, tree: Listing
+) -> tuple[Listing, Facts]:
+    """What of the commit's tree is in the image, and what else sealing knows of it.
+
+    Raises:
+        SourceError: Python of the package is missing or differs: the image is not made from this commit.
+    """
+    files = {path: Entry(mode=mode, oid=oid) for path, mode, oid in found["files"]}
+    held = {path: entry for path, entry in files.items() if path in tree.files}
+    modified = sorted(path for path, entry in held.items() if entry.oid != tree.files[path].oid)
+    runs = {path for path, entry in tree.files.items() if _runs(path) and entry.mode != SUBMODULE}
+    wrong = sorted((runs - held.keys()) | (runs & set(modified)))
+    if wrong:
+        names = ", ".join(wrong[:_NAMED])
+        raise SourceError(
+            f"the image does not hold {commit.short}: {len(wrong)} files of the package differ or are missing ({names})",
+            hint="name the commit that the image was built from",
+        )
+    for path in modified:
+        log.warning("the image has its own %s", path)
+    pyproject = _text(source, tree, "pyproject.toml")
+    wanted = requirements.of_tree(lambda path: _text(source, tree, path), flavor)
+    return Listing(files=held, trees={}), Facts(
+        flavor=flavor,
+        commit=commit.id,
+        version=found["version"],
+        python=found["python"],
+        torch=found["torch"]["version"],
+        cuda=found["torch"]["cuda"],
+        distributions=found["distributions"],
+        owner=Ownership(
+            uid=found["uid"],
+            gid=found["gid"],
+            file_mode=found["file_mode"],
+            folder_mode=found["folder_mode"],
+        ),
+        made_by_build=tuple(sorted(files.keys() - held.keys())),
+        modified=tuple(modified),
+        build_requires=requirements.build_requires(pyproject),
+        unmet=tuple(requirements.unmet(wanted, found["distributions"], python=found["python"])),
+    )
+
+
+def _runs(path: str) -> bool:
+    return path.startswith("vllm/") and path.endswith(".py") and not made_by_build(path)
+
+
+def _text(source: Repository, tree: Listing, path: str) -> str:
+    """Content of a text file of the tree; empty where there is none."""
+    if path not in tree.files:
+        return ""
+    with source.blob(tree.files[path].oid) as (_, content):
+        return content.read().decode(errors="replace")
+
+
+def _write_tar(  # noqa: PLR0917 - one call, right above
+    stream: Any,  # noqa: ANN401 - a file open for writing bytes
+    facts: Facts,
+    held: Listing,
+    tree: Listing,
+    source: Repository,
+    commit: Commit,
+    *,
+    with_git: bool,
+) -> None:
+    existing = frozenset({"/", "opt", str(base.SOURCE).lstrip("/")})
+    root = base.SOURCE.relative_to("/")
+    with Tarball(stream, owner=facts.owner, timestamp=commit.timestamp, existing=existing) as tarball:
+        for name, content in base.files(facts, held, tree).items():
+            tarball.add_bytes(base.FACTS.relative_to("/") / name, content, mode=REGULAR)
+        if with_git:
+            with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
+                target = Path(folder) / ".git"
+                gitdir.write_full(target, source=source, commit=commit, tree=tree, present=frozenset(held.files))
+                tarball.add_tree(root / ".git", target, mode=REGULAR)
+
+
+def _labels(facts: Facts) -> dict[str, str]:
+    return {
+        labels.KIND: "base",
+        labels.FLAVOR: facts.flavor,
+        labels.COMMIT: facts.commit,
+        labels.VERSION: facts.version,
+        labels.OCI_REVISION: facts.commit,
+        labels.OCI_SOURCE: "https://github.com/vllm-project/vllm",
+        labels.OCI_TITLE: "vLLM base image",
+    }

@@ -1,0 +1,146 @@
+"""A smoke run of one image: starts the suite as a program of its own and keeps its verdict."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from build import command, suite, verdict
+from build.errors import EngineError, SmokeError, UsageError
+from build.folders import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from build.context import Context
+    from build.engine import Image
+    from build.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+SUITE = REPOSITORY / "smoke"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the suite is told.
+
+    Attributes:
+        expect: ``ROUTE=TEXT`` each: the answer to GET ROUTE must contain TEXT.
+        gpus: ``auto``, ``all`` or ``none``.
+        model: Folder of a model; None for the one made on the spot.
+    """
+
+    expect: tuple[str, ...] = ()
+    gpus: str = "auto"
+    model: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """How a smoke run ended, if it passed.
+
+    Attributes:
+        verdict: The verdict, as it is kept.
+        report: Folder of report.json, junit.xml and server.log; None for a verdict that was known already.
+        figures: Measured while it ran, such as ``healthy_s``.
+    """
+
+    verdict: Verdict
+    report: Path | None
+    figures: Mapping[str, float]
+
+
+def suite_fingerprint() -> str:
+    """Digest of the suite's files: a verdict counts as long as the suite is the same."""
+    return suite.fingerprint(SUITE)
+
+
+def known(context: Context, image: Image, options: Options) -> Verdict | None:
+    """A passing verdict that answers the same question, or None."""
+    found = verdict.recall(context.folders.verdicts, image.id)
+    if found is None or not found.ok or found.diff_ids != image.diff_ids:
+        return None
+    asked = found.configuration
+    same = asked.get("suite") == suite_fingerprint() and set(options.expect) <= set(asked.get("expect", ()))
+    return found if same and options.model is None else None
+
+
+def run(context: Context, image: Image, options: Options, *, force: bool = False) -> Trial:
+    """Test an image, unless a verdict is known.
+
+    Args:
+        context: Settings, console, engine.
+        image: The image; started by its ID.
+        options: What to check.
+        force: Test again although a verdict is known.
+
+    Returns:
+        The passing verdict, kept from now on.
+
+    Raises:
+        SmokeError: The image failed; the verdict that says so is kept.
+        EngineError: Something else than the image kept it from being tested; nothing is kept.
+    """
+    name = image.tags[0] if image.tags else image.short_id
+    if not force and (found := known(context, image, options)):
+        context.console.note(f"{name} is already verified ({len(found.passed)} checks, {found.finished})")
+        return Trial(verdict=found, report=None, figures={})
+    report = context.folders.reports / f"{time.strftime('%Y%m%d-%H%M%S')}-{image.short_id}"
+    with context.console.step(f"smoke {name}") as progress:
+        done = command.run(_argv(context, image, options, report), env=context.engine.environment, cwd=REPOSITORY, on_line=progress)
+        document = _read(report, done)
+        _keep(context, report)
+        _judge(name, document, report)
+    kept = verdict.recall(context.folders.verdicts, image.id)
+    assert kept is not None  # noqa: S101 - for the type checker: a passing run has just kept it
+    return Trial(verdict=kept, report=report, figures=document["figures"])
+
+
+def _argv(context: Context, image: Image, options: Options, report: Path) -> list[str]:
+    argv = [sys.executable, "-m", "pytest", str(SUITE), "--image", image.id, "--report", str(report)]
+    argv += ["--gpus", options.gpus, "--start-timeout", str(context.settings.start_timeout)]
+    argv += ["--model", str(options.model)] if options.model else []
+    for expectation in options.expect:
+        argv += ["--expect", expectation]
+    return [*argv, "-p", "no:cacheprovider"]
+
+
+def _read(report: Path, done: command.Completed) -> dict[str, Any]:
+    """``report.json``; without one the suite did not get as far as the image."""
+    try:
+        document: dict[str, Any] = json.loads((report / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        words = [line for line in done.tail if line.strip()] or ["it said nothing"]
+        errors = [line for line in words if line.startswith(("ERROR", "E "))] or words[-1:]
+        if done.returncode == 4:  # noqa: PLR2004 - pytest's status for a wrong command line
+            raise UsageError(f"the smoke suite refused: {errors[0]}", hint="`pytest smoke --help`") from error
+        raise EngineError(f"the smoke suite broke off: {errors[0]}", hint="the log named below has its output") from error
+    return document
+
+
+def _keep(context: Context, report: Path) -> None:
+    """Copy the verdict to where the gate looks for it. An inconclusive run has none."""
+    try:
+        document = json.loads((report / "verdict.json").read_text(encoding="utf-8"))
+    except OSError:
+        return
+    verdict.record(context.folders.verdicts, verdict.Verdict.parse(document))
+
+
+def _judge(name: str, document: Mapping[str, Any], report: Path) -> None:
+    cause, advice = document["cause"], document["advice"]
+    if document["result"] == "inconclusive":
+        raise EngineError(f"{name} was not verified ({cause}): {document['line']}", hint=advice)
+    if document["result"] != "pass":
+        failed = [check["name"] for check in document["checks"] if check["outcome"] == "fail"]
+        why = f"{cause}: {document['line']}" if document["line"] else cause
+        raise SmokeError(
+            f"{name} failed {', '.join(failed[:3]) or 'to start'} ({why})",
+            hint=f"{advice or 'read the report'}; report: {report}",
+        )

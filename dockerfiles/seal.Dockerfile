@@ -1,0 +1,19 @@
+# Makes any image with vLLM editable at /opt/vllm-source a base: adds what build/seal.py found out about it, a small
+# git directory if there is none, and bytecode of what the server imports.
+#
+# Contexts: (main)  seal.tar, laid over /
+#           inside  scripts of build/inside
+
+ARG BASE
+FROM ${BASE}
+ARG BASE_USER
+USER 0
+ADD seal.tar /
+# HOME elsewhere: whatever the imports leave there is not for the image. umask: group 0 may rewrite the bytecode.
+RUN --network=none --mount=type=bind,from=inside,target=/inside --mount=type=tmpfs,target=/tmp \
+    umask 0002; \
+    HOME=/tmp HF_HOME=/tmp XDG_CACHE_HOME=/tmp VLLM_NO_USAGE_STATS=1 /opt/vllm/bin/python /inside/bytecode.py; \
+    if command -v git >/dev/null && ! git config --system --get-all safe.directory | grep -qx /opt/vllm-source; then \
+        git config --system --add safe.directory /opt/vllm-source; \
+    fi
+USER ${BASE_USER}
