@@ -15,9 +15,7 @@ PATIENCE_S = 90.0
 def verb(session: nox.Session, *words: str) -> None:
     """Run `python -m build` with the session's arguments."""
     session.install("--require-hashes", "--requirement", "requirements.txt")
-    session.run(
-        "python", "-m", *words, *session.posargs, interrupt_timeout=PATIENCE_S, terminate_timeout=PATIENCE_S
-    )
+    session.run("python", "-m", *words, *session.posargs, interrupt_timeout=PATIENCE_S, terminate_timeout=PATIENCE_S)
 
 
 @nox.session

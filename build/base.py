@@ -185,5 +185,6 @@ def require_any(found: list[Image]) -> None:
     """
     if not found:
         raise IncompatibleError(
-            "there is no base image on this engine", hint="`python -m build nightly` (or quickstart) makes one"
+            "there is no base image on this engine",
+            hint="`python -m build nightly` (or quickstart) makes one",
         )

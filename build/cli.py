@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 import requests
 
-from build import dev, embedded, git, nightly, options, plan, publish, quickstart, registry_server, settings, status, trial
+from build import (
+    dev,
+    embedded,
+    git,
+    nightly,
+    options,
+    plan,
+    publish,
+    quickstart,
+    registry_server,
+    settings,
+    status,
+    trial,
+)
 from build.console import Console
 from build.context import Context
 from build.errors import EXIT_INTERRUPTED, BuildError, EngineError, LlmdDevError
@@ -28,8 +41,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("build")
 
-Verb = "Callable[[Context, argparse.Namespace], Any]"
-
 
 def main(argv: Sequence[str]) -> int:
     """Run one verb.
@@ -41,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
         The exit code: 0, 130, or that of the error's category (:mod:`build.errors`).
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    # Until there is a log file, and where it cannot be written, nothing may spill onto the terminal.
+    logging.getLogger("build").addHandler(logging.NullHandler())
     git.without_git_variables()
     arguments = options.parse(argv, default_path=_default_path(), default_ref=_default_ref())
     console = Console(quiet=arguments.json)
@@ -54,15 +67,17 @@ def main(argv: Sequence[str]) -> int:
         return _fail(console, error, log_file)
     except (docker.errors.DockerException, requests.ConnectionError) as error:
         log.error("the engine failed", exc_info=error)  # noqa: TRY400 - one line on the terminal, the rest in the log
-        what = EngineError(f"the engine failed: {error}", hint="`python -m build engine status` shows whether it runs")
-        return _fail(console, what, log_file)
+        failed = EngineError(
+            f"the engine failed: {error}", hint="`python -m build engine status` shows whether it runs"
+        )
+        return _fail(console, failed, log_file)
     except KeyboardInterrupt:
         console.warn("interrupted; nothing half-made is left")
         return EXIT_INTERRUPTED
     except Exception as error:
         log.exception("a defect")
-        what = LlmdDevError(f"{type(error).__name__}: {error}", hint="this is a defect: report it with the log")
-        return _fail(console, what, log_file)
+        defect = LlmdDevError(f"{type(error).__name__}: {error}", hint="this is a defect: report it with the log")
+        return _fail(console, defect, log_file)
     if arguments.json:
         json.dump(document, sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -198,7 +213,7 @@ def _trial_options(arguments: argparse.Namespace) -> trial.Options:
     return trial.Options(expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model)
 
 
-VERBS: dict[str, Verb] = {  # type: ignore[valid-type]
+VERBS: dict[str, Callable[[Context, argparse.Namespace], Any]] = {
     "quickstart": _quickstart,
     "engine": _engine,
     "nightly": _nightly,

@@ -138,7 +138,5 @@ def output(
     with _started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE) as process:
         out, err = process.communicate()
     if process.returncode:
-        raise subprocess.CalledProcessError(
-            process.returncode, [str(word) for word in argv], output=out, stderr=err
-        )
+        raise subprocess.CalledProcessError(process.returncode, [str(word) for word in argv], output=out, stderr=err)
     return out

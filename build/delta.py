@@ -96,9 +96,7 @@ def between(base: Base, target: Listing, read: Callable[[str], str]) -> Delta:
         deleted=tuple(sorted(path for path in held if path not in wanted)),
         native=tuple(sorted(native)),
         dependencies=tuple(line for line in unmet if line not in base.facts.unmet),
-        metadata=tuple(
-            sorted(p for p, kind in classes.items() if kind is PathClass.METADATA and p not in native)
-        ),
+        metadata=tuple(sorted(p for p, kind in classes.items() if kind is PathClass.METADATA and p not in native)),
         present=frozenset(wanted),
     )
 

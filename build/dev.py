@@ -99,9 +99,7 @@ def dev(context: Context, request: Request) -> Result:
             Registry(context.registry).require_reachable()
         target = Target.of(source, commit)
         base, delta = choice.choose(context, target, wanted=request.base)
-        made = Overlay(
-            base=base, target=target, delta=delta, expires_after=context.settings.overlay_expires_after
-        )
+        made = Overlay(base=base, target=target, delta=delta, expires_after=context.settings.overlay_expires_after)
         image, built = _build(context, made)
     finally:
         source.close()

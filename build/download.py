@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from typing import TYPE_CHECKING
 
 import requests
@@ -71,6 +72,12 @@ def fetch(
             ) from error
 
 
+def wheel_here(package: DistributionPackage) -> bool:
+    """Whether a file is a Linux wheel for this machine's processor, which the local engine's images have too."""
+    name = package.filename
+    return package.package_type == "wheel" and "manylinux" in name and platform.machine() in name
+
+
 _retried = retry(
     # What can get better: connections and time-outs. An HTTP error status is the index's final word.
     retry=retry_if_exception_type((requests.ConnectionError, requests.Timeout)),
@@ -91,15 +98,11 @@ def _find(
         return found[0]
     known = sorted({package.version for package in page.packages if package.version})
     what = f"{project} {version} has no fitting file" if versions else f"there is no {project} {version}"
-    raise SourceError(
-        f"{what} on the package index", hint=f"versions there: {', '.join(known[-5:]) or 'none'}"
-    )
+    raise SourceError(f"{what} on the package index", hint=f"versions there: {', '.join(known[-5:]) or 'none'}")
 
 
 @_retried
-def _download(
-    client: PyPISimple, package: DistributionPackage, folder: Path, console: Console
-) -> Path:
+def _download(client: PyPISimple, package: DistributionPackage, folder: Path, console: Console) -> Path:
     target = folder / package.filename
     if target.exists() and _sha256(target) == package.digests.get("sha256"):
         return target

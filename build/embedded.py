@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import docker.errors
+import requests
+
 from build import command, daemon, mounts, packages, registry_server, turn
 from build.daemon import Daemon
 from build.engine import answering, find
@@ -238,11 +241,7 @@ def _end_all(ours: Callable[[int], bool], *, grace_s: float) -> None:
 def _follows(pid: int, program: str, option: str, value: str) -> bool:
     """Whether a process is a program that was given an option with this value."""
     words = daemon.arguments(pid)
-    return (
-        bool(words)
-        and Path(words[0]).name.startswith(program)
-        and (option, value) in itertools.pairwise(words)
-    )
+    return bool(words) and Path(words[0]).name.startswith(program) and (option, value) in itertools.pairwise(words)
 
 
 def _lives_on(pid: int, data: Path) -> bool:
@@ -272,7 +271,11 @@ def _version(folders: Folders) -> str | None:
     if engine is None:
         return None
     with contextlib.closing(engine.client):
-        return engine.capabilities.server_version
+        try:
+            return engine.capabilities.server_version
+        except (docker.errors.DockerException, requests.RequestException):
+            # It is just going down.
+            return None
 
 
 def require_buildkit(engine: Engine) -> None:

@@ -166,7 +166,7 @@ class Engine:
     def find_image(self, reference: str) -> Image | None:
         """Like :meth:`image`, with None for an image that is not there."""
         try:
-            return Image.parse(self.client.api.inspect_image(reference))
+            return Image.parse(self.client.images.get(reference).attrs)
         except docker.errors.ImageNotFound:
             return None
         except docker.errors.APIError as error:

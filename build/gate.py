@@ -75,7 +75,12 @@ def require_passed(folder: Path, image: Image, *, suite: str) -> Verdict:
 
 
 def push(
-    engine: Engine, image: Image, repository: RepositoryName, tags: Sequence[str], *, progress: Callable[[str], None]
+    engine: Engine,
+    image: Image,
+    repository: RepositoryName,
+    tags: Sequence[str],
+    *,
+    progress: Callable[[str], None],
 ) -> Pushed:
     """Push an image under some tags, in order, each checked in the registry before the next.
 
@@ -98,14 +103,10 @@ def push(
             f"{image.short_id} has no tag to be pushed under",
             hint="give it one: `docker tag IMAGE llm-d-dev:local-<commit>`",
         )
-    return Pushed(
-        names=tuple(f"{repository}:{tag}" for tag in tags), digest=arrived[-1].digest, size=arrived[-1].size
-    )
+    return Pushed(names=tuple(f"{repository}:{tag}" for tag in tags), digest=arrived[-1].digest, size=arrived[-1].size)
 
 
-def _push_one(
-    engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]
-) -> Manifest:
+def _push_one(engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]) -> Manifest:
     served = registry.manifest(tag)
     if served is None or not is_image(served, image):
         name = f"{registry.name}:{tag}"
@@ -146,7 +147,8 @@ def _upload(engine: Engine, repository: RepositoryName, tag: str, progress: Call
             progress(_describe(row))
     except docker.errors.APIError as error:
         raise RegistryError(
-            f"push to {repository}:{tag} failed: {error.explanation}", hint="check the registry's name, then push again"
+            f"push to {repository}:{tag} failed: {error.explanation}",
+            hint="check the registry's name, then push again",
         ) from error
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import git
 from git.exc import BadName, GitCommandError, InvalidGitRepositoryError, NoSuchPathError
@@ -16,6 +16,18 @@ from build.listing import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Git then writes nothing, asks nothing and fetches nothing. The user named the repository, so that another owner of
+# its files is no reason to refuse; safe.directory counts in the environment's configuration (git-config(1), SCOPES).
+_ISOLATED = {
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "safe.directory",
+    "GIT_CONFIG_VALUE_0": "*",
+    "LC_ALL": "C",
+}
 
 SHORT_DIGITS = 12
 """Digits of a commit id that tables and messages show."""
@@ -65,7 +77,7 @@ class Repository:
             ) from error
         self.path = path
         self._git = self._repo.git
-        self._git.update_environment(**_isolated(Path(self._repo.git_dir)))
+        self._git.update_environment(**_ISOLATED)
 
     def close(self) -> None:
         """End the helper processes that git keeps open."""
@@ -122,25 +134,9 @@ class Repository:
     def blob(self, oid: str) -> Iterator[tuple[int, IO[bytes]]]:
         """Size in bytes and content of a blob, streamed; all of it is read or skipped when the block ends."""
         _, _, size, stream = self._git.stream_object_data(oid)
-        yield size, stream
+        # GitPython calls its reader of one object a stream without saying that it is one.
+        yield size, cast("IO[bytes]", stream)
         stream.read()
-
-
-def _isolated(git_dir: Path) -> dict[str, str]:
-    """Variables under which git writes nothing, asks nothing and trusts this one repository.
-
-    The user named the repository, so that another owner of its files is no reason to refuse; git takes
-    ``safe.directory`` from the environment's configuration (git-config(1), SCOPES).
-    """
-    return {
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": "safe.directory",
-        "GIT_CONFIG_VALUE_0": "*",
-        "LC_ALL": "C",
-    }
 
 
 def without_git_variables() -> None:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from build import command
-from build.git import Commit, Repository
 from build.listing import SUBMODULE, Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from build.git import Commit, Repository
 
 REMOTES: Mapping[str, str] = {
     "vllm": "https://github.com/vllm-project/vllm.git",
@@ -92,7 +96,11 @@ def _config() -> str:
     # Objects that are not here are promised by the first remote, fetched only when something asks for them.
     lines += ["[extensions]", "\tpartialClone = vllm"]
     for name, address in REMOTES.items():
-        lines += [f'[remote "{name}"]', f"\turl = {address}", f"\tfetch = +refs/heads/*:refs/remotes/{name}/*"]
+        lines += [
+            f'[remote "{name}"]',
+            f"\turl = {address}",
+            f"\tfetch = +refs/heads/*:refs/remotes/{name}/*",
+        ]
         lines += ["\tpromisor = true", "\tpartialclonefilter = blob:none"]
     return "\n".join(lines) + "\n"
 
@@ -110,7 +118,7 @@ class _Workshop:
         self._source = source
         self._folder = tempfile.TemporaryDirectory(prefix="llm-d-dev-")
 
-    def __enter__(self) -> _Workshop:
+    def __enter__(self) -> Self:
         self._dir = Path(self._folder.name) / "git"
         for name in ("objects/info", "refs"):
             (self._dir / name).mkdir(parents=True)

@@ -72,7 +72,9 @@ class PackageIndex:
                     settings[key.removeprefix(f"{section}.")] = str(ast.literal_eval(value))
         bundles = [settings.get("cert"), *(environment.get(name) for name in _BUNDLE_VARIABLES)]
         folders = (_local_folder(place) for place in settings.get("find-links", "").split())
-        proxies = {name: value for name in _PROXY_VARIABLES if (value := _either_case(environment, name))}
+        # curl's rule: the lower-case name wins.
+        both = {name: environment.get(name.lower()) or environment.get(name) for name in _PROXY_VARIABLES}
+        proxies = {name: value for name, value in both.items() if value}
         if proxy := settings.get("proxy"):
             proxies |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy}
         return cls(
@@ -136,10 +138,6 @@ class HandedIn:
 
     secrets: Mapping[str, Path]
     contexts: Mapping[str, Path]
-
-
-def _either_case(environment: Mapping[str, str], name: str) -> str | None:
-    return environment.get(name.lower()) or environment.get(name)
 
 
 def _local_folder(place: str) -> Path | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+
 def sweep(engine: Engine) -> int:
     """Remove containers and temporary tags of runs that are gone.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,11 @@ EXECUTABLE = "100755"
 SYMLINK = "120000"
 TREE = "040000"
 SUBMODULE = "160000"
+
+
+def blob_id(content: bytes) -> str:
+    """Git's id of a blob."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,7 +38,9 @@ def held(folder: Path, name: str, *, doing: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise BusyError(f"{name} is busy: {_describe(holder)}", hint="wait for it to end, then run this again") from error
+        raise BusyError(
+            f"{name} is busy: {_describe(holder)}", hint="wait for it to end, then run this again"
+        ) from error
     try:
         write_json(holder, {"pid": os.getpid(), "doing": doing, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
         yield

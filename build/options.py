@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    # argparse has no public name for what add_subparsers() returns.
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
+
 # Options that are settings: given on the command line they win over everything else.
 SETTING_OPTIONS = ("state", "cache", "install", "registry", "vllm_version", "start_timeout")
 
@@ -47,12 +50,9 @@ def parse(argv: Sequence[str], *, default_path: Path, default_ref: str) -> argpa
     return parser.parse_args(argv)
 
 
-Verbs = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-def _add(verbs: Verbs, name: str, does: str, *, example: str = "") -> argparse.ArgumentParser:  # type: ignore[valid-type]
+def _add(verbs: Verbs, name: str, does: str, *, example: str = "") -> argparse.ArgumentParser:
     """A verb with the options that all verbs have."""
-    parser: argparse.ArgumentParser = verbs.add_parser(  # type: ignore[attr-defined]
+    parser: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=does,
         description=does[0].upper() + does[1:] + ".",
@@ -74,18 +74,18 @@ def _add(verbs: Verbs, name: str, does: str, *, example: str = "") -> argparse.A
     return parser
 
 
-def _quickstart(verbs: Verbs) -> None:  # type: ignore[valid-type]
+def _quickstart(verbs: Verbs) -> None:
     does = "engine, registry, base, overlay, smoke, push: the main job, from nothing"
     _with_version(_with_timeout(_add(verbs, "quickstart", does)))
 
 
-def _engine(verbs: Verbs) -> None:  # type: ignore[valid-type]
+def _engine(verbs: Verbs) -> None:
     does = "start, stop or show the embedded Docker Engine and image registry"
     parser = _add(verbs, "engine", does, example="python -m build engine status")
     parser.add_argument("action", choices=("up", "down", "status"))
 
 
-def _nightly(verbs: Verbs) -> None:  # type: ignore[valid-type]
+def _nightly(verbs: Verbs) -> None:
     does = "build the base image, test it, make it the one that overlays use, push it"
     parser = _with_version(_with_timeout(_add(verbs, "nightly", does)))
     parser.add_argument("--flavor", choices=("cpu", "cuda"), default="cpu", help="kind of base (default: cpu)")
@@ -93,7 +93,7 @@ def _nightly(verbs: Verbs) -> None:  # type: ignore[valid-type]
     parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
 
 
-def _dev(verbs: Verbs, *, path: Path, ref: str) -> None:  # type: ignore[valid-type]
+def _dev(verbs: Verbs, *, path: Path, ref: str) -> None:
     does = "make an overlay of a local vLLM commit, test it, push it"
     parser = _with_timeout(_add(verbs, "dev", does, example="python -m build dev ~/vllm HEAD"))
     _with_source(parser, path=path, ref=ref)
@@ -102,19 +102,19 @@ def _dev(verbs: Verbs, *, path: Path, ref: str) -> None:  # type: ignore[valid-t
     parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
 
 
-def _plan(verbs: Verbs, *, path: Path, ref: str) -> None:  # type: ignore[valid-type]
+def _plan(verbs: Verbs, *, path: Path, ref: str) -> None:
     does = "show what an overlay would change and whether it can be made; builds nothing"
     _with_source(_add(verbs, "plan", does, example="python -m build plan ~/vllm my-branch"), path=path, ref=ref)
 
 
-def _smoke(verbs: Verbs) -> None:  # type: ignore[valid-type]
+def _smoke(verbs: Verbs) -> None:
     does = "start an image and test it through its API"
     parser = _with_timeout(_add(verbs, "smoke", does, example="python -m build smoke llm-d-dev:nightly"))
     parser.add_argument("image", metavar="IMAGE", help="name, tag or ID")
     _with_trial(parser)
 
 
-def _push(verbs: Verbs) -> None:  # type: ignore[valid-type]
+def _push(verbs: Verbs) -> None:
     does = "push an image that has passed its smoke test"
     parser = _add(verbs, "push", does, example="python -m build push llm-d-dev:nightly")
     parser.add_argument("image", metavar="IMAGE", help="name, tag or ID")
@@ -138,7 +138,9 @@ def _with_trial(parser: argparse.ArgumentParser) -> None:
         help="the answer to GET ROUTE must contain TEXT; repeatable",
     )
     parser.add_argument("--gpus", choices=("auto", "all", "none"), default="auto", help="GPUs to pass (default: auto)")
-    parser.add_argument("--model", metavar="DIR", type=Path, help="model to serve (default: a tiny one, made on the spot)")
+    parser.add_argument(
+        "--model", metavar="DIR", type=Path, help="model to serve (default: a tiny one, made on the spot)"
+    )
 
 
 def _with_timeout(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

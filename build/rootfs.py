@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import docker.errors
+import docker.utils
 import requests
 
 from build import command, labels, packages
@@ -83,13 +84,12 @@ def ensure(engine: Engine, *, image: str, install: bool, console: Console) -> Im
 
 def _pull(engine: Engine, image: str) -> str | None:
     """Image ID of what was pulled; None where the registry cannot be reached or has no such image."""
-    repository, _, tag = image.partition(":")
+    repository, tag = docker.utils.parse_repository_tag(image)
     try:
         pulled = engine.client.images.pull(repository, tag=tag or "latest")
     except (docker.errors.APIError, requests.RequestException):
         return None
-    identity: str = pulled.id
-    return identity
+    return pulled.id
 
 
 def _bootstrap(archive: Path, progress: command.OnLine) -> None:

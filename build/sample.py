@@ -76,9 +76,19 @@ def _create(releases: Path, path: Path, commit: Commit) -> None:
     if text.count(_OLD) != 1:
         raise SourceError(f"this vLLM has no {_OLD!r} in {_FILE}", hint="set vllm_version to 0.32.0")
     file.write_text(text.replace(_OLD, f'owned_by: str = "{OWNER}"'), encoding="utf-8")
-    date = {name: f"{commit.timestamp} +0000" for name in ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE")}
+    date = dict.fromkeys(("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"), f"{commit.timestamp} +0000")
     message = "Name another owner of the model"
-    _require(path, "-c", "commit.gpgSign=false", "commit", "--quiet", "--no-verify", "-am", message, env=_IDENTITY | date)
+    _require(
+        path,
+        "-c",
+        "commit.gpgSign=false",
+        "commit",
+        "--quiet",
+        "--no-verify",
+        "-am",
+        message,
+        env=_IDENTITY | date,
+    )
     _require(path, "checkout", "--quiet", "-b", _BRANCH)
 
 
@@ -94,7 +104,8 @@ def _git(path: Path, *words: str | Path) -> bytes | None:
 
 def _require(path: Path | None, *words: str | Path, env: dict[str, str] | None = None) -> None:
     try:
-        command.output(["git", *(["-C", path] if path else []), *words], env=env)
+        place: list[str | Path] = ["-C", path] if path else []
+        command.output(["git", *place, *words], env=env)
     except subprocess.CalledProcessError as error:
         raise SourceError(
             f"the sample repository could not be made: {error.stderr.decode(errors='replace').strip()}",

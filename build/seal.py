@@ -65,7 +65,10 @@ def seal(
         found = probe(engine, image)
         tree = source.listing(commit)
         held, facts = _compare(found, flavor=flavor, source=source, commit=commit, tree=tree)
-        with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder, engine.temporary_tag(image.id) as name:
+        with (
+            tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder,
+            engine.temporary_tag(image.id) as name,
+        ):
             progress("writing its description and git directory")
             with (Path(folder) / "seal.tar").open("wb") as stream:
                 _write_tar(stream, facts, held, tree, source, commit, with_git=not found["has_repository"])
@@ -87,7 +90,11 @@ def probe(engine: Engine, image: Image) -> dict[str, Any]:
         BuildError: The probe did not run through.
     """
     script = (INSIDE / "probe.py").read_text(encoding="utf-8")
-    options = {"entrypoint": [str(base.PYTHON)], "command": ["-c", script, str(base.SOURCE)], "network_mode": "none"}
+    options = {
+        "entrypoint": [str(base.PYTHON)],
+        "command": ["-c", script, str(base.SOURCE)],
+        "network_mode": "none",
+    }
     with engine.created(image.id, **options) as container:
         try:
             container.start()
@@ -129,7 +136,7 @@ def _compare(
     if wrong:
         names = ", ".join(wrong[:_NAMED])
         raise SourceError(
-            f"the image does not hold {commit.short}: {len(wrong)} files of the package differ or are missing ({names})",
+            f"the image does not hold {commit.short}: {len(wrong)} files differ or are missing ({names})",
             hint="name the commit that the image was built from",
         )
     for path in modified:

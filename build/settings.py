@@ -77,12 +77,8 @@ class Settings(BaseSettings):
         default="debian:12-slim",
         description="Image the cpu flavor starts from where a registry can be reached.",
     )
-    nightly_expires_after: Expiry = Field(
-        default="14d", description="Label quay.expires-after of base images."
-    )
-    overlay_expires_after: Expiry = Field(
-        default="3d", description="Label quay.expires-after of overlay images."
-    )
+    nightly_expires_after: Expiry = Field(default="14d", description="Label quay.expires-after of base images.")
+    overlay_expires_after: Expiry = Field(default="3d", description="Label quay.expires-after of overlay images.")
     start_timeout: int = Field(
         default=600, ge=1, description="Seconds that the server under test has to become healthy."
     )
@@ -123,7 +119,7 @@ def load(overrides: dict[str, Any]) -> Settings:
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(
             f"setting {key!r}: {first['msg']} (got {first['input']!r})",
-            hint=f"correct it on the command line, in {ENV_PREFIX}{key.upper()} or under [tool.llm-d-dev] in pyproject.toml",
+            hint=f"correct it on the command line, in {ENV_PREFIX}{key.upper()} or in pyproject.toml",
         ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Self
 
 from build.listing import EXECUTABLE, SYMLINK
 
@@ -51,7 +51,7 @@ class Tarball:
         self._timestamp = timestamp
         self._seen = set(existing)
 
-    def __enter__(self) -> Tarball:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

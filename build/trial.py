@@ -93,7 +93,12 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
         return Trial(verdict=found, report=None, figures={})
     report = context.folders.reports / f"{time.strftime('%Y%m%d-%H%M%S')}-{image.short_id}"
     with context.console.step(f"smoke {name}") as progress:
-        done = command.run(_argv(context, image, options, report), env=context.engine.environment, cwd=REPOSITORY, on_line=progress)
+        done = command.run(
+            _argv(context, image, options, report),
+            env=context.engine.environment,
+            cwd=REPOSITORY,
+            on_line=progress,
+        )
         document = _read(report, done)
         _keep(context, report)
         _judge(name, document, report)
@@ -120,7 +125,9 @@ def _read(report: Path, done: command.Completed) -> dict[str, Any]:
         errors = [line for line in words if line.startswith(("ERROR", "E "))] or words[-1:]
         if done.returncode == 4:  # noqa: PLR2004 - pytest's status for a wrong command line
             raise UsageError(f"the smoke suite refused: {errors[0]}", hint="`pytest smoke --help`") from error
-        raise EngineError(f"the smoke suite broke off: {errors[0]}", hint="the log named below has its output") from error
+        raise EngineError(
+            f"the smoke suite broke off: {errors[0]}", hint="the log named below has its output"
+        ) from error
     return document
 
 

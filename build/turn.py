@@ -20,9 +20,7 @@ _POLL_S = 0.2
 
 
 @contextlib.contextmanager
-def taken(
-    folder: Path, name: str, *, doing: str, console: Console, timeout_s: float = TIMEOUT_S
-) -> Iterator[None]:
+def taken(folder: Path, name: str, *, doing: str, console: Console, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     """Hold a lock of :mod:`build.lock` while the block runs, waiting for whoever has it.
 
     Args:

@@ -83,9 +83,7 @@ class Verdict:
                 diff_ids=tuple(layers),
                 passed=tuple(predicate["passedTests"]),
                 failed=tuple(predicate["failedTests"]),
-                configuration={
-                    entry["name"]: entry["annotations"]["value"] for entry in predicate["configuration"]
-                },
+                configuration={entry["name"]: entry["annotations"]["value"] for entry in predicate["configuration"]},
                 finished=predicate["annotations"]["finished"],
             )
         except (KeyError, TypeError) as error:

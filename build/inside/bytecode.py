@@ -4,12 +4,14 @@ Bytecode checked by time stamp goes stale silently when an overlay replaces a fi
 hash-checked bytecode does not (PEP 552). Run as ``python bytecode.py``.
 """
 
+from __future__ import annotations
+
 import compileall
 import concurrent.futures
 import importlib
-import os
 import py_compile
 import sys
+from pathlib import Path
 
 # What the API server, the engine core and the worker import, each with what it loads lazily (vLLM 0.32.0). A module
 # that is missing or does not import here (no GPU in a build) is left out: it costs start-up time, nothing else.
@@ -29,7 +31,7 @@ SEEDS = (
 )
 
 
-def import_quietly(name):
+def import_quietly(name: str) -> None:
     """Import a module; print what stopped it, and go on."""
     try:
         importlib.import_module(name)
@@ -37,21 +39,19 @@ def import_quietly(name):
         print(f"not imported: {name}: {type(error).__name__}: {str(error)[:200]}", flush=True)
 
 
-def sources():
+def sources() -> list[str]:
     """Files of the Python modules that are loaded now."""
     found = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     # A relative file is a module that fakes its origin.
-    return sorted(path for path in found if path and path.endswith(".py") and os.path.isabs(path))
+    return sorted(path for path in found if path and path.endswith(".py") and Path(path).is_absolute())
 
 
-def compile_file(path):
+def compile_file(path: str) -> None:
     """Write the bytecode of one source file."""
-    compileall.compile_file(
-        path, quiet=2, force=True, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
-    )
+    compileall.compile_file(path, quiet=2, force=True, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
 
 
-def main():
+def main() -> None:
     """Import, list, compile."""
     sys.dont_write_bytecode = True
     for name in SEEDS:

@@ -4,6 +4,8 @@ A folder that stayed would still import, as a namespace package. Run as ``python
 holds paths relative to ROOT, each ended by a zero byte.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ def main() -> None:
             delete(root, root / os.fsdecode(name))
 
 
-def delete(root, path) -> None:
+def delete(root: Path, path: Path) -> None:
     """Remove one file and what was there only because of it."""
     path.unlink()
     for compiled in (path.parent / "__pycache__").glob(f"{glob_escape(path.stem)}.*.pyc"):
@@ -31,7 +33,7 @@ def delete(root, path) -> None:
             continue
 
 
-def glob_escape(text):
+def glob_escape(text: str) -> str:
     """Make glob characters in a file's name mean themselves."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in text)
 

@@ -3,6 +3,8 @@
 Run as ``python -c "$(cat probe.py)" SOURCE``.
 """
 
+from __future__ import annotations
+
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -14,6 +16,10 @@ import shutil
 import stat
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 IGNORED_FOLDERS = {".git", "__pycache__"}
 
@@ -41,32 +47,32 @@ def main() -> None:
     json.dump(document, sys.stdout)
 
 
-def files(source):
+def files(source: Path) -> Iterator[list[str]]:
     """Yield path, git mode and git blob id of every file below ``source``."""
     for folder, folders, names in os.walk(source):
         folders[:] = [name for name in folders if name not in IGNORED_FOLDERS]
         # A link to a folder is listed among the folders, but git keeps it as a file.
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        links = [name for name in folders if Path(folder, name).is_symlink()]
         for name in names + links:
             path = Path(folder, name)
             relative = os.fsencode(path.relative_to(source)).decode("utf-8", "surrogateescape")
             yield [relative, *mode_and_id(path)]
 
 
-def mode_and_id(path):
+def mode_and_id(path: Path) -> tuple[str, str]:
     """Git's mode and blob id of a file."""
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
-        content = os.fsencode(os.readlink(path))
-        return "120000", hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    digest = hashlib.sha1(b"blob %d\0" % status.st_size)
+        content = os.fsencode(path.readlink())
+        return "120000", hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    digest = hashlib.sha1(b"blob %d\0" % status.st_size, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return ("100755" if status.st_mode & 0o100 else "100644"), digest.hexdigest()
 
 
-def vllm_location():
+def vllm_location() -> str | None:
     """Folder that ``import vllm`` would import, or None. The module is found, not run."""
     try:
         spec = importlib.util.find_spec("vllm")
@@ -75,22 +81,22 @@ def vllm_location():
     return str(Path(spec.origin).parent) if spec and spec.origin else None
 
 
-def vllm_version(source):
+def vllm_version(source: Path) -> str | None:
     """What ``vllm.__version__`` says, without importing vllm; None where there is no version file."""
     file = source / "vllm" / "_version.py"
     return runpy.run_path(str(file)).get("__version__") if file.exists() else None
 
 
-def distributions():
+def distributions() -> dict[str, str]:
     """Version of each installed distribution, by normalised name."""
-    found = {}
+    found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = (distribution.metadata["Name"] or "").lower().replace("_", "-").replace(".", "-")
         found.setdefault(name, distribution.version)
     return found
 
 
-def torch():
+def torch() -> dict[str, str | None]:
     """Versions of torch and of the CUDA it was built for, read from its version file: importing takes seconds."""
     spec = importlib.util.find_spec("torch")
     if spec is None or not spec.origin:
