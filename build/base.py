@@ -172,9 +172,14 @@ def _no_base(image: Image) -> SourceError:
     )
 
 
-def candidates(engine: Engine) -> list[Image]:
-    """Sealed bases on the engine that were promoted, newest first."""
-    return [image for image in engine.images(kind="base") if image.tags]
+def candidates(engine: Engine, repository: str) -> list[Image]:
+    """Sealed bases on the engine that were promoted, newest first.
+
+    Args:
+        engine: Where.
+        repository: Local repository name; promotion gives a base a ``nightly`` tag in it.
+    """
+    return [image for image in engine.images(kind="base") if image.tags_in(repository, prefix="nightly")]
 
 
 def require_any(found: list[Image]) -> None:

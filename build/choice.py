@@ -30,7 +30,7 @@ def choose(context: Context, target: Target, *, wanted: str | None) -> tuple[Bas
         SourceError: ``wanted`` is not on the engine, or is no base.
     """
     engine = context.engine
-    images = [engine.image(wanted)] if wanted else bases.candidates(engine)
+    images = [engine.image(wanted)] if wanted else bases.candidates(engine, context.settings.repository)
     bases.require_any(images)
     pairs = [
         (base, target.delta(base)) for base in (bases.load(engine, image, context.folders.cache) for image in images)

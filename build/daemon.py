@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _PROC = Path("/proc")
 _POLL_S = 0.1
 _KILLED_S = 10.0
+_LOOKS = 20
+_LOOK_S = 0.001
 _TAIL_LINES = 3
 _TAIL_BYTES = 20_000
 _TAIL_WIDTH = 600
@@ -72,10 +74,20 @@ def pids() -> Iterator[int]:
 def arguments(pid: int) -> tuple[str, ...]:
     """Command line of a process; empty for one that is gone, a zombie, or the kernel's."""
     try:
-        raw = (_PROC / str(pid) / "cmdline").read_bytes()
+        raw = _command_line(pid)
     except OSError:
         return ()
     return tuple(os.fsdecode(word) for word in raw.split(b"\0")[:-1])
+
+
+def _command_line(pid: int) -> bytes:
+    folder = _PROC / str(pid)
+    for _ in range(_LOOKS):
+        # A process in the middle of execve(2) has none for a moment, but has memory, unlike those without any.
+        if (raw := (folder / "cmdline").read_bytes()) or (folder / "statm").read_bytes().startswith(b"0 "):
+            return raw
+        time.sleep(_LOOK_S)
+    return b""
 
 
 def start(daemon: Daemon, *, ready: Callable[[], bool], timeout_s: float) -> None:

@@ -165,11 +165,12 @@ def _start(folders: Folders) -> Engine:
             ready=lambda: _version(folders) is not None,
             timeout_s=_START_TIMEOUT_S,
         )
+        engine = _answering(folders)
+        assert engine is not None  # noqa: S101 - it answered a moment ago
     except BaseException:
+        daemon.stop(_dockerd(folders), grace_s=_STOP_TIMEOUT_S)
         _clear(folders)
         raise
-    engine = _answering(folders)
-    assert engine is not None  # noqa: S101 - it answered a moment ago
     return engine
 
 

@@ -6,7 +6,9 @@ import contextlib
 import functools
 import os
 import shutil
+import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker
@@ -96,6 +98,10 @@ class Image:
             config=config,
         )
 
+    def tags_in(self, repository: str, *, prefix: str = "") -> list[str]:
+        """Its names in a repository whose tag starts with ``prefix``."""
+        return [name for name in self.tags if name.startswith(f"{repository}:{prefix}")]
+
     @property
     def short_id(self) -> str:
         """The first twelve digits of the ID, as Docker prints it."""
@@ -115,15 +121,19 @@ class Engine:
         self.origin = origin
         self.client = docker.DockerClient(base_url=host, timeout=_CALL_TIMEOUT_S, use_ssh_client=True)
 
+    def close(self) -> None:
+        """Close its connections."""
+        self.client.close()
+
     @property
     def environment(self) -> dict[str, str]:
         """Variables that make ``docker``, buildx and testcontainers speak to this engine."""
         return {"DOCKER_HOST": self.host, "TESTCONTAINERS_RYUK_DISABLED": "true"}
 
     @property
-    def socket(self) -> str | None:
-        """Path of its socket on this machine, None for an engine elsewhere."""
-        return self.host.removeprefix("unix://") if self.host.startswith("unix://") else None
+    def is_here(self) -> bool:
+        """Whether it runs on this machine, as far as its address tells."""
+        return self.host.startswith("unix://")
 
     @functools.cached_property
     def capabilities(self) -> Capabilities:
@@ -147,7 +157,7 @@ class Engine:
     def free_disk(self) -> int | None:
         """Bytes free where its images are kept; None where that is on another machine."""
         root = self.capabilities.root_dir
-        return shutil.disk_usage(root).free if self.socket and os.path.isdir(root) else None  # noqa: PTH112
+        return shutil.disk_usage(root).free if self.is_here and Path(root).is_dir() else None
 
     def image(self, reference: str) -> Image:
         """Look up an image by name, tag or ID.
@@ -232,13 +242,25 @@ class Engine:
 
 def answering(host: str, *, origin: str) -> Engine | None:
     """The engine at an address, or None if nothing answers there within 5 s."""
+    if host.startswith("unix://") and not _listens(host.removeprefix("unix://")):
+        return None
     try:
-        probe = docker.DockerClient(base_url=host, timeout=_ANSWER_TIMEOUT_S, use_ssh_client=True)
-        probe.ping()
-        probe.close()
+        with contextlib.closing(docker.DockerClient(base_url=host, timeout=_ANSWER_TIMEOUT_S, use_ssh_client=True)) as probe:
+            probe.ping()
     except (docker.errors.DockerException, requests.RequestException, OSError):
         return None
     return Engine(host=host, origin=origin)
+
+
+def _listens(path: str) -> bool:
+    """Whether something accepts connections at a socket's path. docker-py would leak its socket if not."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_ANSWER_TIMEOUT_S)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def _context_host() -> str | None:

@@ -63,7 +63,7 @@ def plan(context: Context, *, path: Path, ref: str, wanted: str | None) -> Plan:
     try:
         target = Target.of(source, source.commit(ref))
         engine = context.engine
-        images = [engine.image(wanted)] if wanted else bases.candidates(engine)
+        images = [engine.image(wanted)] if wanted else bases.candidates(engine, context.settings.repository)
         bases.require_any(images)
         loaded = (bases.load(engine, image, context.folders.cache) for image in images)
         base, delta = min(

@@ -28,7 +28,7 @@ PACKAGES = ("docker-registry",)
 
 _LOOPBACK = "127.0.0.1"
 _START_TIMEOUT_S = 30.0
-_STOP_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 5
 
 

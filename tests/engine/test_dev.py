@@ -1,0 +1,65 @@
+"""`dev` on the stand-in: overlay, smoke, gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from tests.engine.conftest import LOCAL, commit_all
+
+if TYPE_CHECKING:
+    import git
+
+    from build.engine import Engine, Image
+    from tests.engine.conftest import Cli
+
+pytestmark = pytest.mark.usefixtures("base")
+
+OWNED_BY = Path("vllm/entrypoints/serve/engine/protocol.py")
+
+
+def edit(clone: git.Repo, path: Path, old: str, new: str) -> None:
+    file = Path(clone.working_dir) / path
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_a_commit_becomes_an_image_that_is_tested_and_pushed(cli: Cli, clone: git.Repo, engine: Engine) -> None:
+    edit(clone, OWNED_BY, '"vllm"', '"somebody"')
+    commit = commit_all(clone, "Change the owner")
+    ran = cli("dev", clone.working_dir, "HEAD", "--expect", "/v1/models=somebody", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.json["image"] == f"{LOCAL}:local-{commit}"
+    assert ran.json["verdict"] == "pass"
+    host, _, path = cli.repository.partition("/")
+    served = requests.get(
+        f"http://{host}/v2/{path}/manifests/local-{commit}",
+        headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
+        timeout=10,
+    )
+    assert served.json()["config"]["digest"] == engine.image(ran.json["image"]).id
+
+
+def test_an_image_that_fails_leaves_no_tag_in_the_registry(cli: Cli, clone: git.Repo) -> None:
+    commit = commit_all(clone, "Change nothing")
+    ran = cli("dev", clone.working_dir, "HEAD", "--expect", "/v1/models=not there")
+    assert ran.returncode == 6
+    assert "error[smoke]" in ran.stderr
+    host, _, path = cli.repository.partition("/")
+    assert requests.get(f"http://{host}/v2/{path}/manifests/local-{commit}", timeout=10).status_code == 404
+    ran = cli("push", f"{LOCAL}:local-{commit}")
+    assert ran.returncode == 7
+    assert "error[gate]" in ran.stderr
+
+
+def test_the_base_is_untouched_by_the_overlay(cli: Cli, clone: git.Repo, engine: Engine, base: Image) -> None:
+    edit(clone, OWNED_BY, '"vllm"', '"again"')
+    commit_all(clone, "Change the owner again")
+    ran = cli("dev", clone.working_dir, "--no-smoke", "--json")
+    overlay = engine.image(ran.json["id"])
+    assert overlay.diff_ids[: len(base.diff_ids)] == base.diff_ids
+    assert len(overlay.diff_ids) == len(base.diff_ids) + 1
