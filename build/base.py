@@ -108,8 +108,8 @@ class Base:
 
     @property
     def name(self) -> str:
-        """Its newest name, or the short ID of an image that lost its names."""
-        return self.image.tags[0] if self.image.tags else self.image.short_id
+        """What to call it."""
+        return self.image.name
 
     @property
     def user(self) -> str:
@@ -165,9 +165,8 @@ def _read(engine: Engine, image: Image) -> dict[str, bytes]:
 
 
 def _no_base(image: Image) -> SourceError:
-    name = image.tags[0] if image.tags else image.short_id
     return SourceError(
-        f"{name} is no base: it carries no sealed description of its source",
+        f"{image.name} is no base: it carries no sealed description of its source",
         hint="`python -m build status` lists the bases; `python -m build nightly` makes one",
     )
 

@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         defect = LlmdDevError(f"{type(error).__name__}: {error}", hint="this is a defect: report it with the log")
         return _fail(console, defect, log_file)
     if arguments.json:
-        json.dump(document, sys.stdout, indent=2)
+        json.dump(document, sys.stdout, indent=2, default=str)
         sys.stdout.write("\n")
     return 0
 
@@ -145,8 +145,11 @@ def _engine(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _show_engine(context: Context) -> dict[str, Any]:
     server, registry = embedded.status(context.folders), registry_server.status(context.folders)
-    context.console.result(f"{server}\n{registry}")
-    return {"engine": vars(server), "registry": vars(registry)}
+    document = {"engine": vars(server), "registry": vars(registry)}
+    for name, facts in document.items():
+        lines = [f"  {key}: {value}" for key, value in facts.items() if value is not None]
+        context.console.result("\n".join((f"embedded {name}", *lines)))
+    return document
 
 
 def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:

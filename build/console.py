@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
@@ -21,6 +22,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _HEARTBEAT_S = 15.0
+_WIDTH_ELSEWHERE = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duration:
+    """What one step took.
+
+    Attributes:
+        within: The steps that it was part of, outermost first.
+        name: Its name.
+        started: When, in seconds of the monotonic clock.
+        seconds: Wall time.
+    """
+
+    within: tuple[str, ...]
+    name: str
+    started: float
+    seconds: float
 
 
 class Console:
@@ -31,11 +50,19 @@ class Console:
     """
 
     def __init__(self, *, quiet: bool) -> None:
-        self._out = RichConsole(highlight=False, quiet=quiet)
-        self._err = RichConsole(stderr=True, highlight=False, quiet=quiet)
-        self._depth = 0
-        self.durations: dict[str, float] = {}
-        """Seconds a step took, by its name."""
+        self._out = _rich(quiet=quiet, stderr=False)
+        self._err = _rich(quiet=quiet, stderr=True)
+        self._running: list[str] = []
+        self._done: list[Duration] = []
+
+    @property
+    def durations(self) -> tuple[Duration, ...]:
+        """What each step took that is done, in the order they started."""
+        return tuple(sorted(self._done, key=lambda duration: duration.started))
+
+    @property
+    def _depth(self) -> int:
+        return len(self._running)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
@@ -48,7 +75,7 @@ class Console:
         start = time.monotonic()
         log.info("step %s", name)
         indent = "  " * self._depth
-        self._depth += 1
+        self._running.append(name)
         try:
             with self._progress(name, indent) as report:
                 yield report
@@ -56,9 +83,9 @@ class Console:
             self._err.print(f"{indent}[red]✗[/] {escape(name)} [dim]{time.monotonic() - start:.1f} s[/]")
             raise
         finally:
-            self._depth -= 1
+            self._running.pop()
         seconds = time.monotonic() - start
-        self.durations[name] = seconds
+        self._done.append(Duration(within=tuple(self._running), name=name, started=start, seconds=seconds))
         log.info("step %s done in %.1f s", name, seconds)
         self._err.print(f"{indent}[green]✓[/] {escape(name)} [dim]{seconds:.1f} s[/]")
 
@@ -93,10 +120,19 @@ class Console:
     def fail(self, word: str, what: str, hint: str) -> None:
         """Show an error: what and why, then what to try. Printed also with ``--json``, on standard error."""
         log.error("error[%s]: %s (try: %s)", word, what, hint)
-        err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        err = _rich(quiet=False, stderr=True)
         err.print(f"[red]error\\[{word}]:[/] {escape(what)}")
         err.print(f"[cyan]try:[/] {escape(hint)}")
 
     def result(self, renderable: RenderableType) -> None:
         """Print a verb's result for a person, on standard output."""
         self._out.print(renderable)
+
+
+def _rich(*, quiet: bool, stderr: bool) -> RichConsole:
+    """A console that leaves long lines whole: a wrapped line cannot be pasted or searched for."""
+    console = RichConsole(highlight=False, quiet=quiet, stderr=stderr, soft_wrap=True)
+    if not console.is_terminal:
+        # rich takes 80 columns where nobody looks, and folds tables to fit.
+        console.width = _WIDTH_ELSEWHERE
+    return console

@@ -64,7 +64,7 @@ class Result:
         """For ``--json``."""
         delta = self.overlay.delta
         return {
-            "image": self.image.tags[0] if self.image.tags else self.image.id,
+            "image": self.image.name,
             "id": self.image.id,
             "commit": self.overlay.target.commit.id,
             "version": self.overlay.version,

@@ -103,6 +103,12 @@ class Image:
         return [name for name in self.tags if name.startswith(f"{repository}:{prefix}")]
 
     @property
+    def name(self) -> str:
+        """What to call it: its first name without a registry's host, else any name, else its short ID."""
+        local = [name for name in self.tags if "/" not in name]
+        return next(iter((*local, *self.tags)), self.short_id)
+
+    @property
     def short_id(self) -> str:
         """The first twelve digits of the ID, as Docker prints it."""
         return self.id.removeprefix("sha256:")[:12]
@@ -245,7 +251,9 @@ def answering(host: str, *, origin: str) -> Engine | None:
     if host.startswith("unix://") and not _listens(host.removeprefix("unix://")):
         return None
     try:
-        with contextlib.closing(docker.DockerClient(base_url=host, timeout=_ANSWER_TIMEOUT_S, use_ssh_client=True)) as probe:
+        with contextlib.closing(
+            docker.DockerClient(base_url=host, timeout=_ANSWER_TIMEOUT_S, use_ssh_client=True)
+        ) as probe:
             probe.ping()
     except (docker.errors.DockerException, requests.RequestException, OSError):
         return None

@@ -60,7 +60,7 @@ def require_passed(folder: Path, image: Image, *, suite: str) -> Verdict:
     Raises:
         GateError: There is none, it failed, it is about other layers, or an older suite gave it.
     """
-    name = image.tags[0] if image.tags else image.short_id
+    name = image.name
     retry = f"`python -m build smoke {name}` tests it"
     found = verdict.recall(folder, image.id)
     if found is None:

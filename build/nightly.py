@@ -57,7 +57,7 @@ class Result:
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
-            "image": self.image.tags[0] if self.image.tags else self.image.id,
+            "image": self.image.name,
             "id": self.image.id,
             "commit": self.image.labels[labels.COMMIT],
             "version": self.image.labels[labels.VERSION],

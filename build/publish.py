@@ -21,5 +21,6 @@ def push(context: Context, image: Image) -> Pushed:
     """
     gate.require_passed(context.folders.verdicts, image, suite=trial.suite_fingerprint())
     tags = gate.registry_tags(image)
-    with context.console.step(f"push to {context.registry}") as progress:
+    with context.console.step("push") as progress:
+        progress(f"{', '.join(tags)} to {context.registry}")
         return gate.push(context.engine, image, context.registry, tags, progress=progress)

@@ -12,10 +12,9 @@ from build import cpu, dev, embedded, nightly, sample, status
 from build.trial import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.console import RenderableType
 
+    from build.console import Duration
     from build.context import Context
     from build.sample import Sample
 
@@ -29,14 +28,14 @@ class Result:
         overlay: The overlay of the sample commit.
         sample: The sample repository.
         images: All images of ours.
-        durations: Seconds a step took, by name.
+        durations: What each step took.
     """
 
     base: nightly.Result
     overlay: dev.Result
     sample: Sample
     images: tuple[status.Row, ...]
-    durations: Mapping[str, float]
+    durations: tuple[Duration, ...]
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -45,7 +44,9 @@ class Result:
             "overlay": self.overlay.document(),
             "sample": {"path": str(self.sample.path), "ref": self.sample.ref},
             "images": [row.document() for row in self.images],
-            "durations": dict(self.durations),
+            "durations": [
+                {"within": list(done.within), "name": done.name, "seconds": done.seconds} for done in self.durations
+            ],
         }
 
     def table(self) -> RenderableType:
@@ -53,8 +54,8 @@ class Result:
         steps = Table(box=None, pad_edge=False, header_style="bold")
         steps.add_column("step")
         steps.add_column("seconds", justify="right")
-        for name, seconds in self.durations.items():
-            steps.add_row(name, f"{seconds:.1f}")
+        for duration in self.durations:
+            steps.add_row("  " * len(duration.within) + duration.name, f"{duration.seconds:.1f}")
         path = self.sample.path
         commands = (
             f"nox -s plan -- {path} HEAD~1",

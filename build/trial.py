@@ -87,12 +87,12 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
         SmokeError: The image failed; the verdict that says so is kept.
         EngineError: Something else than the image kept it from being tested; nothing is kept.
     """
-    name = image.tags[0] if image.tags else image.short_id
+    name = image.name
     if not force and (found := known(context, image, options)):
         context.console.note(f"{name} is already verified ({len(found.passed)} checks, {found.finished})")
         return Trial(verdict=found, report=None, figures={})
     report = context.folders.reports / f"{time.strftime('%Y%m%d-%H%M%S')}-{image.short_id}"
-    with context.console.step(f"smoke {name}") as progress:
+    with context.console.step("smoke") as progress:
         done = command.run(
             _argv(context, image, options, report),
             env=context.engine.environment,
