@@ -37,6 +37,12 @@ def nightly(session: nox.Session) -> None:
 
 
 @nox.session
+def build(session: nox.Session) -> None:
+    """Overlay of a vLLM commit on GitHub, smoke-tested and pushed: -- COMMIT."""
+    verb(session, "build", "build")
+
+
+@nox.session
 def dev(session: nox.Session) -> None:
     """Overlay of a local vLLM commit, smoke-tested and pushed: -- [PATH] [REF]."""
     verb(session, "build", "dev")

@@ -14,38 +14,65 @@ if TYPE_CHECKING:
     from build.overlay import Target
 
 
-def choose(context: Context, target: Target, *, wanted: str | None) -> tuple[Base, Delta]:
+def choose(
+    context: Context,
+    target: Target,
+    *,
+    wanted: str | None,
+    carried: frozenset[str],
+    allow_native: bool,
+    install_deps: bool,
+) -> tuple[Base, Delta]:
     """The base to use, and what turns it into the target.
 
     Args:
         context: Settings, console, engine.
         target: What the overlay is to hold.
         wanted: Name of a base; None for the newest one with the target's native sources.
+        carried: Top-level entries that are carried although a base does not hold them.
+        allow_native: Whether native sources may differ.
+        install_deps: Whether what a base lacks will be installed.
 
     Returns:
-        The base and the delta, which is compatible.
+        The base and the delta, which is compatible as far as was asked for.
 
     Raises:
         IncompatibleError: No base fits; names what is in the way of the nearest.
         SourceError: ``wanted`` is not on the engine, or is no base.
     """
+    pairs = compare(context, target, wanted=wanted, carried=carried)
+    fitting = [pair for pair in pairs if not pair[1].native and (install_deps or not pair[1].dependencies)]
+    base, delta = fitting[0] if fitting else nearest(pairs)
+    if not (fitting or allow_native):
+        deltas.require_compatible(delta, base.name)
+    context.console.note(f"base {base.name} ({base.facts.version}): {_why(pairs, delta, wanted)}")
+    return base, delta
+
+
+def compare(
+    context: Context, target: Target, *, wanted: str | None, carried: frozenset[str]
+) -> list[tuple[Base, Delta]]:
+    """Every base that may be used, newest first, and what turns it into the target.
+
+    Raises:
+        IncompatibleError: There is no base.
+        SourceError: ``wanted`` is not on the engine, or is no base.
+    """
     engine = context.engine
     images = [engine.image(wanted)] if wanted else bases.candidates(engine, context.settings.repository)
     bases.require_any(images)
-    pairs = [
-        (base, target.delta(base)) for base in (bases.load(engine, image, context.folders.cache) for image in images)
-    ]
-    fitting = [pair for pair in pairs if not pair[1].native and not pair[1].dependencies]
-    if fitting:
-        base, delta = fitting[0]
-        context.console.note(f"base {base.name} ({base.facts.version}): {_why(len(pairs), wanted)}")
-        return base, delta
-    base, delta = min(pairs, key=lambda pair: (len(pair[1].native), len(pair[1].dependencies)))
-    deltas.require_compatible(delta, base.name)
-    raise AssertionError("a delta that does not fit is refused")
+    loaded = (bases.load(engine, image, context.folders.cache) for image in images)
+    return [(base, target.delta(base, carried=carried)) for base in loaded]
 
 
-def _why(count: int, wanted: str | None) -> str:
+def nearest(pairs: list[tuple[Base, Delta]]) -> tuple[Base, Delta]:
+    """The base with the fewest native differences, then the fewest unmet requirements, then the newest."""
+    return min(pairs, key=lambda pair: (len(pair[1].native), len(pair[1].dependencies)))
+
+
+def _why(pairs: list[tuple[Base, Delta]], delta: Delta, wanted: str | None) -> str:
+    if delta.native:
+        return f"although {len(delta.native)} native sources differ"
     if wanted:
         return "as asked for"
-    return "the newest with the same native sources" if count > 1 else "the only one, with the same native sources"
+    return "the newest with the same native sources" if len(pairs) > 1 else "the only one, with the same native sources"

@@ -15,22 +15,25 @@ import docker.errors
 import requests
 
 from build import (
+    delivery,
     dev,
     embedded,
     git,
+    mirror,
     nightly,
     options,
     plan,
     publish,
     quickstart,
     registry_server,
+    remote,
     settings,
     status,
     trial,
 )
 from build.console import Console
 from build.context import Context
-from build.errors import EXIT_INTERRUPTED, BuildError, EngineError, LlmdDevError
+from build.errors import EXIT_INTERRUPTED, BuildError, EngineError, LlmdDevError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -113,9 +116,14 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _start_log(loaded: Settings, verb: str) -> Path:
     folder = loaded.folders.logs
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{verb}-{os.getpid()}.log"
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the state folder cannot be written: {error}", hint="name another one with --state or LLM_D_DEV_STATE"
+        ) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
     ours = logging.getLogger("build")
     ours.addHandler(handler)
@@ -158,21 +166,33 @@ def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     return _shown(context, document)
 
 
+def _build(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    source = mirror.Remote.named(arguments.remote)
+    made = remote.build(context, wanted=arguments.commit, remote=source, request=_request(arguments))
+    return _shown(context, made.document())
+
+
 def _dev(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    request = dev.Request(
-        path=arguments.path,
-        ref=arguments.ref,
+    made = dev.dev(context, path=arguments.path, ref=arguments.ref, dirty=arguments.dirty, request=_request(arguments))
+    return _shown(context, made.document())
+
+
+def _request(arguments: argparse.Namespace) -> delivery.Request:
+    return delivery.Request(
         base=arguments.base,
+        carried=frozenset(arguments.carried),
+        allow_native=arguments.allow_native,
+        install_deps=arguments.install_deps,
         smoke=arguments.smoke,
         push=arguments.push,
         force=arguments.force,
         options=_trial_options(arguments),
     )
-    return _shown(context, dev.dev(context, request).document())
 
 
 def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    made = plan.plan(context, path=arguments.path, ref=arguments.ref, wanted=arguments.base)
+    with dev.local(arguments.path, arguments.ref, dirty=arguments.dirty, console=context.console) as target:
+        made = plan.plan(context, target, wanted=arguments.base, carried=frozenset(arguments.carried))
     for line in made.lines():
         context.console.result(line)
     return made.document()
@@ -193,7 +213,8 @@ def _smoke(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _push(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    pushed = publish.push(context, context.engine.image(arguments.image))
+    image = context.engine.image(arguments.image)
+    pushed = publish.push(context, image, allow_native=arguments.allow_native)
     return _shown(context, {"pushed": list(pushed.names), "digest": pushed.digest, "bytes": pushed.size})
 
 
@@ -220,6 +241,7 @@ VERBS: dict[str, Callable[[Context, argparse.Namespace], Any]] = {
     "quickstart": _quickstart,
     "engine": _engine,
     "nightly": _nightly,
+    "build": _build,
     "dev": _dev,
     "plan": _plan,
     "smoke": _smoke,

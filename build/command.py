@@ -75,20 +75,22 @@ def _started(
         _end(process)
         raise
     finally:
-        if process.stdout:
-            process.stdout.close()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
     process.wait()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt, terminate, kill: the first that works."""
+    """Interrupt, terminate, kill: the first that works. A further Ctrl-C goes on to the next at once."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_GRACE_S)
+        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            # What it still prints is read: a full pipe would keep it from ending.
+            process.communicate(timeout=_GRACE_S)
 
 
 def run(

@@ -125,13 +125,14 @@ class Console:
         err.print(f"[cyan]try:[/] {escape(hint)}")
 
     def result(self, renderable: RenderableType) -> None:
-        """Print a verb's result for a person, on standard output."""
-        self._out.print(renderable)
+        """Print a verb's result for a person, on standard output; text as it stands."""
+        # Square brackets of a plain text, those of `ray[cgraph]` say, are no markup.
+        self._out.print(renderable, markup=False if isinstance(renderable, str) else None)
 
 
 def _rich(*, quiet: bool, stderr: bool) -> RichConsole:
     """A console that leaves long lines whole: a wrapped line cannot be pasted or searched for."""
-    console = RichConsole(highlight=False, quiet=quiet, stderr=stderr, soft_wrap=True)
+    console = RichConsole(highlight=False, emoji=False, quiet=quiet, stderr=stderr, soft_wrap=True)
     if not console.is_terminal:
         # rich takes 80 columns where nobody looks, and folds tables to fit.
         console.width = _WIDTH_ELSEWHERE

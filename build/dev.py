@@ -1,85 +1,33 @@
-"""The verbs that work on a local vLLM repository."""
+"""Overlays of a local vLLM repository."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import contextlib
+from typing import TYPE_CHECKING
 
-from build import choice, overlay, publish, trial
+from build import delivery
 from build.git import Repository
-from build.overlay import Overlay, Target
-from build.registry import Registry
+from build.overlay import Target
+from build.worktree import snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from build.console import Console
     from build.context import Context
-    from build.engine import Image
-    from build.gate import Pushed
-    from build.trial import Options, Trial
+    from build.delivery import Request, Result
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What ``dev`` is told.
+def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Request) -> Result:
+    """Make an overlay of a local ref or working tree, test it, push it.
 
-    Attributes:
-        path: A vLLM repository.
+    Args:
+        context: Settings, console, engine.
+        path: A vLLM repository; it is only read.
         ref: A commit-ish of it.
-        base: Name of the base; None chooses.
-        smoke: Whether to test the image.
-        push: Whether to push it, if it passed.
-        force: Test again although a verdict is known.
-        options: What the smoke suite is told.
-    """
-
-    path: Path
-    ref: str
-    base: str | None
-    smoke: bool
-    push: bool
-    force: bool
-    options: Options
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What came of it.
-
-    Attributes:
-        image: The overlay.
-        overlay: How it was made.
-        built: Whether it was built now; otherwise it was there.
-        trial: Its smoke run, if there was one.
-        pushed: Where it is now, if it was pushed.
-    """
-
-    image: Image
-    overlay: Overlay
-    built: bool
-    trial: Trial | None
-    pushed: Pushed | None
-
-    def document(self) -> dict[str, Any]:
-        """For ``--json``."""
-        delta = self.overlay.delta
-        return {
-            "image": self.image.name,
-            "id": self.image.id,
-            "commit": self.overlay.target.commit.id,
-            "version": self.overlay.version,
-            "base": self.overlay.base.name,
-            "built": self.built,
-            "written": len(delta.written),
-            "deleted": len(delta.deleted),
-            "verdict": "pass" if self.trial else None,
-            "pushed": list(self.pushed.names) if self.pushed else [],
-            "digest": self.pushed.digest if self.pushed else None,
-        }
-
-
-def dev(context: Context, request: Request) -> Result:
-    """Make an overlay of a local ref, test it, push it.
+        dirty: Take the working tree as it is, on top of what is checked out, instead of the ref.
+        request: What the overlay is to go through.
 
     Raises:
         SourceError: Path or ref cannot be used.
@@ -88,32 +36,26 @@ def dev(context: Context, request: Request) -> Result:
         SmokeError: It is broken; nothing was pushed.
         GateError: What arrived in the registry is not what was tested.
     """
-    console = context.console
-    source = Repository(request.path)
-    try:
-        commit = source.commit(request.ref)
+    with local(path, ref, dirty=dirty, console=context.console) as target:
+        delivery.require_registry(context, request)
+        return delivery.deliver(context, target, request)
+
+
+@contextlib.contextmanager
+def local(path: Path, ref: str, *, dirty: bool, console: Console) -> Iterator[Target]:
+    """The target that a local ref or working tree is, while the block runs.
+
+    Raises:
+        SourceError: Path or ref cannot be used.
+    """
+    with contextlib.closing(Repository(path)) as source:
+        if dirty:
+            with snapshot(source) as work:
+                console.note(f"{work.head.short} {work.head.subject}, with the uncommitted work")
+                yield Target.of(work.source, work.commit, tag=f"local-{work.tag}")
+            return
+        commit = source.commit(ref)
         console.note(f"{commit.short} {commit.subject}")
         if source.is_dirty:
-            console.note(f"uncommitted work in {request.path} is not in the image")
-        if request.push and request.smoke:
-            Registry(context.registry).require_reachable()
-        target = Target.of(source, commit)
-        base, delta = choice.choose(context, target, wanted=request.base)
-        made = Overlay(base=base, target=target, delta=delta, expires_after=context.settings.overlay_expires_after)
-        image, built = _build(context, made)
-    finally:
-        source.close()
-    tested = trial.run(context, image, request.options, force=request.force) if request.smoke else None
-    pushed = publish.push(context, image) if request.push and tested else None
-    return Result(image=image, overlay=made, built=built, trial=tested, pushed=pushed)
-
-
-def _build(context: Context, made: Overlay) -> tuple[Image, bool]:
-    tag = f"{context.settings.repository}:local-{made.target.commit.id}"
-    if found := overlay.find(context.engine, made):
-        context.console.note(f"{tag} is already built")
-        context.engine.tag(found.id, tag)
-        return context.engine.image(tag), False
-    delta = made.delta
-    with context.console.step(f"overlay ({len(delta.written)} written, {len(delta.deleted)} deleted)") as progress:
-        return overlay.build(context.engine, made, tag=tag, progress=progress), True
+            console.note(f"uncommitted work in {path} is not in the image (--dirty takes it)")
+        yield Target.of(source, commit, tag=f"local-{commit.id}")

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import requests
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, PyPISimple
-from pypi_simple.errors import DigestMismatchError, NoSuchProjectError
+from pypi_simple.errors import (
+    DigestMismatchError,
+    NoDigestsError,
+    NoSuchProjectError,
+    UnsupportedContentTypeError,
+    UnsupportedRepoVersionError,
+)
+from requests.exceptions import ChunkedEncodingError
+from requests.utils import should_bypass_proxies
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from build.errors import SourceError
@@ -49,9 +57,17 @@ def fetch(
     """
     index_address = index.index or PYPI_SIMPLE_ENDPOINT
     with requests.Session() as session:
-        session.trust_env = True
         if index.bundle:
             session.verify = str(index.bundle)
+        if not should_bypass_proxies(index_address, no_proxy=index.proxies.get("NO_PROXY")):
+            # requests knows the environment's by itself, but not pip's.
+            session.proxies.update(
+                {
+                    name.removesuffix("_PROXY").lower(): address
+                    for name, address in index.proxies.items()
+                    if name != "NO_PROXY"
+                }
+            )
         client = PyPISimple(endpoint=index_address, session=session)
         try:
             package = _find(client, project, version, wanted)
@@ -64,6 +80,11 @@ def fetch(
             raise SourceError(
                 f"{project} {version} arrived with another hash than the package index states: {error}",
                 hint="run this again; if it stays, the index or a proxy on the way serves a wrong file",
+            ) from error
+        except (NoDigestsError, UnsupportedContentTypeError, UnsupportedRepoVersionError) as error:
+            raise SourceError(
+                f"the package index cannot be used for {project}: {error}",
+                hint="check index-url with `pip config list`",
             ) from error
         except requests.RequestException as error:
             raise SourceError(
@@ -79,8 +100,9 @@ def wheel_here(package: DistributionPackage) -> bool:
 
 
 _retried = retry(
-    # What can get better: connections and time-outs. An HTTP error status is the index's final word.
-    retry=retry_if_exception_type((requests.ConnectionError, requests.Timeout)),
+    # What can get better: connections, also those that break off half-way, and time-outs. An HTTP error status is
+    # the index's final word.
+    retry=retry_if_exception_type((requests.ConnectionError, requests.Timeout, ChunkedEncodingError)),
     stop=stop_after_attempt(3),
     wait=wait_exponential(multiplier=1, max=8),
     reraise=True,

@@ -11,7 +11,6 @@ import itertools
 import os
 import re
 import shutil
-import socket as socketlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,10 +133,6 @@ def _find(folders: Folders) -> Engine | None:
 
 def _answering(folders: Folders) -> Engine | None:
     """The embedded engine if it answers."""
-    # docker-py leaks a socket for each failed connection, and while it starts there are many.
-    with socketlib.socket(socketlib.AF_UNIX) as probe:
-        if probe.connect_ex(str(socket(folders))):
-            return None
     return answering(_host(folders), origin="embedded")
 
 
@@ -157,20 +152,28 @@ def _check_startable() -> None:
 
 
 def _start(folders: Folders) -> Engine:
+    server = _dockerd(folders)
+    if server.pid() is not None:
+        # It is busy: whatever it builds or runs must not suffer from a run that cannot wait.
+        daemon.wait(server, ready=lambda: _version(folders) is not None, timeout_s=_START_TIMEOUT_S)
+        return _started(folders)
     _clear(folders)
     _write_configuration(folders)
     try:
-        daemon.start(
-            _dockerd(folders),
-            ready=lambda: _version(folders) is not None,
-            timeout_s=_START_TIMEOUT_S,
-        )
-        engine = _answering(folders)
-        assert engine is not None  # noqa: S101 - it answered a moment ago
+        daemon.start(server, ready=lambda: _version(folders) is not None, timeout_s=_START_TIMEOUT_S)
+        return _started(folders)
     except BaseException:
-        daemon.stop(_dockerd(folders), grace_s=_STOP_TIMEOUT_S)
+        daemon.stop(server, grace_s=_STOP_TIMEOUT_S)
         _clear(folders)
         raise
+
+
+def _started(folders: Folders) -> Engine:
+    engine = _answering(folders)
+    if engine is None:
+        raise EngineError(
+            "dockerd stopped answering right after its start", hint=f"read its log: {_dockerd(folders).log}"
+        )
     return engine
 
 
@@ -271,7 +274,7 @@ def _version(folders: Folders) -> str | None:
     engine = _answering(folders)
     if engine is None:
         return None
-    with contextlib.closing(engine.client):
+    with contextlib.closing(engine):
         try:
             return engine.capabilities.server_version
         except (docker.errors.DockerException, requests.RequestException):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_SOCKET = "/var/run/docker.sock"
 
 TEMPORARY_REPOSITORY = "llm-d-dev-temporary"
-"""Repository of temporary tags: ``<repository>:<first digits of the image ID>-<pid of the run>``."""
+"""Repository of temporary tags: ``<repository>:<first digits of the image ID>-<host>-<pid>-<start time>``."""
 
 _ANSWER_TIMEOUT_S = 5
 _CALL_TIMEOUT_S = 600
@@ -65,7 +65,7 @@ class Image:
 
     Attributes:
         id: Image ID, ``sha256:…``.
-        tags: Local names, sorted.
+        tags: Local names, sorted; temporary ones left out.
         digests: ``repository@sha256:…`` for each registry repository it was pushed to or pulled from.
         labels: Its labels.
         diff_ids: Digests of its uncompressed layers, lowest first.
@@ -87,9 +87,10 @@ class Image:
     def parse(cls, attrs: Mapping[str, Any]) -> Image:
         """From the engine's ``GET /images/{name}/json``."""
         config = attrs.get("Config") or {}
+        names = attrs.get("RepoTags") or ()
         return cls(
             id=attrs["Id"],
-            tags=tuple(sorted(attrs.get("RepoTags") or ())),
+            tags=tuple(sorted(name for name in names if not name.startswith(TEMPORARY_REPOSITORY))),
             digests=tuple(sorted(attrs.get("RepoDigests") or ())),
             labels=config.get("Labels") or {},
             diff_ids=tuple(attrs.get("RootFS", {}).get("Layers") or ()),
@@ -236,14 +237,22 @@ class Engine:
     def temporary_tag(self, image_id: str) -> Iterator[str]:
         """A name for exactly this image while the block runs: ``FROM`` cannot name a local image by ID.
 
-        The name is made of the ID, so that whoever finds one left by a killed run can reuse or remove it.
+        The name says whose it is, so that one left by a killed run can be told and removed.
         """
-        name = f"{TEMPORARY_REPOSITORY}:{image_id.removeprefix('sha256:')[:24]}-{os.getpid()}"
+        # A tag may not hold the colons of an identity.
+        who = owner.identity().replace(":", "-")
+        name = f"{TEMPORARY_REPOSITORY}:{image_id.removeprefix('sha256:')[:24]}-{who}"
         self.tag(image_id, name)
         try:
             yield name
         finally:
             self.untag(name)
+
+
+def tag_owner(name: str) -> str:
+    """The :func:`build.owner.identity` of the run that made a temporary tag."""
+    digits_and_who = name.rpartition(":")[2]
+    return ":".join(digits_and_who.partition("-")[2].rsplit("-", 2))
 
 
 def answering(host: str, *, origin: str) -> Engine | None:

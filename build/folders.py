@@ -81,6 +81,11 @@ class Folders:
         return self.cache / "downloads"
 
     @property
+    def mirror(self) -> Path:
+        """The bare repository that commits from GitHub are fetched into."""
+        return self.cache / "vllm.git"
+
+    @property
     def releases(self) -> Path:
         """The bare repository that vLLM releases are imported into."""
         return self.cache / "releases.git"

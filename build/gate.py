@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from build.engine import Engine, Image
     from build.verdict import Verdict
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +35,22 @@ class Pushed:
     size: int
 
 
-def registry_tags(image: Image) -> list[str]:
+_TAGS = re.compile(r"nightly(?:-[0-9a-f]{40})?|local-[0-9a-f]{40}(?:-dirty-[0-9a-f]{12})?|[0-9a-f]{40}")
+
+
+def registry_tags(image: Image, repository: str) -> list[str]:
     """Tags that an image gets in the registry, the moving one last.
 
-    Its local tags say what it is: ``nightly-<commit>``, ``local-<commit>``, or a bare commit id, which is called
-    ``commit-<commit>`` in the registry.
+    Its local tags say what it is; a bare commit id is called ``commit-<commit>`` in the registry.
+
+    Args:
+        image: The image.
+        repository: Local repository name; its names elsewhere, and tags of other forms, do not count.
     """
-    local = [name.rpartition(":")[2] for name in image.tags if "/" not in name]
-    commit = image.labels.get(labels.COMMIT, "")
-    tags = [f"commit-{tag}" if tag == commit else tag for tag in local]
-    return sorted({tag for tag in tags if commit in tag or tag == "nightly"}, key=lambda tag: (tag == "nightly", tag))
+    local = [name.removeprefix(f"{repository}:") for name in image.tags_in(repository)]
+    ours = [tag for tag in local if _TAGS.fullmatch(tag)]
+    tags = {tag if tag.startswith(("nightly", "local-")) else f"commit-{tag}" for tag in ours}
+    return sorted(tags, key=lambda tag: (tag == "nightly", tag))
 
 
 def require_passed(folder: Path, image: Image, *, suite: str) -> Verdict:
@@ -72,6 +76,20 @@ def require_passed(folder: Path, image: Image, *, suite: str) -> Verdict:
     if found.configuration.get("suite") != suite:
         raise GateError(f"{name} was tested by another version of the smoke suite", hint=retry)
     return found
+
+
+def require_same_native(image: Image) -> None:
+    """Refuse an overlay whose binaries were compiled from other sources than it holds.
+
+    Raises:
+        GateError: It is one.
+    """
+    differing = image.labels.get(labels.NATIVE, "0")
+    if differing != "0":
+        raise GateError(
+            f"{image.name} was made although {differing} native sources differ from its base's",
+            hint=f"`python -m build push --allow-native {image.name}` if that is what you want in the registry",
+        )
 
 
 def push(

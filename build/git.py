@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 import git
-from git.exc import BadName, GitCommandError, InvalidGitRepositoryError, NoSuchPathError
+from git.exc import GitCommandError, InvalidGitRepositoryError, NoSuchPathError
 
 from build.errors import SourceError
 from build.listing import Listing
@@ -19,15 +20,25 @@ if TYPE_CHECKING:
 
 # Git then writes nothing, asks nothing and fetches nothing. The user named the repository, so that another owner of
 # its files is no reason to refuse; safe.directory counts in the environment's configuration (git-config(1), SCOPES).
+# A file system monitor is a program that the repository names and that `git status` would start.
 _ISOLATED = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
+    # Twice, because only git 2.45 knows the first: no transport is allowed, so that a partial clone fetches nothing.
     "GIT_NO_LAZY_FETCH": "1",
-    "GIT_CONFIG_COUNT": "1",
+    "GIT_ALLOW_PROTOCOL": "none",
+    # A commit's id promises its content; refs/replace would put other content in its place.
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_CONFIG_COUNT": "2",
     "GIT_CONFIG_KEY_0": "safe.directory",
     "GIT_CONFIG_VALUE_0": "*",
+    "GIT_CONFIG_KEY_1": "core.fsmonitor",
+    "GIT_CONFIG_VALUE_1": "false",
     "LC_ALL": "C",
 }
+
+_SHORT_ID = re.compile(r"[0-9a-fA-F]{4,39}")
+"""Git takes no fewer digits for an id (git-config(1), core.abbrev)."""
 
 SHORT_DIGITS = 12
 """Digits of a commit id that tables and messages show."""
@@ -58,15 +69,19 @@ class Repository:
 
     Args:
         path: Its folder, or its git directory.
+        more_objects: A folder of further objects, which are read as if they were the repository's.
 
     Raises:
         SourceError: No such folder, or it is no repository.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, more_objects: Path | None = None) -> None:
         path = path.expanduser()
+        if path.name == ".git" and path.is_file():
+            # A linked worktree's, or a submodule's: it only points to the git directory.
+            path = path.parent
         try:
-            self._repo = git.Repo(path, search_parent_directories=path.name != ".git")
+            self._repo = git.Repo(path, search_parent_directories=path.name != ".git", expand_vars=False)
         except NoSuchPathError as error:
             raise SourceError(
                 f"there is no {path}", hint="give the path of a vLLM clone: `dev -- PATH [REF]`"
@@ -78,15 +93,29 @@ class Repository:
         self.path = path
         self._git = self._repo.git
         self._git.update_environment(**_ISOLATED)
+        self._more_objects = more_objects
+        if more_objects:
+            self._git.update_environment(GIT_ALTERNATE_OBJECT_DIRECTORIES=str(more_objects))
 
     def close(self) -> None:
         """End the helper processes that git keeps open."""
         self._repo.close()
 
     @property
-    def objects(self) -> Path:
-        """The folder of its object database."""
-        return Path(self._repo.common_dir) / "objects"
+    def objects(self) -> tuple[Path, ...]:
+        """The folders of its object databases, absolute."""
+        own = (Path(self._repo.common_dir) / "objects").resolve()
+        return (own, self._more_objects) if self._more_objects else (own,)
+
+    @property
+    def work_tree(self) -> Path | None:
+        """The folder of its files; None for a bare repository."""
+        return None if self._repo.bare else Path(self._repo.working_dir)
+
+    @property
+    def index(self) -> Path:
+        """The index of its working tree; the file need not exist."""
+        return Path(self._repo.git_dir) / "index"
 
     @property
     def is_dirty(self) -> bool:
@@ -105,13 +134,24 @@ class Repository:
             # `--end-of-options`: a ref that starts with a dash is a ref.
             oid = self._git.rev_parse("--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
             shown = self._git.show("--no-patch", "--no-show-signature", "--format=%ct%x00%s", oid, "--")
-        except (GitCommandError, BadName) as error:
+        except GitCommandError as error:
+            if len(found := self._beginning(ref)) > 1:
+                raise SourceError(
+                    f"{ref!r} is ambiguous in {self.path}: {', '.join(found)}", hint="give more digits"
+                ) from error
             raise SourceError(
                 f"{ref!r} names no commit in {self.path}",
                 hint=f"`git -C {self.path} log --oneline -5` shows some that exist",
             ) from error
         seconds, _, subject = shown.partition("\0")
         return Commit(id=oid, subject=subject, timestamp=int(seconds))
+
+    def _beginning(self, digits: str) -> list[str]:
+        """Ids of the commits that begin with these digits."""
+        if not _SHORT_ID.fullmatch(digits):
+            return []
+        found = self._git.rev_parse(f"--disambiguate={digits}").split()
+        return [oid for oid in found if self._git.cat_file("-t", oid) == "commit"]
 
     def listing(self, commit: Commit) -> Listing:
         """All files and trees of a commit."""
@@ -132,8 +172,18 @@ class Repository:
 
     @contextlib.contextmanager
     def blob(self, oid: str) -> Iterator[tuple[int, IO[bytes]]]:
-        """Size in bytes and content of a blob, streamed; all of it is read or skipped when the block ends."""
-        _, _, size, stream = self._git.stream_object_data(oid)
+        """Size in bytes and content of a blob, streamed; all of it is read or skipped when the block ends.
+
+        Raises:
+            SourceError: The repository does not have it: it was cloned without blobs.
+        """
+        try:
+            _, _, size, stream = self._git.stream_object_data(oid)
+        except ValueError as error:
+            raise SourceError(
+                f"{self.path} lacks file contents of the commit (blob {oid[:SHORT_DIGITS]}): it is a partial clone",
+                hint=f"check the commit out in {self.path} once, which fetches them; then run this again",
+            ) from error
         # GitPython calls its reader of one object a stream without saying that it is one.
         yield size, cast("IO[bytes]", stream)
         stream.read()

@@ -123,8 +123,8 @@ class _Workshop:
         for name in ("objects/info", "refs"):
             (self._dir / name).mkdir(parents=True)
         (self._dir / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
-        alternate = os.fsencode(self._source.objects.resolve())
-        (self._dir / "objects" / "info" / "alternates").write_bytes(alternate + b"\n")
+        alternates = b"".join(os.fsencode(folder) + b"\n" for folder in self._source.objects)
+        (self._dir / "objects" / "info" / "alternates").write_bytes(alternates)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,9 +134,11 @@ class _Workshop:
         with tempfile.TemporaryFile() as stdin:
             stdin.write(lines)
             stdin.seek(0)
-            env = {"GIT_DIR": str(self._dir), "GIT_NO_LAZY_FETCH": "1"}
+            # Not the user's settings: core.splitIndex, say, would leave half of the index here.
+            env = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+            env |= {"GIT_DIR": str(self._dir), "GIT_NO_LAZY_FETCH": "1"}
             env |= {"GIT_INDEX_FILE": str(index)} if index else {}
-            command.output(["git", *words], env=env, stdin=stdin)
+            command.output(["git", *words], env=env, cwd=self._dir, stdin=stdin)
 
     def pack(self, oids: Iterable[str], folder: Path) -> None:
         """Write exactly these objects as a promisor pack: what they refer to may be missing."""

@@ -11,14 +11,17 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from build import command
+from build.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,8 +59,15 @@ class PackageIndex:
 
         Args:
             environment: The process's environment variables.
+
+        Raises:
+            UsageError: pip cannot read its configuration.
         """
-        listed = command.output([sys.executable, "-m", "pip", "config", "list"]).decode()
+        listed = _pip_config("list")
+        keys = Counter(row.partition("=")[0] for row in listed.splitlines())
+        # Since pip 25 a key that several files set is listed for each, sorted by the files' names; `get` knows the
+        # one that counts. parse() takes the last.
+        listed += "".join(f"{key}={_pip_config('get', key).rstrip()!r}\n" for key, times in keys.items() if times > 1)
         return cls.parse(listed, environment)
 
     @classmethod
@@ -89,10 +99,20 @@ class PackageIndex:
         """Whether a find-links folder holds a file whose name starts with ``prefix``."""
         return any(path.name.startswith(prefix) for folder in self.find_links for path in folder.iterdir())
 
-    def uv_settings(self) -> str:
+    def torch_for(self, flavor: str) -> str | None:
+        """The PyTorch builds that a flavor needs, in uv's words; None leaves the choice to the indexes.
+
+        PyTorch's own index has the builds for the CPU; the package index only those for CUDA, several GB of them.
+        """
+        return "cpu" if flavor == "cpu" and not self.has_local("torch-") else None
+
+    def uv_settings(self, *, torch: str | None = None) -> str:
         """``uv.toml`` for use inside a build.
 
         Local (``file:``) indexes are left out: only find-links folders are carried along.
+
+        Args:
+            torch: uv's name of the PyTorch builds to take (``cpu``); None leaves that to the indexes.
         """
         lines = [f"index-url = {json.dumps(self.index)}"] if self.index else []
         remote = [address for address in self.extra if not address.startswith("file:")]
@@ -100,6 +120,7 @@ class PackageIndex:
         lines.append(f"find-links = {json.dumps([FIND_LINKS_FOLDER] if self.find_links else [])}")
         # As pip does it: all indexes are equal, the best version wins.
         lines.append('index-strategy = "unsafe-best-match"')
+        lines += ["[pip]", f"torch-backend = {json.dumps(torch)}"] if torch else []
         return "\n".join(lines) + "\n"
 
     def shell_environment(self) -> str:
@@ -111,13 +132,17 @@ class PackageIndex:
         return "".join(f"export {name}={_quote(value)}\n" for name, value in sorted(values.items()))
 
     @contextlib.contextmanager
-    def handed_in(self) -> Iterator[HandedIn]:
-        """Secrets and contexts that carry these settings into a build, while the block runs."""
+    def handed_in(self, *, torch: str | None = None) -> Iterator[HandedIn]:
+        """Secrets and contexts that carry these settings into a build, while the block runs.
+
+        Args:
+            torch: As :meth:`uv_settings` has it.
+        """
         with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name:
             folder = Path(name)
             secrets = {"environment": folder / "environment", "uv.toml": folder / "uv.toml"}
             _write_secret(secrets["environment"], self.shell_environment())
-            _write_secret(secrets["uv.toml"], self.uv_settings())
+            _write_secret(secrets["uv.toml"], self.uv_settings(torch=torch))
             if self.bundle:
                 secrets["ca.pem"] = self.bundle
             links = folder / "find-links"
@@ -138,6 +163,16 @@ class HandedIn:
 
     secrets: Mapping[str, Path]
     contexts: Mapping[str, Path]
+
+
+def _pip_config(*words: str) -> str:
+    try:
+        return command.output([sys.executable, "-m", "pip", "config", *words]).decode()
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip() or "it said nothing"
+        raise UsageError(
+            f"`pip config {' '.join(words)}` fails: {said}", hint="correct the file of pip's that it names"
+        ) from error
 
 
 def _local_folder(place: str) -> Path | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import docker.errors
 
 from build import labels, owner
-from build.engine import TEMPORARY_REPOSITORY
+from build.engine import TEMPORARY_REPOSITORY, tag_owner
 
 if TYPE_CHECKING:
     from build.engine import Engine
@@ -38,8 +38,8 @@ def sweep(engine: Engine) -> int:
             removed += 1
     for image in engine.client.api.images(name=TEMPORARY_REPOSITORY):
         for tag in image.get("RepoTags") or ():
-            pid = int(tag.rpartition("-")[2])
-            if not owner.is_running(pid):
+            if not owner.alive(tag_owner(tag)):
+                log.info("removing tag %s of a run that is gone", tag)
                 engine.untag(tag)
                 removed += 1
     return removed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 REGULAR = "100644"
 EXECUTABLE = "100755"
@@ -75,11 +75,6 @@ class Listing:
             f"{facts}\t".encode("ascii") + path.encode("utf-8", "surrogateescape") + b"\0"
             for path, facts in sorted(rows)
         )
-
-    def only(self, paths: Iterable[str]) -> Listing:
-        """The same tree, of its files only those named."""
-        kept = set(paths)
-        return Listing(files={p: e for p, e in self.files.items() if p in kept}, trees=self.trees)
 
     @property
     def top_level(self) -> frozenset[str]:

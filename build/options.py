@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from build.gitdir import REMOTES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,6 +44,7 @@ def parse(argv: Sequence[str], *, default_path: Path, default_ref: str) -> argpa
     _quickstart(verbs)
     _engine(verbs)
     _nightly(verbs)
+    _build(verbs)
     _dev(verbs, path=default_path, ref=default_ref)
     _plan(verbs, path=default_path, ref=default_ref)
     _smoke(verbs)
@@ -93,18 +96,26 @@ def _nightly(verbs: Verbs) -> None:
     parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
 
 
+def _build(verbs: Verbs) -> None:
+    does = "make an overlay of a commit on GitHub, test it, push it"
+    parser = _with_timeout(_add(verbs, "build", does, example="python -m build build pull/12345"))
+    parser.add_argument("commit", metavar="COMMIT", help="full or short id, branch, tag, or pull/NUMBER")
+    _with_remote(parser)
+    _with_delivery(parser)
+
+
 def _dev(verbs: Verbs, *, path: Path, ref: str) -> None:
     does = "make an overlay of a local vLLM commit, test it, push it"
     parser = _with_timeout(_add(verbs, "dev", does, example="python -m build dev ~/vllm HEAD"))
     _with_source(parser, path=path, ref=ref)
-    _with_trial(parser)
-    parser.add_argument("--no-smoke", dest="smoke", action="store_false", help="do not test, and so do not push")
-    parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
+    _with_delivery(parser)
 
 
 def _plan(verbs: Verbs, *, path: Path, ref: str) -> None:
     does = "show what an overlay would change and whether it can be made; builds nothing"
-    _with_source(_add(verbs, "plan", does, example="python -m build plan ~/vllm my-branch"), path=path, ref=ref)
+    parser = _add(verbs, "plan", does, example="python -m build plan ~/vllm my-branch")
+    _with_source(parser, path=path, ref=ref)
+    _with_base(parser)
 
 
 def _smoke(verbs: Verbs) -> None:
@@ -118,6 +129,7 @@ def _push(verbs: Verbs) -> None:
     does = "push an image that has passed its smoke test"
     parser = _add(verbs, "push", does, example="python -m build push llm-d-dev:nightly")
     parser.add_argument("image", metavar="IMAGE", help="name, tag or ID")
+    parser.add_argument("--allow-native", action="store_true", help="although it was made over other native sources")
 
 
 def _with_source(parser: argparse.ArgumentParser, *, path: Path, ref: str) -> None:
@@ -125,7 +137,41 @@ def _with_source(parser: argparse.ArgumentParser, *, path: Path, ref: str) -> No
         "path", metavar="PATH", nargs="?", type=Path, default=path, help=f"vLLM repository (default: {path})"
     )
     parser.add_argument("ref", metavar="REF", nargs="?", default=ref, help=f"commit-ish (default: {ref})")
+    parser.add_argument("--dirty", action="store_true", help="take the working tree as it is instead of REF")
+
+
+def _with_remote(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--remote",
+        metavar="NAME",
+        default="vllm",
+        help=f"{', '.join(REMOTES)}, or a repository's address (default: vllm)",
+    )
+
+
+def _with_base(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", metavar="IMAGE", help="base to stand on (default: the newest that fits)")
+    parser.add_argument(
+        "--with",
+        dest="carried",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="carry a top-level folder that the base does not hold, such as tests; repeatable",
+    )
+
+
+def _with_delivery(parser: argparse.ArgumentParser) -> None:
+    _with_base(parser)
+    _with_trial(parser)
+    parser.add_argument(
+        "--allow-native", action="store_true", help="make it although native sources differ; never pushed by this run"
+    )
+    parser.add_argument(
+        "--install-deps", action="store_true", help="install what the commit requires and the base lacks"
+    )
+    parser.add_argument("--no-smoke", dest="smoke", action="store_false", help="do not test, and so do not push")
+    parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
 
 
 def _with_trial(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 import time
@@ -9,23 +10,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import buildx, gitdir, labels, version
+from build import buildx, gitdir, labels, uvtool, version
 from build.base import SOURCE
 from build.delta import Delta, between
+from build.index import HandedIn
 from build.listing import REGULAR
 from build.seal import INSIDE
 from build.tarball import Tarball
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from typing import IO
 
     from build import command
     from build.base import Base
+    from build.context import Context
     from build.engine import Engine, Image
     from build.git import Commit, Repository
     from build.listing import Listing
 
 DOCKERFILE = buildx.DOCKERFILES / "overlay.Dockerfile"
+
+
+def _at_hand(_oids: Iterable[str]) -> None:
+    """A local repository has its blobs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,27 +44,36 @@ class Target:
         source: Repository of the commit.
         commit: The commit.
         tree: All its files and trees.
+        tag: Tag of its image in the local repository.
+        fetch: Makes sure that the source has some blobs.
     """
 
     source: Repository
     commit: Commit
     tree: Listing
+    tag: str
+    fetch: Callable[[Iterable[str]], None]
 
     @classmethod
-    def of(cls, source: Repository, commit: Commit) -> Target:
+    def of(
+        cls, source: Repository, commit: Commit, *, tag: str, fetch: Callable[[Iterable[str]], None] = _at_hand
+    ) -> Target:
         """Read the commit's tree."""
-        return cls(source=source, commit=commit, tree=source.listing(commit))
+        return cls(source=source, commit=commit, tree=source.listing(commit), tag=tag, fetch=fetch)
 
     def text(self, path: str) -> str:
         """Content of one text file; empty where there is none."""
         if path not in self.tree.files:
             return ""
+        self.fetch([self.tree.files[path].oid])
         with self.source.blob(self.tree.files[path].oid) as (_, content):
             return content.read().decode(errors="replace")
 
-    def delta(self, base: Base) -> Delta:
-        """What turns a base into this target."""
-        return between(base, self.tree, self.text)
+    def delta(self, base: Base, *, carried: frozenset[str] = frozenset()) -> Delta:
+        """What turns a base into this target; ``carried`` as :func:`build.delta.between` has it."""
+        decisive = (path for path in self.tree.files if path == "pyproject.toml" or path.startswith("requirements/"))
+        self.fetch(self.tree.files[path].oid for path in decisive)
+        return between(base, self.tree, self.text, carried=carried)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +85,14 @@ class Overlay:
         target: What it is to hold.
         delta: The difference.
         expires_after: Its label ``quay.expires-after``.
+        installed: Requirement lines to install into it.
     """
 
     base: Base
     target: Target
     delta: Delta
     expires_after: str
+    installed: tuple[str, ...]
 
     @property
     def version(self) -> str:
@@ -89,6 +108,7 @@ class Overlay:
             self.target.commit.id,
             self.delta.fingerprint,
             self.expires_after,
+            *self.installed,
             dockerfile,
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -108,6 +128,7 @@ class Overlay:
             labels.OCI_BASE_NAME: self.base.name,
             labels.OCI_BASE_DIGEST: self.base.image.id,
             labels.OCI_TITLE: "vLLM overlay image",
+            labels.NATIVE: str(len(self.delta.native)),
         }
 
 
@@ -117,38 +138,62 @@ def find(engine: Engine, overlay: Overlay) -> Image | None:
     return found[0] if found else None
 
 
-def build(engine: Engine, overlay: Overlay, *, tag: str, progress: command.OnLine) -> Image:
+def build(context: Context, overlay: Overlay, *, tag: str, progress: command.OnLine) -> Image:
     """Build an overlay.
 
     Args:
-        engine: Where the base is.
+        context: Settings and engine.
         overlay: What to build.
         tag: Name that the image gets.
         progress: Called with each line of output.
 
     Raises:
+        SourceError: A blob cannot be had, or uv for the installation.
         BuildError: The engine could not build it.
     """
-    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name:
+    engine = context.engine
+    with (
+        tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name,
+        engine.temporary_tag(overlay.base.image.id) as base_name,
+        _installing(context, overlay) as handed,
+    ):
         folder = Path(name)
-        with (folder / "delta.tar").open("wb") as stream:
-            write_delta(stream, overlay)
-        deleted = b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in overlay.delta.deleted)
-        (folder / "deleted").write_bytes(deleted)
-        with engine.temporary_tag(overlay.base.image.id) as base_name:
-            request = buildx.Request(
-                dockerfile=DOCKERFILE,
-                context=folder,
-                contexts={"inside": INSIDE},
-                tags=(tag,),
-                arguments={
-                    "BASE": base_name,
-                    "BASE_USER": overlay.base.user,
-                    "START": "cleared" if overlay.delta.deleted else "base",
-                },
-                labels=overlay.labels(),
-            )
-            return engine.image(buildx.build(engine, request, progress=progress))
+        _write_context(folder, overlay)
+        request = buildx.Request(
+            dockerfile=DOCKERFILE,
+            context=folder,
+            contexts={"inside": INSIDE, **handed.contexts},
+            secrets=handed.secrets,
+            tags=(tag,),
+            arguments={
+                "BASE": base_name,
+                "BASE_USER": overlay.base.user,
+                "PACKAGES": "installed" if overlay.installed else "base",
+                "START": "cleared" if overlay.delta.deleted else "packaged",
+            },
+            labels=overlay.labels(),
+        )
+        return engine.image(buildx.build(engine, request, progress=progress))
+
+
+@contextlib.contextmanager
+def _installing(context: Context, overlay: Overlay) -> Iterator[HandedIn]:
+    """The host's package settings and uv, if something is to be installed."""
+    if not overlay.installed:
+        yield HandedIn(secrets={}, contexts={})
+        return
+    torch = context.index.torch_for(overlay.base.facts.flavor)
+    uv = uvtool.ensure(context.folders, context.index, console=context.console)
+    with context.index.handed_in(torch=torch) as handed:
+        yield HandedIn(secrets=handed.secrets, contexts={**handed.contexts, "uv": uv})
+
+
+def _write_context(folder: Path, overlay: Overlay) -> None:
+    with (folder / "delta.tar").open("wb") as stream:
+        write_delta(stream, overlay)
+    deleted = b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in overlay.delta.deleted)
+    (folder / "deleted").write_bytes(deleted)
+    (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in overlay.installed), encoding="utf-8")
 
 
 def write_delta(stream: IO[bytes], overlay: Overlay) -> None:

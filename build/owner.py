@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
+
+_IDENTITY = re.compile(r"(?P<host>.+):(?P<pid>[0-9]+):(?P<started>[0-9]+|gone)", re.DOTALL)
 
 
 def identity(pid: int | None = None) -> str:
@@ -29,11 +32,11 @@ def _start_time(pid: int) -> str:
 
 
 def alive(who: str) -> bool:
-    """Whether the process behind an :func:`identity` string still runs. Other machines' processes count as alive."""
-    host, pid, started = who.rsplit(":", 2)
-    return host != socket.gethostname() or (started != "gone" and _start_time(int(pid)) == started)
+    """Whether the process behind an :func:`identity` string still runs.
 
-
-def is_running(pid: int) -> bool:
-    """Whether some process has this number now."""
-    return _start_time(pid) != "gone"
+    Other machines' processes count as alive, and so does what is no identity: neither is ours to judge.
+    """
+    match = _IDENTITY.fullmatch(who)
+    if match is None or match["host"] != socket.gethostname():
+        return True
+    return match["started"] != "gone" and _start_time(int(match["pid"])) == match["started"]

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import base as bases
-from build.git import Repository
-from build.overlay import Target
+from build import choice
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from build.base import Base
     from build.context import Context
     from build.delta import Delta
+    from build.overlay import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,34 +43,23 @@ class Plan:
         ]
 
 
-def plan(context: Context, *, path: Path, ref: str, wanted: str | None) -> Plan:
-    """Compare a local ref with a base; nothing is built.
+def plan(context: Context, target: Target, *, wanted: str | None, carried: frozenset[str]) -> Plan:
+    """Compare a target with a base; nothing is built.
 
     Args:
         context: Settings, console, engine.
-        path: A vLLM repository.
-        ref: A commit-ish of it.
+        target: What an overlay would hold.
         wanted: Name of a base; None for the one that differs least.
+        carried: Top-level entries that are carried although a base does not hold them.
 
     Raises:
-        SourceError: Path, ref or base cannot be used.
+        SourceError: The base cannot be used.
         IncompatibleError: There is no base at all.
     """
-    source = Repository(path)
-    try:
-        target = Target.of(source, source.commit(ref))
-        engine = context.engine
-        images = [engine.image(wanted)] if wanted else bases.candidates(engine, context.settings.repository)
-        bases.require_any(images)
-        loaded = (bases.load(engine, image, context.folders.cache) for image in images)
-        base, delta = min(
-            ((base, target.delta(base)) for base in loaded),
-            key=lambda pair: (len(pair[1].native), len(pair[1].dependencies)),
-        )
-        size = 0
-        for entry in delta.written.values():
-            with source.blob(entry.oid) as (length, _):
-                size += length
-    finally:
-        source.close()
+    base, delta = choice.nearest(choice.compare(context, target, wanted=wanted, carried=carried))
+    size = 0
+    target.fetch(entry.oid for entry in delta.written.values())
+    for entry in delta.written.values():
+        with target.source.blob(entry.oid) as (length, _):
+            size += length
     return Plan(base=base, delta=delta, size=size)

@@ -12,15 +12,22 @@ if TYPE_CHECKING:
     from build.gate import Pushed
 
 
-def push(context: Context, image: Image) -> Pushed:
+def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushed:
     """Push an image that has a passing verdict.
+
+    Args:
+        context: Settings, console, engine.
+        image: The image.
+        allow_native: Push it although it was made over other native sources.
 
     Raises:
         GateError: It has none, or what arrived is not what was tested.
         RegistryError: The registry does not answer, or refuses.
     """
     gate.require_passed(context.folders.verdicts, image, suite=trial.suite_fingerprint())
-    tags = gate.registry_tags(image)
+    if not allow_native:
+        gate.require_same_native(image)
+    tags = gate.registry_tags(image, context.settings.repository)
     with context.console.step("push") as progress:
         progress(f"{', '.join(tags)} to {context.registry}")
         return gate.push(context.engine, image, context.registry, tags, progress=progress)

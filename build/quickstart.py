@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
-from build import cpu, dev, embedded, nightly, sample, status
+from build import cpu, delivery, dev, embedded, nightly, sample, status
 from build.trial import Options
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Result:
     """
 
     base: nightly.Result
-    overlay: dev.Result
+    overlay: delivery.Result
     sample: Sample
     images: tuple[status.Row, ...]
     durations: tuple[Duration, ...]
@@ -56,7 +57,7 @@ class Result:
         steps.add_column("seconds", justify="right")
         for duration in self.durations:
             steps.add_row("  " * len(duration.within) + duration.name, f"{duration.seconds:.1f}")
-        path = self.sample.path
+        path = escape(str(self.sample.path))
         commands = (
             f"nox -s plan -- {path} HEAD~1",
             f"nox -s dev -- {path} HEAD --no-push    # after a commit of your own there",
@@ -86,15 +87,16 @@ def quickstart(context: Context) -> Result:
         base = nightly.nightly(context, nightly.Request(flavor="cpu", force=False, push=True))
     with console.step("overlay of a local commit"):
         working = sample.ensure(context, cpu.source(settings, context.index, console=console))
-        request = dev.Request(
-            path=working.path,
-            ref=working.ref,
+        request = delivery.Request(
             base=base.image.id,
+            carried=frozenset(),
+            allow_native=False,
+            install_deps=False,
             smoke=True,
             push=True,
             force=False,
             options=Options(expect=(sample.EXPECTATION,)),
         )
-        overlay = dev.dev(context, request)
+        overlay = dev.dev(context, path=working.path, ref=working.ref, dirty=False, request=request)
     images = tuple(status.rows(context))
     return Result(base=base, overlay=overlay, sample=working, images=images, durations=console.durations)

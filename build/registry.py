@@ -5,6 +5,7 @@ Specification: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/s
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -85,14 +86,17 @@ class Registry:
     def __init__(self, name: RepositoryName) -> None:
         self.name = name
         self._session = requests.Session()
+        # As Docker does it: a registry on this machine is never asked through a proxy.
+        self._session.trust_env = not _LOOPBACK.match(name.host)
 
     def require_reachable(self) -> None:
         """Check that the registry answers, before long work that would be for nothing.
 
         Raises:
-            RegistryError: It does not.
+            RegistryError: It does not, or it is no registry.
         """
-        self._get("/")
+        if self._get("/").status_code == requests.codes.not_found:
+            raise self._no_registry("answers 404 to GET /v2/")
 
     def manifest(self, tag: str) -> Manifest | None:
         """What the registry serves under a tag or digest; None if there is no such thing.
@@ -103,12 +107,16 @@ class Registry:
         answer = self._get(f"/{self.name.path}/manifests/{tag}")
         if answer.status_code == requests.codes.not_found:
             return None
-        document: Mapping[str, Any] = answer.json()
-        return Manifest(
-            digest=answer.headers["Docker-Content-Digest"],
-            config=document.get("config", {}).get("digest"),
-            size=sum(layer["size"] for layer in document.get("layers", ())),
-        )
+        try:
+            document: Mapping[str, Any] = answer.json()
+            return Manifest(
+                # Of what arrived, whatever the header Docker-Content-Digest says.
+                digest=f"sha256:{hashlib.sha256(answer.content).hexdigest()}",
+                config=document.get("config", {}).get("digest"),
+                size=sum(layer["size"] for layer in document.get("layers", ())),
+            )
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise self._no_registry(f"serves no manifest under {tag}") from error
 
     def _get(self, path: str) -> requests.Response:
         try:
@@ -124,11 +132,13 @@ class Registry:
                 hint=f"`docker login {self.name.host}`, or set another registry",
             )
         if answer.status_code not in {requests.codes.ok, requests.codes.not_found}:
-            raise RegistryError(
-                f"registry {self.name.host} answers {answer.status_code} to GET /v2{path}",
-                hint="check that the address is an image registry",
-            )
+            raise self._no_registry(f"answers {answer.status_code} to GET /v2{path}")
         return answer
+
+    def _no_registry(self, why: str) -> RegistryError:
+        return RegistryError(
+            f"registry {self.name.host} {why}", hint="check that the address is that of an image registry"
+        )
 
     @retry(
         # What can get better; an error status below 500 is the registry's final word.

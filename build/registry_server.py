@@ -97,17 +97,22 @@ def _running(folders: Folders, port: int | None) -> str | None:
 
 
 def _start(folders: Folders, port: int | None) -> str:
-    # One of ours that runs here does not answer, or not on the wanted port.
-    ours = port == _remembered(folders) and _server(folders).pid() is not None
-    if port is not None and not ours and not _free(port):
+    server = _server(folders)
+    remembered = _remembered(folders)
+    if remembered is not None and port in (None, remembered) and server.pid() is not None:
+        # It is busy, perhaps with somebody's push.
+        daemon.wait(server, ready=lambda: _answers(remembered), timeout_s=_START_TIMEOUT_S)
+        return _address(remembered)
+    if port is not None and not _free(port):
         raise EngineError(
             f"port {port} of {_LOOPBACK} is taken by something that is not this registry",
             hint="set another --registry-port (LLM_D_DEV_REGISTRY_PORT), or none to have a free one chosen",
         )
-    daemon.stop(_server(folders), grace_s=_STOP_TIMEOUT_S)
+    # One that runs has another port than the wanted one.
+    daemon.stop(server, grace_s=_STOP_TIMEOUT_S)
     chosen = port or _choose(folders)
     _write_configuration(folders, chosen)
-    daemon.start(_server(folders), ready=lambda: _answers(chosen), timeout_s=_START_TIMEOUT_S)
+    daemon.start(server, ready=lambda: _answers(chosen), timeout_s=_START_TIMEOUT_S)
     write_json(_memory(folders), {"port": chosen})
     return _address(chosen)
 

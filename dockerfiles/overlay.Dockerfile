@@ -1,15 +1,37 @@
 # Another commit's source over a base's compiled binaries.
 #
-# Contexts: (main)  delta.tar, laid over /; deleted, the paths to delete
+# Contexts: (main)  delta.tar, laid over /; deleted, the paths to delete; requirements.txt, what to install
 #           inside  scripts of build/inside
+#           uv, find-links  the uv program and the host's package files, where something is installed
+# Secrets:  environment, uv.toml, ca.pem: as in cpu.Dockerfile
 
 ARG BASE
-# `cleared` where the commit deletes files, else `base`: a step that runs costs more than the whole rest.
-ARG START=base
+# `installed` where requirements are installed, else `base`; `cleared` where the commit deletes files, else
+# `packaged`: a step that runs costs more than the whole rest.
+ARG PACKAGES=base
+ARG START=packaged
 
 FROM ${BASE} AS base
 
-FROM base AS cleared
+FROM base AS installed
+# The last stage sets the base's own user again.
+# hadolint ignore=DL3002
+USER 0
+SHELL ["/bin/sh", "-euc"]
+RUN --mount=type=secret,id=environment --mount=type=secret,id=uv.toml --mount=type=secret,id=ca.pem \
+    --mount=type=bind,from=uv,target=/uv --mount=type=bind,from=find-links,target=/find-links \
+    --mount=type=bind,source=requirements.txt,target=/requirements.txt \
+    --mount=type=cache,target=/root/.cache/uv \
+    umask 0002; \
+    . /run/secrets/environment; \
+    HOME=/root UV_LINK_MODE=copy UV_NO_PROGRESS=1 \
+        /uv/uv pip install --python /opt/vllm/bin/python --requirement /requirements.txt
+
+# hadolint ignore=DL3006
+FROM ${PACKAGES} AS packaged
+
+FROM packaged AS cleared
+# hadolint ignore=DL3002
 USER 0
 RUN --network=none --mount=type=bind,from=inside,target=/inside --mount=type=bind,source=deleted,target=/deleted \
     ["/opt/vllm/bin/python", "/inside/delete.py", "/opt/vllm-source", "/deleted"]

@@ -13,7 +13,7 @@ ADD seal.tar /
 RUN --network=none --mount=type=bind,from=inside,target=/inside --mount=type=tmpfs,target=/tmp \
     umask 0002; \
     HOME=/tmp HF_HOME=/tmp XDG_CACHE_HOME=/tmp VLLM_NO_USAGE_STATS=1 /opt/vllm/bin/python /inside/bytecode.py; \
-    if command -v git >/dev/null && ! git config --system --get-all safe.directory | grep -qx /opt/vllm-source; then \
+    if command -v git >/dev/null && ! git config --system --get-all safe.directory '^/opt/vllm-source$'; then \
         git config --system --add safe.directory /opt/vllm-source; \
     fi
 USER ${BASE_USER}

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import git
 import pytest
 
-from build import embedded, labels, registry_server, rootfs, seal, settings
+from build import embedded, labels, registry_server, rootfs, seal, settings, trial, verdict
 from build.console import Console
 from build.folders import REPOSITORY, Folders
 from build.git import Repository
+from build.verdict import Verdict
+from tests.engine import changes
+from tests.engine.inside import Inside
 from tests.standin.image import build_standin
 from tests.standin.source import source_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from build.engine import Engine, Image
 
-LOCAL = "llm-d-dev-test"
-"""Local repository of everything that these tests tag: nobody's own images are touched."""
+_FAMILY = "llm-d-dev-test-"
+LOCAL = f"{_FAMILY}{os.getpid()}"
+"""Local repository of everything that these tests tag: nobody's own images are touched, nor another run's."""
+RUN = labels.PREFIX + "test"
+"""Label of the base, and so of its overlays and of the containers of both: the run of the tests, by LOCAL."""
+
+_NUMBER = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +44,18 @@ def engine() -> Iterator[Engine]:
     """The engine that answers, or the embedded one. One that cannot start is a failure, never a skip."""
     found = embedded.up(Folders.default(), install=True, console=Console(quiet=False))
     yield found
+    _untag(found)
     found.close()
+
+
+def _untag(engine: Engine) -> None:
+    """Remove the images of these tests and of runs that were killed, under local names and the registry's."""
+    for image in engine.client.api.images():
+        for name in image["RepoTags"] or ():
+            _, family, rest = name.partition(_FAMILY)
+            pid = "".join(itertools.takewhile(str.isdigit, rest))
+            if family and (int(pid) == os.getpid() or not Path("/proc", pid).exists()):
+                engine.untag(name)
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +77,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git repository of the stand-in's source, one commit on `main`. Tests clone it."""
     path = tmp_path_factory.mktemp("source") / "vllm"
     source_tree(path)
+    changes.write(path, (change.before for change in changes.ALL))
     repository = git.Repo.init(path, initial_branch="main")
     commit_all(repository, "The stand-in")
     repository.close()
@@ -63,9 +85,10 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def clone(vllm: Path, tmp_path: Path) -> git.Repo:
+def clone(vllm: Path, tmp_path: Path) -> Iterator[git.Repo]:
     """A clone of one's own."""
-    return git.Repo.clone_from(str(vllm), tmp_path / "vllm")
+    with contextlib.closing(git.Repo.clone_from(str(vllm), tmp_path / "vllm")) as cloned:
+        yield cloned
 
 
 def commit_all(repository: git.Repo, message: str) -> str:
@@ -77,22 +100,34 @@ def commit_all(repository: git.Repo, message: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def base(engine: Engine, system: Image, vllm: Path) -> Iterator[Image]:
+def unsealed(engine: Engine, system: Image, vllm: Path) -> Image:
+    """A stand-in of the source's `main`, as a build leaves it."""
+    image_id = build_standin(engine, system.tags[0], source=vllm, marks={RUN: LOCAL})
+    engine.tag(image_id, f"{LOCAL}:unsealed")
+    return engine.image(image_id)
+
+
+@pytest.fixture(scope="session")
+def base(engine: Engine, unsealed: Image, vllm: Path) -> Image:
     """A sealed stand-in, promoted as nightly."""
     source = Repository(vllm)
     commit = source.commit("main")
-    raw = engine.image(build_standin(engine, system.tags[0], source=vllm))
     marks = {labels.FINGERPRINT: "stand-in", labels.QUAY_EXPIRES: "14d"}
     sealed = seal.seal(
-        engine, raw, flavor="cpu", source=source, commit=commit, marks=marks, console=Console(quiet=True)
+        engine, unsealed, flavor="cpu", source=source, commit=commit, marks=marks, console=Console(quiet=True)
     )
-    names = [f"{LOCAL}:nightly", f"{LOCAL}:nightly-{commit.id}"]
-    for name in names:
+    source.close()
+    for name in (f"{LOCAL}:nightly", f"{LOCAL}:nightly-{commit.id}"):
         engine.tag(sealed, name)
-    yield engine.image(sealed)
-    for image in engine.client.api.images(name=LOCAL):
-        for name in image["RepoTags"]:
-            engine.untag(name)
+    return engine.image(sealed)
+
+
+@contextlib.contextmanager
+def inside(engine: Engine, image: Image) -> Iterator[Inside]:
+    """A container of an image, without network, to look around in."""
+    with engine.created(image.id, entrypoint=["sleep"], command=["inf"], network_mode="none", init=True) as container:
+        container.start()
+        yield Inside(container)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,22 +145,16 @@ class Ran:
 
 @dataclass(frozen=True, kw_only=True)
 class Cli:
-    """`python -m build` with a state folder of its own, on the tests' engine and registry."""
+    """`python -m build` with folders of its own, on the tests' engine and registry."""
 
     environment: dict[str, str]
-    state: Path
+    folders: Folders
     repository: str
 
     def __call__(self, *words: str | Path, **variables: str) -> Ran:
-        done = subprocess.run(
-            [sys.executable, "-m", "build", *map(str, words)],
-            cwd=REPOSITORY,
-            env=self.environment | variables,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Ran(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
+        with self.start(*words, **variables) as process:
+            stdout, stderr = process.communicate()
+        return Ran(returncode=process.returncode, stdout=stdout, stderr=stderr)
 
     def start(self, *words: str | Path, **variables: str) -> subprocess.Popen[str]:
         """A verb that runs on, to be interrupted."""
@@ -134,20 +163,42 @@ class Cli:
             cwd=REPOSITORY,
             env=self.environment | variables,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
         )
+
+    def pass_smoke(self, image: Image) -> Verdict:
+        """Keep a verdict as a smoke run that the image passed does."""
+        passed = Verdict(
+            image_id=image.id,
+            diff_ids=image.diff_ids,
+            passed=("server/health",),
+            failed=(),
+            configuration={"suite": trial.suite_fingerprint(), "expect": []},
+            finished="2026-01-02T03:04:05Z",
+        )
+        verdict.record(self.folders.verdicts, passed)
+        return passed
+
+
+def make_cli(engine: Engine, registry_address: str, folder: Path) -> Cli:
+    """The command line, with its folders below ``folder`` and a registry repository of its own."""
+    folders = Folders(state=folder / "state", cache=folder / "cache")
+    temporary = folder / "tmp"
+    temporary.mkdir(parents=True)
+    repository = f"{registry_address}/{LOCAL}/{next(_NUMBER)}"
+    variables = {
+        "DOCKER_HOST": engine.host,
+        "TMPDIR": str(temporary),
+        "LLM_D_DEV_STATE": str(folders.state),
+        "LLM_D_DEV_CACHE": str(folders.cache),
+        "LLM_D_DEV_REPOSITORY": LOCAL,
+        "LLM_D_DEV_REGISTRY": repository,
+    }
+    return Cli(environment={**os.environ, **variables}, folders=folders, repository=repository)
 
 
 @pytest.fixture
 def cli(engine: Engine, registry_address: str, tmp_path: Path) -> Cli:
     """The command line, on the tests' engine and a registry repository of the test's own."""
-    repository = f"{registry_address}/test-{os.getpid()}-{abs(hash(tmp_path)) % 10**8}"
-    variables = {
-        "DOCKER_HOST": engine.host,
-        "LLM_D_DEV_STATE": str(tmp_path / "state"),
-        "LLM_D_DEV_CACHE": str(tmp_path / "cache"),
-        "LLM_D_DEV_REPOSITORY": LOCAL,
-        "LLM_D_DEV_REGISTRY": repository,
-    }
-    return Cli(environment={**os.environ, **variables}, state=tmp_path / "state", repository=repository)
+    return make_cli(engine, registry_address, tmp_path)

@@ -1,0 +1,138 @@
+"""From a target to an image in the registry: base, overlay, smoke, gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from build import choice, overlay, publish, trial
+from build.overlay import Overlay
+from build.registry import Registry
+
+if TYPE_CHECKING:
+    from build.context import Context
+    from build.engine import Image
+    from build.gate import Pushed
+    from build.overlay import Target
+    from build.trial import Options, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What an overlay is to go through.
+
+    Attributes:
+        base: Name of the base; None chooses.
+        carried: Top-level entries that are carried although the base does not hold them.
+        allow_native: Make it although native sources differ; such an image is not pushed by this run.
+        install_deps: Install what the target requires and the base lacks.
+        smoke: Whether to test the image.
+        push: Whether to push it, if it passed.
+        force: Test again although a verdict is known.
+        options: What the smoke suite is told.
+    """
+
+    base: str | None
+    carried: frozenset[str]
+    allow_native: bool
+    install_deps: bool
+    smoke: bool
+    push: bool
+    force: bool
+    options: Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of it.
+
+    Attributes:
+        image: The overlay.
+        overlay: How it was made.
+        built: Whether it was built now; otherwise it was there.
+        trial: Its smoke run, if there was one.
+        pushed: Where it is now, if it was pushed.
+    """
+
+    image: Image
+    overlay: Overlay
+    built: bool
+    trial: Trial | None
+    pushed: Pushed | None
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        delta = self.overlay.delta
+        return {
+            "image": self.image.name,
+            "id": self.image.id,
+            "commit": self.overlay.target.commit.id,
+            "version": self.overlay.version,
+            "base": self.overlay.base.name,
+            "built": self.built,
+            "written": len(delta.written),
+            "deleted": len(delta.deleted),
+            "installed": list(self.overlay.installed),
+            "native": list(delta.native),
+            "verdict": "pass" if self.trial else None,
+            "pushed": list(self.pushed.names) if self.pushed else [],
+            "digest": self.pushed.digest if self.pushed else None,
+        }
+
+
+def require_registry(context: Context, request: Request) -> None:
+    """Ask the registry before the work, if it will be needed after it.
+
+    Raises:
+        RegistryError: It does not answer, or refuses.
+    """
+    if request.push and request.smoke:
+        Registry(context.registry).require_reachable()
+
+
+def deliver(context: Context, target: Target, request: Request) -> Result:
+    """Make an overlay, test it, push it.
+
+    Raises:
+        IncompatibleError: No base fits.
+        BuildError: The engine could not build it.
+        SmokeError: It is broken; nothing was pushed.
+        GateError: What arrived in the registry is not what was tested.
+    """
+    base, delta = choice.choose(
+        context,
+        target,
+        wanted=request.base,
+        carried=request.carried,
+        allow_native=request.allow_native,
+        install_deps=request.install_deps,
+    )
+    made = Overlay(
+        base=base,
+        target=target,
+        delta=delta,
+        expires_after=context.settings.overlay_expires_after,
+        installed=delta.dependencies if request.install_deps else (),
+    )
+    image, built = _build(context, made)
+    tested = trial.run(context, image, request.options, force=request.force) if request.smoke else None
+    pushed = publish.push(context, image) if request.push and tested and _may_push(context, made) else None
+    return Result(image=image, overlay=made, built=built, trial=tested, pushed=pushed)
+
+
+def _build(context: Context, made: Overlay) -> tuple[Image, bool]:
+    tag = f"{context.settings.repository}:{made.target.tag}"
+    if found := overlay.find(context.engine, made):
+        context.console.note(f"{tag} is already built")
+        context.engine.tag(found.id, tag)
+        return context.engine.image(tag), False
+    delta = made.delta
+    made.target.fetch(entry.oid for entry in delta.written.values())
+    with context.console.step(f"overlay ({len(delta.written)} written, {len(delta.deleted)} deleted)") as progress:
+        return overlay.build(context, made, tag=tag, progress=progress), True
+
+
+def _may_push(context: Context, made: Overlay) -> bool:
+    if made.delta.native:
+        context.console.note(f"not pushed: native sources differ; `push --allow-native {made.target.tag}` does it")
+    return not made.delta.native

@@ -1,0 +1,207 @@
+"""Commits from GitHub, in one cached repository that fetches no more than is asked for.
+
+A commit arrives with its trees and without history or file contents; contents follow when a delta names them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from build import command
+from build.errors import SourceError
+from build.git import Commit, Repository
+from build.gitdir import REMOTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from build.console import Console
+
+_FULL_ID = re.compile(r"[0-9a-f]{40}")
+_SHORT_ID = re.compile(r"[0-9a-f]{7,39}")
+_PULL = re.compile(r"(?:pull|pr)/([0-9]+)")
+_ADDRESS = re.compile(r"^(?:[a-z+]+://|[^/]+@[^/]+:|/)")
+
+# What curl and ssh say when the way to the server is broken, not what is asked for.
+_TRANSIENT = re.compile(
+    r"Could not resolve host|Connection (?:timed out|refused|reset)|Operation timed out|early EOF|unexpected disconnect"
+    r"|The requested URL returned error: (?:429|5\d\d)|RPC failed|hung up unexpectedly|Failed to connect|TLS|SSL_"
+)
+
+
+class _TransientError(Exception):
+    """Git failed in a way that may be better next time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """A repository elsewhere.
+
+    Attributes:
+        name: For people.
+        address: As git takes it.
+    """
+
+    name: str
+    address: str
+
+    @classmethod
+    def named(cls, text: str) -> Remote:
+        """One of the known names, or an address.
+
+        Raises:
+            SourceError: It is neither.
+        """
+        if text in REMOTES:
+            return cls(name=text, address=REMOTES[text])
+        if _ADDRESS.match(text):
+            return cls(name=text, address=text)
+        raise SourceError(f"{text!r} is no remote", hint=f"one of {', '.join(REMOTES)}, or a repository's address")
+
+
+class Mirror:
+    """The cached repository.
+
+    Args:
+        path: Its folder; made when it is first used.
+        console: For progress.
+    """
+
+    def __init__(self, path: Path, *, console: Console) -> None:
+        self.path = path
+        self._console = console
+
+    def commit(self, remote: Remote, wanted: str) -> Commit:
+        """A commit of a remote, fetched if it is not here.
+
+        Args:
+            remote: Where from.
+            wanted: Full or short id, branch, tag, or ``pull/123``.
+
+        Raises:
+            SourceError: It cannot be found, is ambiguous, or the remote cannot be reached.
+        """
+        self._prepare()
+        if _FULL_ID.fullmatch(wanted) and (known := self._known(wanted)):
+            return known
+        with self._console.step(f"fetch {wanted} from {remote.name}"):
+            oid = self._resolve(remote, wanted)
+            if not (known := self._known(oid)):
+                self._fetch(remote, oid)
+            return known or Repository(self.path).commit(oid)
+
+    def fetch_blobs(self, remote: Remote, oids: Iterable[str]) -> None:
+        """Fetch those of some blobs that are not here, all at once.
+
+        Raises:
+            SourceError: The remote does not have them, or cannot be reached.
+        """
+        missing = self._missing(oids)
+        if missing:
+            with self._console.step(f"fetch {len(missing)} files from {remote.name}"):
+                self._git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", remote.address, *missing)
+
+    def _prepare(self) -> None:
+        if not (self.path / "HEAD").exists():
+            command.output(["git", "init", "--quiet", "--bare", "--initial-branch=none", self.path])
+        # Makes git take missing objects for promised; the address is given with each fetch.
+        for key, value in (("core.repositoryFormatVersion", "1"), ("extensions.partialClone", "vllm")):
+            command.output(["git", "-C", self.path, "config", key, value])
+
+    def _known(self, oid: str) -> Commit | None:
+        with contextlib.closing(Repository(self.path)) as repository:
+            return repository.commit(oid) if repository.holds(f"{oid}^{{tree}}") else None
+
+    def _missing(self, oids: Iterable[str]) -> list[str]:
+        with contextlib.closing(Repository(self.path)) as repository:
+            return [oid for oid in dict.fromkeys(oids) if not repository.holds(oid)]
+
+    def _resolve(self, remote: Remote, wanted: str) -> str:
+        """The full id of what a name stands for."""
+        if _FULL_ID.fullmatch(wanted):
+            return wanted
+        refs = self._refs(remote)
+        pull = _PULL.fullmatch(wanted)
+        names = [f"refs/pull/{pull[1]}/head"] if pull else []
+        # A tag that has an object of its own: the commit that it points to.
+        names += [f"refs/heads/{wanted}", f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}", wanted]
+        if oid := next((refs[name] for name in names if name in refs), None):
+            return oid
+        if _SHORT_ID.fullmatch(wanted):
+            return self._complete(remote, wanted, refs)
+        raise SourceError(
+            f"{remote.name} ({remote.address}) has no branch, tag or pull request {wanted!r}",
+            hint="give a commit id, or another --remote",
+        )
+
+    def _refs(self, remote: Remote) -> dict[str, str]:
+        rows = self._git("ls-remote", "--quiet", remote.address).splitlines()
+        return {name: oid for oid, _, name in (row.partition("\t") for row in rows)}
+
+    def _complete(self, remote: Remote, digits: str, refs: dict[str, str]) -> str:
+        """The one commit whose id begins with these digits: a tip of the remote, else anything in its history."""
+        found = {oid for oid in refs.values() if oid.startswith(digits)}
+        if not found:
+            self._console.note(f"{digits} is no tip: fetching the history's commits, without files")
+            # Another folder: a commit whose history is here cannot be cut off from it again.
+            history = Mirror(self.path.with_name(f"{self.path.stem}-history.git"), console=self._console)
+            history._prepare()
+            history._git(
+                "fetch",
+                "--quiet",
+                "--filter=tree:0",
+                "--no-tags",
+                "--force",
+                remote.address,
+                "refs/heads/*:refs/heads/*",
+            )
+            shown = history._git("rev-list", "--all")
+            found = {oid for oid in shown.split() if oid.startswith(digits)}
+        if len(found) > 1:
+            raise SourceError(
+                f"{digits} is ambiguous in {remote.name}: {', '.join(sorted(found)[:5])}", hint="give more digits"
+            )
+        if not found:
+            raise SourceError(
+                f"no commit of {remote.name} ({remote.address}) begins with {digits}: looked at its "
+                f"{len(refs)} refs and the history of its branches",
+                hint="give the full id, which is found in pull requests and forks too, or another --remote",
+            )
+        return found.pop()
+
+    def _fetch(self, remote: Remote, oid: str) -> None:
+        options = ("--quiet", "--depth=1", "--filter=blob:none", "--no-tags", "--no-write-fetch-head")
+        self._git("fetch", *options, remote.address, oid)
+
+    @retry(
+        retry=retry_if_exception_type(_TransientError),
+        stop=stop_after_attempt(3),
+        wait=wait_exponential(multiplier=1, max=8),
+        retry_error_callback=lambda state: _give_up(state.outcome.exception() if state.outcome else None),
+    )
+    def _git(self, *words: str) -> str:
+        # No password prompt: a private repository needs a credential helper, as for git itself.
+        env = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        try:
+            return command.output(["git", "-C", self.path, *words], env=env).decode(errors="replace").strip()
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.decode(errors="replace").strip().splitlines()
+            last = said[-1] if said else "it said nothing"
+            if any(_TRANSIENT.search(line) for line in said):
+                raise _TransientError(last) from error
+            raise SourceError(
+                f"git {words[0]} failed: {last}", hint="check the commit and the --remote's address"
+            ) from error
+
+
+def _give_up(error: BaseException | None) -> str:
+    raise SourceError(
+        f"the remote cannot be reached: {error}", hint="check the network and proxies; `dev` needs neither"
+    ) from error

@@ -1,0 +1,41 @@
+"""uv, the program that installs Python packages in images: taken from its wheel, for the engine's machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import zipfile
+from typing import TYPE_CHECKING
+
+from build import download
+from build.folders import write_atomic_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from build.console import Console
+    from build.folders import Folders
+    from build.index import PackageIndex
+
+
+def ensure(folders: Folders, index: PackageIndex, *, console: Console) -> Path:
+    """A folder that holds the program ``uv`` and nothing else, in the version that this tool itself uses.
+
+    Args:
+        folders: Where downloads and programs are kept.
+        index: Where the wheel comes from.
+        console: For progress.
+
+    Raises:
+        SourceError: The wheel cannot be had.
+    """
+    version = importlib.metadata.version("uv")
+    folder = folders.cache / "programs" / f"uv-{version}"
+    if not (folder / "uv").exists():
+        wheel = download.fetch(
+            index, folders.downloads, project="uv", version=version, wanted=download.wheel_here, console=console
+        )
+        with zipfile.ZipFile(wheel) as archive:
+            # The wheel specification's place for programs.
+            name = next(name for name in archive.namelist() if name.endswith(".data/scripts/uv"))
+            write_atomic_bytes(folder / "uv", archive.read(name), mode=0o755)
+    return folder

@@ -1,0 +1,297 @@
+"""Ties the suite to pytest: its options, the order of the checks, what they are given, and the results."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+
+from build.errors import EngineError, LlmdDevError
+from build.folders import REPOSITORY
+from smoke import options
+from smoke.diagnose import Diagnosis
+from smoke.findings import EXIT_STATUS, Check, Outcome, Tier
+from smoke.run import NotVerifiedError, Run
+from smoke.server import ServerFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from types import FrameType
+
+    from build.engine import Image
+    from smoke.server import Server
+
+_SUITE = REPOSITORY / "smoke"
+_CLIENT_TIMEOUT_S = 120.0
+_MESSAGE_LIMIT = 2000
+# What pytest puts before the words of a check.
+_EXCEPTION = re.compile(r"^(?:Skipped|Failed|AssertionError): ")
+_RUN: pytest.StashKey[Run] = pytest.StashKey()
+_SECONDS: pytest.StashKey[float] = pytest.StashKey()
+
+_INCOMPLETE = Diagnosis(
+    cause="incomplete",
+    line="only some of the checks ran",
+    advice="run the whole suite: pytest smoke --image IMAGE",
+    image_at_fault=False,
+)
+
+
+# --- The run ---------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    options.add(parser)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest's own junitxml looks at its option
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how pytest reports."""
+    # What the libraries warn of is no business of the image's.
+    config.addinivalue_line("filterwarnings", "default")
+    report: Path | None = config.getoption("--report", default=None)
+    if report and not config.option.xmlpath:
+        config.option.xmlpath = str(report / "junit.xml")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Find out what to test and where."""
+    if session.config.option.collectonly:
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        session.config.stash[_RUN] = Run.prepare(options.parse(session.config))
+    except EngineError as error:
+        text = f"error[{error.word}]: {error.what}\ntry: {error.hint}"
+        pytest.exit(text, returncode=EXIT_STATUS["inconclusive"])
+    except LlmdDevError as error:
+        raise pytest.UsageError(f"{error.what}\ntry: {error.hint}") from error
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End as on Ctrl-C: the container is removed."""
+    raise KeyboardInterrupt
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what is tested where."""
+    run = config.stash.get(_RUN, None)
+    if run is None:
+        return []
+    names = ", ".join(run.image.tags) or "no name"
+    version = run.engine.capabilities.server_version
+    return [
+        f"image: {run.image.short_id} ({names}), flavor {run.flavor}",
+        f"engine: Docker Engine {version} at {run.engine.host}",
+    ]
+
+
+# --- Which checks, in which order ------------------------------------------------------------------------
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one check of each ``--expect``."""
+    if "expectation" not in metafunc.fixturenames:
+        return
+    wanted = options.expectations(metafunc.config.getoption("--expect"))
+    none = pytest.param(None, id="none", marks=pytest.mark.skip(reason="not applicable: no --expect"))
+    metafunc.parametrize("expectation", [pytest.param(one, id=str(one)) for one in wanted] or [none])
+
+
+@pytest.hookimpl(trylast=True)  # after whatever else has an opinion on the order
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tiers in order, and notice that only some of the checks were asked for."""
+    items.sort(key=lambda item: Tier.of(item.path).number)
+    files = {path.name for path in _SUITE.glob("test_*.py")}
+    if {item.path.name for item in items} != files or any("::" in argument for argument in config.args):
+        _mark_incomplete(config)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Notice what ``-k`` and the like leave out."""
+    for item in items[:1]:
+        _mark_incomplete(item.config)
+
+
+def _mark_incomplete(config: pytest.Config) -> None:
+    """Keep a part of the checks from passing an image."""
+    if run := config.stash.get(_RUN, None):
+        run.findings.incomplete = _INCOMPLETE
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a check that could only repeat what is known."""
+    if reason := item.config.stash[_RUN].findings.reason_to_skip(Tier.of(item.path)):
+        pytest.skip(reason)
+
+
+# --- What the checks are given ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def run(pytestconfig: pytest.Config) -> Run:
+    """The run."""
+    return pytestconfig.stash[_RUN]
+
+
+@pytest.fixture(scope="session")
+def image(run: Run) -> Image:
+    """The image under test."""
+    return run.image
+
+
+@pytest.fixture(scope="session")
+def foreseeable(run: Run) -> bool:
+    """Whether the server serves the suite's own model, whose answers are known."""
+    return run.options.model is None
+
+
+@pytest.fixture(scope="session")
+def server(run: Run, tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) -> Iterator[Server]:
+    """A healthy server of the image."""
+    with contextlib.ExitStack() as stack:
+        trouble: NotVerifiedError | ServerFailedError | None = None
+        try:
+            yield stack.enter_context(run.serving(scratch=tmp_path_factory.mktemp("model"), say=say))
+        except (NotVerifiedError, ServerFailedError) as error:
+            trouble = error
+        # Out of the `except`, or pytest shows the error, and with it the log, twice.
+        if isinstance(trouble, NotVerifiedError):
+            pytest.skip(f"not verified: {trouble}")
+        if trouble:
+            pytest.fail(str(trouble), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Prints a line of progress at once."""
+    terminal: Any = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+    capture: Any = pytestconfig.pluginmanager.get_plugin("capturemanager")
+
+    def print_line(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            terminal.ensure_newline()
+            terminal.write(text + "\n", flush=True)
+
+    return print_line
+
+
+@pytest.fixture(scope="session")
+def connect(server: Server) -> Callable[[str], openai.OpenAI]:
+    """Makes an openai client of the server with a given API key. It repeats nothing and uses no proxy."""
+    return lambda key: openai.OpenAI(
+        base_url=f"{server.url}/v1",
+        api_key=key,
+        max_retries=0,
+        timeout=_CLIENT_TIMEOUT_S,
+        http_client=openai.DefaultHttpxClient(trust_env=False),
+    )
+
+
+@pytest.fixture(scope="session")
+def client(server: Server, connect: Callable[[str], openai.OpenAI]) -> Iterator[openai.OpenAI]:
+    """An openai client of the server."""
+    with connect(server.key) as made:
+        yield made
+
+
+# --- Results ---------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note how a check came out."""
+    report = yield
+    run = item.config.stash[_RUN]
+    item.stash[_SECONDS] = item.stash.get(_SECONDS, 0.0) + call.duration
+    if report.when == "call" or not report.passed:
+        message = run.redacted(call.excinfo.exconly()) if call.excinfo else ""
+        _note(run, item, _outcome(run, report), _EXCEPTION.sub("", message))
+    _shorten(run, item, call, report)
+    return report
+
+
+def _shorten(run: Run, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Leave of a failure what tells something, unless pytest was asked for more by ``--tb``."""
+    report.sections = [(title, run.redacted(text)) for title, text in report.sections]
+    if not report.failed or call.excinfo is None:
+        return
+    text = report.longreprtext
+    if item.config.option.tbstyle == "auto":
+        # Frames of the client's inner life say nothing about the image.
+        steps = [(Path(entry.path), entry.lineno + 1) for entry in call.excinfo.traceback]
+        places = [f"at smoke/{path.name}:{line}" for path, line in steps if _is_check(path)]
+        words = _EXCEPTION.sub("", call.excinfo.exconly())
+        text = "\n".join([words, *places, *run.last_words])
+    report.longrepr = run.redacted(text)
+
+
+def _is_check(path: Path) -> bool:
+    return path.parent == _SUITE and path.name.startswith("test_")
+
+
+def _outcome(run: Run, report: pytest.TestReport) -> Outcome:
+    if report.passed:
+        return "passed"
+    if report.when == "teardown":
+        return "inconclusive"  # the image is not to blame for what happens while it is cleared away
+    if report.skipped:
+        return "inconclusive" if "not verified: " in report.longreprtext else "skipped"
+    return "failed" if run.look_into_failure() else "inconclusive"
+
+
+def _note(run: Run, item: pytest.Item, outcome: Outcome, message: str) -> None:
+    tier = Tier.of(item.path)
+    function: Any = getattr(item, "function", None)
+    seconds: float = item.stash[_SECONDS]
+    contract = " ".join((function.__doc__ or "").partition("\n\n")[0].split())
+    check = Check(
+        name=f"{tier.name}/{item.name.removeprefix('test_')}",
+        contract=contract,
+        outcome=outcome,
+        seconds=round(seconds, 2),
+        message=message[:_MESSAGE_LIMIT],
+    )
+    run.findings.add(check, tier)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401 - pytest keeps its type private
+    """Say what is known about the image."""
+    run = config.stash.get(_RUN, None)
+    if run is None:
+        return
+    findings = run.findings
+    counts = ", ".join(
+        f"{len(names)} {outcome}"
+        for outcome in ("passed", "failed", "skipped", "inconclusive")
+        if (names := findings.named(outcome))
+    )
+    terminalreporter.write_line(f"{findings.result.upper()} {run.image.short_id}: {counts or 'nothing ran'}")
+    if reason := findings.reason:
+        terminalreporter.write_line(f"{reason.cause}: {reason.line}")
+        terminalreporter.write_line(f"try: {reason.advice}")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    """Write the documents and choose the exit status, after the container is gone and pytest has reported."""
+    yield
+    run = session.config.stash.get(_RUN, None)
+    if run is None:
+        return
+    broken_off = session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+    if broken_off:
+        _mark_incomplete(session.config)
+    run.write()
+    run.engine.close()
+    if not broken_off:
+        session.exitstatus = EXIT_STATUS[run.findings.result]

@@ -1,0 +1,233 @@
+"""How an image is started as a server, waited for, and always removed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import docker.errors
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.waiting_utils import WaitStrategy
+
+from build import labels, owner
+from smoke.server import POLL_S, PORT, TAIL_LINES, Server, ServerFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from docker.types import DeviceRequest
+    from testcontainers.core.waiting_utils import WaitStrategyTarget
+
+    from build.engine import Engine, Image
+
+MODEL_NAME = "smoke"
+"""What the server calls the model."""
+
+MODEL_FOLDER = "/tmp/llm-d-dev-model"  # noqa: S108 - in the container, which is ours alone
+"""Where the container has the model."""
+
+_RUN = labels.PREFIX + "run"
+_SHARED_MEMORY = "2g"  # vLLM's processes exchange tensors there; Docker's default is 64 MB
+# A folder that is copied goes through memory; a larger one is mounted.
+_COPY_LIMIT = 64 * 2**20
+_PROGRESS_S = 10.0
+
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; the default is a share of the machine's memory
+}
+_OPTIONS = ("--served-model-name", MODEL_NAME, "--max-model-len", "512", "--enforce-eager")
+_CPU_OPTIONS = ("--dtype", "float32")
+# A tiny model needs little, and somebody else may use the GPU too. Default: nearly all.
+_GPU_OPTIONS = ("--gpu-memory-utilization", "0.1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How an image is started.
+
+    Attributes:
+        image: The image.
+        model: Folder of the model that it serves.
+        devices: GPUs that it is given.
+        key: The API key that it is given.
+        start_timeout: Seconds that it has to become healthy.
+    """
+
+    image: Image
+    model: Path
+    devices: tuple[DeviceRequest, ...]
+    key: str
+    start_timeout: float
+
+
+class _Healthy(WaitStrategy):
+    """Waits until a server is healthy, and no longer than it lives.
+
+    testcontainers' own HTTP strategy does not notice that the container exited.
+    """
+
+    def __init__(self, server: Server, *, timeout: float, progress: Callable[[str], None]) -> None:
+        super().__init__()
+        self._startup_timeout = timeout  # its setter rounds down to whole seconds
+        self._server = server
+        self._progress = progress
+
+    def wait_until_ready(self, container: WaitStrategyTarget) -> None:  # noqa: ARG002 - the server holds it
+        start = reported = time.monotonic()
+        while (now := time.monotonic()) < start + self._startup_timeout:
+            self._refuse_the_dead()
+            if self._server.healthy():
+                self._server.healthy_s = time.monotonic() - start
+                return
+            if now >= reported + _PROGRESS_S:
+                reported = now
+                self._progress(f"still starting, {now - start:.0f} s: {self._last_line()}")
+            time.sleep(POLL_S)
+        raise ServerFailedError(
+            f"the server was not healthy after {self._startup_timeout:g} s",
+            log=self._server.log(),
+            timed_out=True,
+        )
+
+    def _last_line(self) -> str:
+        lines = self._server.log(tail=TAIL_LINES).split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "nothing printed yet")[:100]
+
+    def _refuse_the_dead(self) -> None:
+        code = self._server.exit_code()
+        if code is not None:
+            raise ServerFailedError(
+                f"the server exited with status {code} before it was healthy",
+                log=self._server.log(),
+                exit_code=code,
+                out_of_memory=self._server.out_of_memory,
+            )
+
+
+def command(entrypoint: Sequence[str], *, gpu: bool) -> list[str]:
+    """The command that makes an image serve the model.
+
+    Args:
+        entrypoint: The image's own; what follows is given to it. One that is neither vLLM's command nor its
+            older module is taken for a wrapper that runs its arguments, as NVIDIA's images have it.
+        gpu: Whether it gets a GPU.
+    """
+    options = [*_OPTIONS, *(_GPU_OPTIONS if gpu else _CPU_OPTIONS)]
+    if any("api_server" in word for word in entrypoint):
+        return ["--model", MODEL_FOLDER, *options]
+    if "serve" in entrypoint:
+        return [MODEL_FOLDER, *options]
+    if entrypoint and PurePosixPath(entrypoint[-1]).name == "vllm":
+        return ["serve", MODEL_FOLDER, *options]
+    return ["vllm", "serve", MODEL_FOLDER, *options]
+
+
+@contextlib.contextmanager
+def running(
+    engine: Engine, launch: Launch, *, progress: Callable[[str], None], keep_log: Callable[[str], None]
+) -> Iterator[Server]:
+    """A healthy server while the block runs. The container is removed whatever happens.
+
+    Args:
+        engine: Where it runs.
+        launch: What is started and how.
+        progress: Called with one line now and then while it starts.
+        keep_log: Called with everything that it printed, before it is removed.
+
+    Raises:
+        ServerFailedError: It did not become healthy, or the engine refused to start it.
+    """
+    testcontainers_config.ryuk_disabled = True  # an image to pull; what it is for is done here
+    run = secrets.token_hex(8)
+    container = DockerContainer(
+        launch.image.id, docker_client_kw={"environment": {**os.environ, "DOCKER_HOST": engine.host}}
+    )
+    bind, host = address(engine.host)
+    server = Server(container, host=host, key=launch.key)
+    _prepare(container, launch, bind=bind, run=run)
+    container.waiting_for(_Healthy(server, timeout=launch.start_timeout, progress=progress))
+    try:
+        with _refusals():
+            container.start()
+        yield server
+    finally:
+        with contextlib.suppress(Exception):  # the log is worth less than the clean-up
+            keep_log(server.log())
+        server.close()
+        _remove(engine, run)
+        container.get_docker_client().client.close()
+
+
+def _prepare(container: DockerContainer, launch: Launch, *, bind: str, run: str) -> None:
+    container.image = launch.image.id  # undoes TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX, which is for names
+    container.with_command(command(launch.image.config.get("Entrypoint") or (), gpu=bool(launch.devices)))
+    container.with_envs(**_ENVIRONMENT, VLLM_API_KEY=launch.key)
+    # testcontainers has no option for the address; docker-py takes (address,) for "any port there".
+    container.ports[f"{PORT}/tcp"] = (bind,)  # type: ignore[assignment]
+    container.with_kwargs(
+        labels={labels.OWNER: owner.identity(), _RUN: run},
+        shm_size=_SHARED_MEMORY,
+        device_requests=list(launch.devices),
+    )
+    _provide(container, launch.model)
+
+
+def _provide(container: DockerContainer, model: Path) -> None:
+    """Put the model into the container: by copy, which works with any engine, unless it is large."""
+    files = copied(model)
+    for name, content in files.items():
+        # One by one and as bytes: a folder keeps its owner and permissions, which may shut user 2000 out.
+        container.with_copy_into_container(content, f"{MODEL_FOLDER}/{name}")
+    if not files:
+        container.with_volume_mapping(model.absolute(), MODEL_FOLDER)
+
+
+def copied(model: Path) -> dict[str, bytes]:
+    """The files of a model that is copied into the container, by name; none if it is too large for that."""
+    files = [path for path in model.rglob("*") if path.is_file()]
+    if sum(path.stat().st_size for path in files) > _COPY_LIMIT:
+        return {}
+    return {path.relative_to(model).as_posix(): path.read_bytes() for path in files}
+
+
+def address(engine_host: str) -> tuple[str, str]:
+    """Where a port is published and where it is then reached.
+
+    On this machine that is the loopback interface. The ports of an engine elsewhere must be published on an
+    interface that this machine can reach.
+    """
+    host = urlsplit(engine_host).hostname
+    if host is None or host in ("localhost", "127.0.0.1"):
+        return "127.0.0.1", "127.0.0.1"
+    return "0.0.0.0", host  # noqa: S104 - see above
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What the engine says when it does not start a container, as a failure of the server."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        said = str(error.explanation or error)
+        raise ServerFailedError("the engine did not start the container", log=said, refused=True) from error
+
+
+def _remove(engine: Engine, run: str) -> None:
+    """Remove the container of a run.
+
+    Found by its label: an interrupt may fall between its creation and our learning its ID.
+    """
+    for container in engine.client.containers.list(all=True, filters={"label": f"{_RUN}={run}"}):
+        with contextlib.suppress(docker.errors.NotFound):
+            container.remove(force=True, v=True)

@@ -1,0 +1,174 @@
+"""The tiny model that the server under test serves: made on the spot, the same bytes every time.
+
+It is a real two-layer Llama with one token a byte. Its output matrix is laid out so that the likeliest
+token after a printable character is the next one in ASCII: "abc" goes on with "defgh". The layers add noise
+that is far too weak to change that, on any device and in any precision, so a text that differs means that
+weights were not loaded or not used as they are, not that a rounding went another way.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import save
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float32]
+
+PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
+"""The characters that the model knows the order of; the last is followed by the first."""
+
+_SEED = 20240229
+_HIDDEN = 128
+_INTERMEDIATE = 256
+_LAYERS = 2
+_HEADS = 2
+_HEAD_DIM = 64  # a size that every attention backend of vLLM takes
+_POSITIONS = 2048
+# GPT-2's byte-level alphabet: one printable character a byte.
+_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+_BOS, _EOS = "<s>", "</s>"
+_VOCABULARY = {token: number for number, token in enumerate([*_ALPHABET, _BOS, _EOS])}
+# Ends with what the user said, so that the answer to a chat is as foreseeable as a completion's.
+_CHAT_TEMPLATE = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
+
+
+def write(folder: Path) -> None:
+    """Write the model into a folder as Hugging Face has it: configuration, tokenizer, weights.
+
+    Args:
+        folder: Made if it does not exist.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "config.json", _config())
+    _write_json(folder / "generation_config.json", {"bos_token_id": _id(_BOS), "eos_token_id": _id(_EOS)})
+    _write_json(folder / "tokenizer_config.json", _tokenizer_config())
+    folder.joinpath("tokenizer.json").write_text(_tokenizer().to_str(pretty=True), encoding="utf-8")
+    folder.joinpath("model.safetensors").write_bytes(save(_weights(), metadata={"format": "pt"}))
+
+
+def continuation(prompt: str, length: int) -> str:
+    """What the model says after a prompt that ends with a printable ASCII character.
+
+    Args:
+        prompt: Only its last character matters.
+        length: How many tokens, which are characters here.
+    """
+    start = PRINTABLE.index(prompt[-1])
+    return "".join(PRINTABLE[(start + step) % len(PRINTABLE)] for step in range(1, length + 1))
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _id(token: str) -> int:
+    return _VOCABULARY[token]
+
+
+def _config() -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": "float32",
+        "hidden_size": _HIDDEN,
+        "intermediate_size": _INTERMEDIATE,
+        "num_hidden_layers": _LAYERS,
+        "num_attention_heads": _HEADS,
+        "num_key_value_heads": _HEADS,
+        "head_dim": _HEAD_DIM,
+        "vocab_size": len(_VOCABULARY),
+        "max_position_embeddings": _POSITIONS,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": False,
+        "bos_token_id": _id(_BOS),
+        "eos_token_id": _id(_EOS),
+    }
+
+
+def _tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(vocab=_VOCABULARY, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([_BOS, _EOS])
+    return tokenizer
+
+
+def _tokenizer_config() -> dict[str, Any]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": _BOS,
+        "eos_token": _EOS,
+        "model_max_length": _POSITIONS,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": _CHAT_TEMPLATE,
+    }
+
+
+class _Noise:
+    """Numbers from a fixed seed.
+
+    Made of the generator's raw bits: those are the same in every numpy (NEP 19), unlike its distributions.
+    """
+
+    def __init__(self) -> None:
+        self._bits = np.random.PCG64(_SEED)
+
+    def uniform(self, *shape: int, scale: float) -> Matrix:
+        """Numbers between ``-scale`` and ``scale``."""
+        raw = self._bits.random_raw(int(np.prod(shape))) >> np.uint64(11)
+        return ((raw * 2.0**-52 - 1.0) * scale).astype(np.float32).reshape(shape)
+
+    def signs(self, *shape: int) -> Matrix:
+        """Ones and minus ones."""
+        return np.where(self.uniform(*shape, scale=1.0) < 0, -1.0, 1.0).astype(np.float32)
+
+
+def _weights() -> dict[str, Matrix]:
+    noise = _Noise()
+    embeddings = noise.signs(len(_VOCABULARY), _HIDDEN)
+    tensors = {
+        "model.embed_tokens.weight": embeddings,
+        "model.norm.weight": np.ones(_HIDDEN, dtype=np.float32),
+        "lm_head.weight": _successors(embeddings),
+    }
+    for number in range(_LAYERS):
+        tensors |= {f"model.layers.{number}.{name}": tensor for name, tensor in _layer(noise).items()}
+    return tensors
+
+
+def _successors(embeddings: Matrix) -> Matrix:
+    """The output matrix: the row of a character is the embedding of the character before it.
+
+    Random signs are nearly orthogonal, so a token's embedding meets its own copy with 128 and others with
+    around ±11; divided by 16, the right token has a probability near 0.9 and leads by a factor of hundreds.
+    """
+    rows = np.zeros_like(embeddings)
+    tokens = [_id("Ġ" if character == " " else character) for character in PRINTABLE]
+    for before, after in zip(tokens, tokens[1:] + tokens[:1], strict=True):
+        rows[after] = embeddings[before] / 16
+    return rows
+
+
+def _layer(noise: _Noise) -> dict[str, Matrix]:
+    attention = _HEADS * _HEAD_DIM
+    return {
+        "input_layernorm.weight": np.ones(_HIDDEN, dtype=np.float32),
+        "post_attention_layernorm.weight": np.ones(_HIDDEN, dtype=np.float32),
+        "self_attn.q_proj.weight": noise.uniform(attention, _HIDDEN, scale=0.1),
+        "self_attn.k_proj.weight": noise.uniform(attention, _HIDDEN, scale=0.1),
+        "self_attn.v_proj.weight": noise.uniform(attention, _HIDDEN, scale=0.1),
+        "self_attn.o_proj.weight": noise.uniform(_HIDDEN, attention, scale=0.05),
+        "mlp.gate_proj.weight": noise.uniform(_INTERMEDIATE, _HIDDEN, scale=0.1),
+        "mlp.up_proj.weight": noise.uniform(_INTERMEDIATE, _HIDDEN, scale=0.1),
+        "mlp.down_proj.weight": noise.uniform(_HIDDEN, _INTERMEDIATE, scale=0.05),
+    }

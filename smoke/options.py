@@ -1,0 +1,151 @@
+"""What a run of the suite is told on the command line."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from smoke import gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DEFAULT_START_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """A text that the server must show: how a change to an image is seen through its API.
+
+    Attributes:
+        route: Path of a GET request, such as ``/v1/models``.
+        text: What the body of the answer must contain.
+    """
+
+    route: str
+    text: str
+
+    @classmethod
+    def parse(cls, word: str) -> Expectation:
+        """From ``ROUTE=TEXT``.
+
+        Raises:
+            pytest.UsageError: It is not of that form.
+        """
+        route, equals, text = word.partition("=")
+        if not (route.startswith("/") and equals and text):
+            raise pytest.UsageError(f"--expect {word!r}: give ROUTE=TEXT, such as /v1/models=vllm")
+        return cls(route=route, text=text)
+
+    def __str__(self) -> str:
+        return f"{self.route}={self.text}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The command line, validated.
+
+    Attributes:
+        image: Name, tag or ID of the image under test.
+        gpus: ``auto``, ``all`` or ``none``.
+        model: Folder of the model to serve; None for the embedded one.
+        report: Folder that the results are written to; None to write nothing.
+        expect: What the server must show.
+        start_timeout: Seconds that the server has to become healthy.
+    """
+
+    image: str
+    gpus: gpus.Choice
+    model: Path | None
+    report: Path | None
+    expect: tuple[Expectation, ...]
+    start_timeout: float
+
+
+def add(parser: pytest.Parser) -> None:
+    """Declare the options to pytest."""
+    group = parser.getgroup("smoke", "image under test")
+    group.addoption("--image", metavar="IMAGE", help="name, tag or ID of the image to test (required)")
+    group.addoption(
+        "--gpus",
+        choices=gpus.CHOICES,
+        default="auto",
+        help="GPUs the container gets. auto: all that the engine can pass, none for an image of flavor cpu. "
+        "Default: %(default)s",
+    )
+    group.addoption(
+        "--model",
+        metavar="DIR",
+        type=Path,
+        help="folder of a model to serve, as Hugging Face has it, with a chat template, readable by everyone. "
+        "Default: a tiny one made on the spot",
+    )
+    group.addoption(
+        "--report",
+        metavar="DIR",
+        type=Path,
+        help="folder to write report.json, junit.xml, server.log and, of a conclusive run, verdict.json to. "
+        "Default: nothing is written",
+    )
+    group.addoption(
+        "--expect",
+        metavar="ROUTE=TEXT",
+        action="append",
+        default=[],
+        help="the answer to GET ROUTE must contain TEXT; may be given several times",
+    )
+    group.addoption(
+        "--start-timeout",
+        metavar="S",
+        type=float,
+        default=_DEFAULT_START_TIMEOUT_S,
+        help="seconds that the server has to become healthy. Default: %(default)s",
+    )
+
+
+def parse(config: pytest.Config) -> Options:
+    """Validate the command line.
+
+    Raises:
+        pytest.UsageError: An option is missing or its value cannot be used.
+    """
+    image = config.getoption("--image", default=None)
+    if not image:
+        raise pytest.UsageError("which image? Give one: pytest smoke --image IMAGE")
+    start_timeout = config.getoption("--start-timeout")
+    if start_timeout <= 0:
+        raise pytest.UsageError(f"--start-timeout {start_timeout:g}: give a number of seconds above 0")
+    return Options(
+        image=image,
+        gpus=config.getoption("--gpus"),
+        model=_model(config.getoption("--model")),
+        report=config.getoption("--report"),
+        expect=expectations(config.getoption("--expect")),
+        start_timeout=start_timeout,
+    )
+
+
+def expectations(words: Sequence[str]) -> tuple[Expectation, ...]:
+    """Parse each ``ROUTE=TEXT``."""
+    return tuple(Expectation.parse(word) for word in words)
+
+
+def _model(folder: Path | None) -> Path | None:
+    if folder is not None and not folder.joinpath("config.json").is_file():
+        raise pytest.UsageError(f"--model {folder}: no folder with a config.json")
+    if folder and (shut := _shut(folder)):
+        raise pytest.UsageError(f"--model {folder}: {shut} must be readable by everyone: chmod -R a+rX {folder}")
+    return folder
+
+
+def _shut(folder: Path) -> Path | None:
+    """A part of a folder that the user inside a container may not read."""
+    for path in (folder, *folder.rglob("*")):
+        needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
+        if path.stat().st_mode & needed != needed:
+            return path
+    return None

@@ -1,0 +1,228 @@
+"""One run of the suite: an image, the server made of it, and what is found out about both."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import docker.errors
+import requests
+
+from build import embedded, engine, leftovers, settings, suite
+from build.errors import EngineError
+from build.folders import REPOSITORY, write_atomic, write_json
+from smoke import gpus, model
+from smoke.diagnose import Diagnosis, diagnose
+from smoke.findings import Findings
+from smoke.launch import Launch, running
+from smoke.server import TAIL_LINES, Server, ServerFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from build.engine import Engine, Image
+    from smoke.options import Options
+
+# What talking to the engine raises when it went away.
+_ENGINE_ERRORS = (docker.errors.DockerException, requests.RequestException)
+# How long a server that just answered wrongly gets to show that it is dying.
+_DEATH_S = 2.0
+
+
+class NotVerifiedError(Exception):
+    """Something other than the image is in the way of a verdict.
+
+    Args:
+        diagnosis: What.
+    """
+
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        super().__init__(f"{diagnosis.cause}: {diagnosis.line}")
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One run of the suite.
+
+    Attributes:
+        options: The command line.
+        engine: Where the image is and runs.
+        image: The image under test.
+        findings: What is known so far.
+        key: The server's API key, which must not show anywhere.
+        server: The server, while it runs.
+        model: Fingerprint of the model, once there is one.
+        gpus: What the container was given: ``all`` or ``none``.
+        last_words: The end of the log of a server that died after it had been healthy.
+    """
+
+    options: Options
+    engine: Engine
+    image: Image
+    findings: Findings = field(default_factory=Findings)
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    server: Server | None = None
+    model: str | None = None
+    gpus: str = "none"
+    last_words: Sequence[str] = ()
+
+    @classmethod
+    def prepare(cls, options: Options) -> Run:
+        """Find the engine and the image, and remove what killed runs left.
+
+        Raises:
+            LlmdDevError: One of them is not there.
+        """
+        found = engine.find(embedded_socket=str(embedded.socket(settings.load({}).folders)))
+        if found is None:
+            raise EngineError("no Docker Engine answers", hint="start one, or `python -m build engine up`")
+        leftovers.sweep(found)
+        if options.report:
+            _clear(options.report)
+        return cls(options=options, engine=found, image=found.image(options.image))
+
+    @property
+    def flavor(self) -> str:
+        """What the image runs on."""
+        return gpus.flavor(self.image)
+
+    def redacted(self, text: str) -> str:
+        """A text without the API key."""
+        return text.replace(self.key, "[redacted]")
+
+    @contextlib.contextmanager
+    def serving(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Server]:
+        """A healthy server of the image while the block runs.
+
+        Args:
+            scratch: An empty folder.
+            say: Called with what happens meanwhile, line by line.
+
+        Raises:
+            NotVerifiedError: It cannot be started here.
+            ServerFailedError: It did not start, and the image is to blame.
+        """
+        launch = self._launch(scratch)
+        say(f"starting server … (GPUs: {self.gpus})")
+        try:
+            with running(self.engine, launch, progress=say, keep_log=self._keep_log) as started:
+                self.findings.figures["healthy_s"] = round(started.healthy_s, 1)
+                say(f"healthy after {started.healthy_s:.1f} s")
+                self.server = started
+                yield started
+        except ServerFailedError as error:
+            self._blame(error)
+            raise
+        except _ENGINE_ERRORS as error:
+            raise self._not_verified(_engine_lost(error)) from error
+        finally:
+            self.server = None
+
+    def _launch(self, scratch: Path) -> Launch:
+        choice, flavor = self.options.gpus, self.flavor
+        devices = gpus.devices(choice, flavor=flavor, capabilities=self.engine.capabilities)
+        self.gpus = "all" if devices else "none"
+        if reason := gpus.unverifiable(choice, flavor=flavor, requested=devices):
+            raise self._not_verified(reason)
+        folder = self.options.model or scratch
+        if self.options.model is None:
+            model.write(folder)
+        self.model = suite.fingerprint(folder, "**/*")
+        return Launch(
+            image=self.image,
+            model=folder,
+            devices=devices,
+            key=self.key,
+            start_timeout=self.options.start_timeout,
+        )
+
+    def _keep_log(self, log: str) -> None:
+        if self.options.report:
+            write_atomic(self.options.report / "server.log", log)
+
+    def _blame(self, error: ServerFailedError) -> None:
+        found = diagnose(
+            error.log,
+            exit_code=error.exit_code,
+            timed_out=error.timed_out,
+            out_of_memory=error.out_of_memory,
+        )
+        if error.refused and found.cause == "unknown":
+            found = replace(found, cause="engine-refused", image_at_fault=False)
+        if not found.image_at_fault:
+            raise self._not_verified(found) from error
+        self.findings.diagnosis = found
+        self.findings.blocked = "the server did not start"
+
+    def _not_verified(self, reason: Diagnosis) -> NotVerifiedError:
+        self.findings.diagnosis = reason
+        self.findings.blocked = f"not verified ({reason.cause})"
+        return NotVerifiedError(reason)
+
+    def look_into_failure(self) -> bool:
+        """Find out why a check failed, if the server shows it.
+
+        Returns:
+            Whether the image is to blame.
+        """
+        if self.server is None or self.findings.diagnosis:
+            return True
+        try:
+            return self._look_at(self.server)
+        except _ENGINE_ERRORS as error:
+            self._not_verified(_engine_lost(error))
+            return False
+
+    def _look_at(self, live: Server) -> bool:
+        code = live.exit_code(within=0 if live.terminated else _DEATH_S)
+        died = code is not None and not live.terminated
+        found = diagnose(
+            live.log(),
+            exit_code=code if died else None,
+            out_of_memory=died and live.out_of_memory,
+        )
+        if died and not found.image_at_fault:
+            self._not_verified(found)
+        elif died:
+            self.last_words = live.log().splitlines()[-TAIL_LINES:]
+            self.findings.diagnosis = found
+            self.findings.blocked = f"the server died with exit status {code}"
+        elif found.image_at_fault and found.cause != "unknown":
+            self.findings.diagnosis = found
+        return found.image_at_fault or not died
+
+    def write(self) -> None:
+        """Write the documents, if a folder for them was named."""
+        folder = self.options.report
+        if folder is None:
+            return
+        write_json(folder / "report.json", self.findings.report(self.image))
+        if verdict := self.findings.verdict(self.image, self._configuration()):
+            write_json(folder / "verdict.json", verdict.statement())
+
+    def _configuration(self) -> dict[str, Any]:
+        return {
+            "suite": suite.fingerprint(REPOSITORY / "smoke"),
+            "flavor": self.flavor,
+            "model": self.model,
+            "gpus": self.gpus,
+            "expect": [str(expectation) for expectation in self.options.expect],
+        }
+
+
+def _clear(report: Path) -> None:
+    """Remove the documents of an earlier run: they must not be taken for this one's."""
+    for name in ("report.json", "verdict.json", "junit.xml", "server.log"):
+        (report / name).unlink(missing_ok=True)
+
+
+def _engine_lost(error: Exception) -> Diagnosis:
+    return Diagnosis(
+        cause="engine-lost",
+        line=" ".join(str(error).split()),
+        advice="check that the Docker Engine runs, then test again",
+        image_at_fault=False,
+    )

@@ -1,0 +1,167 @@
+"""The server under test: a container that can be spoken to and watched."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+    from testcontainers.core.container import DockerContainer
+
+PORT = 8000
+"""vLLM's default (vllm/entrypoints/launchers/cli_args.py, 0.32.0)."""
+
+TAIL_LINES = 40
+"""How much of a log is shown of a server that failed."""
+
+POLL_S = 0.25
+
+_ANSWER_TIMEOUT_S = 1.0
+_REQUEST_TIMEOUT_S = 60.0
+
+
+class ServerFailedError(Exception):
+    """The server did not become healthy.
+
+    Args:
+        what: What happened, one line.
+        log: What it printed until then.
+        exit_code: How it ended; None if it still ran or never started.
+        out_of_memory: Whether the kernel killed it for memory.
+        timed_out: Whether it was given up while it ran.
+        refused: Whether the engine did not start it; then the log is what the engine said.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        log: str,
+        exit_code: int | None = None,
+        out_of_memory: bool = False,
+        timed_out: bool = False,
+        refused: bool = False,
+    ) -> None:
+        super().__init__("\n".join([what, *log.splitlines()[-TAIL_LINES:]]))
+        self.log = log
+        self.exit_code = exit_code
+        self.out_of_memory = out_of_memory
+        self.timed_out = timed_out
+        self.refused = refused
+
+
+class Server:
+    """A server in a container.
+
+    Args:
+        container: The container; it need not run yet.
+        host: Where its published port is reached.
+        key: The API key that it was given.
+    """
+
+    def __init__(self, container: DockerContainer, *, host: str, key: str) -> None:
+        self._container = container
+        self._host = host
+        self._requests = requests.Session()
+        # A proxy from the environment has no business between us and a container.
+        self._requests.trust_env = False
+        self.key = key
+        self.healthy_s = 0.0
+        """Seconds from the start to the first healthy answer."""
+        self.terminated = False
+        """Whether it was told to end."""
+
+    @property
+    def _wrapped(self) -> Container:
+        return self._container.get_wrapped_container()
+
+    @property
+    def url(self) -> str:
+        """Its address, without a path.
+
+        Raises:
+            KeyError: It does not run.
+        """
+        published = self._wrapped.attrs["NetworkSettings"]["Ports"][f"{PORT}/tcp"]
+        return f"http://{self._host}:{published[0]['HostPort']}"
+
+    def get(self, route: str, *, authorized: bool = True, timeout: float = _REQUEST_TIMEOUT_S) -> requests.Response:
+        """GET a route.
+
+        Args:
+            route: Its path.
+            authorized: Whether to send the API key.
+            timeout: Seconds to wait for each part of the answer.
+        """
+        headers = self._headers if authorized else {}
+        return self._requests.get(self.url + route, headers=headers, timeout=timeout)
+
+    def post(self, route: str, document: dict[str, Any]) -> requests.Response:
+        """POST a JSON document to a route with the API key."""
+        return self._requests.post(self.url + route, json=document, headers=self._headers, timeout=_REQUEST_TIMEOUT_S)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def healthy(self) -> bool:
+        """Whether it answers ``/health`` with 200 within a second."""
+        try:
+            return self.get("/health", timeout=_ANSWER_TIMEOUT_S).status_code == HTTPStatus.OK
+        except (requests.RequestException, KeyError):
+            return False
+
+    def log(self, *, tail: int | None = None) -> str:
+        """What it printed, the API key blacked out.
+
+        Args:
+            tail: How many of the last lines; all by default.
+        """
+        raw = self._wrapped.logs(stdout=True, stderr=True, tail="all" if tail is None else tail)
+        return self.redacted(raw.decode(errors="replace"))
+
+    def redacted(self, text: str) -> str:
+        """A text without the API key."""
+        return text.replace(self.key, "[redacted]")
+
+    def exit_code(self, *, within: float = 0.0) -> int | None:
+        """How it ended, None if it still runs.
+
+        Args:
+            within: Seconds to wait for its end.
+        """
+        deadline = time.monotonic() + within
+        while True:
+            self._wrapped.reload()
+            state = self._wrapped.attrs["State"]
+            if state["Status"] not in ("created", "running"):
+                return int(state["ExitCode"])
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(POLL_S)
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the kernel killed it for memory, as of the last :meth:`exit_code`."""
+        return bool(self._wrapped.attrs["State"]["OOMKilled"])
+
+    def terminate(self, *, within: float) -> int | None:
+        """Send SIGTERM.
+
+        Args:
+            within: Seconds to wait for its end.
+
+        Returns:
+            How it ended, None if it still runs then.
+        """
+        self.terminated = True
+        self._wrapped.kill(signal="SIGTERM")
+        return self.exit_code(within=within)
+
+    def close(self) -> None:
+        """Drop the connections to it."""
+        self._requests.close()

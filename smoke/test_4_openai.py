@@ -1,0 +1,174 @@
+"""The server answers the openai client as OpenAI's API has it, and refuses as vLLM does."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+
+from smoke import model
+from smoke.launch import MODEL_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from openai.types import CompletionUsage
+    from openai.types.chat import ChatCompletionUserMessageParam
+
+    from smoke.server import Server
+
+_PROMPT = "Go on: abc"
+_MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": _PROMPT}]
+_LENGTH = 16
+
+
+def _complete(client: openai.OpenAI) -> openai.types.Completion:
+    return client.completions.create(model=MODEL_NAME, prompt=_PROMPT, max_tokens=_LENGTH, temperature=0)
+
+
+def _chat(client: openai.OpenAI) -> openai.types.chat.ChatCompletion:
+    return client.chat.completions.create(model=MODEL_NAME, messages=_MESSAGES, max_tokens=_LENGTH, temperature=0)
+
+
+def _assert_adds_up(usage: CompletionUsage | None, *, finish_reason: str | None, prompt_tokens: int) -> None:
+    assert usage is not None, "the answer has no usage"
+    said = f"usage says {usage.prompt_tokens} + {usage.completion_tokens} = {usage.total_tokens} tokens"
+    assert usage.prompt_tokens == prompt_tokens, f"{said}, the prompt has {prompt_tokens}"
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens, said
+    assert 0 < usage.completion_tokens <= _LENGTH, f"{said}, {_LENGTH} were allowed"
+    cut_off = usage.completion_tokens == _LENGTH
+    assert (finish_reason == "length") == cut_off, f"{said}, but the finish reason is {finish_reason!r}"
+
+
+def _tokens(server: Server, **prompt: Any) -> list[int]:  # noqa: ANN401 - as the route takes it
+    answer = server.post("/tokenize", {"model": MODEL_NAME, **prompt})
+    assert answer.ok, f"/tokenize answered {answer.status_code} {answer.text}"
+    tokens: list[int] = answer.json()["tokens"]
+    return tokens
+
+
+def _assert_right(text: str | None) -> None:
+    expected = model.continuation(_PROMPT, _LENGTH)
+    assert text == expected, f"{_PROMPT!r} went on with {text!r}, not {expected!r}"
+
+
+def _assert_refused(error: openai.APIStatusError, *, code: int) -> None:
+    body: Any = error.body
+    assert error.status_code == code, f"it was refused with {error.status_code}"
+    assert isinstance(body, dict), f"the body is no error of vLLM's: {body!r}"
+    assert body.get("message"), f"the error has no message: {body!r}"
+    assert body.get("type"), f"the error has no type: {body!r}"
+    assert body.get("code") == code, f"the error's code is not {code}: {body!r}"
+
+
+def test_models(client: openai.OpenAI) -> None:
+    """The server lists the model that it serves."""
+    names = [listed.id for listed in client.models.list()]
+    assert names == [MODEL_NAME], f"it lists {names}, not {MODEL_NAME!r}"
+
+
+def test_tokens(server: Server) -> None:
+    """The server turns a text into tokens and these back into the text."""
+    tokens = _tokens(server, prompt=_PROMPT, add_special_tokens=False)
+    answer = server.post("/detokenize", {"model": MODEL_NAME, "tokens": tokens})
+    assert answer.ok, f"/detokenize answered {answer.status_code} {answer.text}"
+    text = answer.json()["prompt"]
+    assert text == _PROMPT, f"{_PROMPT!r} came back as {text!r}"
+
+
+def test_completion(client: openai.OpenAI, server: Server) -> None:
+    """The server completes a prompt, and the usage adds up."""
+    answer = _complete(client)
+    _assert_adds_up(
+        answer.usage,
+        finish_reason=answer.choices[0].finish_reason,
+        prompt_tokens=len(_tokens(server, prompt=_PROMPT)),
+    )
+
+
+def test_completion_is_right(client: openai.OpenAI, *, foreseeable: bool) -> None:
+    """The server completes a prompt with what the model's weights say."""
+    if not foreseeable:
+        pytest.skip("not applicable: what this model says is not known beforehand")
+    _assert_right(_complete(client).choices[0].text)
+
+
+def test_completion_stream(client: openai.OpenAI) -> None:
+    """The server streams a completion in pieces that make up the whole, and its usage at the end."""
+    whole = _complete(client)
+    with client.completions.create(
+        model=MODEL_NAME,
+        prompt=_PROMPT,
+        max_tokens=_LENGTH,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    ) as stream:
+        chunks = list(stream)
+    pieces = [choice.text for chunk in chunks for choice in chunk.choices]
+    _assert_streamed(pieces, whole.choices[0].text)
+    assert chunks[-1].usage == whole.usage, f"the stream ended with {chunks[-1]!r}"
+
+
+def test_chat(client: openai.OpenAI, server: Server) -> None:
+    """The server answers a chat as the assistant, and the usage adds up."""
+    answer = _chat(client)
+    choice = answer.choices[0]
+    assert choice.message.role == "assistant", f"it answered as {choice.message.role!r}"
+    assert choice.message.content, "the answer is empty"
+    _assert_adds_up(
+        answer.usage,
+        finish_reason=choice.finish_reason,
+        prompt_tokens=len(_tokens(server, messages=_MESSAGES)),
+    )
+
+
+def test_chat_is_right(client: openai.OpenAI, *, foreseeable: bool) -> None:
+    """The server answers a chat with what the model's template and weights say."""
+    if not foreseeable:
+        pytest.skip("not applicable: what this model says is not known beforehand")
+    _assert_right(_chat(client).choices[0].message.content)
+
+
+def test_chat_stream(client: openai.OpenAI) -> None:
+    """The server streams the answer to a chat in pieces that make up the whole."""
+    whole = _chat(client).choices[0].message.content
+    with client.chat.completions.create(
+        model=MODEL_NAME, messages=_MESSAGES, max_tokens=_LENGTH, temperature=0, stream=True
+    ) as stream:
+        pieces = [choice.delta.content or "" for chunk in stream for choice in chunk.choices]
+    _assert_streamed(pieces, whole)
+
+
+def _assert_streamed(pieces: Sequence[str], whole: str | None) -> None:
+    streamed = "".join(pieces)
+    assert streamed == whole, f"the stream gave {streamed!r}, the whole is {whole!r}"
+    assert len([piece for piece in pieces if piece]) > 1, "the stream came in one piece"
+
+
+def test_bad_parameter(client: openai.OpenAI) -> None:
+    """The server refuses a parameter out of range with 400 and says why."""
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model=MODEL_NAME, prompt=_PROMPT, max_tokens=1, temperature=-1)
+    _assert_refused(refused.value, code=400)
+
+
+def test_unknown_model(client: openai.OpenAI) -> None:
+    """The server refuses a model that it does not serve with 404 and says why."""
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.completions.create(model="no-such-model", prompt=_PROMPT, max_tokens=1)
+    _assert_refused(refused.value, code=404)
+
+
+def test_no_key(server: Server) -> None:
+    """The server lets nobody in without an API key."""
+    status = server.get("/v1/models", authorized=False).status_code
+    assert status == HTTPStatus.UNAUTHORIZED, f"a request without a key was answered with {status}"
+
+
+def test_wrong_key(connect: Callable[[str], openai.OpenAI]) -> None:
+    """The server lets nobody in with another API key than its own."""
+    with connect("wrong") as stranger, pytest.raises(openai.AuthenticationError):
+        stranger.models.list()

@@ -1,0 +1,40 @@
+"""After all of that the server is as well as before, and goes when it is told to."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from smoke.run import Run
+    from smoke.server import Server
+
+_SHUTDOWN_S = 20.0
+# Ended by itself, or by the signal where nothing handles it: 128 + SIGTERM.
+_ENDED_WELL = (0, 143)
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\)")
+
+
+def test_still_healthy(server: Server) -> None:
+    """The server is healthy after everything that was asked of it."""
+    assert server.healthy(), "/health does not answer 200 any more"
+
+
+def test_no_traceback(server: Server) -> None:
+    """The server's log holds no traceback."""
+    lines = server.log().splitlines()
+    found = [number for number, line in enumerate(lines) if _TRACEBACK.search(line)]
+    assert not found, "\n".join(lines[found[0] : found[0] + 40])
+
+
+def test_sigterm(server: Server, run: Run) -> None:
+    """The server ends by itself within 20 seconds of SIGTERM."""
+    start = time.monotonic()
+    code = server.terminate(within=_SHUTDOWN_S)
+    if code is None:
+        pytest.fail(f"it still runs {_SHUTDOWN_S:g} s after SIGTERM")
+    run.findings.figures["shutdown_s"] = round(time.monotonic() - start, 1)
+    assert code in _ENDED_WELL, f"it ended with exit status {code}"

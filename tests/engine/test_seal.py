@@ -1,0 +1,169 @@
+"""What sealing finds out about an image, and what it adds to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build import base as bases
+from build import gitdir, labels, seal
+from build.console import Console
+from build.errors import SourceError
+from build.git import Repository
+from tests.engine.conftest import commit_all, inside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import git
+
+    from build.base import Base
+    from build.engine import Engine, Image
+    from build.git import Commit
+    from tests.engine.inside import Inside
+
+QUIET = Console(quiet=True)
+NOT_IN_IMAGES = ("tests/", "docs/")
+
+# Every compiled module below a folder, with the flags of its header: 0 checked by time stamp, 3 by hash (PEP 552).
+_BYTECODE = """
+import json, pathlib
+print(json.dumps({str(path): int.from_bytes(path.read_bytes()[4:8], "little")
+                  for folder in ("/opt/vllm-source", "/opt/vllm")
+                  for path in pathlib.Path(folder).rglob("*.pyc")}))
+"""
+_IMPORTED = """
+import json, sys
+import vllm.entrypoints.cli.main
+print(json.dumps([module.__cached__ for name, module in sys.modules.items() if name.startswith("vllm")]))
+"""
+
+
+@pytest.fixture(scope="module")
+def source(vllm: Path) -> Iterator[Repository]:
+    repository = Repository(vllm)
+    yield repository
+    repository.close()
+
+
+@pytest.fixture(scope="module")
+def commit(source: Repository) -> Commit:
+    return source.commit("main")
+
+
+@pytest.fixture(scope="module")
+def sealed(engine: Engine, base: Image, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """What the base says of itself."""
+    return bases.load(engine, base, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def shell(engine: Engine, base: Image) -> Iterator[Inside]:
+    """A container of the base, without network."""
+    with inside(engine, base) as entered:
+        yield entered
+
+
+def try_to_seal(engine: Engine, image: Image, source: Repository, commit: Commit) -> str:
+    return seal.seal(engine, image, flavor="cpu", source=source, commit=commit, marks={}, console=QUIET)
+
+
+def test_description_names_what_the_image_holds(sealed: Base, commit: Commit) -> None:
+    facts = sealed.facts
+    assert (facts.flavor, facts.commit, facts.version) == ("cpu", commit.id, "0.32.0+cpu")
+    assert (facts.torch, facts.cuda) == ("2.13.0+cpu", None)
+    assert facts.distributions["numpy"] == "2.4.6"
+    assert facts.made_by_build == ("vllm/_C.abi3.so", "vllm/_version.py")
+    assert (facts.modified, facts.unmet) == ((), ())
+    assert (facts.owner.uid, facts.owner.gid) == (2000, 0)
+    assert facts.owner.file_mode & 0o060 == 0o060
+
+
+def test_description_is_readable_json(shell: Inside, commit: Commit) -> None:
+    assert json.loads(shell.run("cat", str(bases.FACTS / "base.json")))["commit"] == commit.id
+
+
+def test_listings_are_the_commits(sealed: Base, source: Repository, commit: Commit) -> None:
+    tree = source.listing(commit)
+    assert sealed.tree == tree
+    assert sealed.held.files == {
+        path: entry for path, entry in tree.files.items() if not path.startswith(NOT_IN_IMAGES)
+    }
+
+
+def test_labels(base: Image, commit: Commit) -> None:
+    expected = {
+        labels.KIND: "base",
+        labels.FLAVOR: "cpu",
+        labels.COMMIT: commit.id,
+        labels.VERSION: "0.32.0+cpu",
+        labels.OCI_REVISION: commit.id,
+        labels.QUAY_EXPIRES: "14d",
+    }
+    assert {name: base.labels[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("key", ["User", "Entrypoint", "Cmd", "Env", "WorkingDir", "ExposedPorts"])
+def test_configuration_survives(base: Image, unsealed: Image, key: str) -> None:
+    assert base.config.get(key) == unsealed.config.get(key)
+
+
+def test_git_knows_the_commit_and_sees_no_change(shell: Inside, commit: Commit) -> None:
+    assert shell.git("rev-parse", "HEAD") == commit.id
+    assert shell.git("log", "-1", "--format=%s") == commit.subject
+    assert shell.git("status", "--porcelain") == ""
+    assert shell.git("rev-parse", gitdir.BASE_REF.removeprefix("refs/")) == commit.id
+
+
+def test_git_shows_a_change_without_network(shell: Inside) -> None:
+    shell.run("sh", "-c", f"echo '# more' >>{bases.SOURCE}/vllm/version.py")
+    try:
+        assert "+# more" in shell.git("diff").splitlines()
+        assert shell.git("status", "--porcelain") == " M vllm/version.py"
+    finally:
+        shell.git("checkout", "--quiet", "--", "vllm/version.py")
+    assert shell.git("diff") == ""
+
+
+def test_git_has_the_remotes(shell: Inside) -> None:
+    lines = {tuple(line.split()[:2]) for line in shell.git("remote", "--verbose").splitlines()}
+    assert lines == set(gitdir.REMOTES.items())
+
+
+def test_no_bytecode_is_checked_by_time_stamp(shell: Inside) -> None:
+    flags = shell.python(_BYTECODE)
+    assert flags
+    assert set(flags.values()) == {0b11}
+
+
+def test_what_the_server_imports_is_compiled(shell: Inside) -> None:
+    compiled, imported = set(shell.python(_BYTECODE)), shell.python(_IMPORTED)
+    assert imported
+    assert not {path for path in imported if path.startswith("/opt") and path not in compiled}
+
+
+def test_bytecode_can_be_written_by_whoever_may_edit(shell: Inside) -> None:
+    folder = PurePosixPath(bases.SOURCE, "vllm", "__pycache__")
+    shell.run("sh", "-c", f"for file in {folder}/*; do test -w $file || exit 1; done; touch {folder}/new", user="99:0")
+
+
+def test_a_commit_that_the_image_does_not_hold_is_refused(engine: Engine, unsealed: Image, clone: git.Repo) -> None:
+    Path(clone.working_dir, "vllm/version.py").write_text("other = 1\n", encoding="utf-8")
+    commit_all(clone, "Something else")
+    other = Repository(Path(clone.working_dir))
+    with (
+        contextlib.closing(other),
+        pytest.raises(SourceError, match=r"does not hold .*: 1 files .*vllm/version\.py") as refused,
+    ):
+        try_to_seal(engine, unsealed, other, other.commit("HEAD"))
+    assert refused.value.exit_code == 3
+
+
+def test_an_image_without_vllm_is_refused(engine: Engine, system: Image, source: Repository, commit: Commit) -> None:
+    with pytest.raises(SourceError, match="has no") as refused:
+        try_to_seal(engine, system, source, commit)
+    assert refused.value.exit_code == 3

@@ -1,0 +1,345 @@
+"""The smoke suite against images that are broken in one way each, on a real engine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build import labels, leftovers, owner, suite
+from build.verdict import Verdict
+from smoke import model
+from tests.standin import faults, trial
+from tests.standin.image import build_standin, changed
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from docker.models.containers import Container
+
+    from build.engine import Engine, Image
+    from tests.standin.trial import Outcome
+
+_NOTICED_S = 3.0
+_APPEARS_S = 30.0
+_SEALED = (f"LABEL {labels.KIND}=base", f"LABEL {labels.COMMIT}=0123", f"LABEL {labels.VERSION}=0.32.0+cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A broken image and what the suite must say about it.
+
+    Attributes:
+        name: In words.
+        changes: Dockerfile instructions that break the image.
+        options: Further options of the suite.
+        result: The result.
+        failed: The checks that must fail, and no others.
+        cause: The cause.
+    """
+
+    name: str
+    changes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    result: str = "fail"
+    failed: tuple[str, ...] = ()
+    cause: str = "check-failed"
+
+
+def _standin(fault: str, *failed: str, cause: str = "check-failed", options: tuple[str, ...] = ()) -> Fault:
+    return Fault(
+        name=fault,
+        changes=(f"ENV STANDIN_FAULT={fault}",),
+        options=options,
+        failed=failed,
+        cause=cause,
+    )
+
+
+def _elsewhere(fault: str, cause: str) -> Fault:
+    return Fault(name=fault, changes=(f"ENV STANDIN_FAULT={fault}",), result="inconclusive", cause=cause)
+
+
+FAULTS = (
+    Fault(name="no-labels", changes=(f"LABEL {labels.KIND}=base",), failed=("image/labels",)),
+    Fault(name="root", changes=("USER 0:0", *_SEALED), failed=("image/user",)),
+    Fault(name="no-vllm", changes=("ENV PATH=/usr/bin:/bin",), failed=("server/health",), cause="entrypoint"),
+    _standin("crash", "server/health", cause="unknown"),
+    _standin("syntax-error", "server/health", cause="syntax-error"),
+    _standin("import-error", "server/health", cause="import-error"),
+    _standin("missing-op", "server/health", cause="undefined-symbol"),
+    _standin("no-permission", "server/health", cause="permission"),
+    _standin("bad-arguments", "server/health", cause="bad-arguments"),
+    _standin("hangs", "server/health", cause="timeout", options=("--start-timeout", "2")),
+    _elsewhere("no-memory", "host-memory"),
+    _elsewhere("hub", "hub"),
+    _elsewhere("no-gpu-memory", "gpu-memory"),
+    _elsewhere("dies-of-memory", "host-memory"),
+    _standin("wrong-version", "server/version"),
+    Fault(
+        name="change-not-seen",
+        options=("--expect", "/v1/models=somebody", "--expect", "/v1/models=vllm"),
+        failed=("server/expectation[/v1/models=somebody]",),
+    ),
+    Fault(
+        name="route-not-there",
+        options=("--expect", "/nowhere=vllm"),
+        failed=("server/expectation[/nowhere=vllm]",),
+    ),
+    _standin("wrong-model", "openai/models"),
+    _standin("wrong-tokens", "openai/tokens"),
+    _standin("wrong-usage", "openai/completion", "openai/chat"),
+    _standin("wrong-text", "openai/completion_is_right"),
+    _standin("broken-stream", "openai/completion_stream", "openai/chat_stream"),
+    _standin("stream-in-one-piece", "openai/completion_stream", "openai/chat_stream"),
+    _standin("wrong-role", "openai/chat"),
+    _standin("wrong-chat", "openai/chat_is_right"),
+    _standin("no-400", "openai/bad_parameter"),
+    _standin("bare-400", "openai/bad_parameter"),
+    _standin("no-404", "openai/unknown_model"),
+    _standin("no-auth", "openai/no_key", "openai/wrong_key"),
+    _standin("any-key", "openai/wrong_key"),
+    _standin("dies-at-completion", "openai/completion", cause="engine-died"),
+    _standin("unhealthy", "shutdown/still_healthy"),
+    _standin("traceback", "shutdown/no_traceback"),
+    _standin("ignores-sigterm", "shutdown/sigterm"),
+    _standin("bad-exit", "shutdown/sigterm"),
+)
+_BY_NAME = {fault.name: fault for fault in FAULTS}
+EXIT_STATUS = {"pass": 0, "fail": 1, "inconclusive": 8}
+
+
+@pytest.fixture(scope="session")
+def standin(engine: Engine, system: Image) -> str:
+    return build_standin(engine, system.tags[0])
+
+
+@pytest.fixture(scope="session")
+def sound(engine: Engine, standin: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A run on the stand-in with nothing broken."""
+    with changed(engine, standin, _SEALED) as image_id:
+        return trial.run(
+            engine, image_id, tmp_path_factory.mktemp("sound"), "--expect", '/v1/models="owned_by": "vllm"'
+        )
+
+
+@pytest.fixture(scope="session")
+def tried(
+    request: pytest.FixtureRequest, engine: Engine, standin: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Outcome]]:
+    """Gives the outcome of a fault. Those that are asked for run side by side: each is mostly waiting."""
+    wanted = dict.fromkeys(fault for item in request.session.items if (fault := _fault_of(item)))
+
+    def run(fault: Fault, folder: Path) -> Outcome:
+        with changed(engine, standin, fault.changes) as image_id:
+            return trial.run(engine, image_id, folder, *fault.options)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        started: dict[str, Future[Outcome]] = {
+            name: pool.submit(run, _BY_NAME[name], tmp_path_factory.mktemp(name)) for name in wanted
+        }
+        yield lambda name: started[name].result()
+
+
+def _fault_of(item: pytest.Item) -> str | None:
+    parameters: dict[str, str] = getattr(getattr(item, "callspec", None), "params", {})
+    return parameters.get("fault")
+
+
+@pytest.mark.parametrize("fault", _BY_NAME)
+def test_fault_is_found_and_named(tried: Callable[[str], Outcome], fault: str) -> None:
+    outcome, expected = tried(fault), _BY_NAME[fault]
+    report = outcome.report
+    assert (report["result"], report["cause"]) == (expected.result, expected.cause), outcome.text
+    assert outcome.status == EXIT_STATUS[expected.result]
+    assert outcome.named("failed") == set(expected.failed)
+    assert report["advice"]
+    assert (outcome.verdict is None) == (expected.result == "inconclusive")
+    assert not outcome.left
+
+
+def test_every_check_is_failed_by_some_fault(sound: Outcome) -> None:
+    failed = {name.partition("[")[0] for fault in FAULTS for name in fault.failed}
+    assert {check["name"].partition("[")[0] for check in sound.report["checks"]} == failed
+
+
+def test_every_fault_of_the_standin_is_tried() -> None:
+    assert {*faults.AT_START, *faults.RUNNING} <= set(_BY_NAME)
+
+
+def test_sound_image_passes_every_check(sound: Outcome) -> None:
+    assert sound.status == 0, sound.text
+    assert sound.report["result"] == "pass"
+    assert {check["outcome"] for check in sound.report["checks"]} == {"passed"}
+    assert all(check["contract"].endswith(".") for check in sound.report["checks"])
+    assert sound.report["figures"]["healthy_s"] < _NOTICED_S
+    assert not sound.left
+
+
+def test_verdict_is_about_the_image_that_was_started(sound: Outcome) -> None:
+    assert sound.verdict is not None
+    verdict = Verdict.parse(sound.verdict)
+    assert verdict.ok
+    assert verdict.image_id == sound.report["image_id"]
+    assert set(verdict.configuration) == {"suite", "flavor", "model", "gpus", "expect"}
+    assert verdict.configuration["expect"] == ['/v1/models="owned_by": "vllm"']
+
+
+def test_report_has_pytests_own_and_the_log(sound: Outcome) -> None:
+    assert "<testsuite" in (sound.folder / "junit.xml").read_text(encoding="utf-8")
+    assert "Application shutdown complete" in (sound.folder / "server.log").read_text(encoding="utf-8")
+
+
+def test_progress_is_printed(sound: Outcome) -> None:
+    assert "starting server" in sound.text
+    assert "healthy after" in sound.text
+
+
+@pytest.mark.parametrize("fault", ["crash", "no-vllm"])
+def test_death_is_noticed_at_once(tried: Callable[[str], Outcome], fault: str) -> None:
+    (health,) = (check for check in tried(fault).report["checks"] if check["name"] == "server/health")
+    assert health["seconds"] < _NOTICED_S
+
+
+@pytest.mark.parametrize("fault", ["crash"])
+def test_log_of_the_dead_is_shown(tried: Callable[[str], Outcome], fault: str) -> None:
+    outcome = tried(fault)
+    assert "exited with status 1" in outcome.text
+    assert "RuntimeError: this is the reason" in outcome.text
+    assert "RuntimeError: this is the reason" in (outcome.folder / "server.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "entrypoint",
+    [
+        "[]",
+        '["vllm"]',
+        '["/usr/bin/env"]',
+        '["python", "-m", "vllm.entrypoints.openai.api_server"]',
+    ],
+)
+def test_entry_points(engine: Engine, standin: str, tmp_path: Path, entrypoint: str) -> None:
+    with changed(engine, standin, [f"ENTRYPOINT {entrypoint}"]) as image_id:
+        outcome = trial.run(engine, image_id, tmp_path)
+    assert outcome.status == 0, outcome.text
+
+
+@pytest.mark.parametrize("padding", [0, 100 * 2**20], ids=["copied", "mounted"])
+def test_model_of_ones_own(engine: Engine, standin: str, tmp_path: Path, padding: int) -> None:
+    model.write(tmp_path / "model")
+    with (tmp_path / "model" / "padding").open("wb") as file:
+        file.truncate(padding)
+    outcome = trial.run(engine, standin, tmp_path / "report", "--model", str(tmp_path / "model"))
+    assert outcome.status == 0, outcome.text
+    assert "openai/chat_is_right" in outcome.named("skipped")
+    assert outcome.verdict is not None
+    fingerprint = suite.fingerprint(tmp_path / "model", "**/*")
+    assert Verdict.parse(outcome.verdict).configuration["model"] == fingerprint
+
+
+def test_cuda_image_without_gpu_is_not_verified(engine: Engine, standin: str, tmp_path: Path) -> None:
+    with changed(engine, standin, [f"LABEL {labels.FLAVOR}=cuda"]) as image_id:
+        outcome = trial.run(engine, image_id, tmp_path, "--gpus", "none")
+    assert (outcome.status, outcome.report["cause"]) == (8, "no-gpu")
+    assert outcome.verdict is None
+
+
+def test_gpus_that_are_not_there(engine: Engine, standin: str, tmp_path: Path) -> None:
+    outcome = trial.run(engine, standin, tmp_path, "--gpus", "all")
+    if outcome.status:
+        assert (outcome.status, outcome.report["cause"]) == (8, "no-gpu"), outcome.text
+    else:
+        assert outcome.verdict is not None
+        assert Verdict.parse(outcome.verdict).configuration["gpus"] == "all"
+    assert not outcome.left
+
+
+@pytest.mark.parametrize(
+    "option", [("-k", "health"), ("-k", "nothing_like_it"), ("--ignore", "smoke/test_4_openai.py")]
+)
+def test_part_of_the_suite_passes_no_image(
+    engine: Engine, standin: str, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    outcome = trial.run(engine, standin, tmp_path, *option)
+    assert (outcome.status, outcome.report["cause"]) == (8, "incomplete")
+    assert outcome.verdict is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "--image IMAGE"),
+        (["--image", "no-such-image"], "'no-such-image' is not on this engine"),
+        (["--image", "No Image"], "is no image name"),
+        (["--image", "x", "--expect", "models"], "give ROUTE=TEXT"),
+        (["--image", "x", "--model", "/nowhere"], "no folder with a config.json"),
+        (["--image", "x", "--start-timeout", "0"], "seconds above 0"),
+    ],
+)
+def test_wrong_usage(engine: Engine, options: list[str], said: str) -> None:
+    with trial.start(engine, *options) as process:
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert said in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_nothing(engine: Engine, standin: str, tmp_path: Path, number: signal.Signals) -> None:
+    with _hanging(engine, standin, tmp_path) as (process, container, who):
+        key = dict(word.split("=", 1) for word in container.attrs["Config"]["Env"])["VLLM_API_KEY"]
+        process.send_signal(number)
+        text, _ = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert not trial.containers_of(engine, who)
+    assert "Waiting for something that never comes" in (tmp_path / "server.log").read_text(encoding="utf-8")
+    assert not (tmp_path / "verdict.json").exists()
+    assert key not in text + "".join(path.read_text(encoding="utf-8") for path in tmp_path.iterdir())
+
+
+def test_kill_leaves_what_the_next_run_sweeps(engine: Engine, standin: str, tmp_path: Path) -> None:
+    with _hanging(engine, standin, tmp_path) as (process, container, who):
+        process.kill()
+        process.communicate(timeout=30)
+        assert [left.id for left in trial.containers_of(engine, who)] == [container.id]
+        assert leftovers.sweep(engine) >= 1
+        assert not trial.containers_of(engine, who)
+
+
+def test_container_is_reachable_from_this_machine_only(engine: Engine, standin: str, tmp_path: Path) -> None:
+    with _hanging(engine, standin, tmp_path) as (process, container, _):
+        published = container.attrs["HostConfig"]["PortBindings"]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert [binding["HostIp"] for bindings in published.values() for binding in bindings] == ["127.0.0.1"]
+
+
+@contextlib.contextmanager
+def _hanging(engine: Engine, standin: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], Container, str]]:
+    """A run of the suite whose server runs and never becomes healthy."""
+    with (
+        changed(engine, standin, ["ENV STANDIN_FAULT=hangs"]) as image_id,
+        trial.start(engine, "--image", image_id, "--report", folder) as process,
+    ):
+        who = owner.identity(process.pid)
+        yield process, _waits(engine, who), who
+
+
+def _waits(engine: Engine, who: str) -> Container:
+    deadline = time.monotonic() + _APPEARS_S
+    while time.monotonic() < deadline:
+        for container in trial.containers_of(engine, who):
+            if b"never comes" in container.logs():
+                container.reload()
+                return container
+        time.sleep(0.1)
+    raise AssertionError("the server did not start")

@@ -1,0 +1,72 @@
+"""What a run left behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build import labels
+from build.engine import TEMPORARY_REPOSITORY
+from tests.engine.conftest import LOCAL, RUN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from build.engine import Engine
+    from tests.engine.conftest import Cli
+
+
+def processes(cli: Cli) -> set[int]:
+    """Processes of a command line's runs: they have its state folder in their environment."""
+    mark = f"LLM_D_DEV_STATE={cli.folders.state}".encode()
+    return {int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and mark in _environment(path)}
+
+
+def _environment(process: Path) -> list[bytes]:
+    try:
+        return (process / "environ").read_bytes().split(b"\0")
+    except OSError:  # it ended
+        return []
+
+
+def eventually(condition: Callable[[], bool], *, seconds: float) -> bool:
+    """Whether something becomes true within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def left(engine: Engine, cli: Cli, pids: Collection[int]) -> list[str]:
+    """Processes, containers, temporary names, locks and temporary files, in words.
+
+    Args:
+        engine: Where it ran.
+        cli: The command line.
+        pids: Processes of the run, while it ran.
+    """
+    return [
+        *(f"process {pid}" for pid in processes(cli)),
+        *(f"container of {pid}" for pid in _owners(engine) if pid in pids),
+        *(name for name in _temporary_names(engine) if int(name.split("-")[-2]) in pids),
+        *(str(path) for path in cli.folders.locks.glob("*.json")),
+        *(str(path) for path in Path(cli.environment["TMPDIR"]).iterdir()),
+    ]
+
+
+def _owners(engine: Engine) -> list[int]:
+    found = engine.client.containers.list(all=True, filters={"label": f"{RUN}={LOCAL}"})
+    return [int(container.labels[labels.OWNER].split(":")[-2]) for container in found]
+
+
+def containers(engine: Engine) -> list[int]:
+    """Processes that own containers of these tests' images, this one left out."""
+    return [pid for pid in _owners(engine) if pid != os.getpid()]
+
+
+def _temporary_names(engine: Engine) -> list[str]:
+    return [name for image in engine.client.api.images(name=TEMPORARY_REPOSITORY) for name in image["RepoTags"] or ()]

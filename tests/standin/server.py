@@ -1,0 +1,261 @@
+"""A minimal OpenAI-compatible server that answers as vLLM with the smoke suite's own model does.
+
+Part of the stand-in's source tree: standard library only. The model has one token a byte and follows a
+printable character by the next one in ASCII.
+"""
+
+from __future__ import annotations
+
+import hmac
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import faults
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator
+
+_FIRST, _LAST = 0x20, 0x7E
+_GUARDED = ("/v1",)
+
+
+class Refusal(Exception):  # noqa: N818 - what the client gets is no error of the server
+    """A request that is answered with an error."""
+
+    def __init__(self, status: HTTPStatus, kind: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": param, "code": status.value}}
+
+
+def log(text: str, *, level: str = "INFO") -> None:
+    """Print a line as vLLM does."""
+    stamp = time.strftime("%m-%d %H:%M:%S")
+    sys.stdout.write(f"(APIServer pid={os.getpid()}) {level} {stamp} [server.py:1] {text}\n")
+    sys.stdout.flush()
+
+
+def follow(text: str, length: int) -> str:
+    """What the model says after a text."""
+    last = ord(text[-1]) if text and _FIRST <= ord(text[-1]) <= _LAST else _FIRST
+    return "".join(chr(_FIRST + (last + step - _FIRST) % (_LAST - _FIRST + 1)) for step in range(1, length + 1))
+
+
+def templated(messages: list[dict[str, str]]) -> str:
+    """The chat template."""
+    return "".join(f"<{message['role']}>{message['content']}" for message in messages)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        """Answer a GET request."""
+        self._answer({"/health": self._health, "/version": self._version, "/v1/models": self._models})
+
+    def do_POST(self) -> None:
+        """Answer a POST request."""
+        self._answer(
+            {
+                "/v1/completions": self._completion,
+                "/v1/chat/completions": self._chat,
+                "/tokenize": self._tokenize,
+                "/detokenize": self._detokenize,
+            }
+        )
+
+    def _answer(self, routes: dict[str, Any]) -> None:
+        try:
+            self._check_key()
+            routes.get(self.path, self._nothing)()
+        except Refusal as refusal:
+            self._send(refusal.body, refusal.status)
+
+    def _nothing(self) -> None:
+        raise Refusal(HTTPStatus.NOT_FOUND, "Not Found", "Not Found")
+
+    def _check_key(self) -> None:
+        if not self.path.startswith(_GUARDED) or self.server.fault == "no-auth":
+            return
+        given = self.headers.get("Authorization", "")
+        if self.server.fault == "any-key" and given:
+            return
+        if not hmac.compare_digest(given, f"Bearer {os.environ.get('VLLM_API_KEY', '')}"):
+            refusal = Refusal(HTTPStatus.UNAUTHORIZED, "", "")
+            refusal.body = {"error": "Unauthorized"}  # as vLLM has it
+            raise refusal
+
+    def _send(self, document: Any, status: HTTPStatus = HTTPStatus.OK) -> None:  # noqa: ANN401 - any JSON value
+        body = b"" if document is None else json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _stream(self, documents: Iterator[dict[str, Any]]) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.end_headers()
+        for document in documents:
+            self.wfile.write(f"data: {json.dumps(document)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def _health(self) -> None:
+        unhealthy = self.server.fault == "unhealthy" and self.server.asked
+        self._send(None, HTTPStatus.SERVICE_UNAVAILABLE if unhealthy else HTTPStatus.OK)
+
+    def _version(self) -> None:
+        version = importlib.import_module("vllm.version").__version__
+        self._send({"version": "0.0.1" if self.server.fault == "wrong-version" else version})
+
+    def _models(self) -> None:
+        card = importlib.import_module("vllm.entrypoints.serve.engine.protocol").ModelCard
+        name = "other" if self.server.fault == "wrong-model" else self.server.model
+        self._send({"object": "list", "data": [vars(card(id=name))]})
+
+    def _request(self) -> dict[str, Any]:
+        request: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if request.get("model", self.server.model) != self.server.model and self.server.fault != "no-404":
+            message = f"The model `{request['model']}` does not exist."
+            raise Refusal(HTTPStatus.NOT_FOUND, "NotFoundError", message, "model")
+        if request.get("temperature", 1) < 0 and self.server.fault != "no-400":
+            message = f"temperature must be non-negative, got {request['temperature']}."
+            refusal = Refusal(HTTPStatus.BAD_REQUEST, "BadRequestError", message, "temperature")
+            if self.server.fault == "bare-400":
+                refusal.body = {}
+            raise refusal
+        return request
+
+    def _misbehave(self) -> None:
+        self.server.asked = True
+        if self.server.fault == "dies-at-completion":
+            log("AsyncLLM output_handler failed.", level="ERROR")
+            log("vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", level="ERROR")
+            os._exit(1)
+        if self.server.fault == "dies-of-memory":
+            os._exit(137)
+        if self.server.fault == "traceback":
+            log(
+                "Exception in ASGI application\nTraceback (most recent call last):\nKeyError: 'x'",
+                level="ERROR",
+            )
+
+    def _completion(self) -> None:
+        request = self._request()
+        self._misbehave()
+        text = follow(request["prompt"], request["max_tokens"])
+        if self.server.fault == "wrong-text":
+            text = text[::-1]
+        self._send_text(request, request["prompt"], text, kind="text_completion", key="text")
+
+    def _chat(self) -> None:
+        request = self._request()
+        self._misbehave()
+        prompt = templated(request["messages"])
+        text = follow("" if self.server.fault == "wrong-chat" else prompt, request["max_tokens"])
+        self._send_text(request, prompt, text, kind="chat.completion", key="message")
+
+    def _send_text(self, request: dict[str, Any], prompt: str, text: str, *, kind: str, key: str) -> None:
+        wrong = 1 if self.server.fault == "wrong-usage" else 0
+        usage = {
+            "prompt_tokens": len(prompt.encode()) + wrong,
+            "completion_tokens": len(text),
+            "total_tokens": len(prompt.encode()) + len(text),
+        }
+        frame = {"id": "cmpl-1", "created": 1, "model": self.server.model}
+        if request.get("stream"):
+            with_usage = (request.get("stream_options") or {}).get("include_usage")
+            self._stream(self._chunks(frame, text, usage if with_usage else None, kind=kind, key=key))
+            return
+        role = "user" if self.server.fault == "wrong-role" else "assistant"
+        content: Any = text if key == "text" else {"role": role, "content": text}
+        choice = {"index": 0, key: content, "finish_reason": "length", "logprobs": None}
+        self._send({**frame, "object": kind, "choices": [choice], "usage": usage})
+
+    def _chunks(
+        self, frame: dict[str, Any], text: str, usage: dict[str, int] | None, *, kind: str, key: str
+    ) -> Iterator[dict[str, Any]]:
+        frame = {**frame, "object": kind if key == "text" else f"{kind}.chunk"}
+        pieces = [text] if self.server.fault == "stream-in-one-piece" else list(text)
+        if self.server.fault == "broken-stream":
+            del pieces[len(pieces) // 2]
+        for number, piece in enumerate(pieces):
+            last = number == len(pieces) - 1
+            content = {"text": piece} if key == "text" else {"delta": {"content": piece}}
+            yield {**frame, "choices": [{"index": 0, **content, "finish_reason": "length" if last else None}]}
+        if usage:
+            yield {**frame, "choices": [], "usage": usage}
+
+    def _tokenize(self) -> None:
+        request = self._request()
+        text = request["prompt"] if "prompt" in request else templated(request["messages"])
+        tokens = list(text.encode())
+        self._send({"count": len(tokens), "max_model_len": 512, "tokens": tokens})
+
+    def _detokenize(self) -> None:
+        tokens = self._request()["tokens"]
+        if self.server.fault == "wrong-tokens":
+            tokens = tokens[1:]
+        self._send({"prompt": bytes(tokens).decode()})
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name for it
+        """Log a request as uvicorn does."""
+        log(f"{self.client_address[0]}:{self.client_address[1]} - {format % args}")
+
+
+class Server(ThreadingHTTPServer):
+    """The server.
+
+    Args:
+        arguments: The command line.
+        fault: How it is broken.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, arguments: Namespace, fault: str | None) -> None:
+        super().__init__(("0.0.0.0", arguments.port), Handler)  # noqa: S104 - in a container
+        self.model = arguments.served_model_name
+        self.fault = fault
+        self.asked = False
+
+
+def serve(arguments: Namespace) -> int:
+    """Serve until SIGTERM.
+
+    Returns:
+        The exit status.
+    """
+    fault = faults.active()
+    log(f"vLLM API server version {importlib.import_module('vllm.version').__version__}")
+    if fault in faults.AT_START:
+        ending = faults.AT_START[fault]
+        sys.stdout.write(ending.log + "\n")
+        return ending.exit_code
+    json.loads(Path(arguments.model, "config.json").read_text(encoding="utf-8"))
+    if fault == "hangs":
+        log("Waiting for something that never comes")
+        signal.pause()
+    server = Server(arguments, fault)
+    if fault == "ignores-sigterm":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        # In a thread: shutdown() waits for the loop that the handler interrupted.
+        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    log(f"Starting vLLM server on http://0.0.0.0:{arguments.port}")
+    server.serve_forever(poll_interval=0.05)
+    log("Application shutdown complete.")
+    return 1 if fault == "bad-exit" else 0

@@ -1,0 +1,201 @@
+"""Logs of failed servers, and the cause that must be found in each."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from smoke import diagnose
+from smoke.signs import SIGNS
+from tests.standin import faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What a healthy vLLM 0.32.0 prints on a CPU and what looks worse than it is.
+HEALTHY = """\
+Triton is installed, but doesn't include CPU backend. Disabling Triton.
+(APIServer pid=1) INFO 11-23 19:10:46 [api_utils.py:286] non-default args: {'model_tag': '/tmp/m', 'dtype': 'float32'}
+(APIServer pid=1) WARNING 11-23 19:10:46 [system_utils.py:255] Found ulimit of 20000 and failed to automatically \
+increase with error current limit exceeds maximum limit. This can cause fd limit errors like `OSError: [Errno 24] \
+Too many open files`.
+get_mempolicy: Operation not permitted
+[W1123 19:11:11.294563492 utils.cpp:41] Warning: numa_migrate_pages failed. errno: 1 (function init_cpu_memory_env)
+(Worker pid=36) INFO 11-23 19:11:11 [default_loader.py:501] Loading weights took 0.01 seconds
+(APIServer pid=1) INFO 11-23 19:11:18 [entry.py:140] Starting vLLM server on http://0.0.0.0:8000
+INFO:     172.17.0.1:56582 - "GET /health HTTP/1.1" 200 OK
+"""
+
+# Shortened from a real run: vLLM 0.32.0 from its source distribution with the binaries of its wheel.
+WRONG_FALLBACK = """\
+(Worker pid=36) ERROR 11-23 19:11:19 [multiproc_executor.py:1063] WorkerProc hit an exception.
+(Worker pid=36) ERROR 11-23 19:11:19 [multiproc_executor.py:1063] Traceback (most recent call last):
+(Worker pid=36) ERROR 11-23 19:11:19 [multiproc_executor.py:1063]   File "/opt/vllm-source/vllm/utils/\
+cpu_triton_utils.py", line 31, in _compute_slot_mapping_kernel_impl
+(Worker pid=36) ERROR 11-23 19:11:19 [multiproc_executor.py:1063] RuntimeError: Boolean value of Tensor with more \
+than one value is ambiguous
+(EngineCore pid=24) ERROR 11-23 19:11:19 [core.py:1512] EngineCore encountered a fatal error.
+(APIServer pid=1) ERROR 11-23 19:11:19 [async_llm.py:802] vllm.v1.engine.exceptions.EngineDeadError: EngineCore \
+encountered an issue. See stack trace (above) for the root cause.
+"""
+
+CAUSES = {
+    "undefined-symbol": "ImportError: /opt/vllm-source/vllm/_C.abi3.so: undefined symbol: _ZN3c105ErrorC2E",
+    "missing-op": "AttributeError: '_OpNamespace' '_C' object has no attribute 'init_cpu_memory_env'",
+    "import-error": "ImportError: cannot import name 'LLM' from 'vllm.entrypoints.llm' (/opt/vllm-source/x.py)",
+    "syntax-error": "IndentationError: unexpected indent",
+    "missing-library": "ImportError: libnuma.so.1: cannot open shared object file: No such file or directory",
+    "no-gpu": 'could not select device driver "" with capabilities: [[gpu]]',
+    "driver-too-old": "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0",
+    "gpu-memory": "ValueError: No available memory for the cache blocks. Try increasing gpu_memory_utilization",
+    "host-memory": "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 4 GB",
+    "shm": "RuntimeError: Insufficient space in /dev/shm: 67108864 bytes",
+    "disk": "OSError: [Errno 28] No space left on device: '/home/vllm/.cache'",
+    "port": "OSError: [Errno 98] Address already in use",
+    "hub": "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them",
+    "permission": "PermissionError: [Errno 13] Permission denied: '/home/vllm/.cache'",
+    "bad-arguments": "vllm serve: error: argument --dtype: invalid choice: 'float33'",
+    "entrypoint": 'exec: "vllm": executable file not found in $PATH: unknown',
+    "engine-died": "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.",
+    "timeout": "TimeoutError: Timed out waiting for engine core processes to start. This is often caused by slow",
+}
+MORE = [
+    ("no-gpu", "unresolvable CDI devices nvidia.com/gpu=all"),
+    ("no-gpu", "RuntimeError: Failed to infer device type, please set the environment variable"),
+    ("no-gpu", "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory"),
+    ("driver-too-old", "The NVIDIA driver on your system is too old (found version 12020)."),
+    ("driver-too-old", "RuntimeError: Error 803: system has unsupported display driver / cuda driver combination"),
+    ("gpu-memory", "ValueError: Free memory on device cuda:0 (3/79 GiB) is less than desired GPU memory utilization"),
+    ("hub", "huggingface_hub.errors.HfHubHTTPError: 429 Client Error: Too Many Requests for url: https://x"),
+    ("port", "driver failed: Bind for 127.0.0.1:8000 failed: port is already allocated"),
+    ("missing-library", "OSError: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by x)"),
+    ("engine-died", "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s)"),
+]
+NOT_THE_IMAGES = {"driver-too-old", "no-gpu", "gpu-memory", "host-memory", "shm", "disk", "hub"}
+
+
+@pytest.mark.parametrize(("cause", "line"), [*CAUSES.items(), *MORE])
+def test_cause_and_its_line(cause: str, line: str) -> None:
+    found = diagnose.diagnose(f"{HEALTHY}\n{line}\n{HEALTHY}")
+    assert found.cause == cause
+    assert found.line.startswith(line)
+    assert found.advice
+
+
+def test_every_sign_has_a_log() -> None:
+    assert set(CAUSES) == {sign.cause for sign in SIGNS}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_who_is_to_blame(cause: str) -> None:
+    assert diagnose.diagnose(CAUSES[cause]).image_at_fault == (cause not in NOT_THE_IMAGES)
+
+
+def test_cuda_image_with_torch_for_the_cpu_is_to_blame_itself() -> None:
+    assert diagnose.diagnose("RuntimeError: Failed to infer device type").image_at_fault
+    assert diagnose.diagnose("AssertionError: Torch not compiled with CUDA enabled").image_at_fault
+
+
+def test_healthy_log_has_no_cause() -> None:
+    assert diagnose.diagnose(HEALTHY).cause == "unknown"
+
+
+def test_first_cause_wins() -> None:
+    log = "\n".join([CAUSES["hub"], CAUSES["import-error"], CAUSES["permission"]])
+    assert diagnose.diagnose(log).cause == "hub"
+
+
+def test_cause_wins_over_an_earlier_consequence() -> None:
+    log = "\n".join([CAUSES["engine-died"], CAUSES["timeout"], CAUSES["syntax-error"]])
+    assert diagnose.diagnose(log).cause == "syntax-error"
+
+
+def test_warning_of_an_undefined_symbol_is_the_cause_of_the_missing_op() -> None:
+    found = diagnose.diagnose(faults.AT_START["missing-op"].log, exit_code=1)
+    assert found.cause == "undefined-symbol"
+    assert "_ZNK3c1010" in found.line
+
+
+def test_what_is_only_warned_of_is_no_cause() -> None:
+    log = "(Worker pid=3) WARNING 11-23 18:00:01 [x.py:1] ImportError: No module named 'triton'\nIt stopped"
+    assert diagnose.diagnose(log).cause == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("fault", "place"),
+    [
+        ("syntax-error", "(/opt/vllm-source/vllm/entrypoints/cli/serve.py:17)"),
+        ("import-error", "(/opt/vllm-source/vllm/model_executor/models/llama.py:33)"),
+    ],
+)
+def test_place_in_the_source_is_named(fault: str, place: str) -> None:
+    assert diagnose.diagnose(faults.AT_START[fault].log).line.endswith(place)
+
+
+def test_death_of_the_engine_shows_what_it_died_of() -> None:
+    found = diagnose.diagnose(WRONG_FALLBACK, exit_code=0)
+    assert found.cause == "engine-died"
+    assert found.line.endswith("RuntimeError: Boolean value of Tensor with more than one value is ambiguous")
+
+
+def test_unknown_shows_the_last_exception() -> None:
+    found = diagnose.diagnose(faults.AT_START["crash"].log + "\nbye", exit_code=1)
+    assert (found.cause, found.line) == ("unknown", "RuntimeError: this is the reason")
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "cause"),
+    [(137, "host-memory"), (139, "engine-died"), (132, "engine-died"), (127, "entrypoint"), (1, "unknown")],
+)
+def test_exit_code_tells_where_the_log_does_not(exit_code: int, cause: str) -> None:
+    assert diagnose.diagnose(HEALTHY, exit_code=exit_code).cause == cause
+
+
+def test_log_tells_more_than_the_exit_code() -> None:
+    assert diagnose.diagnose(CAUSES["shm"], exit_code=137).cause == "shm"
+
+
+def test_engine_knows_best_what_the_kernel_killed() -> None:
+    assert diagnose.diagnose(CAUSES["import-error"], exit_code=1, out_of_memory=True).cause == "host-memory"
+
+
+def test_timeout_shows_what_it_did_last() -> None:
+    found = diagnose.diagnose("first\nloading weights\n\n", timed_out=True)
+    assert (found.cause, found.line) == ("timeout", "loading weights")
+
+
+@pytest.mark.parametrize("log", ["", "\n\n"])
+def test_empty_log(log: str) -> None:
+    assert diagnose.diagnose(log) == diagnose.Diagnosis(
+        cause="unknown", line="", advice="read the server's log", image_at_fault=True
+    )
+
+
+def test_colours_are_taken_off() -> None:
+    found = diagnose.diagnose("\x1b[31mSyntaxError: invalid syntax\x1b[0m")
+    assert (found.cause, found.line) == ("syntax-error", "SyntaxError: invalid syntax")
+
+
+def test_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "server.log"
+    log.write_text(HEALTHY, encoding="utf-8")
+    assert diagnose.main([str(log), "--exit-code", "137", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["cause"] == "host-memory"
+    assert {"line", "advice"} <= set(document)
+
+
+def test_program_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "server.log"
+    log.write_bytes(b"\xff\xfe\n" + CAUSES["port"].encode())
+    assert diagnose.main([str(log)]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"port: {CAUSES['port']}"
+    assert second.startswith("try: ")
+
+
+def test_program_without_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert diagnose.main([str(tmp_path / "none")]) == 2
+    assert "No such file" in capsys.readouterr().err

@@ -1,0 +1,42 @@
+"""The suite's command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from smoke import options
+from smoke.options import Expectation, expectations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("word", "route", "text"),
+    [
+        ("/v1/models=vllm", "/v1/models", "vllm"),
+        ('/version={"version": "a=b"}', "/version", '{"version": "a=b"}'),
+    ],
+)
+def test_expectation(word: str, route: str, text: str) -> None:
+    parsed = Expectation.parse(word)
+    assert (parsed.route, parsed.text, str(parsed)) == (route, text, word)
+
+
+@pytest.mark.parametrize("word", ["", "/v1/models", "/v1/models=", "=x", "v1/models=x"])
+def test_bad_expectation(word: str) -> None:
+    with pytest.raises(pytest.UsageError, match="give ROUTE=TEXT"):
+        expectations([word])
+
+
+@pytest.mark.parametrize("name", ["", "config.json", "sub"])
+def test_model_that_the_user_in_the_container_may_not_read(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    assert options._model(folder) == folder
+    (folder / name).chmod(0o700)
+    with pytest.raises(pytest.UsageError, match="must be readable by everyone"):
+        options._model(folder)

@@ -1,0 +1,52 @@
+"""The suite's fingerprint: the same for the same files, wherever they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build import suite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "one" / "sub").mkdir(parents=True)
+    (tmp_path / "one" / "a.py").write_text("a")
+    (tmp_path / "one" / "sub" / "b.py").write_text("b")
+    return tmp_path / "one"
+
+
+def test_equal_folders_are_equal(folder: Path) -> None:
+    before = suite.fingerprint(folder)
+    assert suite.fingerprint(folder.rename(folder.with_name("two"))) == before
+
+
+def test_bytecode_does_not_count(folder: Path) -> None:
+    before = suite.fingerprint(folder)
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "a.cpython-311.pyc").write_bytes(b"x")
+    assert suite.fingerprint(folder) == before
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.py", "other"), ("c.py", ""), ("sub/b.py", "")])
+def test_any_change_counts(folder: Path, name: str, text: str) -> None:
+    before = suite.fingerprint(folder)
+    (folder / name).write_text(text)
+    assert suite.fingerprint(folder) != before
+
+
+def test_rename_counts(folder: Path) -> None:
+    before = suite.fingerprint(folder)
+    (folder / "a.py").rename(folder / "z.py")
+    assert suite.fingerprint(folder) != before
+
+
+def test_pattern_chooses(folder: Path) -> None:
+    before = suite.fingerprint(folder, "*.py"), suite.fingerprint(folder, "**/*")
+    (folder / "config.json").write_text("{}")
+    assert suite.fingerprint(folder, "*.py") == before[0]
+    assert suite.fingerprint(folder, "**/*") != before[1]
