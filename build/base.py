@@ -28,6 +28,9 @@ PYTHON = PurePosixPath("/opt/vllm/bin/python")
 FACTS = PurePosixPath("/opt/llm-d-dev")
 """Where sealing puts what it found out."""
 
+NOT_IN_IMAGES = ("tests", "docs")
+"""Top-level folders that are left out of bases: llm-d's CUDA image deletes them, and so does the cpu flavor."""
+
 SCHEMA = 1
 
 
@@ -48,6 +51,8 @@ class Facts:
         modified: Files of the commit that the image has with other content.
         build_requires: ``build-system.requires`` of its pyproject.toml.
         unmet: Lines of its requirement files that it does not meet itself.
+        metadata: Folder of the installed distribution's metadata; None if it was not found.
+        entry_points: Its ``entry_points.txt`` as its pyproject.toml makes it.
     """
 
     flavor: str
@@ -62,6 +67,8 @@ class Facts:
     modified: tuple[str, ...]
     build_requires: tuple[str, ...]
     unmet: tuple[str, ...]
+    metadata: str | None
+    entry_points: str
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -91,20 +98,29 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base:
-    """A sealed image and what it holds.
+class Contents:
+    """What a base holds, as far as a delta needs to know.
 
     Attributes:
-        image: The image.
         facts: Its ``base.json``.
         held: Source files of the commit as found in the image.
         tree: All files and trees of the commit.
     """
 
-    image: Image
     facts: Facts
     held: Listing
     tree: Listing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base(Contents):
+    """A sealed image and what it holds.
+
+    Attributes:
+        image: The image.
+    """
+
+    image: Image
 
     @property
     def name(self) -> str:

@@ -19,14 +19,10 @@ from build import (
     dev,
     embedded,
     git,
-    mirror,
-    nightly,
     options,
     plan,
     publish,
-    quickstart,
     registry_server,
-    remote,
     settings,
     status,
     trial,
@@ -131,10 +127,14 @@ def _start_log(loaded: Settings, verb: str) -> Path:
     return path
 
 
-# --- Verbs: call the domain, show the result, return the JSON document -------------------------------------
+# --- Verbs: call the domain, show the result, return the JSON document ---
+#
+# Those that fetch import what they need when they are called: it takes as long as all the rest of a start.
 
 
 def _quickstart(context: Context, _: argparse.Namespace) -> dict[str, Any]:
+    from build import quickstart  # noqa: PLC0415
+
     result = quickstart.quickstart(context)
     context.console.result(result.table())
     return result.document()
@@ -161,12 +161,16 @@ def _show_engine(context: Context) -> dict[str, Any]:
 
 
 def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    from build import nightly  # noqa: PLC0415
+
     request = nightly.Request(flavor=arguments.flavor, force=arguments.force, push=arguments.push)
     document = nightly.nightly(context, request).document()
     return _shown(context, document)
 
 
 def _build(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    from build import mirror, remote  # noqa: PLC0415
+
     source = mirror.Remote.named(arguments.remote)
     made = remote.build(context, wanted=arguments.commit, remote=source, request=_request(arguments))
     return _shown(context, made.document())
@@ -192,7 +196,11 @@ def _request(arguments: argparse.Namespace) -> delivery.Request:
 
 def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     with dev.local(arguments.path, arguments.ref, dirty=arguments.dirty, console=context.console) as target:
-        made = plan.plan(context, target, wanted=arguments.base, carried=frozenset(arguments.carried))
+        carried = frozenset(arguments.carried)
+        if arguments.base_commit:
+            made = plan.plan_on_commit(target, arguments.base_commit, flavor=arguments.flavor, carried=carried)
+        else:
+            made = plan.plan(context, target, wanted=arguments.base, carried=carried)
     for line in made.lines():
         context.console.result(line)
     return made.document()

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from collections import deque
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 OnLine = Callable[[str], None]
 """Takes one line of output, without its line end."""
+
+# The kernel interrupts the program when this process is killed, so that it can clean up (PR_SET_PDEATHSIG, prctl(2)).
+_OUTLIVED_BY_US = ("setpriv", "--pdeathsig", "INT", "--")
 
 _TAIL_LINES = 200
 _GRACE_S = 30.0
@@ -61,7 +65,7 @@ def _started(
     words = [str(word) for word in argv]
     log.info("$ %s", shlex.join(words))
     process = subprocess.Popen(
-        words,
+        [*(_OUTLIVED_BY_US if shutil.which(_OUTLIVED_BY_US[0]) else ()), *words],
         env={**os.environ, **(env or {})},
         cwd=cwd,
         stdin=subprocess.DEVNULL if stdin is None else stdin,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from build import buildx, command, download, releases, rootfs, uvtool
+from build.base import NOT_IN_IMAGES
 from build.errors import SourceError
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ _LEFT_OUT = frozenset({"torchvision", "torchaudio", "torchcodec"})
 
 # What setup.py of vLLM imports (pyproject.toml, build-system.requires, vLLM 0.32.0) less what compiles.
 _BUILD_REQUIREMENTS = ("setuptools-scm>=8.0", "setuptools-rust>=1.9.0", "wheel", "jinja2", "packaging>=24.2")
-
-# llm-d's CUDA image deletes these from the source as well (docker/scripts, 2026), so bases are alike.
-_NOT_IN_IMAGE = ("tests", "docs")
 
 NEEDED_BYTES = 12_000_000_000
 """Free disk that a first build takes: image 4 GB, package cache 3 GB, contexts and the push's layers."""
@@ -60,7 +58,7 @@ class Parts:
 def fingerprint(settings: Settings, source: Commit) -> str:
     """Digest of everything that decides what the base holds, before any of it is fetched."""
     parts = (DOCKERFILE.read_text(encoding="utf-8"), settings.vllm_version, settings.rootfs_image, source.id)
-    text = "\n".join((*parts, *rootfs.PACKAGES, *_BUILD_REQUIREMENTS, *sorted(_LEFT_OUT), *_NOT_IN_IMAGE))
+    text = "\n".join((*parts, *rootfs.PACKAGES, *_BUILD_REQUIREMENTS, *sorted(_LEFT_OUT), *NOT_IN_IMAGES))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -160,7 +158,7 @@ def _archive(repository: Path, commit: Commit, target: Path) -> None:
         target,
     ]
     try:
-        excluded = [f":(exclude){name}" for name in _NOT_IN_IMAGE]
+        excluded = [f":(exclude){name}" for name in NOT_IN_IMAGES]
         command.output([*argv, commit.id, "--", ".", *excluded])
     except subprocess.CalledProcessError as error:
         raise SourceError(

@@ -30,7 +30,7 @@ _LOOKS = 20
 _LOOK_S = 0.001
 _TAIL_LINES = 3
 _TAIL_BYTES = 20_000
-_TAIL_WIDTH = 600
+_TAIL_WIDTH = 300
 
 # The log is opened by the daemon's own shell: it goes on writing when this process and its pipes are gone.
 _LAUNCH = 'exec "$@" >>"$0" 2>&1 </dev/null'
@@ -155,7 +155,7 @@ def log_end(path: Path) -> str:
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    return " | ".join(text.split("\n")[-_TAIL_LINES - 1 :]).strip(" |")[-_TAIL_WIDTH:]
+    return " | ".join(line[-_TAIL_WIDTH:] for line in text.splitlines()[-_TAIL_LINES:])
 
 
 def stop(daemon: Daemon, *, grace_s: float) -> bool:

@@ -14,7 +14,7 @@ from build.listing import SUBMODULE, Entry, Listing
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from build.base import Base
+    from build.base import Contents
 
 _NAMED = 5
 
@@ -68,7 +68,9 @@ class Delta:
         }
 
 
-def between(base: Base, target: Listing, read: Callable[[str], str], *, carried: frozenset[str] = frozenset()) -> Delta:
+def between(
+    base: Contents, target: Listing, read: Callable[[str], str], *, carried: frozenset[str] = frozenset()
+) -> Delta:
     """What turns a base into the target.
 
     Only top-level entries that the base holds are carried: an image without ``tests`` gets none.
@@ -102,7 +104,7 @@ def between(base: Base, target: Listing, read: Callable[[str], str], *, carried:
     )
 
 
-def _classes(base: Base, target: Listing) -> dict[str, PathClass]:
+def _classes(base: Contents, target: Listing) -> dict[str, PathClass]:
     """What each path means in which the target differs from the base's commit."""
     old, new = base.tree.files, target.files
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import secrets
 import shutil
 import socket
 from dataclasses import dataclass
@@ -225,13 +226,14 @@ class Engine:
             options: As ``docker.containers.create`` has them.
         """
         marks = {labels.OWNER: owner.identity()}
-        # An image without entry point needs some command, also for a container that never runs.
-        container = self.client.containers.create(image_id, **{"command": ["-"], **options}, labels=marks)
+        # Removed by its name: an interrupt may fall between its creation and our learning its ID.
+        name = f"llm-d-dev-{secrets.token_hex(8)}"
         try:
-            yield container
+            # An image without entry point needs some command, also for a container that never runs.
+            yield self.client.containers.create(image_id, **{"command": ["-"], **options}, name=name, labels=marks)
         finally:
             with contextlib.suppress(docker.errors.NotFound):
-                container.remove(force=True, v=True)
+                self.client.api.remove_container(name, force=True, v=True)
 
     @contextlib.contextmanager
     def temporary_tag(self, image_id: str) -> Iterator[str]:
@@ -242,8 +244,8 @@ class Engine:
         # A tag may not hold the colons of an identity.
         who = owner.identity().replace(":", "-")
         name = f"{TEMPORARY_REPOSITORY}:{image_id.removeprefix('sha256:')[:24]}-{who}"
-        self.tag(image_id, name)
         try:
+            self.tag(image_id, name)
             yield name
         finally:
             self.untag(name)

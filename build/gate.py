@@ -126,16 +126,22 @@ def push(
 
 def _push_one(engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]) -> Manifest:
     served = registry.manifest(tag)
-    if served is None or not is_image(served, image):
-        name = f"{registry.name}:{tag}"
+    if served and is_image(served, image):
+        return served
+    name = f"{registry.name}:{tag}"
+    # The name stays only if the push worked: it says that the registry has the image.
+    try:
         # Always by ID: a local tag can have moved since the test.
         engine.tag(image.id, name)
-        try:
-            _upload(engine, registry.name, tag, progress)
-        except BaseException:
-            engine.untag(name)
-            raise
-        served = registry.manifest(tag)
+        _upload(engine, registry.name, tag, progress)
+        return _arrived(registry, tag, image)
+    except BaseException:
+        engine.untag(name)
+        raise
+
+
+def _arrived(registry: Registry, tag: str, image: Image) -> Manifest:
+    served = registry.manifest(tag)
     if served is None or not is_image(served, image):
         what = f"config {served.config}" if served else "nothing"
         raise GateError(

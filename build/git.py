@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -16,7 +17,7 @@ from build.errors import SourceError
 from build.listing import Listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # Git then writes nothing, asks nothing and fetches nothing. The user named the repository, so that another owner of
 # its files is no reason to refuse; safe.directory counts in the environment's configuration (git-config(1), SCOPES).
@@ -92,7 +93,11 @@ class Repository:
             ) from error
         self.path = path
         self._git = self._repo.git
-        self._git.update_environment(**_ISOLATED)
+        # Named outright: GitPython expands variables in the folder that git is to run in, and where there is no such
+        # folder git would run in ours and read whatever repository that is.
+        self._git.update_environment(**_ISOLATED, GIT_DIR=str(Path(self._repo.git_dir).absolute()))
+        if self.work_tree:
+            self._git.update_environment(GIT_WORK_TREE=str(self.work_tree.absolute()))
         self._more_objects = more_objects
         if more_objects:
             self._git.update_environment(GIT_ALTERNATE_OBJECT_DIRECTORIES=str(more_objects))
@@ -169,6 +174,14 @@ class Repository:
         except GitCommandError:
             return False
         return True
+
+    def sizes(self, oids: Iterable[str]) -> list[int]:
+        """Bytes of some objects, in their order."""
+        with tempfile.TemporaryFile() as asked:
+            asked.write("".join(f"{oid}\n" for oid in oids).encode("ascii"))
+            asked.seek(0)
+            rows = self._git.cat_file("--batch-check=%(objectsize)", "--buffer", istream=asked)
+        return [int(row) for row in rows.split()]
 
     @contextlib.contextmanager
     def blob(self, oid: str) -> Iterator[tuple[int, IO[bytes]]]:

@@ -116,6 +116,10 @@ def _plan(verbs: Verbs, *, path: Path, ref: str) -> None:
     parser = _add(verbs, "plan", does, example="python -m build plan ~/vllm my-branch")
     _with_source(parser, path=path, ref=ref)
     _with_base(parser)
+    parser.add_argument(
+        "--base-commit", metavar="REF", help="compare with a base that would be built from this commit; needs no engine"
+    )
+    parser.add_argument("--flavor", choices=("cpu", "cuda"), default="cpu", help="of that base (default: cpu)")
 
 
 def _smoke(verbs: Verbs) -> None:

@@ -7,14 +7,14 @@ import hashlib
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from build import buildx, gitdir, labels, uvtool, version
-from build.base import SOURCE
+from build import buildx, gitdir, labels, requirements, version
+from build.base import PYTHON, SOURCE
 from build.delta import Delta, between
 from build.index import HandedIn
-from build.listing import REGULAR
+from build.listing import EXECUTABLE, REGULAR
 from build.seal import INSIDE
 from build.tarball import Tarball
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from build import command
-    from build.base import Base
+    from build.base import Base, Contents
     from build.context import Context
     from build.engine import Engine, Image
     from build.git import Commit, Repository
@@ -69,7 +69,7 @@ class Target:
         with self.source.blob(self.tree.files[path].oid) as (_, content):
             return content.read().decode(errors="replace")
 
-    def delta(self, base: Base, *, carried: frozenset[str] = frozenset()) -> Delta:
+    def delta(self, base: Contents, *, carried: frozenset[str] = frozenset()) -> Delta:
         """What turns a base into this target; ``carried`` as :func:`build.delta.between` has it."""
         decisive = (path for path in self.tree.files if path == "pyproject.toml" or path.startswith("requirements/"))
         self.fetch(self.tree.files[path].oid for path in decisive)
@@ -183,6 +183,9 @@ def _installing(context: Context, overlay: Overlay) -> Iterator[HandedIn]:
         yield HandedIn(secrets={}, contexts={})
         return
     torch = context.index.torch_for(overlay.base.facts.flavor)
+    # Here, because what it needs to talk to a package index takes a fifth of a second to import.
+    from build import uvtool  # noqa: PLC0415
+
     uv = uvtool.ensure(context.folders, context.index, console=context.console)
     with context.index.handed_in(torch=torch) as handed:
         yield HandedIn(secrets=handed.secrets, contexts={**handed.contexts, "uv": uv})
@@ -209,6 +212,8 @@ def write_delta(stream: IO[bytes], overlay: Overlay) -> None:
             with overlay.target.source.blob(entry.oid) as (size, content):
                 tarball.add(root / path, size, content, mode=entry.mode)
         tarball.add_bytes(root / "vllm/_version.py", version.module(overlay.version, commit.id), mode=REGULAR)
+        for place, text, mode in _entry_points(overlay):
+            tarball.add_bytes(place, text, mode=mode)
         with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
             target = Path(folder) / ".git"
             gitdir.write_move(
@@ -223,11 +228,36 @@ def write_delta(stream: IO[bytes], overlay: Overlay) -> None:
             tarball.add_tree(root / ".git", target, mode=REGULAR)
 
 
+_SCRIPT = """\
+#!{python}
+import sys
+from {module} import {function}
+sys.exit({function}())
+"""
+
+
+def _entry_points(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
+    """Path, content and mode of what an installation would make of changed entry points."""
+    facts = overlay.base.facts
+    pyproject = overlay.target.text("pyproject.toml")
+    wanted = requirements.entry_points(pyproject)
+    if wanted == facts.entry_points or facts.metadata is None:
+        return
+    yield PurePosixPath(facts.metadata).relative_to("/") / "entry_points.txt", wanted.encode(), REGULAR
+    for name, target in sorted(requirements.console_scripts(pyproject).items()):
+        module, _, function = target.partition(":")
+        script = _SCRIPT.format(python=PYTHON, module=module, function=function)
+        yield PYTHON.relative_to("/").parent / name, script.encode(), EXECUTABLE
+
+
 def _existing_folders(base: Base) -> frozenset[str]:
     root = SOURCE.relative_to("/")
     paths = [root / path for path in (*base.held.files, *base.facts.made_by_build)]
     # What every git directory has (gitrepository-layout(5)).
     paths += [root / ".git" / name for name in ("HEAD", "objects/pack/x", "refs/heads/x")]
+    paths.append(PYTHON.relative_to("/"))
+    if base.facts.metadata:
+        paths.append(PurePosixPath(base.facts.metadata).relative_to("/") / "entry_points.txt")
     return frozenset(str(folder) for path in paths for folder in path.parents) | {"/"}
 
 

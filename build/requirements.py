@@ -44,6 +44,37 @@ def _lines(read: Callable[[str], str], path: str, seen: tuple[str, ...] = ()) ->
             yield line
 
 
+def entry_points(pyproject: str) -> str:
+    """``entry_points.txt`` as a build backend writes it from a pyproject.toml; empty if there are none.
+
+    https://packaging.python.org/en/latest/specifications/entry-points/ and .../pyproject-toml/#entry-points
+    """
+    try:
+        project = tomllib.loads(pyproject).get("project", {})
+    except tomllib.TOMLDecodeError:
+        return ""
+    groups = {
+        "console_scripts": project.get("scripts", {}),
+        "gui_scripts": project.get("gui-scripts", {}),
+        **project.get("entry-points", {}),
+    }
+    sections = (
+        "\n".join((f"[{group}]", *(f"{name} = {target}" for name, target in sorted(entries.items())))) + "\n"
+        for group, entries in sorted(groups.items())
+        if entries
+    )
+    return "\n".join(sections)
+
+
+def console_scripts(pyproject: str) -> dict[str, str]:
+    """Programs that a pyproject.toml declares: ``module:function`` by name."""
+    try:
+        scripts: dict[str, str] = tomllib.loads(pyproject).get("project", {}).get("scripts", {})
+    except tomllib.TOMLDecodeError:
+        return {}
+    return scripts
+
+
 def build_requires(pyproject: str) -> tuple[str, ...]:
     """``build-system.requires`` of a pyproject.toml; empty if it cannot be read."""
     try:

@@ -161,6 +161,8 @@ def _compare(
         modified=tuple(modified),
         build_requires=requirements.build_requires(pyproject),
         unmet=tuple(requirements.unmet(wanted, found["distributions"], python=found["python"])),
+        metadata=found["metadata"],
+        entry_points=requirements.entry_points(pyproject),
     )
 
 

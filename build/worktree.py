@@ -74,12 +74,13 @@ def snapshot(repository: Repository) -> Iterator[Snapshot]:
             # With its time stamps: git then need not read the files that did not change.
             shutil.copy2(repository.index, scratch / "index")
         git = _Git(folder=folder, scratch=scratch, objects=repository.objects)
-        git("add", "--all")
+        # Asked first: adding would take the files for resolved, markers and all.
         if unmerged := git("ls-files", "--unmerged"):
             raise SourceError(
                 f"{folder} is in the middle of a merge: {unmerged.split()[-1]} has conflicts",
                 hint="resolve the conflicts, then run this again",
             )
+        git("add", "--all")
         tree = git("write-tree")
         date = {f"GIT_{who}_DATE": f"{head.timestamp} +0000" for who in ("AUTHOR", "COMMITTER")}
         subject = f"Uncommitted work on {head.short}"

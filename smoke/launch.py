@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -39,6 +40,7 @@ _SHARED_MEMORY = "2g"  # vLLM's processes exchange tensors there; Docker's defau
 # A folder that is copied goes through memory; a larger one is mounted.
 _COPY_LIMIT = 64 * 2**20
 _PROGRESS_S = 10.0
+_IN_FLIGHT_S = 5.0
 
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -157,16 +159,23 @@ def running(
     server = Server(container, host=host, key=launch.key)
     _prepare(container, launch, bind=bind, run=run)
     container.waiting_for(_Healthy(server, timeout=launch.start_timeout, progress=progress))
+    patience = 0.0
     try:
-        with _refusals():
-            container.start()
+        try:
+            with _refusals():
+                container.start()
+        except KeyboardInterrupt:
+            # If it came while the engine was asked, there will be a container that we were not told of.
+            patience = _IN_FLIGHT_S if container.status == "not_started" else 0.0
+            raise
         yield server
     finally:
-        with contextlib.suppress(Exception):  # the log is worth less than the clean-up
-            keep_log(server.log())
-        server.close()
-        _remove(engine, run)
-        container.get_docker_client().client.close()
+        with _undisturbed():
+            with contextlib.suppress(Exception):  # the log is worth less than the clean-up
+                keep_log(server.log())
+            server.close()
+            remove(engine, run, patience=patience)
+            container.get_docker_client().client.close()
 
 
 def _prepare(container: DockerContainer, launch: Launch, *, bind: str, run: str) -> None:
@@ -223,11 +232,37 @@ def _refusals() -> Iterator[None]:
         raise ServerFailedError("the engine did not start the container", log=said, refused=True) from error
 
 
-def _remove(engine: Engine, run: str) -> None:
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Interrupts that come in the block count when it has ended."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
+def remove(engine: Engine, run: str, *, patience: float) -> None:
     """Remove the container of a run.
 
     Found by its label: an interrupt may fall between its creation and our learning its ID.
+
+    Args:
+        engine: Where.
+        run: Value of its label.
+        patience: Seconds to wait for it to appear. None may.
     """
-    for container in engine.client.containers.list(all=True, filters={"label": f"{_RUN}={run}"}):
-        with contextlib.suppress(docker.errors.NotFound):
-            container.remove(force=True, v=True)
+    deadline = time.monotonic() + patience
+    while True:
+        found = engine.client.containers.list(all=True, filters={"label": f"{_RUN}={run}"})
+        for container in found:
+            with contextlib.suppress(docker.errors.NotFound):
+                container.remove(force=True, v=True)
+        if found or time.monotonic() >= deadline:
+            return
+        time.sleep(POLL_S)

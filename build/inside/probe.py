@@ -38,6 +38,7 @@ def main() -> None:
         "vllm": vllm_location(),
         "version": vllm_version(source),
         "distributions": distributions(),
+        "metadata": vllm_metadata(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "torch": torch(),
@@ -85,6 +86,15 @@ def vllm_version(source: Path) -> str | None:
     """What ``vllm.__version__`` says, without importing vllm; None where there is no version file."""
     file = source / "vllm" / "_version.py"
     return runpy.run_path(str(file)).get("__version__") if file.exists() else None
+
+
+def vllm_metadata() -> str | None:
+    """Folder of the metadata that ``pip install --editable`` made for vllm; None if there is none."""
+    for distribution in importlib.metadata.distributions(name="vllm"):
+        folder = Path(str(distribution.locate_file(""))) / f"vllm-{distribution.version}.dist-info"
+        if folder.is_dir():
+            return str(folder)
+    return None
 
 
 def distributions() -> dict[str, str]:

@@ -75,10 +75,11 @@ def engine(folders: Folders) -> Iterator[Engine]:
 
 def kill(folders: Folders) -> None:
     """As the kernel does it when memory runs out."""
-    pid = embedded.status(folders).pid
+    server = embedded._dockerd(folders)
+    pid = server.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: embedded.status(folders).pid is None)
+    wait_until(lambda: server.pid() is None)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -284,6 +285,13 @@ def test_only_our_own_process_is_stopped(folders: Folders) -> None:
             assert stranger.poll() is None
         finally:
             stranger.kill()
+
+
+def test_a_containerd_that_outlived_its_engine_is_stopped(folders: Folders) -> None:
+    words = ["-c", "sleep 60; :", "--config", str(folders.runtime / "exec/containerd/containerd.toml")]
+    with subprocess.Popen(["containerd", *words], executable="/bin/sh") as survivor:
+        embedded.down(folders, console=QUIET)
+        assert survivor.wait(timeout=10) == -signal.SIGTERM
 
 
 def test_an_engine_that_cannot_start_says_why_at_once_and_leaves_nothing(folders: Folders) -> None:

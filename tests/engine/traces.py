@@ -54,7 +54,7 @@ def left(engine: Engine, cli: Cli, pids: Collection[int]) -> list[str]:
         *(f"container of {pid}" for pid in _owners(engine) if pid in pids),
         *(name for name in _temporary_names(engine) if int(name.split("-")[-2]) in pids),
         *(str(path) for path in cli.folders.locks.glob("*.json")),
-        *(str(path) for path in Path(cli.environment["TMPDIR"]).iterdir()),
+        *(str(path) for path in Path(cli.environment["TMPDIR"]).glob("llm-d-dev-*")),
     ]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from smoke import launch, server
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from build.engine import Engine
 
 MODEL = launch.MODEL_FOLDER
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here
@@ -65,3 +68,32 @@ def test_failure_shows_the_end_of_the_log() -> None:
     text = str(server.ServerFailedError("it died", log="\n".join(f"line {n}" for n in range(100))))
     assert text.startswith("it died\nline 60\n")
     assert text.endswith("line 99")
+
+
+class MadeUpEngine:
+    """An engine on which a container appears after some looks at it. It is all the clients it has."""
+
+    def __init__(self, *, appears_at: int | None) -> None:
+        self.looks = 0
+        self.removed = 0
+        self.client = self.containers = self
+        self._appears_at = appears_at
+
+    def list(self, **_: object) -> Sequence[MadeUpEngine]:
+        self.looks += 1
+        return [self] if self.looks == self._appears_at else []
+
+    def remove(self, **_: object) -> None:
+        self.removed += 1
+
+
+@pytest.mark.parametrize(
+    ("patience", "appears_at", "looks", "removed"),
+    [(0.0, 1, 1, 1), (0.0, 2, 1, 0), (5.0, 3, 3, 1), (0.1, None, 2, 0)],
+)
+def test_container_that_is_still_being_created_is_waited_for(
+    patience: float, appears_at: int | None, looks: int, removed: int
+) -> None:
+    engine = MadeUpEngine(appears_at=appears_at)
+    launch.remove(cast("Engine", engine), "x", patience=patience)
+    assert (engine.looks, engine.removed) == (looks, removed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ def git(folder: Path, *words: str | Path, stdin: bytes = b"", env: Mapping[str, 
         input=stdin,
         capture_output=True,
         check=False,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", **(env or {})},
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return done.stdout
@@ -47,6 +48,11 @@ class Work:
         path.mkdir(parents=True)
         git(path, "init", "--quiet")
         return cls(path=path)
+
+    def copied(self, path: Path) -> Self:
+        """A copy, much faster than making another."""
+        shutil.copytree(self.path, path, symlinks=True)
+        return type(self)(path=path)
 
     def git(self, *words: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
         return git(self.path, *words, stdin=stdin, env=env).decode(errors="surrogateescape").strip()

@@ -1,0 +1,171 @@
+"""Running other programs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build import command
+from build.folders import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Says when it is ready, counts what it is sent, and takes a moment to clean up.
+_TIDY = """
+trap 'echo INT >> "$1/signals"; sleep 0.2; touch "$1/tidy"; exit 3' INT
+trap 'echo TERM >> "$1/signals"; exit 4' TERM
+echo $$ > "$1/pid"
+echo ready
+while :; do sleep 0.01; done
+"""
+_STUBBORN = """
+trap 'echo INT >> "$1/signals"' INT
+trap 'echo TERM >> "$1/signals"' TERM
+echo $$ > "$1/pid"
+echo ready
+while :; do sleep 0.01; done
+"""
+
+
+def interrupt(line: str) -> None:
+    if line == "ready":
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def signals(folder: Path) -> list[str]:
+    return (folder / "signals").read_text().split()
+
+
+def is_gone(folder: Path) -> bool:
+    """Not even a zombie: somebody waited for it."""
+    pid = int((folder / "pid").read_text())
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_output_comes_line_by_line_and_standard_error_with_it() -> None:
+    seen: list[str] = []
+    done = command.run(["sh", "-c", "echo one; echo two >&2; printf three"], on_line=seen.append)
+    assert seen == ["one", "two", "three"]
+    assert (done.returncode, done.text) == (0, "one\ntwo\nthree")
+
+
+def test_a_status_other_than_zero_is_told_and_no_error() -> None:
+    assert command.run(["sh", "-c", "exit 7"]).returncode == 7
+    assert command.run(["sh", "-c", "kill -KILL $$"]).returncode == -signal.SIGKILL
+
+
+def test_only_the_end_of_a_long_output_is_kept() -> None:
+    done = command.run(["seq", "1000"])
+    assert done.tail[-1] == "1000"
+    assert len(done.tail) < 1000
+
+
+def test_bytes_that_are_no_text_do_not_stop_it() -> None:
+    assert command.run(["printf", r"a\377b\n"]).text == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_no_shell_reads_the_words(tmp_path: Path) -> None:
+    words = ["a b", "$HOME", "'", '"', "", f"; touch {tmp_path}/x"]
+    assert command.run(["printf", r"%s\n", *words]).tail == tuple(words)
+    assert not (tmp_path / "x").exists()
+
+
+def test_variables_are_added_to_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "1")
+    done = command.run(["sh", "-c", "echo $OURS $THEIRS; pwd"], env={"THEIRS": "2"}, cwd=tmp_path)
+    assert done.tail == ("1 2", str(tmp_path))
+
+
+def test_nothing_can_ask_for_input() -> None:
+    assert command.run(["cat"]).returncode == 0
+    assert command.output(["cat"]) == b""
+
+
+def test_output_is_exact_and_without_standard_error(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b" \x00\n\n")
+    with (tmp_path / "in").open("rb") as stdin:
+        assert command.output(["sh", "-c", "echo noise >&2; cat"], stdin=stdin) == b" \x00\n\n"
+
+
+def test_output_of_a_program_that_fails_is_an_error_with_its_words() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        command.output(["sh", "-c", "echo half; echo why >&2; exit 5"])
+    assert (caught.value.returncode, caught.value.output, caught.value.stderr) == (5, b"half\n", b"why\n")
+
+
+def test_an_interrupt_is_passed_on_once_and_its_clean_up_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        command.run(["sh", "-c", _TIDY, "sh", tmp_path], on_line=interrupt)
+    assert signals(tmp_path) == ["INT"]
+    assert (tmp_path / "tidy").exists()
+    assert is_gone(tmp_path)
+
+
+def test_ctrl_c_at_the_terminal_reaches_the_program_once(tmp_path: Path) -> None:
+    run = f"from build import command; command.run(['sh', '-c', {_TIDY!r}, 'sh', {str(tmp_path)!r}])"
+    # The terminal signals every process of its foreground group.
+    with subprocess.Popen(
+        [sys.executable, "-c", run], cwd=REPOSITORY, start_new_session=True, stderr=subprocess.DEVNULL
+    ) as group:
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(group.pid, signal.SIGINT)
+        assert group.wait(timeout=10) == -signal.SIGINT
+    assert signals(tmp_path) == ["INT"]
+    assert (tmp_path / "tidy").exists()
+
+
+def test_what_ignores_an_interrupt_is_terminated_and_then_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_GRACE_S", 0.2)
+    with pytest.raises(KeyboardInterrupt):
+        command.run(["sh", "-c", _STUBBORN, "sh", tmp_path], on_line=interrupt)
+    assert signals(tmp_path) == ["INT", "TERM"]
+    assert is_gone(tmp_path)
+
+
+def test_a_second_ctrl_c_does_not_wait_out_the_grace(tmp_path: Path) -> None:
+    # The program itself sends us the second one, while we wait for it to end.
+    busy = f"""
+    trap 'echo INT >> "$1/signals"; kill -INT {os.getpid()}; while :; do :; done' INT
+    echo $$ > "$1/pid"; echo ready
+    while :; do sleep 0.01; done
+    """
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        command.run(["sh", "-c", busy, "sh", tmp_path], on_line=interrupt)
+    assert time.monotonic() - start < 5
+    assert signals(tmp_path) == ["INT"]
+    assert is_gone(tmp_path)
+
+
+def test_a_program_that_says_much_when_interrupted_can_end(tmp_path: Path) -> None:
+    talkative = _TIDY.replace("sleep 0.2;", "seq 100000;")
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        command.run(["sh", "-c", talkative, "sh", tmp_path], on_line=interrupt)
+    assert time.monotonic() - start < 5
+    assert signals(tmp_path) == ["INT"]
+    assert (tmp_path / "tidy").exists()
+
+
+def test_an_error_in_the_caller_ends_the_program_too(tmp_path: Path) -> None:
+    def fail(_line: str) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        command.run(["sh", "-c", _TIDY, "sh", tmp_path], on_line=fail)
+    assert is_gone(tmp_path)

@@ -1,0 +1,84 @@
+"""What a user sees while a verb runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from build.console import Console
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(quiet=False)
+
+
+def test_steps_go_to_standard_error_and_results_to_standard_output(
+    console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with console.step("bake"):
+        console.note("flour")
+    console.warn("hot")
+    console.result("cake")
+    shown = capsys.readouterr()
+    assert shown.out == "cake\n"
+    assert shown.err == "… bake\n  flour\n✓ bake 0.0 s\nwarning: hot\n"
+
+
+def test_a_step_that_fails_is_marked_and_its_error_goes_on(
+    console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt), console.step("outer"), console.step("inner"):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "… outer\n  … inner\n  ✗ inner 0.0 s\n✗ outer 0.0 s\n"
+    with console.step("next"):
+        pass
+    assert capsys.readouterr().err.startswith("… next")
+
+
+def test_durations_are_kept_in_the_order_of_the_steps(console: Console) -> None:
+    with console.step("outer"), console.step("inner"):
+        pass
+    with console.step("last"):
+        pass
+    assert [(done.within, done.name) for done in console.durations] == [
+        ((), "outer"),
+        (("outer",), "inner"),
+        ((), "last"),
+    ]
+    outer, inner, _ = console.durations
+    assert outer.seconds >= inner.seconds >= 0
+
+
+def test_progress_off_the_terminal_is_a_heartbeat(
+    console: Console, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with console.step("bake") as progress:
+        for now in range(0, 40, 4):  # noqa: B007 - it is the clock
+            progress(f"minute {now}")
+    assert capsys.readouterr().err == "… bake\n  minute 16\n  minute 32\n✓ bake 36.0 s\n"
+
+
+def test_quiet_prints_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(quiet=True)
+    with console.step("bake"):
+        console.note("flour")
+        console.warn("hot")
+    console.result("cake")
+    console.fail("smoke", "it burns", "take it out")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == "error[smoke]: it burns\ntry: take it out\n"
+
+
+@pytest.mark.parametrize("text", ["ray[cgraph]>=2.48", "a:key:b", "[red]no[/]", "/x/[/]", "x" * 500])
+def test_text_is_shown_as_it_stands_and_on_one_line(
+    console: Console, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    console.result(text)
+    console.note(text)
+    console.fail("x", text, text)
+    shown = capsys.readouterr()
+    assert shown.out == f"{text}\n"
+    assert shown.err == f"{text}\nerror[x]: {text}\ntry: {text}\n"

@@ -1,0 +1,396 @@
+"""A repository of the user's: whatever its kind, it is read and never written to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build import git
+from build.errors import SourceError
+from build.git import Repository
+from tests.unit.work import Work, contents
+from tests.unit.work import git as run_git
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from build.git import Commit
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Repository]:
+    repository = Repository(path)
+    try:
+        yield repository
+    finally:
+        repository.close()
+
+
+def commit_of(path: Path, ref: str = "HEAD") -> Commit:
+    with opened(path) as repository:
+        return repository.commit(ref)
+
+
+def read_everything(path: Path, ref: str = "HEAD") -> dict[str, bytes]:
+    """All that a plan and an overlay read: the contents of a commit, by path."""
+    with opened(path) as repository:
+        _ = repository.is_dirty
+        commit = repository.commit(ref)
+        found = {}
+        for name, entry in repository.listing(commit).files.items():
+            with repository.blob(entry.oid) as (size, content):
+                found[name] = content.read()
+            assert size == len(found[name])
+        return found
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """Two commits on `main`, a tag on the first."""
+    work = Work.new(tmp_path_factory.mktemp("template") / "vllm")
+    work.write("vllm/a.py", "old\n")
+    work.commit("First")
+    work.git("tag", "v1")
+    work.write("vllm/a.py", "new\n")
+    work.write("vllm/empty.py")
+    work.commit("Second")
+    return work
+
+
+@pytest.fixture
+def filled(template: Work, tmp_path: Path) -> Work:
+    return template.copied(tmp_path / "vllm")
+
+
+# --- Kinds of repositories ---------------------------------------------------------------------------------
+
+
+def _clone(filled: Work, folder: Path) -> Path:
+    run_git(folder, "clone", "--quiet", filled.path, "there")
+    return folder / "there"
+
+
+def _worktree(filled: Work, folder: Path) -> Path:
+    filled.git("worktree", "add", "--quiet", folder / "there", "main", "--force")
+    return folder / "there"
+
+
+def _detached(filled: Work, folder: Path) -> Path:
+    there = _clone(filled, folder)
+    run_git(there, "checkout", "--quiet", "--detach", "HEAD")
+    return there
+
+
+def _bare(filled: Work, folder: Path) -> Path:
+    run_git(folder, "clone", "--quiet", "--bare", filled.path, "there.git")
+    return folder / "there.git"
+
+
+def _shallow(filled: Work, folder: Path) -> Path:
+    run_git(folder, "clone", "--quiet", "--depth=1", f"file://{filled.path}", "there")
+    return folder / "there"
+
+
+def _blobless(filled: Work, folder: Path) -> Path:
+    filled.git("config", "uploadpack.allowFilter", "true")
+    run_git(folder, "clone", "--quiet", "--filter=blob:none", f"file://{filled.path}", "there")
+    return folder / "there"
+
+
+def _alternates(filled: Work, folder: Path) -> Path:
+    run_git(folder, "clone", "--quiet", "--shared", filled.path, "there")
+    return folder / "there"
+
+
+def _odd_path(filled: Work, folder: Path) -> Path:
+    there = folder / "a $HOME [b] 'c' ☃"
+    run_git(folder, "clone", "--quiet", filled.path, there)
+    return there
+
+
+def _subfolder(filled: Work, folder: Path) -> Path:
+    return _clone(filled, folder) / "vllm"
+
+
+def _git_directory(filled: Work, folder: Path) -> Path:
+    return _clone(filled, folder) / ".git"
+
+
+def _git_file(filled: Work, folder: Path) -> Path:
+    return _worktree(filled, folder) / ".git"
+
+
+_KINDS = (
+    _clone,
+    _worktree,
+    _detached,
+    _bare,
+    _shallow,
+    _blobless,
+    _alternates,
+    _odd_path,
+    _subfolder,
+    _git_directory,
+    _git_file,
+)
+
+
+@pytest.mark.parametrize("kind", _KINDS, ids=lambda kind: kind.__name__.strip("_"))
+def test_every_kind_is_read_and_left_byte_for_byte_as_it_was(
+    filled: Work, tmp_path: Path, kind: type[object]
+) -> None:
+    path = kind(filled, tmp_path)  # type: ignore[call-arg]
+    assert isinstance(path, Path)
+    before = contents(tmp_path)
+    assert read_everything(path) == {"vllm/a.py": b"new\n", "vllm/empty.py": b""}
+    assert contents(tmp_path) == before
+
+
+def test_a_repository_of_another_user_is_read(filled: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Git's own way to have another owner without being root; as root it is tried for real.
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    if os.geteuid() == 0:
+        for folder, _, names in os.walk(filled.path):
+            for name in (".", *names):
+                os.lchown(Path(folder, name), 12345, 12345)
+    before = contents(filled.path)
+    assert read_everything(filled.path)["vllm/a.py"] == b"new\n"
+    assert contents(filled.path) == before
+
+
+def test_a_dirty_tree_with_a_stale_index_stays_as_it_is(filled: Work) -> None:
+    # `git status` would refresh the index: the file has a new time stamp and its old content.
+    file = filled.path / "vllm/a.py"
+    os.utime(file, ns=(10**18, 10**18))
+    filled.write("vllm/new.py")
+    before = contents(filled.path)
+    with opened(filled.path) as repository:
+        assert repository.is_dirty
+    assert contents(filled.path) == before
+
+
+def test_programs_that_a_repository_names_are_not_started(filled: Work, tmp_path: Path) -> None:
+    filled.write("../monitor", f"#!/bin/sh\ntouch {tmp_path}/started\n", mode=0o755)
+    filled.git("config", "core.fsmonitor", str(tmp_path / "monitor"))
+    filled.git("config", "log.showSignature", "true")
+    filled.git("config", "gpg.program", str(tmp_path / "monitor"))
+    read_everything(filled.path)
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_blob_that_a_partial_clone_lacks_is_not_fetched_but_reported(filled: Work, tmp_path: Path) -> None:
+    there = _blobless(filled, tmp_path)
+    before = contents(tmp_path)
+    # The first commit's content was never checked out there.
+    with pytest.raises(SourceError, match="partial clone") as caught:
+        read_everything(there, "v1")
+    assert str(there) in caught.value.hint
+    assert contents(tmp_path) == before
+
+
+def test_replaced_objects_do_not_count(filled: Work) -> None:
+    filled.git("replace", "main", "v1")
+    assert read_everything(filled.path)["vllm/a.py"] == b"new\n"
+
+
+def test_git_variables_of_a_hook_do_not_redirect_us(filled: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Work.new(tmp_path / "other")
+    other.commit("Other")
+    monkeypatch.setenv("GIT_DIR", str(other.path / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other.path / ".git/index"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other.path))
+    git.without_git_variables()
+    assert commit_of(filled.path).subject == "Second"
+
+
+# --- Paths that are none -----------------------------------------------------------------------------------
+
+
+def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="there is no .*/vllm") as caught:
+        Repository(tmp_path / "vllm")
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("name", ["folder", "folder/.git", "file", "folder/$HOME"])
+def test_a_path_that_is_no_repository_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder/.git").mkdir(parents=True)
+    (tmp_path / "folder/$HOME").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(SourceError, match="is no git repository"):
+        Repository(tmp_path / name)
+
+
+def test_the_home_folder_may_be_a_tilde(filled: Work, isolated: Path) -> None:
+    filled.path.rename(isolated / "vllm")
+    assert commit_of(Path("~/vllm")).subject == "Second"
+
+
+# --- Refs --------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_is_what_git_says_it_is(filled: Work) -> None:
+    filled.git("commit", "--quiet", "--allow-empty", "-m", "Grüße: ☃\n\nbody", env={"GIT_COMMITTER_DATE": "1700000000 +0900"})
+    commit = commit_of(filled.path)
+    assert commit.id == filled.git("rev-parse", "HEAD")
+    assert (commit.subject, commit.timestamp) == ("Grüße: ☃", 1_700_000_000)
+    assert commit.short == commit.id[:12]
+
+
+@pytest.mark.parametrize(
+    ("ref", "subject"),
+    [
+        ("main", "Second"),
+        ("HEAD", "Second"),
+        ("HEAD~1", "First"),
+        ("v1", "First"),
+        ("refs/tags/v1", "First"),
+        ("annotated", "First"),
+        ("main^{tree}~0", None),
+        ("-x", "First"),
+        ("--all", "Second"),
+        ("stash@{0}", "On main: mine"),
+        ("@", "Second"),
+    ],
+)
+def test_any_commit_ish_is_taken(filled: Work, ref: str, subject: str | None) -> None:
+    filled.git("tag", "-a", "-m", "x", "annotated", "v1")
+    # `git branch` refuses such names; they arrive by a push.
+    filled.git("update-ref", "refs/heads/-x", "v1")
+    filled.git("update-ref", "refs/tags/--all", "main")
+    filled.write("vllm/a.py", "mine\n")
+    filled.git("stash", "push", "--quiet", "-m", "mine")
+    if subject is None:
+        with pytest.raises(SourceError):
+            commit_of(filled.path, ref)
+    else:
+        assert commit_of(filled.path, ref).subject == subject
+
+
+def test_a_short_id_is_taken(filled: Work) -> None:
+    full = filled.git("rev-parse", "v1")
+    assert commit_of(filled.path, full[:9]).id == full
+
+
+@pytest.mark.parametrize("ref", ["no-such-branch", "0" * 40, "abcdef1", "", "HEAD:vllm", "HEAD~7", "--help", "a b", "-"])
+def test_a_ref_that_is_no_commit_is_named(filled: Work, ref: str) -> None:
+    with pytest.raises(SourceError, match="names no commit") as caught:
+        commit_of(filled.path, ref)
+    assert repr(ref) in caught.value.what
+    assert caught.value.exit_code == 3
+
+
+def test_a_repository_without_commits_has_no_head(work: Work) -> None:
+    with pytest.raises(SourceError, match="'HEAD' names no commit"):
+        commit_of(work.path)
+
+
+def test_an_ambiguous_id_is_told_with_what_it_may_mean(work: Work) -> None:
+    stream = b"".join(
+        b"commit refs/heads/many\ncommitter t <t@localhost> %d +0000\ndata 0\n\n" % (1_700_000_000 + number)
+        for number in range(1500)
+    )
+    work.git("fast-import", "--quiet", stdin=stream)
+    ids = sorted(work.git("rev-list", "many").split())
+    pair = next((one, two) for one, two in zip(ids, ids[1:], strict=False) if one[:4] == two[:4])
+    with pytest.raises(SourceError, match="ambiguous") as caught:
+        commit_of(work.path, pair[0][:4])
+    assert pair[0] in caught.value.what
+    assert pair[1] in caught.value.what
+
+
+# --- Dirty -------------------------------------------------------------------------------------------------
+
+
+def _edit(work: Work) -> None:
+    work.write("vllm/a.py", "edited\n")
+
+
+def _stage(work: Work) -> None:
+    _edit(work)
+    work.git("add", "--all")
+
+
+def _add(work: Work) -> None:
+    work.write("vllm/new.py")
+
+
+def _delete(work: Work) -> None:
+    (work.path / "vllm/a.py").unlink()
+
+
+def _make_executable(work: Work) -> None:
+    (work.path / "vllm/a.py").chmod(0o755)
+
+
+def _ignored(work: Work) -> None:
+    (work.path / ".git/info/exclude").write_text("*.pyc\n")
+    work.write("vllm/a.pyc")
+
+
+def _touch(work: Work) -> None:
+    os.utime(work.path / "vllm/a.py")
+
+
+@pytest.mark.parametrize(
+    ("change", "dirty"),
+    [
+        (_edit, True),
+        (_stage, True),
+        (_add, True),
+        (_delete, True),
+        (_make_executable, True),
+        (_ignored, False),
+        (_touch, False),
+    ],
+    ids=lambda value: getattr(value, "__name__", "").strip("_"),
+)
+def test_uncommitted_work_is_noticed(filled: Work, change: type[object], *, dirty: bool) -> None:
+    with opened(filled.path) as repository:
+        assert not repository.is_dirty
+    change(filled)  # type: ignore[call-arg]
+    # `.git` is what VLLM_LOCAL_GIT_DIR names.
+    for path in (filled.path, filled.path / ".git"):
+        with opened(path) as repository:
+            assert repository.is_dirty is dirty
+
+
+def test_a_bare_repository_is_never_dirty(filled: Work, tmp_path: Path) -> None:
+    with opened(_bare(filled, tmp_path)) as repository:
+        assert not repository.is_dirty
+
+
+# --- Contents ----------------------------------------------------------------------------------------------
+
+
+def test_a_large_file_comes_in_pieces_and_the_next_one_follows(filled: Work) -> None:
+    large = random.Random(1).randbytes(400_000)
+    (filled.path / "large.bin").write_bytes(large)
+    filled.commit()
+    with opened(filled.path) as repository:
+        files = repository.listing(repository.commit("HEAD")).files
+        with repository.blob(files["large.bin"].oid) as (size, content):
+            assert size == len(large)
+            assert content.read(10) == large[:10]
+        # The rest was skipped.
+        with repository.blob(files["vllm/a.py"].oid) as (_, content):
+            assert content.read() == b"new\n"
+
+
+def test_the_listing_knows_the_trees_too(filled: Work) -> None:
+    with opened(filled.path) as repository:
+        listing = repository.listing(repository.commit("HEAD"))
+    assert listing.trees == {"": filled.git("rev-parse", "HEAD^{tree}"), "vllm": filled.git("rev-parse", "HEAD:vllm")}
+
+
+def test_what_is_held_and_what_is_not(filled: Work) -> None:
+    with opened(filled.path) as repository:
+        assert repository.holds(filled.git("rev-parse", "v1:vllm/a.py"))
+        assert repository.holds("refs/tags/v1")
+        assert not repository.holds("refs/tags/v2")
+        assert not repository.holds("0" * 40)

@@ -1,0 +1,126 @@
+"""Commits from a remote: a real `git daemon` on the loopback interface."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import git
+import pytest
+
+from build.console import Console
+from build.errors import SourceError
+from build.mirror import Mirror, Remote
+from tests.unit.test_worktree import commit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> git.Repo:
+    """Two commits on main, a tag with an object of its own, a pull request."""
+    repository = git.Repo.init(tmp_path / "served" / "vllm", initial_branch="main")
+    folder = Path(repository.working_dir)
+    (folder / "a.py").write_text("first\n")
+    commit(repository, "First")
+    repository.git.execute(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "tag", "-am", "t", "v1"])
+    (folder / "a.py").write_text("second\n")
+    (folder / "b.py").write_text("another\n")
+    commit(repository, "Second")
+    repository.git.checkout("-qb", "proposal")
+    (folder / "c.py").write_text("proposed\n")
+    commit(repository, "Third")
+    repository.git.update_ref("refs/pull/7/head", "proposal")
+    repository.git.checkout("-q", "main")
+    repository.git.branch("-qD", "proposal")
+    repository.git.config("uploadpack.allowFilter", "true")
+    repository.git.config("uploadpack.allowAnySHA1InWant", "true")
+    return repository
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def remote(upstream: git.Repo) -> Iterator[Remote]:
+    port = free_port()
+    base = Path(upstream.working_dir).parent
+    argv = ["git", "daemon", "--listen=127.0.0.1", f"--port={port}", f"--base-path={base}", "--export-all", str(base)]
+    with subprocess.Popen(argv, start_new_session=True) as daemon:
+        try:
+            for _ in range(100):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            yield Remote(name="vllm", address=f"git://127.0.0.1:{port}/vllm")
+        finally:
+            daemon.terminate()
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Mirror:
+    return Mirror(tmp_path / "cache" / "vllm.git", console=Console(quiet=True))
+
+
+def held(mirror: Mirror) -> set[str]:
+    """Ids of all objects in the mirror."""
+    listed = git.Git(mirror.path).cat_file("--batch-all-objects", "--batch-check=%(objectname)")
+    return set(listed.split())
+
+
+@pytest.mark.parametrize("wanted", ["main", "v1", "pull/7", "HEAD"])
+def test_names_are_found(mirror: Mirror, remote: Remote, upstream: git.Repo, wanted: str) -> None:
+    refs = {"main": "main", "v1": "v1^{commit}", "pull/7": "refs/pull/7/head", "HEAD": "HEAD"}
+    assert mirror.commit(remote, wanted).id == upstream.git.rev_parse(refs[wanted])
+
+
+def test_ids_are_found_full_and_short_also_in_history(mirror: Mirror, remote: Remote, upstream: git.Repo) -> None:
+    first = upstream.git.rev_parse("main~1")
+    assert mirror.commit(remote, first).subject == "First"
+    assert mirror.commit(remote, first[:9]).id == first
+    assert mirror.commit(remote, upstream.git.rev_parse("main")[:9]).subject == "Second"
+
+
+def test_only_trees_come_with_a_commit_and_blobs_when_they_are_named(
+    mirror: Mirror, remote: Remote, upstream: git.Repo
+) -> None:
+    commit_ = mirror.commit(remote, "main")
+    blob = upstream.git.rev_parse("main:a.py")
+    assert held(mirror) == {commit_.id, upstream.git.rev_parse("main^{tree}")}
+    mirror.fetch_blobs(remote, [blob])
+    assert held(mirror) == {commit_.id, upstream.git.rev_parse("main^{tree}"), blob}
+
+
+def test_what_is_here_needs_no_remote(mirror: Mirror, remote: Remote, upstream: git.Repo) -> None:
+    oid = upstream.git.rev_parse("main")
+    mirror.commit(remote, oid)
+    nowhere = Remote(name="vllm", address="git://127.0.0.1:1/vllm")
+    assert mirror.commit(nowhere, oid).id == oid
+
+
+@pytest.mark.parametrize("wanted", ["no-such-branch", "pull/8", "0123456789"])
+def test_an_unknown_name_says_where_it_looked(mirror: Mirror, remote: Remote, wanted: str) -> None:
+    with pytest.raises(SourceError, match=r"vllm \(git://"):
+        mirror.commit(remote, wanted)
+
+
+def test_an_offline_machine_gets_a_clear_error(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(SourceError, match="cannot be reached"):
+        mirror.commit(Remote(name="vllm", address="git://127.0.0.1:1/vllm"), "main")
+
+
+def test_a_remote_is_a_known_name_or_an_address() -> None:
+    assert Remote.named("njhill").address == "https://github.com/njhill/vllm.git"
+    assert Remote.named("git@example.com:a/b.git").address == "git@example.com:a/b.git"
+    with pytest.raises(SourceError, match="no remote"):
+        Remote.named("nobody")
