@@ -118,17 +118,18 @@ def require_compatible(delta: Delta, base_name: str) -> None:
     """Refuse a delta that compiled binaries or installed packages stand against.
 
     Raises:
-        IncompatibleError: Names what is in the way.
+        IncompatibleError: Names what is in the way, and what would help.
     """
     if delta.native:
         raise IncompatibleError(
-            f"native sources differ from base {base_name}: {_some(delta.native)}",
-            hint="an overlay cannot compile; use a base built from a commit with the same native sources",
+            f"native sources differ from {base_name}, the nearest base: {_some(delta.native)}",
+            hint="`python -m build nightly --vllm-version RELEASE` builds a base of a release with these sources; "
+            "--allow-native makes the overlay all the same",
         )
     if delta.dependencies:
         raise IncompatibleError(
             f"base {base_name} lacks what the commit requires: {_some(delta.dependencies)}",
-            hint="use a newer base: `python -m build nightly`",
+            hint="--install-deps installs it into the overlay; `python -m build nightly` makes a newer base",
         )
 
 

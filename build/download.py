@@ -8,6 +8,7 @@ import platform
 from typing import TYPE_CHECKING
 
 import requests
+from packaging.version import InvalidVersion, Version
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, PyPISimple
 from pypi_simple.errors import (
     DigestMismatchError,
@@ -118,9 +119,17 @@ def _find(
     found = [package for package in versions if wanted(package)]
     if found:
         return found[0]
-    known = sorted({package.version for package in page.packages if package.version})
+    known = sorted({package.version for package in page.packages if package.version}, key=_in_order)
     what = f"{project} {version} has no fitting file" if versions else f"there is no {project} {version}"
     raise SourceError(f"{what} on the package index", hint=f"versions there: {', '.join(known[-5:]) or 'none'}")
+
+
+def _in_order(version: str) -> tuple[bool, Version]:
+    """The newest last; what is no version (PEP 440) first."""
+    try:
+        return True, Version(version)
+    except InvalidVersion:
+        return False, Version("0")
 
 
 @_retried

@@ -192,7 +192,8 @@ def _write_configuration(folders: Folders) -> None:
             "hosts": [_host(folders)],
             "group": "root",
             "containerd-namespace": _namespace(folders),
-            "features": {"cdi": True},
+            # The classic image store in every release: there an image ID is what a registry calls the config digest.
+            "features": {"cdi": True, "containerd-snapshotter": False},
             "cdi-spec-dirs": [str(specs), "/etc/cdi", "/var/run/cdi"],
             "builder": {"gc": {"enabled": True, "defaultKeepStorage": _BUILD_CACHE}},
             "shutdown-timeout": _SHUTDOWN_S,

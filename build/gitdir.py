@@ -8,6 +8,7 @@ made next to the source repository, with its objects as alternates: the source i
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -106,9 +107,12 @@ def _config() -> str:
 
 
 def _sparse(tree: Listing, present: frozenset[str]) -> str:
-    """Patterns that keep the top-level entries of which the image holds anything (gitignore(5) syntax)."""
+    """Patterns that keep what the image holds, whole top-level entries at once (gitignore(5) syntax)."""
     kept = {path.partition("/")[0] for path in present}
-    return "/*\n" + "".join(f"!/{name}\n" for name in sorted(tree.top_level - kept))
+    absent = {path for path in tree.files if path not in present and path.partition("/")[0] in kept}
+    # Characters of patterns stand for themselves.
+    names = (re.sub(r"([*?\[\\ ])", r"\\\1", name) for name in sorted((tree.top_level - kept) | absent))
+    return "/*\n" + "".join(f"!/{name}\n" for name in names)
 
 
 class _Workshop:

@@ -69,9 +69,7 @@ def served(name: str) -> tuple[str, str]:
     """Digest and configuration digest of what the registry serves under a pushed name."""
     host, _, rest = name.partition("/")
     repository, _, tag = rest.rpartition(":")
-    answer = requests.get(
-        f"http://{host}/v2/{repository}/manifests/{tag}", headers={"Accept": MANIFESTS}, timeout=10
-    )
+    answer = requests.get(f"http://{host}/v2/{repository}/manifests/{tag}", headers={"Accept": MANIFESTS}, timeout=10)
     return answer.headers["Docker-Content-Digest"], answer.json()["config"]["digest"]
 
 
@@ -145,9 +143,7 @@ def test_a_commit_that_breaks_the_server_is_not_pushed(working: git.Repo, quicks
     file = f"{working.working_dir}/vllm/entrypoints/serve/engine/protocol.py"
     with open(file, "a", encoding="utf-8") as stream:  # noqa: PTH123
         stream.write("\nthis is no Python\n")
-    working.git.execute(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qam", "Break it"]
-    )
+    working.git.execute(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qam", "Break it"])
     commit = working.head.commit.hexsha
     done = run("dev", str(working.working_dir), "HEAD", "--json")
     assert done.returncode == 6

@@ -186,7 +186,9 @@ class TestRunning:
             capture_output=True,
             text=True,
         ).stdout
-        limits = [line.split()[-1] for line in text.splitlines() if "Keep Bytes" in line]
+        # The second is what newer releases call the first.
+        named = [line for line in text.splitlines() if "Keep Bytes" in line or "Reserved Space" in line]
+        limits = [line.split()[-1] for line in named]
         # The last rule is the one about everything.
         assert limits[-1:] == ["20GiB"]
 

@@ -90,9 +90,7 @@ def test_a_file_of_the_builds_may_not_be_replaced_by_one_that_is_tracked_now(pat
     assert classify(path, tracked=False) is PathClass.NATIVE
 
 
-@pytest.mark.parametrize(
-    "path", ["vllm/vllm_flash_attn/__init__.py", "vllm/vllm_flash_attn/flash_attn_interface.py"]
-)
+@pytest.mark.parametrize("path", ["vllm/vllm_flash_attn/__init__.py", "vllm/vllm_flash_attn/flash_attn_interface.py"])
 def test_tracked_files_among_them_are_python(path: str) -> None:
     assert classify(path, tracked=True) is PathClass.PYTHON
 

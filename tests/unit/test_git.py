@@ -141,9 +141,7 @@ _KINDS = (
 
 
 @pytest.mark.parametrize("kind", _KINDS, ids=lambda kind: kind.__name__.strip("_"))
-def test_every_kind_is_read_and_left_byte_for_byte_as_it_was(
-    filled: Work, tmp_path: Path, kind: type[object]
-) -> None:
+def test_every_kind_is_read_and_left_byte_for_byte_as_it_was(filled: Work, tmp_path: Path, kind: type[object]) -> None:
     path = kind(filled, tmp_path)  # type: ignore[call-arg]
     assert isinstance(path, Path)
     before = contents(tmp_path)
@@ -198,7 +196,9 @@ def test_replaced_objects_do_not_count(filled: Work) -> None:
     assert read_everything(filled.path)["vllm/a.py"] == b"new\n"
 
 
-def test_git_variables_of_a_hook_do_not_redirect_us(filled: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_variables_of_a_hook_do_not_redirect_us(
+    filled: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = Work.new(tmp_path / "other")
     other.commit("Other")
     monkeypatch.setenv("GIT_DIR", str(other.path / ".git"))
@@ -235,7 +235,9 @@ def test_the_home_folder_may_be_a_tilde(filled: Work, isolated: Path) -> None:
 
 
 def test_a_commit_is_what_git_says_it_is(filled: Work) -> None:
-    filled.git("commit", "--quiet", "--allow-empty", "-m", "Grüße: ☃\n\nbody", env={"GIT_COMMITTER_DATE": "1700000000 +0900"})
+    filled.git(
+        "commit", "--quiet", "--allow-empty", "-m", "Grüße: ☃\n\nbody", env={"GIT_COMMITTER_DATE": "1700000000 +0900"}
+    )
     commit = commit_of(filled.path)
     assert commit.id == filled.git("rev-parse", "HEAD")
     assert (commit.subject, commit.timestamp) == ("Grüße: ☃", 1_700_000_000)
@@ -277,7 +279,9 @@ def test_a_short_id_is_taken(filled: Work) -> None:
     assert commit_of(filled.path, full[:9]).id == full
 
 
-@pytest.mark.parametrize("ref", ["no-such-branch", "0" * 40, "abcdef1", "", "HEAD:vllm", "HEAD~7", "--help", "a b", "-"])
+@pytest.mark.parametrize(
+    "ref", ["no-such-branch", "0" * 40, "abcdef1", "", "HEAD:vllm", "HEAD~7", "--help", "a b", "-"]
+)
 def test_a_ref_that_is_no_commit_is_named(filled: Work, ref: str) -> None:
     with pytest.raises(SourceError, match="names no commit") as caught:
         commit_of(filled.path, ref)

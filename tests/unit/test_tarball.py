@@ -57,9 +57,7 @@ def test_everything_is_the_bases_owners_and_of_one_time() -> None:
     assert {(member.uname, member.gname) for member in found} == {("", "")}
 
 
-@pytest.mark.parametrize(
-    ("file_mode", "executable"), [(0o664, 0o775), (0o644, 0o755), (0o600, 0o700), (0o640, 0o750)]
-)
+@pytest.mark.parametrize(("file_mode", "executable"), [(0o664, 0o775), (0o644, 0o755), (0o600, 0o700), (0o640, 0o750)])
 def test_whoever_may_read_a_program_may_run_it(file_mode: int, executable: int) -> None:
     owner = Ownership(uid=0, gid=0, file_mode=file_mode, folder_mode=0o755)
     found = members(archive(*FILES, owner=owner))

@@ -1,0 +1,69 @@
+"""A small HTTP server on a loopback port, for what speaks to services."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What arrived: the path with its query, and the headers."""
+
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What goes back. ``cut`` bytes of the body are promised and not sent."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut: int = 0
+
+
+Service = Callable[[Asked], Answer]
+
+
+class _Server(ThreadingHTTPServer):
+    service: Service
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        answer = cast("_Server", self.server).service(Asked(path=self.path, headers=dict(self.headers)))
+        self.send_response(answer.status)
+        for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.body[: len(answer.body) - answer.cut])
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name for it
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def serving(service: Service) -> Iterator[str]:
+    """A server while the block runs.
+
+    Yields:
+        Its ``host:port``.
+    """
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        server.service = service
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()

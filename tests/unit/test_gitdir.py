@@ -1,0 +1,265 @@
+"""The small git directory of an image, in a real working tree, with real git and nothing to fetch from."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build import gitdir
+from build.git import Repository
+from tests.unit.work import Work, contents
+from tests.unit.work import git as run_git
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from build.git import Commit
+
+_LEFT_OUT = ("tests/", "docs/", "odd [a-z]* name ", "vllm/left_out.py", "vllm/module")
+
+
+def is_present(path: str) -> bool:
+    return not path.startswith(_LEFT_OUT)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """`main` with a bit of everything; `next` changes, adds and deletes."""
+    work = Work.new(tmp_path_factory.mktemp("template") / "vllm")
+    for name in ("setup.py", "vllm/a.py", "vllm/b.py", "vllm/left_out.py", "tests/test_a.py", "docs/a.md", "tools/x"):
+        work.write(name, f"# {name}\n" * 20)
+    for name in ("a b", 'quo"te', "two\nlines", "grün", "\udcff", "empty"):
+        work.write(f"vllm/names/{name}", "" if name == "empty" else "x\n")
+    work.write("odd [a-z]* name ", "not in images\n")
+    work.write("vllm/run.sh", "#!/bin/sh\n", mode=0o755)
+    (work.path / "vllm/link").symlink_to("a.py")
+    work.git("add", "--all")
+    work.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},vllm/module")
+    work.git("commit", "--quiet", "-m", "Base")
+    work.git("checkout", "--quiet", "-b", "next")
+    work.write("vllm/a.py", "# changed\n")
+    work.write("vllm/new/c.py", "# new\n")
+    work.write("tests/test_new.py", "# new\n")
+    (work.path / "vllm/b.py").unlink()
+    (work.path / "vllm/run.sh").chmod(0o644)
+    work.git("add", "--all", "vllm/a.py", "vllm/b.py", "vllm/new", "vllm/run.sh", "tests")
+    work.git("commit", "--quiet", "-m", "Next")
+    return work
+
+
+@pytest.fixture
+def source(template: Work, tmp_path: Path) -> Work:
+    return template.copied(tmp_path / "source")
+
+
+class Image:
+    """A working tree as an image has it, and its git directory."""
+
+    def __init__(self, path: Path, source: Work) -> None:
+        self.path = path
+        self._source = source
+
+    def lay_out(self, ref: str) -> None:
+        """Make the files those of a commit."""
+        for entry in self.path.iterdir() if self.path.exists() else ():
+            if entry.name != ".git":
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        archive = run_git(self._source.path, "archive", "--format=tar", ref)
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            members = [member for member in tar if not member.isdir() and is_present(member.name)]
+            tar.extractall(self.path, members, filter="data")
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Repository]:
+        repository = Repository(self._source.path)
+        yield repository
+        repository.close()
+
+    def seal(self, ref: str = "main") -> None:
+        """Files and git directory of a base."""
+        with self._opened() as source:
+            commit = source.commit(ref)
+            tree = source.listing(commit)
+            present = frozenset(filter(is_present, tree.files))
+            gitdir.write_full(self.path / ".git", source=source, commit=commit, tree=tree, present=present)
+        self.lay_out(ref)
+
+    def move(self, ref: str, *, base: str = "main") -> Commit:
+        """Files of an overlay, and what it lays over the git directory."""
+        laid = self.path.parent / "laid"
+        with self._opened() as source:
+            commit, base_commit = source.commit(ref), source.commit(base)
+            tree, base_tree = source.listing(commit), source.listing(base_commit)
+            present = frozenset(path for path in tree.files if is_present(path))
+            blobs = (entry.oid for path, entry in base_tree.files.items() if is_present(path))
+            known = frozenset((*base_tree.trees.values(), *blobs))
+            gitdir.write_move(
+                laid, source=source, commit=commit, tree=tree, present=present, base_commit=base_commit.id, known=known
+            )
+        shutil.copytree(laid, self.path / ".git", dirs_exist_ok=True)
+        shutil.rmtree(laid)
+        self.lay_out(ref)
+        return commit
+
+    def git(self, *words: str) -> str:
+        """Git as a person in the container runs it, without a network."""
+        return run_git(self.path, *words, env={"GIT_ALLOW_PROTOCOL": "none"}).decode(errors="surrogateescape").strip()
+
+    def without_source(self) -> None:
+        """The container does not see the repository that it was made from."""
+        shutil.rmtree(self._source.path)
+
+
+@pytest.fixture
+def image(source: Work, tmp_path: Path) -> Image:
+    return Image(tmp_path / "image", source)
+
+
+def test_a_base_is_clean_and_names_its_commit(image: Image, source: Work) -> None:
+    commit = source.git("rev-parse", "main")
+    before = contents(source.path)
+    image.seal()
+    assert contents(source.path) == before
+    image.without_source()
+    assert image.git("status", "--porcelain") == ""
+    assert image.git("log", "--format=%H %s") == f"{commit} Base"
+    assert image.git("rev-parse", "llm-d-dev/base") == commit
+    assert image.git("fsck", "--no-dangling") == ""
+
+
+def test_the_four_remotes_are_set_up(image: Image) -> None:
+    image.seal()
+    assert image.git("remote").split() == ["njhill", "nm", "tms", "vllm"]
+    assert image.git("remote", "get-url", "tms") == "https://github.com/tlrmchlsmth/vllm.git"
+
+
+def test_work_in_it_shows_and_what_is_left_out_does_not(image: Image) -> None:
+    image.seal()
+    image.without_source()
+    (image.path / "vllm/a.py").write_text("# mine\n")
+    (image.path / "vllm/b.py").unlink()
+    (image.path / "vllm/run.sh").chmod(0o644)
+    (image.path / "vllm/mine.py").touch()
+    shown = {line.strip() for line in image.git("status", "--porcelain").splitlines()}
+    assert shown == {"M vllm/a.py", "D vllm/b.py", "M vllm/run.sh", "?? vllm/mine.py"}
+    diff = image.git("diff", "vllm/a.py")
+    assert "-# vllm/a.py" in diff
+    assert "+# mine" in diff
+
+
+def test_work_in_it_can_be_committed_undone_and_put_aside(image: Image) -> None:
+    image.seal()
+    image.without_source()
+    (image.path / "vllm/a.py").write_text("# mine\n")
+    image.git("commit", "--quiet", "-am", "Mine")
+    assert image.git("show", "--format=%s", "--name-only").split() == ["Mine", "vllm/a.py"]
+    image.git("checkout", "--quiet", "llm-d-dev/base")
+    assert (image.path / "vllm/a.py").read_text() == "# vllm/a.py\n" * 20
+    assert image.git("status", "--porcelain") == ""
+    assert not (image.path / "tests").exists()
+    assert not (image.path / "odd [a-z]* name ").exists()
+
+
+def test_an_overlay_is_clean_and_names_its_commit(image: Image, source: Work) -> None:
+    image.seal()
+    before = contents(source.path)
+    commit = image.move("next")
+    assert contents(source.path) == before
+    image.without_source()
+    assert image.git("status", "--porcelain") == ""
+    assert image.git("log", "-1", "--format=%H %s") == f"{commit.id} Next"
+    assert image.git("show", "HEAD:vllm/new/c.py") == "# new"
+
+
+def test_what_an_overlay_changed_can_be_asked_for(image: Image) -> None:
+    image.seal()
+    image.move("next")
+    image.without_source()
+    assert image.git("diff", "--name-status", "llm-d-dev/base", "HEAD", "--", "vllm").split() == [
+        *("M", "vllm/a.py", "D", "vllm/b.py", "A", "vllm/new/c.py", "M", "vllm/run.sh"),
+    ]
+    assert "+# changed" in image.git("diff", "llm-d-dev/base", "--", "vllm/a.py")
+    image.git("checkout", "--quiet", "llm-d-dev/base")
+    assert image.git("status", "--porcelain") == ""
+    assert (image.path / "vllm/b.py").exists()
+
+
+def test_a_commit_that_is_only_here_can_be_moved_to(image: Image, source: Work) -> None:
+    image.seal()
+    # On no branch and no remote.
+    source.git("checkout", "--quiet", "--detach", "main")
+    source.write("vllm/a.py", "# nobody else has this\n")
+    source.git("commit", "--quiet", "-am", "Only here")
+    commit = image.move(source.git("rev-parse", "HEAD"))
+    image.without_source()
+    assert image.git("status", "--porcelain") == ""
+    assert image.git("log", "-1", "--format=%H") == commit.id
+
+
+def test_an_overlay_of_the_bases_own_commit_is_clean(image: Image) -> None:
+    image.seal()
+    commit = image.move("main")
+    image.without_source()
+    assert image.git("status", "--porcelain") == ""
+    assert image.git("log", "--format=%H") == commit.id
+
+
+def test_a_commit_without_the_bases_history_can_be_moved_to(image: Image, source: Work) -> None:
+    image.seal()
+    source.git("checkout", "--quiet", "--orphan", "unrelated")
+    source.git("commit", "--quiet", "-m", "Unrelated")
+    commit = image.move("unrelated")
+    image.without_source()
+    assert image.git("status", "--porcelain") == ""
+    assert image.git("log", "--format=%H") == commit.id
+
+
+def test_a_git_directory_that_the_image_brought_can_be_moved(image: Image, source: Work) -> None:
+    run_git(image.path.parent, "clone", "--quiet", "--depth=1", "--branch=main", f"file://{source.path}", image.path)
+    commit = image.move("next")
+    image.without_source()
+    assert image.git("status", "--porcelain") == ""
+    assert image.git("log", "-1", "--format=%H") == commit.id
+
+
+def test_only_objects_that_are_new_are_laid_over_a_base(image: Image, source: Work) -> None:
+    image.seal()
+    full = sum(path.stat().st_size for path in (image.path / ".git/objects/pack").glob("*.pack"))
+    image.move("next")
+    packs = sorted(path.stat().st_size for path in (image.path / ".git/objects/pack").glob("*.pack"))
+    assert packs[-1] == full
+    counts = [
+        len(image.git("verify-pack", "-v", str(path)).splitlines()) for path in image.path.glob(".git/objects/pack/*.idx")
+    ]
+    assert min(counts) < max(counts)
+    assert source.path.exists()
+
+
+def test_settings_of_whoever_builds_do_not_count(image: Image, isolated: Path, tmp_path: Path) -> None:
+    image.seal()
+    plain = contents(image.path / ".git")
+    (isolated / ".gitconfig").write_text("[core]\n\tsplitIndex = true\n\tcompression = 0\n[index]\n\tversion = 2\n")
+    other = Image(tmp_path / "other", image._source)
+    other.seal()
+    assert [entry[-1] for entry in contents(other.path / ".git").values()] == [entry[-1] for entry in plain.values()]
+    assert not list((other.path / ".git").glob("sharedindex*"))
+
+
+def test_the_same_commit_gives_the_same_bytes_wherever_it_is_made(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image.seal()
+    elsewhere = Image(tmp_path / "elsewhere", image._source)
+    monkeypatch.chdir(tmp_path)
+    os.utime(image._source.path / ".git/index", (1, 1))
+    elsewhere.seal()
+
+    def files(folder: Path) -> dict[str, object]:
+        return {path.removeprefix(str(folder)): entry[-1] for path, entry in contents(folder).items()}
+
+    assert files(elsewhere.path / ".git") == files(image.path / ".git")
