@@ -61,8 +61,9 @@ def overlay(quickstart: Any) -> Iterator[Container]:  # noqa: ANN401
 
 def inside(container: Container, command: str) -> str:
     status, output = container.exec_run(["sh", "-c", command], workdir="/opt/vllm-source")
+    assert isinstance(output, bytes)
     assert status == 0, output.decode()
-    return str(output.decode())
+    return output.decode()
 
 
 def served(name: str) -> tuple[str, str]:
