@@ -13,7 +13,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import docker.errors
 import requests
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from build.console import Console
     from build.engine import Engine
     from build.folders import Folders
+
+T = TypeVar("T")
 
 PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "iptables")
 
@@ -51,7 +53,7 @@ class Status:
         socket: Path of its socket, whether it runs or not.
         version: Release of the engine; None when it does not answer.
         data: Folder of its images.
-        data_bytes: Their size on disk.
+        data_bytes: Size of its images and build cache on disk; None when it does not answer.
         log: What it printed since its last start.
     """
 
@@ -60,7 +62,7 @@ class Status:
     socket: Path
     version: str | None
     data: Path
-    data_bytes: int
+    data_bytes: int | None
     log: Path
 
 
@@ -155,12 +157,12 @@ def _start(folders: Folders) -> Engine:
     server = _dockerd(folders)
     if server.pid() is not None:
         # It is busy: whatever it builds or runs must not suffer from a run that cannot wait.
-        daemon.wait(server, ready=lambda: _version(folders) is not None, timeout_s=_START_TIMEOUT_S)
+        daemon.wait(server, ready=lambda: _asked(folders, _version) is not None, timeout_s=_START_TIMEOUT_S)
         return _started(folders)
     _clear(folders)
     _write_configuration(folders)
     try:
-        daemon.start(server, ready=lambda: _version(folders) is not None, timeout_s=_START_TIMEOUT_S)
+        daemon.start(server, ready=lambda: _asked(folders, _version) is not None, timeout_s=_START_TIMEOUT_S)
         return _started(folders)
     except BaseException:
         daemon.stop(server, grace_s=_STOP_TIMEOUT_S)
@@ -181,7 +183,7 @@ def _write_configuration(folders: Folders) -> None:
     """Its keys: https://docs.docker.com/reference/cli/dockerd/, "Daemon configuration file"."""
     specs = cdi_specs(folders)
     specs.mkdir(parents=True, exist_ok=True)
-    folders.runtime.mkdir(parents=True, exist_ok=True)
+    folders.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
     folders.runtime.chmod(0o700)
     write_json(
         folders.engine / "daemon.json",
@@ -264,23 +266,36 @@ def status(folders: Folders) -> Status:
         running=pid is not None,
         pid=pid,
         socket=socket(folders),
-        version=_version(folders) if pid is not None else None,
+        version=_asked(folders, _version) if pid is not None else None,
         data=_data_root(folders),
-        data_bytes=daemon.disk_usage(_data_root(folders)),
+        data_bytes=_asked(folders, _data_bytes) if pid is not None else None,
         log=_dockerd(folders).log,
     )
 
 
-def _version(folders: Folders) -> str | None:
+def _asked(folders: Folders, question: Callable[[Engine], T]) -> T | None:
+    """What the embedded engine answers, None if it does not."""
     engine = _answering(folders)
     if engine is None:
         return None
     with contextlib.closing(engine):
         try:
-            return engine.capabilities.server_version
+            return question(engine)
         except (docker.errors.DockerException, requests.RequestException):
             # It is just going down.
             return None
+
+
+def _version(engine: Engine) -> str:
+    return engine.capabilities.server_version
+
+
+def _data_bytes(engine: Engine) -> int:
+    """Asked of the engine, which has it noted: walking through its folder takes seconds."""
+    usage = engine.client.df()
+    # A step of a build that became a layer of an image is counted with the image.
+    cache = (record["Size"] for record in usage.get("BuildCache") or () if not record["Shared"])
+    return int(usage.get("LayersSize") or 0) + int(sum(cache))
 
 
 def require_buildkit(engine: Engine) -> None:
@@ -295,8 +310,8 @@ def require_buildkit(engine: Engine) -> None:
             f"the engine ({engine.origin}, release {capabilities.server_version}) has no BuildKit",
             hint="upgrade it to Docker Engine 23 or newer, or set DOCKER_HOST to one that is",
         )
-    docker = packages.program("docker")
-    if docker is None or command.run([docker, "buildx", "version"], env=engine.environment).returncode:
+    client = packages.program("docker")
+    if client is None or command.run([client, "buildx", "version"], env=engine.environment).returncode:
         raise EngineError(
             "`docker buildx version` fails: this machine's Docker client is missing or has no buildx",
             hint="install the package docker-buildx (docker-buildx-plugin from Docker's own repository)",

@@ -135,6 +135,7 @@ class TestRunning:
         status = embedded.status(folders)
         assert status.running
         assert status.version == engine.capabilities.server_version
+        assert status.data_bytes is not None
         assert status.data_bytes > 1_000_000
 
     def test_it_can_be_reached_through_a_socket_of_root_only(self, engine: Engine, folders: Folders) -> None:
@@ -262,7 +263,7 @@ def test_down_leaves_data_and_nothing_else(engine: Engine, folders: Folders) -> 
     assert sleeping("7213") == []
     assert traces(folders) == []
     assert not embedded.status(folders).running
-    assert embedded.status(folders).data_bytes > 1_000_000
+    assert embedded.status(folders).data_bytes is None
     assert not embedded.down(folders, console=QUIET)
     with up(folders) as again:
         assert [image.tags for image in again.client.images.list()] == [[IMAGE]]
