@@ -79,6 +79,12 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """How fast and how small overlays are, against the goals: a table, or -- --json."""
+    verb(session, "tests.bench")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff, mypy, hadolint, shellcheck; warnings are errors."""
     session.install("--require-hashes", "--requirement", "requirements.txt")

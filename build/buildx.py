@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 DOCKERFILES = REPOSITORY / "dockerfiles"
 
 _STEP = re.compile(r"^#\d+ (?:\[.*?\] )?(?:\d+\.\d+ )?")
-_ENGINE_GONE = re.compile(r"Cannot connect to the Docker daemon|error reading from server: EOF|connection refused")
+# "connection refused" alone may be a registry's, or a package index's inside a step.
+_ENGINE_GONE = re.compile(
+    r"^(?!#).*(?:Cannot connect to the Docker daemon|error during connect|error reading from server: EOF"
+    r"|dial unix .*(?:connection refused|no such file))",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

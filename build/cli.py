@@ -30,6 +30,7 @@ from build import (
 from build.console import Console
 from build.context import Context
 from build.errors import EXIT_INTERRUPTED, BuildError, EngineError, LlmdDevError, UsageError
+from build.redact import RedactingFormatter, redacted
 
 if TYPE_CHECKING:
     import argparse
@@ -92,7 +93,7 @@ def _fail(console: Console, error: LlmdDevError, log_file: Path | None) -> int:
     hint = error.hint
     if log_file and (isinstance(error, BuildError) or error.exit_code == LlmdDevError.exit_code):
         hint = f"{hint} ({log_file})"
-    console.fail(error.word, error.what, hint)
+    console.fail(error.word, redacted(error.what), redacted(hint))
     return error.exit_code
 
 
@@ -120,7 +121,7 @@ def _start_log(loaded: Settings, verb: str) -> Path:
         raise UsageError(
             f"the state folder cannot be written: {error}", hint="name another one with --state or LLM_D_DEV_STATE"
         ) from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
     ours = logging.getLogger("build")
     ours.addHandler(handler)
     ours.setLevel(logging.DEBUG)

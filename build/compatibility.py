@@ -6,6 +6,8 @@ Read from vLLM 0.31.0, 0.32.0 and 0.33.0: setup.py (what it compiles and package
 from __future__ import annotations
 
 import fnmatch
+import functools
+import re
 from enum import StrEnum
 
 
@@ -58,7 +60,13 @@ _MADE_BY_BUILD = (
 
 
 def _matches(path: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+    return _compiled(patterns).match(path) is not None
+
+
+@functools.cache
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """One expression for all: between two releases there are thousands of paths to look at."""
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
 
 
 def made_by_build(path: str) -> bool:

@@ -53,9 +53,16 @@ class Context:
             raise EngineError(
                 "no Docker Engine answers", hint="`python -m build engine up` starts one; or set DOCKER_HOST"
             )
-        embedded.require_buildkit(engine)
         leftovers.sweep(engine)
         return engine
+
+    def require_buildkit(self) -> None:
+        """Check that the engine can build; not where it is first asked for, because most overlays need no build.
+
+        Raises:
+            EngineError: It has no BuildKit, or its client here no buildx.
+        """
+        embedded.require_buildkit(self.engine)
 
     @functools.cached_property
     def index(self) -> PackageIndex:

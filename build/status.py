@@ -58,7 +58,7 @@ class Row:
 
 
 def rows(context: Context) -> list[Row]:
-    """All bases and overlays that have a name in the local repository, newest first."""
+    """Bases, then overlays, that have a name in the local repository; of each kind the newest first."""
     suite = trial.suite_fingerprint()
     images = [*context.engine.images(kind="base"), *context.engine.images(kind="overlay")]
     return [_row(context, image, suite) for image in images if image.tags_in(context.settings.repository)]

@@ -145,7 +145,7 @@ def _judge(name: str, document: Mapping[str, Any], report: Path) -> None:
     if document["result"] == "inconclusive":
         raise EngineError(f"{name} was not verified ({cause}): {document['line']}", hint=advice)
     if document["result"] != "pass":
-        failed = [check["name"] for check in document["checks"] if check["outcome"] == "fail"]
+        failed = [check["name"] for check in document["checks"] if check["outcome"] == "failed"]
         why = f"{cause}: {document['line']}" if document["line"] else cause
         raise SmokeError(
             f"{name} failed {', '.join(failed[:3]) or 'to start'} ({why})",

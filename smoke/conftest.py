@@ -64,19 +64,30 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Find out what to test and where."""
     if session.config.option.collectonly:
         return
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        session.config.stash[_RUN] = Run.prepare(options.parse(session.config))
+        run = Run.prepare(options.parse(session.config))
     except EngineError as error:
         text = f"error[{error.word}]: {error.what}\ntry: {error.hint}"
         pytest.exit(text, returncode=EXIT_STATUS["inconclusive"])
     except LlmdDevError as error:
         raise pytest.UsageError(f"{error.what}\ntry: {error.hint}") from error
+    session.config.stash[_RUN] = run
+    _heed_signals(run)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """End as on Ctrl-C: the container is removed."""
-    raise KeyboardInterrupt
+def _heed_signals(run: Run) -> None:
+    """Make SIGTERM end the run as Ctrl-C does, container and all, and remember that either came.
+
+    Python drops an exception that a signal raises in a destructor; the run then goes on with damage done.
+    """
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        run.findings.interrupted = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -288,10 +299,11 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
     run = session.config.stash.get(_RUN, None)
     if run is None:
         return
-    broken_off = session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
-    if broken_off:
-        _mark_incomplete(session.config)
+    if session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
+        run.findings.interrupted = True
+    elif run.findings.interrupted:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+    else:
+        session.exitstatus = EXIT_STATUS[run.findings.result]
     run.write()
     run.engine.close()
-    if not broken_off:
-        session.exitstatus = EXIT_STATUS[run.findings.result]

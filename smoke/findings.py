@@ -75,6 +75,7 @@ class Findings:
         blocked: Why no further check can run.
         figures: Measurements by name.
         incomplete: Why the checks that ran are not all there are.
+        interrupted: Whether the run was broken off; what failed then may have failed of that.
     """
 
     checks: dict[str, Check] = field(default_factory=dict)
@@ -82,6 +83,7 @@ class Findings:
     blocked: str | None = None
     figures: dict[str, float] = field(default_factory=dict)
     incomplete: Diagnosis | None = None
+    interrupted: bool = False
     _failed_tier: Tier | None = None
 
     def add(self, check: Check, tier: Tier) -> None:
@@ -105,6 +107,8 @@ class Findings:
     @property
     def result(self) -> Result:
         """What is known about the image. Nothing checked is a failure."""
+        if self.interrupted:
+            return "inconclusive"
         if self.named("failed"):
             return "fail"
         if self.incomplete or self.named("inconclusive"):
@@ -116,6 +120,8 @@ class Findings:
         """Why the image did not pass; None if it did."""
         if self.result == "pass":
             return None
+        if self.interrupted:
+            return _INTERRUPTED
         return self.diagnosis or self._failed_check() or self.incomplete or _NOTHING_RAN
 
     def _failed_check(self) -> Diagnosis | None:
@@ -161,4 +167,5 @@ class Findings:
         )
 
 
+_INTERRUPTED = Diagnosis(cause="interrupted", line="the run was broken off", advice="test again", image_at_fault=False)
 _NOTHING_RAN = Diagnosis(cause="nothing-ran", line="no check ran", advice="run the whole suite", image_at_fault=True)

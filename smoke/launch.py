@@ -244,7 +244,7 @@ def _undisturbed() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if came:
-        raise KeyboardInterrupt
+        signal.raise_signal(came[0])
 
 
 def remove(engine: Engine, run: str, *, patience: float) -> None:

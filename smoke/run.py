@@ -76,13 +76,18 @@ class Run:
         Raises:
             LlmdDevError: One of them is not there.
         """
+        if options.report:
+            _clear(options.report)
         found = engine.find(embedded_socket=str(embedded.socket(settings.load({}).folders)))
         if found is None:
             raise EngineError("no Docker Engine answers", hint="start one, or `python -m build engine up`")
-        leftovers.sweep(found)
-        if options.report:
-            _clear(options.report)
-        return cls(options=options, engine=found, image=found.image(options.image))
+        try:
+            # Two runs that sweep at once get in each other's way; no harm is done.
+            with contextlib.suppress(docker.errors.APIError):
+                leftovers.sweep(found)
+            return cls(options=options, engine=found, image=found.image(options.image))
+        except _ENGINE_ERRORS as error:
+            raise EngineError(str(error), hint="check that the Docker Engine runs, then test again") from error
 
     @property
     def flavor(self) -> str:

@@ -41,7 +41,8 @@ class Step:
         name: In words.
         request: Pattern of the request that is held.
         moment: Whether the engine has already done what it asks for.
-        work: What there is to do: a ``new`` commit, or one whose image is there and ``hangs`` or ``passed``.
+        work: What there is to do: a ``new`` commit, one that also ``deletes`` a file, or one whose image is there and
+            ``hangs`` or ``passed``.
         cached: Whether what the base holds is known already.
     """
 
@@ -55,8 +56,11 @@ class Step:
 STEPS = (
     Step("container of the base made", "POST .*/containers/create", "done", "new", cached=False),
     Step("reading the base", "GET .*/archive", "asked", "new", cached=False),
-    Step("base tagged", "POST .*/tag.*repo=llm-d-dev-temporary", "done", "new"),
-    Step("building the overlay", "POST /session", "asked", "new"),
+    Step("container to add to made", "POST .*/containers/create", "done", "new"),
+    Step("adding the files", "PUT .*/archive", "asked", "new"),
+    Step("making the overlay", "POST .*/commit", "asked", "new"),
+    Step("base tagged", "POST .*/tag.*repo=llm-d-dev-temporary", "done", "deletes"),
+    Step("building the overlay", "POST /session", "asked", "deletes"),
     Step("container of the overlay made", "POST .*/containers/create", "done", "hangs"),
     Step("overlay started", "POST .*/start", "done", "hangs"),
     Step("overlay tagged for the registry", "POST .*/tag.*repo=127", "done", "passed"),
@@ -121,9 +125,10 @@ class Scene:
 
     def _work(self, step: Step, folder: Path) -> Path:
         """A repository whose HEAD gives the step something to do."""
-        if step.work != "new":
+        if step.work in self.works:
             return self.works[step.work]
-        return make_work(self.works["passed"], folder / "vllm", f"New for {folder.name}")
+        deletes = step.work == "deletes"
+        return make_work(self.works["passed"], folder / "vllm", f"New for {folder.name}", deletes=deletes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,14 +157,16 @@ def interrupt(
     return Interrupted(returncode=process.returncode, output=stdout + stderr, pids=pids)
 
 
-def make_work(source: Path, folder: Path, message: str, *, hangs: bool = False) -> Path:
-    """A clone with a commit of its own; perhaps one whose server never becomes healthy."""
+def make_work(source: Path, folder: Path, message: str, *, hangs: bool = False, deletes: bool = False) -> Path:
+    """A clone with a commit of its own; perhaps one whose server never becomes healthy, or one with a file less."""
     with contextlib.closing(git.Repo.clone_from(str(source), folder)) as clone:
         if hangs:
             file = folder / FAULTS
             text = file.read_text(encoding="utf-8")
             assert "return name or None" in text
             file.write_text(text.replace("return name or None", 'return "hangs"'), encoding="utf-8")
+        if deletes:
+            (folder / FAULTS).unlink()
         commit_all(clone, message)
     return folder
 

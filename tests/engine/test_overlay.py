@@ -239,11 +239,11 @@ def test_a_new_base_makes_a_new_image(cli: Cli, clone: git.Repo, engine: Engine,
     with changed(engine, base.id, ["LABEL made=again"]) as image_id:
         engine.tag(image_id, f"{own}:nightly")
         second = dev(cli, clone, LLM_D_DEV_REPOSITORY=own).json
-    assert (first["built"], second["built"]) == (True, True)
-    made = [engine.image(document["id"]) for document in (first, second)]
-    assert [image.labels[labels.BASE] for image in made] == [base.id, image_id]
-    assert made[1].tags == (f"{own}:local-{second['commit']}",)
-    assert made[0].tags == ()
+        assert (first["built"], second["built"]) == (True, True)
+        made = [engine.image(document["id"]) for document in (first, second)]
+        assert [image.labels[labels.BASE] for image in made] == [base.id, image_id]
+        assert made[1].tags == (f"{own}:local-{second['commit']}",)
+        assert made[0].tags == ()
 
 
 def test_a_commit_of_the_bases_own_is_an_overlay_too(cli: Cli, clone: git.Repo, engine: Engine) -> None:

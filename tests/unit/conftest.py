@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 # Whatever would make a test depend on who runs it.
 _FOREIGN = ("BUILDKIT_", "BUILDX_", "DOCKER_", "GIT_", "LLM_D_DEV_", "PIP_", "TESTCONTAINERS_", "VLLM_", "XDG_")
-_FOREIGN_NAMES = ("ALL_PROXY", "CURL_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
-_FOREIGN_NAMES += ("SSL_CERT_DIR", "SSL_CERT_FILE")
+_FOREIGN_NAMES = {
+    *("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"),
+    *("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
+}
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def test_progress_off_the_terminal_is_a_heartbeat(
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     with console.step("bake") as progress:
-        for now in range(0, 40, 4):  # noqa: B007 - it is the clock
+        for now in range(0, 40, 4):
             progress(f"minute {now}")
     assert capsys.readouterr().err == "… bake\n  minute 16\n  minute 32\n✓ bake 36.0 s\n"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,7 +212,7 @@ def test_git_variables_of_a_hook_do_not_redirect_us(
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="there is no .*/vllm") as caught:
+    with pytest.raises(SourceError, match=r"there is no .*/vllm") as caught:
         Repository(tmp_path / "vllm")
     assert caught.value.exit_code == 3
 
@@ -301,7 +301,7 @@ def test_an_ambiguous_id_is_told_with_what_it_may_mean(work: Work) -> None:
     )
     work.git("fast-import", "--quiet", stdin=stream)
     ids = sorted(work.git("rev-list", "many").split())
-    pair = next((one, two) for one, two in zip(ids, ids[1:], strict=False) if one[:4] == two[:4])
+    pair = next((one, two) for one, two in itertools.pairwise(ids) if one[:4] == two[:4])
     with pytest.raises(SourceError, match="ambiguous") as caught:
         commit_of(work.path, pair[0][:4])
     assert pair[0] in caught.value.what
@@ -373,7 +373,7 @@ def test_a_bare_repository_is_never_dirty(filled: Work, tmp_path: Path) -> None:
 
 
 def test_a_large_file_comes_in_pieces_and_the_next_one_follows(filled: Work) -> None:
-    large = random.Random(1).randbytes(400_000)
+    large = os.urandom(400_000)
     (filled.path / "large.bin").write_bytes(large)
     filled.commit()
     with opened(filled.path) as repository:

@@ -7,7 +7,6 @@ import io
 import os
 import shutil
 import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +18,7 @@ from tests.unit.work import git as run_git
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from build.git import Commit
 
@@ -236,7 +236,8 @@ def test_only_objects_that_are_new_are_laid_over_a_base(image: Image, source: Wo
     packs = sorted(path.stat().st_size for path in (image.path / ".git/objects/pack").glob("*.pack"))
     assert packs[-1] == full
     counts = [
-        len(image.git("verify-pack", "-v", str(path)).splitlines()) for path in image.path.glob(".git/objects/pack/*.idx")
+        len(image.git("verify-pack", "-v", str(path)).splitlines())
+        for path in image.path.glob(".git/objects/pack/*.idx")
     ]
     assert min(counts) < max(counts)
     assert source.path.exists()
@@ -252,7 +253,9 @@ def test_settings_of_whoever_builds_do_not_count(image: Image, isolated: Path, t
     assert not list((other.path / ".git").glob("sharedindex*"))
 
 
-def test_the_same_commit_gives_the_same_bytes_wherever_it_is_made(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_commit_gives_the_same_bytes_wherever_it_is_made(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image.seal()
     elsewhere = Image(tmp_path / "elsewhere", image._source)
     monkeypatch.chdir(tmp_path)

@@ -39,7 +39,7 @@ def test_every_name_and_mode_of_gits_is_read(listed: bytes) -> None:
 def test_what_is_written_is_read_again(listed: bytes) -> None:
     listing = Listing.parse(listed)
     assert Listing.parse(listing.serialize()) == listing
-    backwards = Listing(files=dict(reversed(listing.files.items())), trees=listing.trees)
+    backwards = Listing(files=dict(reversed(list(listing.files.items()))), trees=listing.trees)
     assert backwards.serialize() == listing.serialize()
 
 

@@ -71,6 +71,14 @@ def test_part_of_the_checks_does_not_pass_but_may_fail() -> None:
     assert findings.result == "fail"
 
 
+def test_broken_off_run_says_nothing() -> None:
+    findings = found("passed", "failed")
+    findings.interrupted = True
+    assert (findings.result, findings.verdict(IMAGE, {})) == ("inconclusive", None)
+    assert findings.reason is not None
+    assert findings.reason.cause == "interrupted"
+
+
 def test_exit_statuses_are_three() -> None:
     assert EXIT_STATUS == {"pass": 0, "fail": 1, "inconclusive": 8}
 

@@ -1,0 +1,1 @@
+"""How fast and how small: ratios of one run, for people; no test asserts a time."""

@@ -1,0 +1,12 @@
+# An overlay as the tool that this one replaces made it: the whole .git mounted, fetched from and checked out inside.
+ARG BASE
+FROM ${BASE}
+ARG COMMIT
+# Git starts another one to read the mounted repository, which knows nothing of this one's `-c`. `fetch-pack`, because
+# `fetch` would have deltas sent to blobs that the base's repository leaves out.
+RUN --network=none --mount=type=bind,from=git,target=/git --mount=type=tmpfs,target=/settings \
+    export GIT_CONFIG_GLOBAL=/settings/git; \
+    git config --global safe.directory '*'; \
+    cd /opt/vllm-source; \
+    git fetch-pack --quiet /git "${COMMIT}"; \
+    git checkout --quiet --force "${COMMIT}"

@@ -1,0 +1,175 @@
+"""Docker's SDK and an image registry, as far as this tool asks them for anything.
+
+The engine's own code runs: only the client that it talks through is another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import docker.errors
+
+from build import labels
+from build.engine import Engine, Image
+from tests.unit.loopback import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import docker
+
+    from tests.unit.loopback import Asked
+
+
+def digest(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+@dataclass(kw_only=True)
+class FakeContainer:
+    """A container that can be removed."""
+
+    labels: Mapping[str, str]
+    short_id: str = "0123456789ab"
+    removed: bool = False
+    vanishes: bool = False
+
+    def remove(self, *, force: bool, v: bool) -> None:
+        assert force
+        assert v
+        self.removed = True
+        if self.vanishes:
+            raise docker.errors.NotFound("gone")
+
+
+@dataclass(kw_only=True)
+class FakeDocker:
+    """What the SDK's client knows: images by ID, IDs by name, containers.
+
+    Attributes:
+        pushes: What happens to an upload: takes name and image ID, gives the rows of the transfer.
+    """
+
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    running: list[FakeContainer] = field(default_factory=list)
+    pushes: Callable[[str, str], list[dict[str, Any]]] = lambda _name, _id: []
+
+    @property
+    def images(self) -> SimpleNamespace:
+        return SimpleNamespace(get=self._get)
+
+    @property
+    def containers(self) -> SimpleNamespace:
+        return SimpleNamespace(list=lambda **_: [one for one in self.running if labels.OWNER in one.labels])
+
+    @property
+    def api(self) -> SimpleNamespace:
+        return SimpleNamespace(images=self._list, tag=self._tag, remove_image=self._untag, push=self._push)
+
+    def _get(self, reference: str) -> SimpleNamespace:
+        image_id = self.names.get(reference, reference)
+        if image_id not in self.known:
+            raise docker.errors.ImageNotFound(reference)
+        names = [name for name, held in self.names.items() if held == image_id]
+        return SimpleNamespace(attrs={**self.known[image_id], "RepoTags": names})
+
+    def _list(self, *, name: str = "", filters: Mapping[str, list[str]] | None = None) -> list[dict[str, Any]]:
+        wanted = [word.partition("=") for word in (filters or {}).get("label", ())]
+        found = []
+        for image_id, attrs in self.known.items():
+            marks = attrs["Config"]["Labels"]
+            tags = [
+                tag for tag, held in self.names.items() if held == image_id and tag.startswith(f"{name}:" * bool(name))
+            ]
+            fits = all(key in marks and (not equals or marks[key] == value) for key, equals, value in wanted)
+            if fits and (tags or not name):
+                found.append({"Id": image_id, "RepoTags": tags or None})
+        return found
+
+    def _tag(self, image_id: str, repository: str, tag: str) -> None:
+        assert image_id in self.known
+        self.names[f"{repository}:{tag}"] = image_id
+
+    def _untag(self, name: str, *, noprune: bool) -> None:
+        assert noprune
+        if name not in self.names:
+            raise docker.errors.ImageNotFound(name)
+        del self.names[name]
+
+    def _push(self, repository: str, *, tag: str, stream: bool, decode: bool) -> Iterator[dict[str, Any]]:
+        assert stream
+        assert decode
+        name = f"{repository}:{tag}"
+        yield from self.pushes(name, self.names[name])
+
+
+class FakeEngine(Engine):
+    """An engine whose client is a :class:`FakeDocker`."""
+
+    def __init__(self) -> None:
+        self.host = "unix:///nonexistent"
+        self.origin = "fake"
+        self.docker = FakeDocker()
+        self.client = cast("docker.DockerClient", self.docker)
+
+    def hold(self, *names: str, created: str = "2026-01-01T00:00:00Z", **marks: str) -> Image:
+        """Put an image on it: its names, and its labels by their last part."""
+        image_id = digest(f"{names}{created}{marks}")
+        self.docker.known[image_id] = {
+            "Id": image_id,
+            "Config": {"Labels": {f"{labels.PREFIX}{name}": value for name, value in marks.items()}},
+            "RootFS": {"Layers": [digest("layer")]},
+            "Size": 3_750_000_000,
+            "Created": created,
+        }
+        for name in names:
+            self.docker.names[name] = image_id
+        return self.image(image_id)
+
+
+@dataclass(kw_only=True)
+class FakeRegistry:
+    """The registry API for reading (OCI distribution-spec v1.1).
+
+    Attributes:
+        manifests: By tag.
+        token: What must be shown; None for anybody. Whoever has ``login`` gets it.
+        login: Value of the header that gets the token; None for anybody.
+        basic: Value of the header that must be shown, without a token.
+        failures: Statuses that are answered first.
+        asked: Paths that were asked for.
+    """
+
+    manifests: dict[str, bytes] = field(default_factory=dict)
+    token: str | None = None
+    login: str | None = None
+    basic: str | None = None
+    failures: list[int] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def put(self, tag: str, image_id: str) -> None:
+        layers = [{"size": 1000}, {"size": 234}]
+        self.manifests[tag] = json.dumps({"config": {"digest": image_id}, "layers": layers}).encode()
+
+    def __call__(self, asked: Asked) -> Answer:
+        self.asked.append(asked.path)
+        if self.failures:
+            return Answer(status=self.failures.pop(0))
+        shown = asked.headers.get("Authorization")
+        if asked.path.startswith("/token"):
+            allowed = self.login is None or shown == self.login
+            return Answer(body=json.dumps({"token": self.token}).encode()) if allowed else Answer(status=401)
+        if self.token and shown != f"Bearer {self.token}":
+            challenge = f'Bearer realm="http://{asked.headers["Host"]}/token",service="here",scope="repository:x:pull"'
+            return Answer(status=401, headers={"WWW-Authenticate": challenge})
+        if self.basic and shown != self.basic:
+            return Answer(status=401, headers={"WWW-Authenticate": 'Basic realm="here"'})
+        if asked.path == "/v2/":
+            return Answer(body=b"{}")
+        tag = asked.path.rpartition("/")[2]
+        return Answer(body=self.manifests[tag]) if tag in self.manifests else Answer(status=404)

@@ -1,0 +1,291 @@
+"""From words to an exit code: what a terminal shows, and what only the log holds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import docker.errors
+import pytest
+import requests
+
+from build import cli, context, errors
+from build.folders import REPOSITORY
+from tests.unit.work import Work
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from build.context import Context
+
+    Verb = Callable[[Context, argparse.Namespace], Any]
+
+
+@pytest.fixture(autouse=True)
+def process() -> Iterator[None]:
+    """What a run changes in its process, put back."""
+    handler = signal.getsignal(signal.SIGTERM)
+    ours = logging.getLogger("build")
+    before = (ours.level, list(ours.handlers))
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    for added in [one for one in ours.handlers if one not in before[1]]:
+        ours.removeHandler(added)
+        added.close()
+    ours.setLevel(before[0])
+
+
+@pytest.fixture
+def logs(isolated: Path) -> Path:
+    return isolated / "state/logs"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, verb: Verb, *words: str) -> int:
+    """Run `status`, which does something else."""
+    monkeypatch.setitem(cli.VERBS, "status", verb)
+    return cli.main(["status", *words])
+
+
+def raising(error: BaseException) -> Verb:
+    def verb(_context: Context, _arguments: argparse.Namespace) -> None:
+        raise error
+
+    return verb
+
+
+def log_of(logs: Path) -> str:
+    (file,) = logs.iterdir()
+    return file.read_text()
+
+
+# --- Errors ------------------------------------------------------------------------------------------------
+
+
+def _categories() -> list[type[errors.LlmdDevError]]:
+    return [errors.LlmdDevError, *errors.LlmdDevError.__subclasses__()]
+
+
+@pytest.mark.parametrize("category", _categories())
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_an_error_is_two_lines_and_its_exit_code(
+    category: type[errors.LlmdDevError],
+    words: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    logs: Path,
+) -> None:
+    error = category("it\nbroke: [red]x[/] " + "long " * 50, hint="do\nthis")
+    assert run(monkeypatch, raising(error), *words) == category.exit_code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    what, advice = shown.err.splitlines()
+    assert what.startswith(f"error[{category.word}]: it broke: [red]x[/] long long")
+    assert advice.startswith("try: do this")
+    assert "Traceback" in log_of(logs)
+
+
+def test_the_exit_codes_are_those_that_are_promised() -> None:
+    assert {(one.word, one.exit_code) for one in _categories()} == {
+        ("internal", 1),
+        ("usage", 2),
+        ("source", 3),
+        ("incompatible", 4),
+        ("build", 5),
+        ("smoke", 6),
+        ("gate", 7),
+        ("registry", 7),
+        ("engine", 8),
+        ("disk", 8),
+        ("busy", 9),
+    }
+    assert errors.EXIT_INTERRUPTED == 130
+
+
+def test_a_defect_is_two_lines_that_name_the_log_and_never_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], logs: Path
+) -> None:
+    assert run(monkeypatch, raising(KeyError("nobody thought of this"))) == 1
+    what, advice = capsys.readouterr().err.splitlines()
+    assert what == "error[internal]: KeyError: 'nobody thought of this'"
+    (file,) = logs.iterdir()
+    assert str(file) in advice
+    assert "Traceback" in file.read_text()
+
+
+def test_a_failed_build_names_the_log_that_has_its_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], logs: Path
+) -> None:
+    assert run(monkeypatch, raising(errors.BuildError("x", hint="read the log"))) == 5
+    (file,) = logs.iterdir()
+    assert capsys.readouterr().err.splitlines()[1] == f"try: read the log ({file})"
+
+
+@pytest.mark.parametrize("error", [docker.errors.APIError("500"), requests.ConnectionError("aborted")])
+def test_an_engine_that_fails_meanwhile_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    assert run(monkeypatch, raising(error)) == 8
+    assert capsys.readouterr().err.startswith("error[engine]: the engine failed: ")
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_an_interrupt_is_130_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert run(monkeypatch, raising(KeyboardInterrupt()), *words) == 130
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+
+
+def test_sigterm_ends_a_run_like_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned = []
+
+    def verb(_context: Context, _arguments: argparse.Namespace) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            cleaned.append(True)
+
+    assert run(monkeypatch, verb) == 130
+    assert cleaned == [True]
+
+
+def test_a_setting_that_is_off_is_two_lines_and_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LLM_D_DEV_START_TIMEOUT", "soon")
+    assert cli.main(["status"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("error[usage]: setting 'start_timeout': ")
+
+
+def test_a_state_folder_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", "--state", "/proc/nobody"]) == 2
+    what, advice = capsys.readouterr().err.splitlines()
+    assert "/proc/nobody" in what
+    assert "--state" in advice
+
+
+# --- Results -----------------------------------------------------------------------------------------------
+
+
+def test_json_is_all_that_standard_output_holds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verb(context: Context, _arguments: argparse.Namespace) -> dict[str, Any]:
+        with context.console.step("work"):
+            context.console.result("for a person")
+        return {"path": Path("/x"), "text": "grün"}
+
+    assert run(monkeypatch, verb, "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"path": "/x", "text": "grün"}
+    assert shown.err == ""
+
+
+def test_without_it_a_person_is_spoken_to(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def verb(context: Context, _arguments: argparse.Namespace) -> dict[str, Any]:
+        context.console.result("for a person")
+        return {}
+
+    assert run(monkeypatch, verb) == 0
+    assert capsys.readouterr().out == "for a person\n"
+
+
+def test_the_log_names_the_verb_and_holds_the_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], logs: Path
+) -> None:
+    def verb(context: Context, _arguments: argparse.Namespace) -> None:
+        with context.console.step("mix"):
+            context.console.note("flour")
+
+    assert run(monkeypatch, verb) == 0
+    (file,) = logs.iterdir()
+    assert "-status-" in file.name
+    assert "step mix" in file.read_text()
+    assert "flour" in file.read_text()
+    assert "step mix" not in capsys.readouterr().err
+
+
+def test_the_state_of_the_embedded_engine_is_shown_without_starting_anything(
+    capsys: pytest.CaptureFixture[str], isolated: Path
+) -> None:
+    assert cli.main(["engine", "status", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["engine"]["running"] is False
+    assert document["registry"]["running"] is False
+    assert document["engine"]["data"] == str(isolated / "state/engine/data")
+
+
+# --- Verbs that end early ----------------------------------------------------------------------------------
+
+
+def test_a_machine_without_an_engine_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(context, "find", lambda **_: None)
+    assert cli.main(["status"]) == 8
+    what, advice = capsys.readouterr().err.splitlines()
+    assert what == "error[engine]: no Docker Engine answers"
+    assert "engine up" in advice
+
+
+@pytest.mark.parametrize(
+    ("path", "ref", "what"),
+    [
+        ("gone", "HEAD", "there is no "),
+        ("folder", "HEAD", "is no git repository"),
+        ("vllm", "no-such-ref", "'no-such-ref' names no commit"),
+    ],
+)
+def test_dev_on_what_is_no_commit_ends_before_the_engine_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str, ref: str, what: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    Work.new(tmp_path / "vllm").commit()
+    assert cli.main(["dev", str(tmp_path / path), ref]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert what in lines[0]
+
+
+def test_dev_without_words_takes_the_variables(
+    work: Work, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work.commit()
+    monkeypatch.setenv("VLLM_LOCAL_GIT_DIR", str(work.path / ".git"))
+    monkeypatch.setenv("VLLM_LOCAL_REF", "no-such-ref")
+    assert cli.main(["dev"]) == 3
+    assert f"'no-such-ref' names no commit in {work.path}" in capsys.readouterr().err
+
+
+def test_dev_without_variables_takes_vllm_in_the_home_folder(
+    isolated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["dev"]) == 3
+    assert f"there is no {isolated}/vllm/.git" in capsys.readouterr().err
+
+
+def test_the_program_itself(isolated: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "build", "engine", "status"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert "running: False" in ran.stdout
+    assert ran.stderr == ""
+    off = subprocess.run(
+        [sys.executable, "-m", "build", "x"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert off.returncode == 2
+    assert "Traceback" not in off.stderr
+    assert list((isolated / "state/logs").iterdir())

@@ -1,0 +1,221 @@
+"""What may be pushed, under which tags, and what is checked afterwards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from build import gate, verdict
+from build.errors import GateError, RegistryError
+from build.registry import RepositoryName
+from build.verdict import Verdict
+from tests.unit.fakes import FakeEngine, FakeRegistry, digest
+from tests.unit.loopback import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from build.engine import Image
+
+COMMIT = "c" * 40
+SUITE = "0123"
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def image(engine: FakeEngine) -> Image:
+    return engine.hold(f"llm-d-dev:local-{COMMIT}", kind="overlay", commit=COMMIT)
+
+
+def passed(image: Image) -> Verdict:
+    return Verdict(
+        image_id=image.id,
+        diff_ids=image.diff_ids,
+        passed=("starts",),
+        failed=(),
+        configuration={"suite": SUITE},
+        finished="2026-01-01T00:00:00Z",
+    )
+
+
+# --- Which image -------------------------------------------------------------------------------------------
+
+
+def test_an_image_that_passed_may(tmp_path: Path, image: Image) -> None:
+    verdict.record(tmp_path, passed(image))
+    assert gate.require_passed(tmp_path, image, suite=SUITE) == passed(image)
+
+
+def test_an_image_that_nobody_tested_may_not(tmp_path: Path, image: Image) -> None:
+    with pytest.raises(GateError, match=rf"llm-d-dev:local-{COMMIT} was not tested") as caught:
+        gate.require_passed(tmp_path, image, suite=SUITE)
+    assert f"python -m build smoke llm-d-dev:local-{COMMIT}" in caught.value.hint
+    assert caught.value.exit_code == 7
+
+
+def test_one_that_failed_may_not_and_what_failed_is_named(tmp_path: Path, image: Image) -> None:
+    verdict.record(tmp_path, replace(passed(image), failed=("a", "b", "c", "d")))
+    with pytest.raises(GateError, match=r"failed its smoke test: a, b, c$"):
+        gate.require_passed(tmp_path, image, suite=SUITE)
+
+
+def test_a_verdict_about_other_layers_does_not_count(tmp_path: Path, image: Image) -> None:
+    verdict.record(tmp_path, replace(passed(image), diff_ids=(digest("other"),)))
+    with pytest.raises(GateError, match="other layers"):
+        gate.require_passed(tmp_path, image, suite=SUITE)
+
+
+def test_a_verdict_of_another_suite_does_not_count(tmp_path: Path, image: Image) -> None:
+    verdict.record(tmp_path, passed(image))
+    with pytest.raises(GateError, match="another version of the smoke suite"):
+        gate.require_passed(tmp_path, image, suite="4567")
+
+
+# --- Which tags --------------------------------------------------------------------------------------------
+
+DIRTY = f"local-{COMMIT}-dirty-{'d' * 12}"
+
+
+@pytest.mark.parametrize(
+    ("local", "remote"),
+    [
+        (["nightly", f"nightly-{COMMIT}"], [f"nightly-{COMMIT}", "nightly"]),
+        ([f"local-{COMMIT}"], [f"local-{COMMIT}"]),
+        ([DIRTY], [DIRTY]),
+        ([COMMIT], [f"commit-{COMMIT}"]),
+        ([f"local-{COMMIT}", COMMIT, "nightly"], [f"commit-{COMMIT}", f"local-{COMMIT}", "nightly"]),
+        (["mine", "latest", "nightly-old", COMMIT[:12]], []),
+    ],
+)
+@pytest.mark.parametrize("repository", ["llm-d-dev", "me/llm-d-dev", "localhost:5000/x"])
+def test_tags_follow_the_local_ones_with_the_moving_one_last(
+    engine: FakeEngine, repository: str, local: list[str], remote: list[str]
+) -> None:
+    image = engine.hold(*(f"{repository}:{tag}" for tag in local), commit=COMMIT)
+    assert gate.registry_tags(image, repository) == remote
+
+
+def test_names_in_other_repositories_do_not_count(engine: FakeEngine) -> None:
+    names = [f"quay.example/x:nightly-{COMMIT}", "other:nightly", f"llm-d-dev-temporary:{COMMIT}"]
+    assert gate.registry_tags(engine.hold(*names, commit=COMMIT), "llm-d-dev") == []
+
+
+# --- What arrives ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served() -> FakeRegistry:
+    return FakeRegistry()
+
+
+@pytest.fixture
+def repository(served: FakeRegistry, engine: FakeEngine) -> Iterator[RepositoryName]:
+    """A registry repository; what the engine pushes arrives there."""
+
+    def arrive(name: str, image_id: str) -> list[dict[str, Any]]:
+        served.put(name.rpartition(":")[2], image_id)
+        return [{"status": "Pushing", "id": "0a", "progressDetail": {"current": 1e6, "total": 2e6}}, {"status": "done"}]
+
+    engine.docker.pushes = arrive
+    with serving(served) as address:
+        yield RepositoryName(host=address, path="llm-d-dev")
+
+
+def push(engine: FakeEngine, image: Image, repository: RepositoryName, *tags: str) -> tuple[gate.Pushed, list[str]]:
+    lines: list[str] = []
+    return gate.push(engine, image, repository, tags, progress=lines.append), lines
+
+
+def test_what_arrived_is_told(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    pushed, lines = push(engine, image, repository, f"local-{COMMIT}", "nightly")
+    assert pushed.names == (f"{repository}:local-{COMMIT}", f"{repository}:nightly")
+    assert pushed.size == 1234
+    assert json.loads(served.manifests["nightly"])["config"]["digest"] == image.id
+    assert lines[0] == "Pushing 0a 1/2 MB"
+
+
+def test_the_image_is_pushed_by_its_id_whatever_the_name_is_now(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    moved = engine.hold(f"llm-d-dev:local-{COMMIT}", f"{repository}:local-{COMMIT}", kind="other")
+    push(engine, image, repository, f"local-{COMMIT}")
+    assert json.loads(served.manifests[f"local-{COMMIT}"])["config"]["digest"] == image.id != moved.id
+
+
+def test_what_is_there_already_is_not_sent_again(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    served.put("nightly", image.id)
+    pushed, lines = push(engine, image, repository, "nightly")
+    assert pushed.names == (f"{repository}:nightly",)
+    assert lines == []
+
+
+def test_with_the_containerd_store_the_id_is_the_manifests(
+    engine: FakeEngine, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    served.put("nightly", digest("config"))
+    text = served.manifests["nightly"].decode()
+    image = replace(engine.hold("llm-d-dev:nightly"), id=digest(text))
+    assert push(engine, image, repository, "nightly")[0].digest == image.id
+
+
+@pytest.mark.parametrize("arrived", [None, digest("other")])
+def test_something_else_arriving_is_an_alarm_and_later_tags_stay(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry, arrived: str | None
+) -> None:
+    served.put("nightly", digest("old"))
+
+    def swap(name: str, _image_id: str) -> list[dict[str, Any]]:
+        if arrived:
+            served.put(name.rpartition(":")[2], arrived)
+        return []
+
+    engine.docker.pushes = swap
+    with pytest.raises(GateError, match="is not the tested image") as caught:
+        push(engine, image, repository, f"local-{COMMIT}", "nightly")
+    assert (arrived or "nothing") in caught.value.what
+    assert json.loads(served.manifests["nightly"])["config"]["digest"] == digest("old")
+
+
+def test_a_refused_upload_leaves_no_name_behind(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    engine.docker.pushes = lambda _name, _id: [{"status": "Preparing"}, {"error": "denied: no"}]
+    with pytest.raises(RegistryError, match="denied: no"):
+        push(engine, image, repository, "nightly")
+    assert list(engine.docker.names) == [f"llm-d-dev:local-{COMMIT}"]
+    assert served.manifests == {}
+
+
+def test_an_interrupt_leaves_no_name_behind(engine: FakeEngine, image: Image, repository: RepositoryName) -> None:
+    def interrupt(_name: str, _id: str) -> list[dict[str, Any]]:
+        raise KeyboardInterrupt
+
+    engine.docker.pushes = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        push(engine, image, repository, "nightly")
+    assert list(engine.docker.names) == [f"llm-d-dev:local-{COMMIT}"]
+
+
+def test_a_registry_that_is_down_is_noticed_before_anything_is_tagged(engine: FakeEngine, image: Image) -> None:
+    with serving(FakeRegistry()) as gone:
+        pass
+    with pytest.raises(RegistryError, match="connection refused"):
+        push(engine, image, RepositoryName(host=gone, path="x"), "nightly")
+    assert list(engine.docker.names) == [f"llm-d-dev:local-{COMMIT}"]
+
+
+def test_an_image_without_tags_is_refused(engine: FakeEngine, image: Image, repository: RepositoryName) -> None:
+    with pytest.raises(GateError, match="no tag"):
+        push(engine, image, repository)

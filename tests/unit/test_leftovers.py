@@ -1,0 +1,91 @@
+"""What killed runs left on an engine goes; what is in use, or not ours, stays."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+
+import pytest
+
+from build import labels, leftovers, owner
+from build.engine import TEMPORARY_REPOSITORY
+from tests.unit.fakes import FakeContainer, FakeEngine
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture(scope="module")
+def gone() -> str:
+    """The identity of a run that has ended."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        who = owner.identity(process.pid)
+        process.kill()
+    return who
+
+
+def tag(who: str) -> str:
+    return f"{TEMPORARY_REPOSITORY}:{'a' * 24}-{who.replace(':', '-')}"
+
+
+def test_containers_of_runs_that_are_gone_are_removed(engine: FakeEngine, gone: str) -> None:
+    left = FakeContainer(labels={labels.OWNER: gone})
+    used = FakeContainer(labels={labels.OWNER: owner.identity()})
+    elsewhere = FakeContainer(labels={labels.OWNER: "other-host:1:1"})
+    foreign = FakeContainer(labels={})
+    odd = FakeContainer(labels={labels.OWNER: "me"})
+    engine.docker.running = [left, used, elsewhere, foreign, odd]
+    assert leftovers.sweep(engine) == 1
+    assert [one.removed for one in engine.docker.running] == [True, False, False, False, False]
+
+
+def test_one_that_vanishes_meanwhile_is_no_error(engine: FakeEngine, gone: str) -> None:
+    engine.docker.running = [FakeContainer(labels={labels.OWNER: gone}, vanishes=True)]
+    assert leftovers.sweep(engine) == 0
+
+
+def test_temporary_tags_of_runs_that_are_gone_are_removed(engine: FakeEngine, gone: str) -> None:
+    other_start = owner.identity().rpartition(":")[0] + ":1"
+    kept = [
+        tag(owner.identity()),
+        tag("other-host:1:1"),
+        f"{TEMPORARY_REPOSITORY}:mine",
+        "llm-d-dev:nightly",
+        f"{TEMPORARY_REPOSITORY}-not:{'a' * 24}-{gone.replace(':', '-')}",
+    ]
+    engine.hold(tag(gone), *kept)
+    engine.hold(tag(other_start))
+    assert leftovers.sweep(engine) == 2
+    assert sorted(engine.docker.names) == sorted(kept)
+
+
+def test_a_temporary_tag_is_this_runs_while_it_is_used(engine: FakeEngine) -> None:
+    image = engine.hold("llm-d-dev:nightly")
+    with engine.temporary_tag(image.id) as name:
+        assert engine.docker.names[name] == image.id
+        assert leftovers.sweep(engine) == 0
+        assert name in engine.docker.names
+        # Docker's limit for a tag, and its characters.
+        assert len(name.partition(":")[2]) <= 128
+        assert ":" not in name.partition(":")[2]
+    assert list(engine.docker.names) == ["llm-d-dev:nightly"]
+
+
+def test_a_host_whose_name_has_dashes_is_recognised(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "ci-runner-7.example")
+    image = engine.hold("llm-d-dev:nightly")
+    with engine.temporary_tag(image.id):
+        assert leftovers.sweep(engine) == 0
+    left = tag(f"ci-runner-7.example:{os.getpid()}:1")
+    engine.docker.names[left] = image.id
+    assert leftovers.sweep(engine) == 1
+
+
+def test_a_temporary_tag_goes_also_after_an_error(engine: FakeEngine) -> None:
+    image = engine.hold("llm-d-dev:nightly")
+    with pytest.raises(KeyboardInterrupt), engine.temporary_tag(image.id):
+        raise KeyboardInterrupt
+    assert list(engine.docker.names) == ["llm-d-dev:nightly"]

@@ -1,0 +1,96 @@
+"""The command line, as words become options."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build import cli, options
+from build.settings import Settings
+
+if TYPE_CHECKING:
+    import argparse
+
+VLLM = Path("/home/me/vllm/.git")
+
+
+def parse(*words: str) -> argparse.Namespace:
+    return options.parse(words, default_path=VLLM, default_ref="HEAD")
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(verb, "--help")
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert f"usage: python -m build {verb}" in shown
+    assert "--json" in shown
+    assert "exit codes: 0 done" in shown
+
+
+def test_help_lists_the_verbs_that_do_something(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse("--help")
+    assert caught.value.code == 0
+    assert re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE) == list(cli.VERBS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("no-such-verb",),
+        ("smoke",),
+        ("push",),
+        ("build",),
+        ("engine",),
+        ("engine", "sideways"),
+        ("dev", "--no-such-option"),
+        ("dev", "a", "b", "c"),
+        ("nightly", "--flavor", "tpu"),
+        ("smoke", "x", "--gpus", "some"),
+        ("smoke", "x", "--start-timeout", "soon"),
+    ],
+)
+def test_words_that_are_off_are_shown_with_the_usage(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(*words)
+    shown = capsys.readouterr()
+    assert caught.value.code == 2
+    assert shown.out == ""
+    assert shown.err.startswith("usage: ")
+
+
+def test_dev_works_on_the_default_repository() -> None:
+    made = parse("dev")
+    assert (made.path, made.ref, made.base, made.smoke, made.push) == (VLLM, "HEAD", None, True, True)
+
+
+def test_dev_is_told_what_to_do() -> None:
+    made = parse("dev", "/v", "topic", "--base", "b", "--no-smoke", "--no-push", "--expect", "/a=b", "--expect", "/c=d")
+    assert (made.path, made.ref, made.base) == (Path("/v"), "topic", "b")
+    assert (made.smoke, made.push, made.expect) == (False, False, ["/a=b", "/c=d"])
+
+
+def test_nothing_dangerous_or_partial_is_a_default() -> None:
+    made = parse("dev")
+    assert {made.allow_native, made.install_deps, made.dirty, made.force} == {False}
+
+
+@pytest.mark.parametrize("verb", ["status", "dev", "nightly", "quickstart"])
+def test_settings_on_the_command_line_are_settings(verb: str) -> None:
+    assert set(options.SETTING_OPTIONS) <= set(Settings.model_fields)
+    made = vars(parse(verb, "--no-install", "--state", "/s", "--cache", "/c", "--registry", "h.example/n"))
+    given = {name: made[name] for name in options.SETTING_OPTIONS if made.get(name) is not None}
+    assert given == {"install": False, "state": "/s", "cache": "/c", "registry": "h.example/n"}
+
+
+def test_settings_that_are_not_named_are_left_open() -> None:
+    made = vars(parse("nightly"))
+    assert {made.get(name) for name in options.SETTING_OPTIONS} == {None}

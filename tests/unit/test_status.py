@@ -1,0 +1,121 @@
+"""The table of what exists."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from build import status, trial, verdict
+from build.console import Console
+from build.folders import Folders
+from build.verdict import Verdict
+from tests.unit.fakes import FakeEngine, digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from build.context import Context
+    from build.engine import Image
+
+COMMIT = "c" * 40
+MARKS = {"commit": COMMIT, "flavor": "cpu", "version": "0.32.0+cpu"}
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def context(engine: FakeEngine, tmp_path: Path) -> Context:
+    folders = Folders(state=tmp_path, cache=tmp_path)
+    settings = SimpleNamespace(repository="llm-d-dev")
+    return cast("Context", SimpleNamespace(engine=engine, folders=folders, settings=settings))
+
+
+def judge(context: Context, image: Image, *, failed: tuple[str, ...] = (), suite: str | None = None) -> None:
+    configuration = {"suite": suite or trial.suite_fingerprint()}
+    found = Verdict(
+        image_id=image.id,
+        diff_ids=image.diff_ids,
+        passed=("x",),
+        failed=failed,
+        configuration=configuration,
+        finished="",
+    )
+    verdict.record(context.folders.verdicts, found)
+
+
+def test_bases_then_overlays_each_newest_first(context: Context, engine: FakeEngine) -> None:
+    engine.hold("llm-d-dev:local-1", kind="overlay", created="2026-01-03")
+    engine.hold("llm-d-dev:nightly-1", kind="base", created="2026-01-01")
+    engine.hold("llm-d-dev:nightly-2", kind="base", created="2026-01-02")
+    assert [row.names for row in status.rows(context)] == [
+        ("llm-d-dev:nightly-2",),
+        ("llm-d-dev:nightly-1",),
+        ("llm-d-dev:local-1",),
+    ]
+
+
+def test_images_that_are_not_ours_or_lost_their_name_are_left_out(context: Context, engine: FakeEngine) -> None:
+    engine.hold("llm-d-dev:x")
+    engine.hold(kind="base")
+    engine.hold("elsewhere:nightly", kind="base")
+    engine.hold("llm-d-dev-rootfs:x", kind="rootfs")
+    assert status.rows(context) == []
+
+
+def test_every_verdict_has_a_word(context: Context, engine: FakeEngine) -> None:
+    images = {word: engine.hold(f"llm-d-dev:{word}", kind="base") for word in ("pass", "fail", "outdated", "untested")}
+    judge(context, images["pass"])
+    judge(context, images["fail"], failed=("y",))
+    judge(context, images["outdated"], suite="older")
+    assert {row.names[0].partition(":")[2]: row.verdict for row in status.rows(context)} == {
+        word: word for word in images
+    }
+
+
+def test_where_an_image_was_pushed(context: Context, engine: FakeEngine) -> None:
+    remote = "127.0.0.1:5000/llm-d-dev"
+    image = engine.hold("llm-d-dev:nightly", f"{remote}:nightly", f"{remote}:nightly-{COMMIT}", kind="base", **MARKS)
+    engine.docker.known[image.id]["RepoDigests"] = [f"{remote}@{digest('manifest')}"]
+    (row,) = status.rows(context)
+    assert row.names == ("llm-d-dev:nightly",)
+    assert row.pushed == (f"{remote}:nightly", f"{remote}:nightly-{COMMIT}")
+    assert row.digest == digest("manifest")
+    assert row.document() == {
+        "id": image.id,
+        "names": ["llm-d-dev:nightly"],
+        "kind": "base",
+        "flavor": "cpu",
+        "commit": COMMIT,
+        "version": "0.32.0+cpu",
+        "base": None,
+        "verdict": "untested",
+        "digest": digest("manifest"),
+        "pushed": list(row.pushed),
+        "bytes": 3_750_000_000,
+        "created": "2026-01-01T00:00:00Z",
+    }
+
+
+def test_a_name_that_was_given_and_not_pushed_is_local(context: Context, engine: FakeEngine) -> None:
+    engine.hold("llm-d-dev:nightly", "quay.example/x:nightly", kind="base")
+    (row,) = status.rows(context)
+    assert (row.digest, row.pushed) == (None, ())
+
+
+def test_a_person_gets_it_short(context: Context, engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    image = engine.hold(f"llm-d-dev:nightly-{COMMIT}", "llm-d-dev:nightly", kind="base", **MARKS)
+    judge(context, image)
+    rows = status.rows(context)
+    rows.append(replace(rows[0], verdict="untested", digest=f"sha256:{'d' * 64}"))
+    Console(quiet=False).result(status.table(rows))
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split() == ["image", "kind", "commit", "verdict", "size", "pushed", "digest"]
+    assert shown[1].split() == ["llm-d-dev:nightly", "base", "(cpu)", "c" * 12, "pass", "3.75", "GB", "not", "pushed"]
+    assert shown[2].split() == [f"llm-d-dev:nightly-{'c' * 12}"]
+    assert shown[3].split()[-1] == "d" * 12
