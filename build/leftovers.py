@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import docker.errors
+import requests
 
 from build import labels, owner
 from build.engine import TEMPORARY_REPOSITORY, tag_owner
@@ -28,12 +29,18 @@ def sweep(engine: Engine) -> int:
         How many things were removed.
     """
     removed = 0
-    for container in engine.client.containers.list(all=True, filters={"label": labels.OWNER}):
+    # Another run may be removing its own meanwhile: ignore_removed, and the errors below.
+    found = engine.client.containers.list(all=True, filters={"label": labels.OWNER}, ignore_removed=True)
+    for container in found:
         if not owner.alive(container.labels[labels.OWNER]):
             log.info("removing container %s of a run that is gone", container.short_id)
             try:
                 container.remove(force=True, v=True)
             except docker.errors.NotFound:
+                continue
+            except docker.errors.APIError as error:
+                if error.status_code != requests.codes.conflict:
+                    raise
                 continue
             removed += 1
     for image in engine.client.api.images(name=TEMPORARY_REPOSITORY):
