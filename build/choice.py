@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from build import base as bases
 from build import delta as deltas
+from build.errors import SourceError
 
 if TYPE_CHECKING:
     from build.base import Base
     from build.context import Context
     from build.delta import Delta
+    from build.engine import Image
     from build.overlay import Target
 
 
@@ -61,8 +63,20 @@ def compare(
     engine = context.engine
     images = [engine.image(wanted)] if wanted else bases.candidates(engine, context.settings.repository)
     bases.require_any(images)
-    loaded = (bases.load(engine, image, context.folders.cache) for image in images)
+    loaded = [base for image in images if (base := _load(context, image, asked_for=bool(wanted)))]
+    bases.require_any([base.image for base in loaded])
     return [(base, target.delta(base, carried=carried)) for base in loaded]
+
+
+def _load(context: Context, image: Image, *, asked_for: bool) -> Base | None:
+    """A base; None, with a word about it, for one of another version of this tool that nobody asked for."""
+    try:
+        return bases.load(context.engine, image, context.folders.cache)
+    except SourceError as error:
+        if asked_for:
+            raise
+        context.console.note(f"not considered: {error.what}")
+        return None
 
 
 def nearest(pairs: list[tuple[Base, Delta]]) -> tuple[Base, Delta]:

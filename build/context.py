@@ -57,7 +57,7 @@ class Context:
         return engine
 
     def require_buildkit(self) -> None:
-        """Check that the engine can build; not where it is first asked for, because most overlays need no build.
+        """Check that the engine can build; not where it is first asked for, because most verbs build nothing.
 
         Raises:
             EngineError: It has no BuildKit, or its client here no buildx.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from build import delivery
@@ -57,19 +56,6 @@ def local(path: Path, ref: str, *, dirty: bool, console: Console) -> Iterator[Ta
             return
         commit = source.commit(ref)
         console.note(f"{commit.short} {commit.subject}")
-        with _saying(source, console):
-            yield Target.of(source, commit, tag=f"local-{commit.id}")
-
-
-@contextlib.contextmanager
-def _saying(source: Repository, console: Console) -> Iterator[None]:
-    """Look for uncommitted work while the block runs, and say if there is some: git reads the whole tree for it."""
-
-    def say() -> None:
         if source.is_dirty:
-            console.note(f"uncommitted work in {source.path} is not in the image (--dirty takes it)")
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        said = pool.submit(say)
-        yield
-        said.result()
+            console.note(f"uncommitted work in {path} is not in the image (--dirty takes it)")
+        yield Target.of(source, commit, tag=f"local-{commit.id}")

@@ -10,14 +10,14 @@ import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import docker
 import docker.errors
 import requests
 
 from build import labels, owner
-from build.errors import DiskError, EngineError, SourceError, UsageError
+from build.errors import EngineError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -234,34 +234,6 @@ class Engine:
         finally:
             with contextlib.suppress(docker.errors.NotFound):
                 self.client.api.remove_container(name, force=True, v=True)
-
-    def add(self, image: Image, archive: IO[bytes], *, marks: Mapping[str, str], name: str) -> None:
-        """Make an image of another one and an archive laid over its root: what ``FROM`` and ``ADD`` build.
-
-        Args:
-            image: What it starts from; has an entry point or a command.
-            archive: A tar archive, streamed. Owners, permissions and times are kept.
-            marks: Labels that replace or add to the image's.
-            name: What the new image is called (repository:tag).
-
-        Raises:
-            DiskError: The engine ran out of space.
-        """
-        # A commit adds what the container has and this lacks, its owner too, which must not pass to the image.
-        config = {**image.config, "Labels": {**image.labels, **marks, labels.OWNER: ""}}
-        repository, _, tag = name.rpartition(":")
-        with self.created(image.id, command=image.config.get("Cmd") or ["-"]) as container:
-            assert container.id is not None  # noqa: S101 - for the type checker: the engine has made it
-            try:
-                self.client.api.put_archive(container.id, "/", archive)
-                self.client.api.commit(container.id, repository, tag, conf=config)
-            except docker.errors.APIError as error:
-                if "no space left on device" not in str(error):
-                    raise
-                raise DiskError(
-                    "no space left on the engine's disk",
-                    hint="`docker buildx prune` and `docker image prune` free space; then run this again",
-                ) from error
 
     @contextlib.contextmanager
     def temporary_tag(self, image_id: str) -> Iterator[str]:

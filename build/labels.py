@@ -22,7 +22,7 @@ NATIVE = PREFIX + "native"
 FINGERPRINT = PREFIX + "fingerprint"
 """Digest of everything that went into the image: equal means that it need not be built again."""
 OWNER = PREFIX + "owner"
-"""On containers: ``host:pid:start-time`` of the run that started it, so that leftovers can be told; else empty."""
+"""On containers: ``host:pid:start-time`` of the run that started it, so that leftovers can be told."""
 
 QUAY_EXPIRES = "quay.expires-after"
 OCI_REVISION = "org.opencontainers.image.revision"

@@ -55,11 +55,12 @@ class Listing:
         """
         files: dict[str, Entry] = {}
         trees: dict[str, str] = {}
-        for row in text.decode("utf-8", "surrogateescape").split("\0"):
+        for row in text.split(b"\0"):
             if not row:
                 continue
-            facts, _, path = row.partition("\t")
-            mode, _, oid = facts.split(" ")
+            facts, _, name = row.partition(b"\t")
+            mode, _, oid = facts.decode("ascii").split(" ")
+            path = name.decode("utf-8", "surrogateescape")
             if mode == TREE:
                 trees[path] = oid
             else:

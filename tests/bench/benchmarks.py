@@ -97,7 +97,7 @@ def grown(ground: Ground, runs: int) -> Iterator[Figure]:
     """`dev` in a repository that is padded to 1 GB, against the same without."""
     small, large = (Clone(ground.folder / name) for name in ("small", "large"))
     for clone in (small, large):
-        ground.clone.git("clone", "--quiet", "--no-hardlinks", ".", str(clone.path))
+        ground.clone.git("clone", "--quiet", "--no-hardlinks", "--no-checkout", ".", str(clone.path))
     # Work tree and another branch: what a user's repository grows by, and no overlay needs.
     padding = large.with_random_files(ground.commit, size=GROWN_BYTES, count=200, folder="padding")
     large.git("branch", "padding", padding)

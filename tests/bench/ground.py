@@ -152,7 +152,9 @@ class Ground:
             try:
                 _, status, usage = os.wait4(process.pid, 0)
             except BaseException:
+                # It cleans up, and what it has tagged by then is removed by us.
                 process.terminate()
+                process.wait()
                 raise
             process.returncode = os.waitstatus_to_exitcode(status)
             out.seek(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -44,7 +45,7 @@ def quickstart() -> Any:  # noqa: ANN401 - a JSON document
 def overlay(quickstart: Any) -> Iterator[Container]:  # noqa: ANN401
     """A container of the overlay to look around in, as an arbitrary user of group 0."""
     host = os.environ.get("DOCKER_HOST", f"unix://{embedded.socket(Folders.default())}")
-    with docker.DockerClient(base_url=host) as client:
+    with contextlib.closing(docker.DockerClient(base_url=host)) as client:
         container = client.containers.run(
             quickstart["overlay"]["id"],
             entrypoint=["sleep", "600"],

@@ -100,6 +100,10 @@ ALL = (
     ),
 )
 
+_NEED_DELETIONS = ("file to folder", "folder to file", "link to folder", "folder to link")
+ADDITIONS = tuple(change for change in ALL if change.after and not change.name.startswith(_NEED_DELETIONS))
+"""Those that lay files over the base's and delete none."""
+
 
 def write(folder: Path, files: Iterable[File | None]) -> None:
     """Write those files into a working tree."""

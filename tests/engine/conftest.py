@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import git
 import pytest
 
-from build import embedded, labels, registry_server, rootfs, seal, settings, trial, verdict
+from build import embedded, labels, nightly, registry_server, rootfs, seal, settings, trial, verdict
 from build.console import Console
+from build.context import Context
 from build.folders import REPOSITORY, Folders
 from build.git import Repository
 from build.verdict import Verdict
@@ -26,7 +28,7 @@ from tests.standin.image import build_standin
 from tests.standin.source import source_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from build.engine import Engine, Image
 
@@ -35,6 +37,9 @@ LOCAL = f"{_FAMILY}{os.getpid()}"
 """Local repository of everything that these tests tag: nobody's own images are touched, nor another run's."""
 RUN = labels.PREFIX + "test"
 """Label of the base, and so of its overlays and of the containers of both: the run of the tests, by LOCAL."""
+
+Word = str | os.PathLike[str]
+"""A word of a command line."""
 
 _NUMBER = itertools.count()
 
@@ -56,6 +61,8 @@ def _untag(engine: Engine) -> None:
             pid = "".join(itertools.takewhile(str.isdigit, rest))
             if family and (int(pid) == os.getpid() or not Path("/proc", pid).exists()):
                 engine.untag(name)
+    for image in engine.client.api.images(filters={"label": f"{RUN}={LOCAL}", "dangling": True}):
+        engine.client.api.remove_image(image["Id"], force=True, noprune=True)
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +150,30 @@ class Ran:
         return json.loads(self.stdout)
 
 
+def finished(process: subprocess.Popen[str]) -> Ran:
+    """Wait for a verb to end."""
+    with process:
+        stdout, stderr = process.communicate()
+    return Ran(returncode=process.returncode, stdout=stdout, stderr=stderr)
+
+
+def assert_refused(ran: Ran, code: int, word: str, said: str) -> None:
+    """Two lines on standard error and nothing else: what went wrong, and what to try.
+
+    Args:
+        ran: A verb with ``--json``.
+        code: Its exit code.
+        word: Of the category.
+        said: Pattern of something in the first line.
+    """
+    assert ran.returncode == code, ran.stderr
+    assert ran.stdout == ""
+    lines = ran.stderr.splitlines()
+    assert len(lines) == 2, ran.stderr
+    assert re.match(rf"error\[{word}\]: .*{said}", lines[0]), ran.stderr
+    assert re.match(r"try: \S", lines[1]), ran.stderr
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cli:
     """`python -m build` with folders of its own, on the tests' engine and registry."""
@@ -151,15 +182,15 @@ class Cli:
     folders: Folders
     repository: str
 
-    def __call__(self, *words: str | Path, **variables: str) -> Ran:
-        with self.start(*words, **variables) as process:
-            stdout, stderr = process.communicate()
-        return Ran(returncode=process.returncode, stdout=stdout, stderr=stderr)
+    def __call__(self, *words: Word, **variables: str) -> Ran:
+        return finished(self.start(*words, **variables))
 
-    def start(self, *words: str | Path, **variables: str) -> subprocess.Popen[str]:
+    def start(
+        self, *words: Word, program: Sequence[str] = (sys.executable, "-m", "build"), **variables: str
+    ) -> subprocess.Popen[str]:
         """A verb that runs on, to be interrupted."""
         return subprocess.Popen(
-            [sys.executable, "-m", "build", *map(str, words)],
+            [*program, *words],
             cwd=REPOSITORY,
             env=self.environment | variables,
             stdout=subprocess.PIPE,
@@ -202,3 +233,21 @@ def make_cli(engine: Engine, registry_address: str, folder: Path) -> Cli:
 def cli(engine: Engine, registry_address: str, tmp_path: Path) -> Cli:
     """The command line, on the tests' engine and a registry repository of the test's own."""
     return make_cli(engine, registry_address, tmp_path)
+
+
+_RELEASE = "0.32.0"
+
+
+@pytest.fixture
+def released(cli: Cli, vllm: Path) -> None:
+    """A cache in which the stand-in is a release of vLLM."""
+    with contextlib.closing(git.Repo.clone_from(str(vllm), cli.folders.releases, bare=True)) as releases:
+        for tag in (f"v{_RELEASE}", f"v{_RELEASE}-cpu"):
+            releases.create_tag(tag)
+
+
+def base_fingerprint(cli: Cli) -> str:
+    """What `nightly` recognises the base by that it would build of that release."""
+    context = Context(settings=settings.load({"vllm_version": _RELEASE}), console=Console(quiet=True))
+    with contextlib.closing(Repository(cli.folders.releases)) as releases:
+        return nightly._fingerprint(context, releases.commit(f"v{_RELEASE}-cpu"))

@@ -32,7 +32,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = "/" + self.path.partition("?")[0].removeprefix("/v1.45").lstrip("/")
         self._send(self.server.answers.get(path))
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - http.server's name for it
 
     def _send(self, answer: Any) -> None:  # noqa: ANN401 - any JSON value
         missing = {"message": f"no such thing: {self.path}"}

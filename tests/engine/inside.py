@@ -22,6 +22,8 @@ class Inside:
     def status(self, *words: str, user: str = "") -> tuple[int, str]:
         """Exit status and output of a command, as the image's user or as ``user``."""
         code, output = self.container.exec_run([*words], user=user)
+        assert isinstance(code, int)
+        assert isinstance(output, bytes)
         return code, os.fsdecode(output)
 
     def run(self, *words: str, user: str = "") -> str:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import shutil
 import signal
 import socket
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import git
 import pytest
 
+from build import labels
 from tests.engine import traces
-from tests.engine.conftest import LOCAL, commit_all, make_cli
+from tests.engine.conftest import LOCAL, base_fingerprint, commit_all, make_cli
 from tests.engine.relay import Relay
+from tests.standin.image import changed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
+    from pathlib import Path
 
     from build.engine import Engine, Image
-    from tests.engine.conftest import Cli, Ran
+    from tests.engine.conftest import Cli, Ran, Word
     from tests.engine.relay import Moment
 
 FAULTS = "vllm/entrypoints/launchers/faults.py"
@@ -39,30 +44,28 @@ class Step:
 
     Attributes:
         name: In words.
-        request: Pattern of the request that is held.
-        moment: Whether the engine has already done what it asks for.
-        work: What there is to do: a ``new`` commit, one that also ``deletes`` a file, or one whose image is there and
-            ``hangs`` or ``passed``.
+        request: Pattern of the request that is held; for a moment that is ``logged``, of the line.
+        moment: Before the engine has that request, or when it is done; or when something is in the log.
+        work: What there is to do: a commit that only ``adds``, one that also ``deletes``, which takes a build, one
+            whose build is ``slow``, or one whose image is there and ``hangs``, is ``sound``, or has ``passed``.
         cached: Whether what the base holds is known already.
     """
 
     name: str
     request: str
-    moment: Moment
+    moment: Moment | Literal["logged"]
     work: str
     cached: bool = True
 
 
 STEPS = (
-    Step("container of the base made", "POST .*/containers/create", "done", "new", cached=False),
-    Step("reading the base", "GET .*/archive", "asked", "new", cached=False),
-    Step("container to add to made", "POST .*/containers/create", "done", "new"),
-    Step("adding the files", "PUT .*/archive", "asked", "new"),
-    Step("making the overlay", "POST .*/commit", "asked", "new"),
+    Step("container of the base made", "POST .*/containers/create", "done", "adds", cached=False),
+    Step("reading the base", "GET .*/archive", "asked", "adds", cached=False),
     Step("base tagged", "POST .*/tag.*repo=llm-d-dev-temporary", "done", "deletes"),
-    Step("building the overlay", "POST /session", "asked", "deletes"),
+    Step("building the overlay", r"\[cleared .*delete\.py", "logged", "slow"),
     Step("container of the overlay made", "POST .*/containers/create", "done", "hangs"),
     Step("overlay started", "POST .*/start", "done", "hangs"),
+    Step("overlay tested", "POST .*/kill", "asked", "sound"),
     Step("overlay tagged for the registry", "POST .*/tag.*repo=127", "done", "passed"),
     Step("asking to push", "POST .*/push", "asked", "passed"),
     Step("pushing", "POST .*/push", "done", "passed"),
@@ -78,7 +81,6 @@ class Outcome:
         returncode: Its exit status.
         output: What it printed.
         left: What it left behind.
-        tags: Names that the commit's image got.
         next: The run after a killed one.
         left_by_next: What there was after that.
     """
@@ -108,27 +110,31 @@ class Scene:
         if step.cached:
             shutil.copytree(self.cache, cli.folders.cache)
         if step.work == "passed":
-            cli.pass_smoke(self.images["passed"])
-        words = ["dev", self._work(step, folder), "--json"]
-        with Relay(folder / "engine", self.engine.host.removeprefix("unix://")) as relay:
-            relay.hold(step.request, step.moment)
-            run = interrupt(cli, words, number, when=lambda: relay.wait(seconds=REACHED_S), DOCKER_HOST=relay.host)
+            cli.pass_smoke(self.images["sound"])
+        following: list[Word] = ["dev", self._work(step, folder), "--json"]
+        words = [*following, *(["--base", self.images["slow"].id] if step.work == "slow" else [])]
+        if step.moment == "logged":
+            run = interrupt(cli, words, number, when=lambda: logged(cli, step.request))
+        else:
+            with Relay(folder / "engine", self.engine.host.removeprefix("unix://")) as relay:
+                relay.hold(step.request, step.moment)
+                run = interrupt(cli, words, number, when=lambda: relay.wait(seconds=REACHED_S), DOCKER_HOST=relay.host)
         left = traces.left(self.engine, cli, run.pids)
-        following = cli(*words, "--no-smoke") if number == signal.SIGKILL else None
+        next_run = cli(*following, "--no-smoke") if number == signal.SIGKILL else None
         return Outcome(
             returncode=run.returncode,
             output=run.output,
             left=left,
-            next=following,
+            next=next_run,
             left_by_next=traces.left(self.engine, cli, run.pids),
         )
 
     def _work(self, step: Step, folder: Path) -> Path:
         """A repository whose HEAD gives the step something to do."""
-        if step.work in self.works:
-            return self.works[step.work]
-        deletes = step.work == "deletes"
-        return make_work(self.works["passed"], folder / "vllm", f"New for {folder.name}", deletes=deletes)
+        if step.work in ("adds", "deletes", "slow"):
+            deleted = None if step.work == "adds" else "vllm/gone.py"
+            return make_work(self.works["sound"], folder / "vllm", f"New for {folder.name}", deleted=deleted)
+        return self.works["hangs" if step.work == "hangs" else "sound"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +147,7 @@ class Interrupted:
 
 
 def interrupt(
-    cli: Cli, words: list[str | Path], number: signal.Signals, *, when: Callable[[], bool], **variables: str
+    cli: Cli, words: Sequence[Word], number: signal.Signals, *, when: Callable[[], bool], **variables: str
 ) -> Interrupted:
     """Start a run, send a signal at the right moment, and wait until all its processes are gone."""
     with cli.start(*words, **variables) as process:
@@ -157,16 +163,24 @@ def interrupt(
     return Interrupted(returncode=process.returncode, output=stdout + stderr, pids=pids)
 
 
-def make_work(source: Path, folder: Path, message: str, *, hangs: bool = False, deletes: bool = False) -> Path:
-    """A clone with a commit of its own; perhaps one whose server never becomes healthy, or one with a file less."""
+def logged(cli: Cli, pattern: str) -> bool:
+    """Whether a line of a run's log matches before long."""
+    return traces.eventually(
+        lambda: any(re.search(pattern, path.read_text(encoding="utf-8")) for path in cli.folders.logs.glob("*.log")),
+        seconds=REACHED_S,
+    )
+
+
+def make_work(source: Path, folder: Path, message: str, *, hangs: bool = False, deleted: str | None = None) -> Path:
+    """A clone with a commit of its own; perhaps one whose server never becomes healthy, or that lacks a file."""
     with contextlib.closing(git.Repo.clone_from(str(source), folder)) as clone:
+        if deleted:
+            (folder / deleted).unlink()
         if hangs:
             file = folder / FAULTS
             text = file.read_text(encoding="utf-8")
             assert "return name or None" in text
             file.write_text(text.replace("return name or None", 'return "hangs"'), encoding="utf-8")
-        if deletes:
-            (folder / FAULTS).unlink()
         commit_all(clone, message)
     return folder
 
@@ -175,17 +189,31 @@ def make_work(source: Path, folder: Path, message: str, *, hangs: bool = False, 
 def scene(
     engine: Engine, registry_address: str, base: Image, vllm: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Scene:
-    """Two commits whose images are there, and a cache that knows the base."""
-    del base  # on the engine now
+    """Two commits whose images are there, a base that deletes slowly, and a cache that knows the other base."""
     folder = tmp_path_factory.mktemp("interrupt")
     cli = make_cli(engine, registry_address, folder / "before")
-    works = {name: make_work(vllm, folder / name, name, hangs=name == "hangs") for name in ("passed", "hangs")}
-    images = {}
+    works = {name: make_work(vllm, folder / name, name, hangs=name == "hangs") for name in ("sound", "hangs")}
+    images = {"slow": slowed(engine, base)}
     for name, work in works.items():
         ran = cli("dev", work, "--no-smoke", "--json")
         assert ran.returncode == 0, ran.stderr
         images[name] = engine.image(ran.json["id"])
     return Scene(engine, registry_address, folder, works, images, cli.folders.cache)
+
+
+def slowed(engine: Engine, base: Image) -> Image:
+    """The base with a Python that takes its time over deleting files."""
+    code = b"import sys, time\nif any('delete.py' in word for word in sys.orig_argv):\n    time.sleep(20)\n"
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        member = tarfile.TarInfo("slow/sitecustomize.py")
+        member.size = len(code)
+        tar.addfile(member, io.BytesIO(code))
+    with engine.created(base.id) as container:
+        container.put_archive("/", archive.getvalue())
+        made = container.commit(f"{LOCAL}-slow", "nightly", changes="CMD []\nENV PYTHONPATH=/slow")
+    assert made.id is not None
+    return engine.image(made.id)
 
 
 @pytest.fixture(scope="module")
@@ -227,5 +255,58 @@ def test_kill_leaves_nothing_that_the_next_run_stumbles_over(
     assert [what for what in outcome.left_by_next if not what.startswith("/")] == []
 
 
-assert LOCAL
-assert socket
+# --- nightly ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("released")
+@pytest.mark.parametrize("number", [*INTERRUPTS, signal.SIGKILL])
+def test_nightly_that_waits_for_the_package_index(cli: Cli, engine: Engine, number: signal.Signals) -> None:
+    words = ["nightly", "--json"]
+    with contextlib.ExitStack() as stack:
+        index = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        index.settimeout(REACHED_S)
+
+        def asked() -> bool:
+            stack.enter_context(index.accept()[0])
+            return (cli.folders.locks / "nightly.json").exists()
+
+        address = f"http://127.0.0.1:{index.getsockname()[1]}/"
+        run = interrupt(cli, words, number, when=asked, PIP_INDEX_URL=address)
+    if number == signal.SIGKILL:
+        assert run.returncode == -number
+        # Its lock is nobody's any more: the next one gets as far.
+        assert cli(*words, PIP_INDEX_URL="http://127.0.0.1:1/").returncode == 3
+    else:
+        assert run.returncode == 130, run.output
+    assert traces.left(engine, cli, run.pids) == []
+
+
+@pytest.mark.usefixtures("released")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nightly_that_tests_the_base(
+    cli: Cli, engine: Engine, base: Image, tmp_path: Path, number: signal.Signals
+) -> None:
+    own = f"{LOCAL}-interrupted"
+    engine.tag(base.id, f"{own}:nightly")
+    hanging = [f"LABEL {labels.FINGERPRINT}={base_fingerprint(cli)}", "ENV STANDIN_FAULT=hangs"]
+    variables = {"LLM_D_DEV_REPOSITORY": own, "PIP_INDEX_URL": "http://127.0.0.1:1/"}
+    with (
+        changed(engine, base.id, hanging) as image_id,
+        Relay(tmp_path / "engine", engine.host.removeprefix("unix://")) as relay,
+    ):
+        engine.tag(image_id, f"{own}:kept")
+        relay.hold("POST .*/start", "done")
+        run = interrupt(
+            cli,
+            ["nightly", "--json"],
+            number,
+            when=lambda: relay.wait(seconds=REACHED_S),
+            DOCKER_HOST=relay.host,
+            **variables,
+        )
+        assert run.returncode == (-number if number == signal.SIGKILL else 130), run.output
+        if number == signal.SIGKILL:
+            assert cli("status").returncode == 0
+            (cli.folders.locks / "nightly.json").unlink()  # says who had the lock, which is nobody's any more
+        assert traces.left(engine, cli, run.pids) == []
+    assert engine.image(f"{own}:nightly").id == base.id

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from build import labels
-from build.engine import TEMPORARY_REPOSITORY
+from build.engine import TEMPORARY_REPOSITORY, tag_owner
 from tests.engine.conftest import LOCAL, RUN
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def left(engine: Engine, cli: Cli, pids: Collection[int]) -> list[str]:
     return [
         *(f"process {pid}" for pid in processes(cli)),
         *(f"container of {pid}" for pid in _owners(engine) if pid in pids),
-        *(name for name in _temporary_names(engine) if int(name.split("-")[-2]) in pids),
+        *(name for name in _temporary_names(engine) if _process(tag_owner(name)) in pids),
         *(str(path) for path in cli.folders.locks.glob("*.json")),
         *(str(path) for path in Path(cli.environment["TMPDIR"]).glob("llm-d-dev-*")),
     ]
@@ -60,7 +60,13 @@ def left(engine: Engine, cli: Cli, pids: Collection[int]) -> list[str]:
 
 def _owners(engine: Engine) -> list[int]:
     found = engine.client.containers.list(all=True, filters={"label": f"{RUN}={LOCAL}"})
-    return [int(container.labels[labels.OWNER].split(":")[-2]) for container in found]
+    return [_process(container.labels[labels.OWNER]) for container in found]
+
+
+def _process(owner: str) -> int:
+    """The process of an identity (:mod:`build.owner`); 0 for what is none."""
+    _, _, rest = owner.partition(":")
+    return int(rest.partition(":")[0] or 0)
 
 
 def containers(engine: Engine) -> list[int]:

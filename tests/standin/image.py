@@ -109,6 +109,5 @@ def changed(engine: Engine, image_id: str, changes: Sequence[str]) -> Iterator[s
     try:
         yield made.id
     finally:
-        # The engine keeps an image that others are made of. noprune: what it is made of may have no name either.
-        for name in (*(overlay.id for overlay in engine.images(base=made.id)), made.id):
-            engine.client.api.remove_image(name, force=True, noprune=True)
+        # noprune: the image that it is made of may have no name either.
+        engine.client.api.remove_image(made.id, force=True, noprune=True)

@@ -39,7 +39,7 @@ def listing(files: Mapping[str, str | tuple[str, str]]) -> Listing:
     return Listing(files=entries, trees={})
 
 
-def base(files: Mapping[str, str | tuple[str, str]], *, absent: tuple[str, ...] = (), **facts: Any) -> Contents:
+def base(files: Mapping[str, str | tuple[str, str]], *, absent: tuple[str, ...] = (), **facts: Any) -> Contents:  # noqa: ANN401 - as Facts has them
     """A base made of these files, which holds all but the absent ones.
 
     Args:

@@ -20,8 +20,6 @@ from tests.unit.loopback import Answer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    import docker
-
     from tests.unit.loopback import Asked
 
 

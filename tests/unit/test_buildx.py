@@ -131,7 +131,7 @@ def test_the_image_id_comes_back_and_steps_are_shown_without_their_numbers(docke
     ],
 )
 def test_a_failure_is_called_what_it_is(docker: Path, says: str, kind: type[Exception], what: str) -> None:
-    with pytest.raises(kind, match="overlay.Dockerfile: ") as caught:
+    with pytest.raises(kind, match=r"overlay\.Dockerfile: ") as caught:
         build(docker, says=says, ends=1)
     assert what in str(caught.value)
 

@@ -1,0 +1,194 @@
+"""Only an image that passed is pushed, and exactly that image."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import secrets
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from build import labels, verdict
+from tests.engine import traces
+from tests.engine.conftest import LOCAL, RUN, assert_refused, finished
+from tests.engine.relay import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from build.engine import Engine, Image
+    from build.verdict import Verdict
+    from tests.engine.conftest import Cli
+
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def make_image(engine: Engine, tag: str, commit: str) -> Image:
+    """An image of a few bytes that looks like one of ours."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        content = secrets.token_bytes(8)
+        member = tarfile.TarInfo("file")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    marks = {labels.KIND: "overlay", labels.COMMIT: commit, RUN: LOCAL}
+    changes = [f"LABEL {name}={value}" for name, value in marks.items()]
+    engine.client.api.import_image_from_data(archive.getvalue(), repository=LOCAL, tag=tag, changes=changes)
+    return engine.image(f"{LOCAL}:{tag}")
+
+
+@pytest.fixture
+def image(engine: Engine) -> Image:
+    """An image to push, with a name of its own."""
+    commit = secrets.token_hex(20)
+    return make_image(engine, f"local-{commit}", commit)
+
+
+def manifest(cli: Cli, tag: str) -> requests.Response:
+    """What the registry serves under a tag."""
+    host, _, path = cli.repository.partition("/")
+    return requests.get(f"http://{host}/v2/{path}/manifests/{tag}", headers={"Accept": MANIFEST}, timeout=10)
+
+
+def registry_tag(image: Image) -> str:
+    return image.tags[0].rpartition(":")[2]
+
+
+def test_what_passed_arrives_as_it_was_tested(cli: Cli, image: Image) -> None:
+    cli.pass_smoke(image)
+    ran = cli("push", image.tags[0], "--json")
+    assert ran.returncode == 0, ran.stderr
+    answer = manifest(cli, registry_tag(image))
+    assert answer.json()["config"]["digest"] == image.id
+    assert ran.json["digest"] == answer.headers["Docker-Content-Digest"]
+    assert ran.json["pushed"] == [f"{cli.repository}:{registry_tag(image)}"]
+
+
+def test_a_second_push_sends_nothing(cli: Cli, engine: Engine, image: Image, tmp_path: Path) -> None:
+    cli.pass_smoke(image)
+    first = cli("push", image.tags[0], "--json")
+    with Relay(tmp_path / "engine", engine.host.removeprefix("unix://")) as relay:
+        second = cli("push", image.tags[0], "--json", DOCKER_HOST=relay.host)
+    assert second.returncode == 0, second.stderr
+    assert second.json == first.json
+    assert not [request for request in relay.seen if "/push" in request]
+
+
+def test_the_moving_tag_goes_last(cli: Cli, engine: Engine, image: Image, tmp_path: Path) -> None:
+    commit = image.labels[labels.COMMIT]
+    own = f"{LOCAL}-gate"
+    for tag in ("nightly", f"nightly-{commit}"):
+        engine.tag(image.id, f"{own}:{tag}")
+    cli.pass_smoke(image)
+    with Relay(tmp_path / "engine", engine.host.removeprefix("unix://")) as relay:
+        ran = cli("push", image.id, "--json", DOCKER_HOST=relay.host, LLM_D_DEV_REPOSITORY=own)
+    names = [f"{cli.repository}:{tag}" for tag in (f"nightly-{commit}", "nightly")]
+    assert ran.json["pushed"] == names
+    pushed = [request.rpartition("tag=")[2] for request in relay.seen if "/push?" in request]
+    assert pushed == [f"nightly-{commit}", "nightly"]
+
+
+def _untested(_: Verdict) -> None:
+    return None
+
+
+def _failed(passed: Verdict) -> Verdict:
+    return dataclasses.replace(passed, failed=("openai/models",))
+
+
+def _of_other_layers(passed: Verdict) -> Verdict:
+    return dataclasses.replace(passed, diff_ids=(f"sha256:{'0' * 64}",))
+
+
+def _of_an_older_suite(passed: Verdict) -> Verdict:
+    return dataclasses.replace(passed, configuration={**passed.configuration, "suite": "0" * 64})
+
+
+def _of_no_check(passed: Verdict) -> Verdict:
+    return dataclasses.replace(passed, passed=())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_untested, "was not tested"),
+        (_failed, "failed its smoke test: openai/models"),
+        (_of_no_check, "failed its smoke test"),
+        (_of_other_layers, "names other layers"),
+        (_of_an_older_suite, "was tested by another version of the smoke suite"),
+    ],
+)
+def test_what_did_not_pass_is_refused(
+    cli: Cli, engine: Engine, image: Image, change: Callable[[Verdict], Verdict | None], said: str
+) -> None:
+    passed = cli.pass_smoke(image)
+    for path in cli.folders.verdicts.iterdir():
+        path.unlink()
+    if changed := change(passed):
+        verdict.record(cli.folders.verdicts, changed)
+    assert_refused(cli("push", image.tags[0], "--json"), 7, "gate", f"{image.tags[0]} {said}")
+    assert_nothing_was_pushed(cli, engine, image)
+
+
+def test_a_verdict_that_was_tampered_with_does_not_count(cli: Cli, engine: Engine, image: Image) -> None:
+    verdict.record(cli.folders.verdicts, _failed(cli.pass_smoke(image)))
+    (path,) = cli.folders.verdicts.iterdir()
+    path.write_text(path.read_text(encoding="utf-8").replace('"FAILED"', '"PASSED"'), encoding="utf-8")
+    assert_refused(cli("push", image.tags[0], "--json"), 7, "gate", "was not tested")
+    assert_nothing_was_pushed(cli, engine, image)
+
+
+def test_a_name_that_moved_after_the_test_is_refused(cli: Cli, engine: Engine, image: Image) -> None:
+    cli.pass_smoke(image)
+    other = make_image(engine, registry_tag(image), image.labels[labels.COMMIT])
+    assert other.id != image.id
+    assert_refused(cli("push", image.tags[0], "--json"), 7, "gate", "was not tested")
+    assert_nothing_was_pushed(cli, engine, other)
+
+
+def test_an_image_without_a_tag_of_ours_is_refused(cli: Cli, engine: Engine, image: Image) -> None:
+    cli.pass_smoke(image)
+    ran = cli("push", image.id, "--json", LLM_D_DEV_REPOSITORY=f"{LOCAL}-elsewhere")
+    assert_refused(ran, 7, "gate", "has no tag to be pushed under")
+    assert_nothing_was_pushed(cli, engine, image)
+
+
+def assert_nothing_was_pushed(cli: Cli, engine: Engine, image: Image) -> None:
+    assert manifest(cli, registry_tag(image)).status_code == 404
+    assert engine.image(image.id).tags == image.tags
+
+
+def test_what_arrived_must_be_what_was_tested(cli: Cli, engine: Engine, image: Image, tmp_path: Path) -> None:
+    """Somebody else pushes the same tag in the same moment."""
+    cli.pass_smoke(image)
+    tag = registry_tag(image)
+    other = manifest_of_another(cli, engine)
+    with Relay(tmp_path / "engine", engine.host.removeprefix("unix://")) as relay:
+        relay.hold("POST .*/push", "done")
+        process = cli.start("push", image.tags[0], "--json", DOCKER_HOST=relay.host)
+        assert relay.wait(seconds=60)
+        assert traces.eventually(lambda: manifest(cli, tag).ok, seconds=60)
+        put(cli, tag, other)
+        relay.release()
+        ran = finished(process)
+    assert_refused(ran, 7, "gate", f"is not the tested image {image.short_id}")
+    assert engine.image(image.id).tags == image.tags
+
+
+def manifest_of_another(cli: Cli, engine: Engine) -> bytes:
+    """The manifest of an image that is in the registry under another tag."""
+    name = f"{cli.repository}:other"
+    engine.tag(make_image(engine, "other", secrets.token_hex(20)).id, name)
+    for row in engine.client.api.push(cli.repository, tag="other", stream=True, decode=True):
+        assert "error" not in row
+    return manifest(cli, "other").content
+
+
+def put(cli: Cli, tag: str, content: bytes) -> None:
+    host, _, path = cli.repository.partition("/")
+    url = f"http://{host}/v2/{path}/manifests/{tag}"
+    requests.put(url, content, headers={"Content-Type": MANIFEST}, timeout=10).raise_for_status()
