@@ -106,6 +106,7 @@ DOCKERFILES = (
     "dockerfiles/cpu.Dockerfile",
     "dockerfiles/overlay.Dockerfile",
     "dockerfiles/seal.Dockerfile",
+    "tests/bench/original.Dockerfile",
     "tests/standin/Dockerfile",
 )
 

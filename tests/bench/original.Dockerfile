@@ -2,11 +2,11 @@
 ARG BASE
 FROM ${BASE}
 ARG COMMIT
+WORKDIR /opt/vllm-source
 # Git starts another one to read the mounted repository, which knows nothing of this one's `-c`. `fetch-pack`, because
 # `fetch` would have deltas sent to blobs that the base's repository leaves out.
 RUN --network=none --mount=type=bind,from=git,target=/git --mount=type=tmpfs,target=/settings \
     export GIT_CONFIG_GLOBAL=/settings/git; \
     git config --global safe.directory '*'; \
-    cd /opt/vllm-source; \
     git fetch-pack --quiet /git "${COMMIT}"; \
     git checkout --quiet --force "${COMMIT}"
