@@ -118,14 +118,11 @@ class Base(Contents):
 
     Attributes:
         image: The image.
+        name: What to call it.
     """
 
     image: Image
-
-    @property
-    def name(self) -> str:
-        """What to call it."""
-        return self.image.name
+    name: str
 
     @property
     def user(self) -> str:
@@ -142,13 +139,14 @@ def files(facts: Facts, held: Listing, tree: Listing) -> dict[str, bytes]:
     return dict(zip(_FILES, (text.encode(), held.serialize(), tree.serialize()), strict=True))
 
 
-def load(engine: Engine, image: Image, cache: Path) -> Base:
+def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) -> Base:
     """Read what a base holds, from the image the first time and from the cache after that.
 
     Args:
         engine: Where the image is.
         image: A sealed base.
         cache: Cache folder. The image ID names the copy, so that it cannot be stale.
+        name: What to call it; by default what the image is called first.
 
     Raises:
         SourceError: The image is no sealed base.
@@ -157,12 +155,14 @@ def load(engine: Engine, image: Image, cache: Path) -> Base:
     if not all((folder / name).exists() for name in _FILES):
         if image.labels.get(labels.KIND) != "base":
             raise _no_base(image)
-        for name, content in _read(engine, image).items():
-            write_atomic_bytes(folder / name, content)
-    json_text, held, tree = ((folder / name).read_bytes() for name in _FILES)
+        for file, content in _read(engine, image).items():
+            write_atomic_bytes(folder / file, content)
+    json_text, held, tree = ((folder / file).read_bytes() for file in _FILES)
     try:
         facts = Facts.parse(json.loads(json_text))
-        return Base(image=image, facts=facts, held=Listing.parse(held), tree=Listing.parse(tree))
+        return Base(
+            image=image, name=name or image.name, facts=facts, held=Listing.parse(held), tree=Listing.parse(tree)
+        )
     except ValueError as error:
         raise SourceError(
             f"{image.short_id} was sealed by another version of this tool ({error})",

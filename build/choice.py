@@ -71,7 +71,10 @@ def compare(
 def _load(context: Context, image: Image, *, asked_for: bool) -> Base | None:
     """A base; None, with a word about it, for one of another version of this tool that nobody asked for."""
     try:
-        return bases.load(context.engine, image, context.folders.cache)
+        # An image can have names in other repositories too, which are no business of this run's.
+        promoted = image.tags_in(context.settings.repository, prefix="nightly")
+        name = None if asked_for else promoted[0]
+        return bases.load(context.engine, image, context.folders.cache, name=name)
     except SourceError as error:
         if asked_for:
             raise
