@@ -223,7 +223,7 @@ def write_delta(stream: IO[bytes], overlay: Overlay) -> None:
     """
     commit = overlay.target.commit
     root = SOURCE.relative_to("/")
-    existing = _existing_folders(overlay.base)
+    existing = _existing_folders(overlay.base, gone=frozenset(overlay.delta.deleted))
     with Tarball(stream, owner=overlay.base.facts.owner, timestamp=commit.timestamp, existing=existing) as tarball:
         for path, entry in sorted(overlay.delta.written.items()):
             with overlay.target.source.blob(entry.oid) as (size, content):
@@ -267,9 +267,10 @@ def _entry_points(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]
         yield PYTHON.relative_to("/").parent / name, script.encode(), EXECUTABLE
 
 
-def _existing_folders(base: Base) -> frozenset[str]:
+def _existing_folders(base: Base, *, gone: frozenset[str]) -> frozenset[str]:
+    """Folders that an image of the base has when these files are deleted, and the folders with them that are empty."""
     source = str(SOURCE).lstrip("/")
-    paths = [f"{source}/{path}" for path in (*base.held.files, *base.facts.made_by_build)]
+    paths = [f"{source}/{path}" for path in (*(base.held.files.keys() - gone), *base.facts.made_by_build)]
     # What every git directory has (gitrepository-layout(5)).
     paths += [f"{source}/.git/{name}" for name in ("HEAD", "objects/pack/x", "refs/heads/x")]
     paths.append(str(PYTHON).lstrip("/"))
