@@ -58,6 +58,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = options.parse(argv, default_path=_default_path(), default_ref=_default_ref())
     console = Console(quiet=arguments.json)
     log_file: Path | None = None
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         loaded = settings.load(_overrides(arguments))
         log_file = _start_log(loaded, arguments.verb)

@@ -49,11 +49,18 @@ def engine() -> Iterator[Engine]:
     """The engine that answers, or the embedded one. One that cannot start is a failure, never a skip."""
     found = embedded.up(Folders.default(), install=True, console=Console(quiet=False))
     yield found
-    _untag(found)
+    _remove_containers(found)
+    _remove_images(found)
     found.close()
 
 
-def _untag(engine: Engine) -> None:
+def _remove_containers(engine: Engine) -> None:
+    """Remove what a test found to be left behind."""
+    for row in engine.client.api.containers(all=True, filters={"label": f"{RUN}={LOCAL}"}):
+        engine.client.api.remove_container(row["Id"], force=True, v=True)
+
+
+def _remove_images(engine: Engine) -> None:
     """Remove the images of these tests and of runs that were killed, under local names and the registry's."""
     for image in engine.client.api.images():
         for name in image["RepoTags"] or ():

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import git
@@ -22,6 +21,7 @@ from tests.standin.image import changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from build.engine import Engine, Image
     from tests.engine.conftest import Cli
@@ -166,7 +166,8 @@ def without(cli: Cli, variable: str) -> Cli:
 
 @pytest.mark.parametrize("verb", ["dev", "nightly", "quickstart"])
 def test_an_engine_that_is_gone(cli: Cli, tmp_path: Path, verb: str) -> None:
-    ran = cli(verb, "--json", DOCKER_HOST=f"unix://{tmp_path}/none", VLLM_LOCAL_GIT_DIR=str(REPOSITORY))
+    hidden = {"DOCKER_HOST": f"unix://{tmp_path}/none", "PIP_INDEX_URL": "http://127.0.0.1:1/"}
+    ran = cli(verb, "--json", VLLM_LOCAL_GIT_DIR=str(REPOSITORY), **hidden)
     assert_refused(ran, 8, "engine", "nothing answers at DOCKER_HOST=unix:.*/none")
 
 
@@ -217,8 +218,6 @@ def test_a_client_without_buildx(cli: Cli, clone: git.Repo, tmp_path: Path) -> N
     client.parent.mkdir()
     client.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     client.chmod(0o755)
-    # Files can be added without a build, but not deleted.
-    Path(clone.working_dir, "vllm/gone.py").unlink()
     commit_all(clone, "To be built")
     ran = cli("dev", clone.working_dir, "--json", PATH=f"{client.parent}:{os.environ['PATH']}")
     assert_refused(ran, 8, "engine", "docker buildx version")

@@ -12,6 +12,7 @@ import socket
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import git
@@ -19,14 +20,13 @@ import pytest
 
 from build import labels
 from tests.engine import traces
-from tests.engine.conftest import LOCAL, base_fingerprint, commit_all, make_cli
+from tests.engine.conftest import LOCAL, base_fingerprint, commit_all, finished, make_cli
 from tests.engine.relay import Relay
 from tests.standin.image import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
-    from pathlib import Path
 
     from build.engine import Engine, Image
     from tests.engine.conftest import Cli, Ran, Word
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FAULTS = "vllm/entrypoints/launchers/faults.py"
 REACHED_S = 60.0
 ENDS_S = 20.0
+# Each is half waiting.
+_AT_ONCE = 2 * (os.cpu_count() or 1)
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -46,8 +48,8 @@ class Step:
         name: In words.
         request: Pattern of the request that is held; for a moment that is ``logged``, of the line.
         moment: Before the engine has that request, or when it is done; or when something is in the log.
-        work: What there is to do: a commit that only ``adds``, one that also ``deletes``, which takes a build, one
-            whose build is ``slow``, or one whose image is there and ``hangs``, is ``sound``, or has ``passed``.
+        work: What there is to do: a ``new`` commit, one whose build is ``slow``, or one whose image is there and
+            ``hangs``, is ``sound``, or has ``passed``.
         cached: Whether what the base holds is known already.
     """
 
@@ -59,9 +61,9 @@ class Step:
 
 
 STEPS = (
-    Step("container of the base made", "POST .*/containers/create", "done", "adds", cached=False),
-    Step("reading the base", "GET .*/archive", "asked", "adds", cached=False),
-    Step("base tagged", "POST .*/tag.*repo=llm-d-dev-temporary", "done", "deletes"),
+    Step("container of the base made", "POST .*/containers/create", "done", "new", cached=False),
+    Step("reading the base", "GET .*/archive", "asked", "new", cached=False),
+    Step("base tagged", "POST .*/tag.*repo=llm-d-dev-temporary", "done", "new"),
     Step("building the overlay", r"\[cleared .*delete\.py", "logged", "slow"),
     Step("container of the overlay made", "POST .*/containers/create", "done", "hangs"),
     Step("overlay started", "POST .*/start", "done", "hangs"),
@@ -80,6 +82,7 @@ class Outcome:
     Attributes:
         returncode: Its exit status.
         output: What it printed.
+        survivors: Processes of it that were there when it had ended.
         left: What it left behind.
         next: The run after a killed one.
         left_by_next: What there was after that.
@@ -87,6 +90,7 @@ class Outcome:
 
     returncode: int
     output: str
+    survivors: set[int]
     left: list[str]
     next: Ran | None
     left_by_next: list[str]
@@ -111,7 +115,8 @@ class Scene:
             shutil.copytree(self.cache, cli.folders.cache)
         if step.work == "passed":
             cli.pass_smoke(self.images["sound"])
-        following: list[Word] = ["dev", self._work(step, folder), "--json"]
+        work = self._work(step, folder)
+        following: list[Word] = ["dev", work, "--json"]
         words = [*following, *(["--base", self.images["slow"].id] if step.work == "slow" else [])]
         if step.moment == "logged":
             run = interrupt(cli, words, number, when=lambda: logged(cli, step.request))
@@ -119,31 +124,48 @@ class Scene:
             with Relay(folder / "engine", self.engine.host.removeprefix("unix://")) as relay:
                 relay.hold(step.request, step.moment)
                 run = interrupt(cli, words, number, when=lambda: relay.wait(seconds=REACHED_S), DOCKER_HOST=relay.host)
-        left = traces.left(self.engine, cli, run.pids)
+        left = [*traces.left(self.engine, cli, run.pids), *self._half_made(work)]
         next_run = cli(*following, "--no-smoke") if number == signal.SIGKILL else None
         return Outcome(
             returncode=run.returncode,
             output=run.output,
+            survivors=run.survivors,
             left=left,
             next=next_run,
             left_by_next=traces.left(self.engine, cli, run.pids),
         )
 
+    def _half_made(self, work: Path) -> list[str]:
+        """Names of the image of a commit that was not to get one."""
+        if work in self.works.values():
+            return []
+        with contextlib.closing(git.Repo(work)) as repository:
+            commit = repository.head.commit.hexsha
+        return [name for image in self.engine.images(commit=commit) for name in image.tags]
+
     def _work(self, step: Step, folder: Path) -> Path:
         """A repository whose HEAD gives the step something to do."""
-        if step.work in ("adds", "deletes", "slow"):
-            deleted = None if step.work == "adds" else "vllm/gone.py"
+        if step.work in ("new", "slow"):
+            deleted = "vllm/gone.py" if step.work == "slow" else None
             return make_work(self.works["sound"], folder / "vllm", f"New for {folder.name}", deleted=deleted)
         return self.works["hangs" if step.work == "hangs" else "sound"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interrupted:
-    """A run that was sent a signal."""
+    """A run that was sent a signal.
+
+    Attributes:
+        returncode: Its exit status.
+        output: What it printed.
+        pids: Its processes at that time.
+        survivors: Those that were still there when it had ended.
+    """
 
     returncode: int
     output: str
     pids: set[int]
+    survivors: set[int]
 
 
 def interrupt(
@@ -152,15 +174,16 @@ def interrupt(
     """Start a run, send a signal at the right moment, and wait until all its processes are gone."""
     with cli.start(*words, **variables) as process:
         try:
-            assert when(), f"not reached; exit status {process.poll()}"
+            assert when(), f"not reached: {process.communicate(timeout=ENDS_S)}"
             pids = traces.processes(cli)
             process.send_signal(number)
         except BaseException:
             process.kill()
             raise
         stdout, stderr = process.communicate(timeout=ENDS_S)
+    survivors = traces.processes(cli)
     traces.eventually(lambda: not traces.processes(cli), seconds=ENDS_S)
-    return Interrupted(returncode=process.returncode, output=stdout + stderr, pids=pids)
+    return Interrupted(returncode=process.returncode, output=stdout + stderr, pids=pids, survivors=survivors)
 
 
 def logged(cli: Cli, pattern: str) -> bool:
@@ -220,7 +243,7 @@ def slowed(engine: Engine, base: Image) -> Image:
 def played(request: pytest.FixtureRequest, scene: Scene) -> Iterator[Callable[[str, signal.Signals], Outcome]]:
     """Gives the outcome of a step and a signal. Those that are asked for run side by side: each is mostly waiting."""
     wanted = dict.fromkeys(pair for item in request.session.items if (pair := _pair(item)))
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         started: dict[tuple[str, signal.Signals], Future[Outcome]] = {
             pair: pool.submit(scene.play, BY_NAME[pair[0]], pair[1]) for pair in wanted
         }
@@ -239,7 +262,7 @@ def test_interrupt_leaves_nothing(
 ) -> None:
     outcome = played(step, number)
     assert outcome.returncode == 130, outcome.output
-    assert outcome.left == []
+    assert (outcome.survivors, outcome.left) == (set(), [])
     assert "Traceback" not in outcome.output
 
 
@@ -252,7 +275,19 @@ def test_kill_leaves_nothing_that_the_next_run_stumbles_over(
     assert outcome.returncode == -number
     assert outcome.next is not None
     assert outcome.next.returncode == 0, outcome.next.stderr
-    assert [what for what in outcome.left_by_next if not what.startswith("/")] == []
+    # Files in the folder for temporary ones are the machine's to clear; a name for the registry is the next push's.
+    assert [what for what in outcome.left_by_next if not (what.startswith("/") or f"/{LOCAL}/" in what)] == []
+
+
+def test_interrupt_before_anything_is_done(cli: Cli) -> None:
+    process = cli.start("status")
+    loaded = Path("/proc", str(process.pid), "maps")
+    # One of the first libraries that are imported, and with others to follow.
+    assert traces.eventually(lambda: "pydantic_core" in loaded.read_text(encoding="utf-8"), seconds=REACHED_S)
+    process.send_signal(signal.SIGINT)
+    ran = finished(process)
+    assert ran.returncode in (-signal.SIGINT, 130)
+    assert "Traceback" not in ran.stderr
 
 
 # --- nightly ------------------------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.engine.conftest import Cli, Ran
     from tests.engine.inside import Inside
 
+pytestmark = pytest.mark.usefixtures("base")
+
 OWNER_FILE = Path("vllm/entrypoints/serve/engine/protocol.py")
 OWNER = """
 import json
@@ -51,7 +53,7 @@ def replace(clone: git.Repo, path: Path, old: str, new: str) -> None:
 
 # --- Overlays with everything that can happen to a file ------------------------------------------------------------
 
-# A commit that deletes nothing is laid over the base without a build.
+# A commit that deletes nothing takes no step that runs in the image.
 KINDS = {"with deletions": changes.ALL, "without deletions": changes.ADDITIONS}
 
 

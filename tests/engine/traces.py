@@ -42,7 +42,7 @@ def eventually(condition: Callable[[], bool], *, seconds: float) -> bool:
 
 
 def left(engine: Engine, cli: Cli, pids: Collection[int]) -> list[str]:
-    """Processes, containers, temporary names, locks and temporary files, in words.
+    """Processes, containers, temporary names, names for the registry, locks and temporary files, in words.
 
     Args:
         engine: Where it ran.
@@ -52,15 +52,17 @@ def left(engine: Engine, cli: Cli, pids: Collection[int]) -> list[str]:
     return [
         *(f"process {pid}" for pid in processes(cli)),
         *(f"container of {pid}" for pid in _owners(engine) if pid in pids),
-        *(name for name in _temporary_names(engine) if _process(tag_owner(name)) in pids),
+        *(name for name in _names(engine, TEMPORARY_REPOSITORY) if _process(tag_owner(name)) in pids),
+        *_names(engine, cli.repository),
         *(str(path) for path in cli.folders.locks.glob("*.json")),
         *(str(path) for path in Path(cli.environment["TMPDIR"]).glob("llm-d-dev-*")),
     ]
 
 
 def _owners(engine: Engine) -> list[int]:
-    found = engine.client.containers.list(all=True, filters={"label": f"{RUN}={LOCAL}"})
-    return [_process(container.labels[labels.OWNER]) for container in found]
+    # The rows as they are: looking up each would fail for one that is removed in between.
+    rows = engine.client.api.containers(all=True, filters={"label": f"{RUN}={LOCAL}"})
+    return [_process(row["Labels"][labels.OWNER]) for row in rows]
 
 
 def _process(owner: str) -> int:
@@ -74,5 +76,5 @@ def containers(engine: Engine) -> list[int]:
     return [pid for pid in _owners(engine) if pid != os.getpid()]
 
 
-def _temporary_names(engine: Engine) -> list[str]:
-    return [name for image in engine.client.api.images(name=TEMPORARY_REPOSITORY) for name in image["RepoTags"] or ()]
+def _names(engine: Engine, repository: str) -> list[str]:
+    return [name for image in engine.client.api.images(name=repository) for name in image["RepoTags"] or ()]
