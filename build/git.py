@@ -124,10 +124,20 @@ class Repository:
 
     @property
     def is_dirty(self) -> bool:
-        """Whether the working tree holds changes, staged or not, or new files that are not ignored."""
+        """Whether the working tree holds changes, staged or not, or new files that are not ignored.
+
+        Raises:
+            SourceError: Git cannot tell.
+        """
         if self._repo.bare:
             return False
-        return bool(self._git.status("--porcelain", "--untracked-files=normal").strip())
+        try:
+            return bool(self._git.status("--porcelain", "--untracked-files=normal").strip())
+        except GitCommandError as error:
+            raise SourceError(
+                f"git cannot tell whether {self.path} has uncommitted work: {_last_word(error)}",
+                hint=f"see what `git -C {self.path} status` says",
+            ) from error
 
     def commit(self, ref: str) -> Commit:
         """The commit that a branch, tag, id or any other commit-ish stands for.
@@ -138,7 +148,7 @@ class Repository:
         try:
             # `--end-of-options`: a ref that starts with a dash is a ref.
             oid = self._git.rev_parse("--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-            shown = self._git.show("--no-patch", "--no-show-signature", "--format=%ct%x00%s", oid, "--")
+            shown = self._git.log("-1", "--no-patch", "--no-show-signature", "--format=%ct%x00%s", oid, "--")
         except GitCommandError as error:
             if len(found := self._beginning(ref)) > 1:
                 raise SourceError(
@@ -159,10 +169,17 @@ class Repository:
         return [oid for oid in found if self._git.cat_file("-t", oid) == "commit"]
 
     def listing(self, commit: Commit) -> Listing:
-        """All files and trees of a commit."""
-        text = self._git.ls_tree(
-            "-r", "-t", "-z", "--full-tree", commit.id, stdout_as_string=False, strip_newline_in_stdout=False
-        )
+        """All files and trees of a commit.
+
+        Raises:
+            SourceError: The repository was cloned without trees.
+        """
+        try:
+            text = self._git.ls_tree(
+                "-r", "-t", "-z", "--full-tree", commit.id, stdout_as_string=False, strip_newline_in_stdout=False
+            )
+        except GitCommandError as error:
+            raise self._partial("folders of the commit") from error
         listing = Listing.parse(text)
         root = self._git.rev_parse(f"{commit.id}^{{tree}}")
         return Listing(files=listing.files, trees={"": root, **listing.trees})
@@ -176,12 +193,19 @@ class Repository:
         return True
 
     def sizes(self, oids: Iterable[str]) -> list[int]:
-        """Bytes of some objects, in their order."""
+        """Bytes of some objects, in their order.
+
+        Raises:
+            SourceError: The repository does not have one of them: it was cloned without blobs.
+        """
         with tempfile.TemporaryFile() as asked:
             asked.write("".join(f"{oid}\n" for oid in oids).encode("ascii"))
             asked.seek(0)
-            rows = self._git.cat_file("--batch-check=%(objectsize)", "--buffer", istream=asked)
-        return [int(row) for row in rows.split()]
+            try:
+                rows = self._git.cat_file("--batch-check=%(objectsize)", "--buffer", istream=asked)
+                return [int(row) for row in rows.split()]
+            except (GitCommandError, ValueError) as error:
+                raise self._partial("file contents of the commit") from error
 
     @contextlib.contextmanager
     def blob(self, oid: str) -> Iterator[tuple[int, IO[bytes]]]:
@@ -193,13 +217,22 @@ class Repository:
         try:
             _, _, size, stream = self._git.stream_object_data(oid)
         except ValueError as error:
-            raise SourceError(
-                f"{self.path} lacks file contents of the commit (blob {oid[:SHORT_DIGITS]}): it is a partial clone",
-                hint=f"check the commit out in {self.path} once, which fetches them; then run this again",
-            ) from error
+            raise self._partial(f"file contents of the commit (blob {oid[:SHORT_DIGITS]})") from error
         # GitPython calls its reader of one object a stream without saying that it is one.
         yield size, cast("IO[bytes]", stream)
         stream.read()
+
+    def _partial(self, what: str) -> SourceError:
+        return SourceError(
+            f"{self.path} lacks {what}: it is a partial clone",
+            hint=f"check the commit out in {self.path} once, which fetches them; then run this again",
+        )
+
+
+def _last_word(error: GitCommandError) -> str:
+    """The last line that git said; GitPython puts it all in quotes."""
+    lines = str(error.stderr).strip().strip("'").splitlines()
+    return lines[-1] if lines else "it said nothing"
 
 
 def without_git_variables() -> None:

@@ -142,7 +142,8 @@ class _Workshop:
             env = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
             env |= {"GIT_DIR": str(self._dir), "GIT_NO_LAZY_FETCH": "1"}
             env |= {"GIT_INDEX_FILE": str(index)} if index else {}
-            command.output(["git", *words], env=env, cwd=self._dir, stdin=stdin)
+            # What is made here lives for seconds: waiting for the disk would be for nothing.
+            command.output(["git", "-c", "core.fsync=none", *words], env=env, cwd=self._dir, stdin=stdin)
 
     def pack(self, oids: Iterable[str], folder: Path) -> None:
         """Write exactly these objects as a promisor pack: what they refer to may be missing."""

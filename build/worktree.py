@@ -105,8 +105,10 @@ class _Git:
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(map(str, self.objects)),
             "GIT_OPTIONAL_LOCKS": "0",
         }
-        # A split index would be written next to the user's own; a monitor is a program that would be started.
-        options = ["core.splitIndex=false", "core.fsmonitor=false", "safe.directory=*", "commit.gpgSign=false"]
+        # A split index would be written next to the user's own; a monitor is a program that would be started; and
+        # waiting for the disk would be for nothing, because nothing of this outlives the run.
+        options = ["core.splitIndex=false", "core.fsmonitor=false", "core.fsync=none"]
+        options += ["safe.directory=*", "commit.gpgSign=false"]
         argv = ["git", "-C", str(self.folder), *(word for option in options for word in ("-c", option)), *words]
         try:
             return command.output(argv, env=env | variables).decode(errors="surrogateescape").strip()

@@ -29,19 +29,26 @@ def digest(text: str) -> str:
 
 @dataclass(kw_only=True)
 class FakeContainer:
-    """A container that can be removed."""
+    """A container that can be looked into and removed."""
 
     labels: Mapping[str, str]
+    name: str = ""
     short_id: str = "0123456789ab"
     removed: bool = False
-    vanishes: bool = False
+    refuses: docker.errors.APIError | None = None
+    archives: Mapping[str, bytes] = field(default_factory=dict)
 
     def remove(self, *, force: bool, v: bool) -> None:
         assert force
         assert v
+        if self.refuses:
+            raise self.refuses
         self.removed = True
-        if self.vanishes:
-            raise docker.errors.NotFound("gone")
+
+    def get_archive(self, path: str) -> tuple[Iterator[bytes], dict[str, Any]]:
+        if path not in self.archives:
+            raise docker.errors.NotFound(path)
+        return iter([self.archives[path]]), {}
 
 
 @dataclass(kw_only=True)
@@ -50,12 +57,14 @@ class FakeDocker:
 
     Attributes:
         pushes: What happens to an upload: takes name and image ID, gives the rows of the transfer.
+        archives: Tar archives of the folders that containers have, by path.
     """
 
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     running: list[FakeContainer] = field(default_factory=list)
     pushes: Callable[[str, str], list[dict[str, Any]]] = lambda _name, _id: []
+    archives: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def images(self) -> SimpleNamespace:
@@ -63,11 +72,19 @@ class FakeDocker:
 
     @property
     def containers(self) -> SimpleNamespace:
-        return SimpleNamespace(list=lambda **_: [one for one in self.running if labels.OWNER in one.labels])
+        return SimpleNamespace(
+            list=lambda **_: [one for one in self.running if labels.OWNER in one.labels], create=self._create
+        )
 
     @property
     def api(self) -> SimpleNamespace:
-        return SimpleNamespace(images=self._list, tag=self._tag, remove_image=self._untag, push=self._push)
+        return SimpleNamespace(
+            images=self._list,
+            tag=self._tag,
+            remove_image=self._untag,
+            push=self._push,
+            remove_container=self._remove,
+        )
 
     def _get(self, reference: str) -> SimpleNamespace:
         image_id = self.names.get(reference, reference)
@@ -75,6 +92,19 @@ class FakeDocker:
             raise docker.errors.ImageNotFound(reference)
         names = [name for name, held in self.names.items() if held == image_id]
         return SimpleNamespace(attrs={**self.known[image_id], "RepoTags": names})
+
+    def _create(self, image_id: str, *, command: list[str], name: str, labels: Mapping[str, str]) -> FakeContainer:
+        assert image_id in self.known
+        assert command
+        container = FakeContainer(name=name, labels=labels, archives=self.archives)
+        self.running.append(container)
+        return container
+
+    def _remove(self, name: str, *, force: bool, v: bool) -> None:
+        found = [one for one in self.running if one.name == name]
+        if not found:
+            raise docker.errors.NotFound(name)
+        found[0].remove(force=force, v=v)
 
     def _list(self, *, name: str = "", filters: Mapping[str, list[str]] | None = None) -> list[dict[str, Any]]:
         wanted = [word.partition("=") for word in (filters or {}).get("label", ())]

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 # Says when it is ready, counts what it is sent, and takes a moment to clean up.
 _TIDY = """
-trap 'echo INT >> "$1/signals"; sleep 0.2; touch "$1/tidy"; exit 3' INT
+trap 'echo INT >> "$1/signals"' INT
 trap 'echo TERM >> "$1/signals"; exit 4' TERM
 echo $$ > "$1/pid"
 echo ready
-while :; do sleep 0.01; done
+while [ ! -e "$1/signals" ]; do sleep 0.01; done
+sleep 0.1; sleep 0.1
+touch "$1/tidy"
+exit 3
 """
 _STUBBORN = """
 trap 'echo INT >> "$1/signals"' INT
@@ -153,7 +156,7 @@ def test_a_second_ctrl_c_does_not_wait_out_the_grace(tmp_path: Path) -> None:
 
 
 def test_a_program_that_says_much_when_interrupted_can_end(tmp_path: Path) -> None:
-    talkative = _TIDY.replace("sleep 0.2;", "seq 100000;")
+    talkative = _TIDY.replace("sleep 0.1; sleep 0.1", "seq 100000")
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         command.run(["sh", "-c", talkative, "sh", tmp_path], on_line=interrupt)

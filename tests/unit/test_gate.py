@@ -79,6 +79,17 @@ def test_a_verdict_of_another_suite_does_not_count(tmp_path: Path, image: Image)
         gate.require_passed(tmp_path, image, suite="4567")
 
 
+@pytest.mark.parametrize("differing", ["0", None])
+def test_binaries_of_the_same_sources_are_fine(engine: FakeEngine, differing: str | None) -> None:
+    gate.require_same_native(engine.hold("llm-d-dev:x", **({"native": differing} if differing else {})))
+
+
+def test_an_overlay_over_other_native_sources_is_told_how_to_be_pushed(engine: FakeEngine) -> None:
+    with pytest.raises(GateError, match="llm-d-dev:x was made although 3 native sources differ") as caught:
+        gate.require_same_native(engine.hold("llm-d-dev:x", native="3"))
+    assert "push --allow-native llm-d-dev:x" in caught.value.hint
+
+
 # --- Which tags --------------------------------------------------------------------------------------------
 
 DIRTY = f"local-{COMMIT}-dirty-{'d' * 12}"

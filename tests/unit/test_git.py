@@ -181,14 +181,26 @@ def test_programs_that_a_repository_names_are_not_started(filled: Work, tmp_path
     assert not (tmp_path / "started").exists()
 
 
-def test_a_blob_that_a_partial_clone_lacks_is_not_fetched_but_reported(filled: Work, tmp_path: Path) -> None:
+def test_what_a_partial_clone_lacks_is_not_fetched_but_reported(filled: Work, tmp_path: Path) -> None:
     there = _blobless(filled, tmp_path)
     before = contents(tmp_path)
     # The first commit's content was never checked out there.
     with pytest.raises(SourceError, match="partial clone") as caught:
         read_everything(there, "v1")
     assert str(there) in caught.value.hint
+    with opened(there) as repository, pytest.raises(SourceError, match="partial clone"):
+        repository.sizes([filled.git("rev-parse", "v1:vllm/a.py")])
     assert contents(tmp_path) == before
+
+
+def test_a_clone_without_trees_is_reported(filled: Work, tmp_path: Path) -> None:
+    filled.git("config", "uploadpack.allowFilter", "true")
+    run_git(tmp_path, "clone", "--quiet", "--filter=tree:0", "--no-checkout", f"file://{filled.path}", "there")
+    with opened(tmp_path / "there") as repository:
+        with pytest.raises(SourceError, match="lacks folders of the commit"):
+            repository.listing(repository.commit("HEAD"))
+        with pytest.raises(SourceError, match=r"uncommitted work: fatal: could not fetch \w+ from promisor remote$"):
+            _ = repository.is_dirty
 
 
 def test_replaced_objects_do_not_count(filled: Work) -> None:
@@ -244,6 +256,19 @@ def test_a_commit_is_what_git_says_it_is(filled: Work) -> None:
     assert commit.short == commit.id[:12]
 
 
+@pytest.fixture(scope="module")
+def refs(template: Work, tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """The same with every kind of ref."""
+    work = template.copied(tmp_path_factory.mktemp("refs") / "vllm")
+    work.git("tag", "-a", "-m", "x", "annotated", "v1")
+    # `git branch` refuses such names; they arrive by a push.
+    work.git("update-ref", "refs/heads/-x", "v1")
+    work.git("update-ref", "refs/tags/--all", "main")
+    work.write("vllm/a.py", "mine\n")
+    work.git("stash", "push", "--quiet", "-m", "mine")
+    return work
+
+
 @pytest.mark.parametrize(
     ("ref", "subject"),
     [
@@ -253,38 +278,27 @@ def test_a_commit_is_what_git_says_it_is(filled: Work) -> None:
         ("v1", "First"),
         ("refs/tags/v1", "First"),
         ("annotated", "First"),
-        ("main^{tree}~0", None),
         ("-x", "First"),
         ("--all", "Second"),
         ("stash@{0}", "On main: mine"),
         ("@", "Second"),
     ],
 )
-def test_any_commit_ish_is_taken(filled: Work, ref: str, subject: str | None) -> None:
-    filled.git("tag", "-a", "-m", "x", "annotated", "v1")
-    # `git branch` refuses such names; they arrive by a push.
-    filled.git("update-ref", "refs/heads/-x", "v1")
-    filled.git("update-ref", "refs/tags/--all", "main")
-    filled.write("vllm/a.py", "mine\n")
-    filled.git("stash", "push", "--quiet", "-m", "mine")
-    if subject is None:
-        with pytest.raises(SourceError):
-            commit_of(filled.path, ref)
-    else:
-        assert commit_of(filled.path, ref).subject == subject
+def test_any_commit_ish_is_taken(refs: Work, ref: str, subject: str) -> None:
+    assert commit_of(refs.path, ref).subject == subject
 
 
-def test_a_short_id_is_taken(filled: Work) -> None:
-    full = filled.git("rev-parse", "v1")
-    assert commit_of(filled.path, full[:9]).id == full
+def test_a_short_id_is_taken(refs: Work) -> None:
+    full = refs.git("rev-parse", "v1")
+    assert commit_of(refs.path, full[:9]).id == full
 
 
 @pytest.mark.parametrize(
-    "ref", ["no-such-branch", "0" * 40, "abcdef1", "", "HEAD:vllm", "HEAD~7", "--help", "a b", "-"]
+    "ref", ["no-such-branch", "0" * 40, "abcdef1", "", "HEAD:vllm", "main^{tree}", "HEAD~7", "--help", "a b", "-"]
 )
-def test_a_ref_that_is_no_commit_is_named(filled: Work, ref: str) -> None:
+def test_a_ref_that_is_no_commit_is_named(refs: Work, ref: str) -> None:
     with pytest.raises(SourceError, match="names no commit") as caught:
-        commit_of(filled.path, ref)
+        commit_of(refs.path, ref)
     assert repr(ref) in caught.value.what
     assert caught.value.exit_code == 3
 
@@ -333,7 +347,7 @@ def _make_executable(work: Work) -> None:
 
 
 def _ignored(work: Work) -> None:
-    (work.path / ".git/info/exclude").write_text("*.pyc\n")
+    work.write(".git/info/exclude", "*.pyc\n")
     work.write("vllm/a.pyc")
 
 
@@ -384,6 +398,13 @@ def test_a_large_file_comes_in_pieces_and_the_next_one_follows(filled: Work) -> 
         # The rest was skipped.
         with repository.blob(files["vllm/a.py"].oid) as (_, content):
             assert content.read() == b"new\n"
+
+
+def test_sizes_come_in_the_order_that_was_asked_for(refs: Work) -> None:
+    empty, old = refs.git("rev-parse", "main:vllm/empty.py"), refs.git("rev-parse", "v1:vllm/a.py")
+    with opened(refs.path) as repository:
+        assert repository.sizes([old, empty, old]) == [4, 0, 4]
+        assert repository.sizes([]) == []
 
 
 def test_the_listing_knows_the_trees_too(filled: Work) -> None:

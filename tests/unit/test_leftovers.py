@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 
+import docker.errors
 import pytest
+import requests
 
 from build import labels, leftovers, owner
 from build.engine import TEMPORARY_REPOSITORY
@@ -43,8 +46,20 @@ def test_containers_of_runs_that_are_gone_are_removed(engine: FakeEngine, gone: 
 
 
 def test_one_that_vanishes_meanwhile_is_no_error(engine: FakeEngine, gone: str) -> None:
-    engine.docker.running = [FakeContainer(labels={labels.OWNER: gone}, vanishes=True)]
+    engine.docker.running = [FakeContainer(labels={labels.OWNER: gone}, refuses=docker.errors.NotFound("gone"))]
     assert leftovers.sweep(engine) == 0
+
+
+@pytest.mark.parametrize(("status", "passes"), [(409, True), (500, False)])
+def test_one_that_somebody_else_is_removing_is_no_error(
+    engine: FakeEngine, gone: str, status: int, *, passes: bool
+) -> None:
+    response = requests.Response()
+    response.status_code = status
+    left = FakeContainer(labels={labels.OWNER: gone}, refuses=docker.errors.APIError("no", response=response))
+    engine.docker.running = [left]
+    with contextlib.nullcontext() if passes else pytest.raises(docker.errors.APIError):
+        assert leftovers.sweep(engine) == 0
 
 
 def test_temporary_tags_of_runs_that_are_gone_are_removed(engine: FakeEngine, gone: str) -> None:

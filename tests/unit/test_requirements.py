@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 from typing import TYPE_CHECKING
 
 import pytest
@@ -114,3 +115,30 @@ def test_the_torch_pin_is_found_whatever_stands_around_it() -> None:
 @pytest.mark.parametrize("text", ["", "not toml", "[project]", '[build-system]\nrequires = ["torch >>"]'])
 def test_a_pyproject_that_cannot_be_read_states_no_pin(text: str) -> None:
     assert requirements.build_requires(text) == ()
+
+
+ENTRY_POINTS = """\
+[project.scripts]
+vllm = "vllm.entrypoints.cli.main:main"
+another = "a.b:c"
+
+[project.entry-points."vllm.general_plugins"]
+lora = "vllm.plugins.lora:register"
+"""
+
+
+def test_entry_points_are_written_as_an_installation_does() -> None:
+    found = configparser.ConfigParser()
+    found.optionxform = str  # type: ignore[assignment,method-assign]
+    found.read_string(requirements.entry_points(ENTRY_POINTS))
+    assert {name: dict(found[name]) for name in found.sections()} == {
+        "console_scripts": {"another": "a.b:c", "vllm": "vllm.entrypoints.cli.main:main"},
+        "vllm.general_plugins": {"lora": "vllm.plugins.lora:register"},
+    }
+    assert requirements.console_scripts(ENTRY_POINTS) == dict(found["console_scripts"])
+
+
+@pytest.mark.parametrize("text", ["", "[project]", "not toml"])
+def test_without_entry_points_there_is_no_text(text: str) -> None:
+    assert requirements.entry_points(text) == ""
+    assert requirements.console_scripts(text) == {}

@@ -16,6 +16,10 @@ _SETTINGS = {
     "user.name": "t",
     "user.email": "t@localhost",
     "init.defaultBranch": "main",
+    # Waiting for the disk takes longer than all the rest.
+    "core.fsync": "none",
+    # No sample hooks, which are most of the files of a new repository.
+    "init.templateDir": "",
     "commit.gpgSign": "false",
     "protocol.file.allow": "always",
     "advice.detachedHead": "false",

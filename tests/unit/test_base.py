@@ -1,0 +1,118 @@
+"""What a sealed image says of itself."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from build import base
+from build.base import Facts
+from build.errors import IncompatibleError, SourceError
+from build.listing import REGULAR
+from build.tarball import Tarball
+from tests.unit import bases
+from tests.unit.fakes import FakeEngine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from build.engine import Image
+
+SEALED = bases.base({"setup.py": "x", "vllm/\udcff.py": "y", "tests/t.py": ""}, absent=("tests/",))
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    engine = FakeEngine()
+    engine.docker.archives[str(base.FACTS)] = archive(base.files(SEALED.facts, SEALED.held, SEALED.tree))
+    return engine
+
+
+@pytest.fixture
+def image(engine: FakeEngine) -> Image:
+    return engine.hold("llm-d-dev:nightly", "llm-d-dev:nightly-1", kind="base")
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    """What the engine sends for the folder."""
+    stream = io.BytesIO()
+    with Tarball(stream, owner=bases.FACTS.owner, timestamp=0, existing=frozenset()) as tarball:
+        for name, content in files.items():
+            tarball.add_bytes(base.FACTS.relative_to("/opt") / name, content, mode=REGULAR)
+    return stream.getvalue()
+
+
+def test_facts_are_read_as_they_were_written() -> None:
+    document = json.loads(json.dumps(bases.FACTS.document()))
+    assert Facts.parse(document) == bases.FACTS
+
+
+@pytest.mark.parametrize(
+    "change", [{"schema": 0}, {"schema": None}, {"owner": {}}, {"owner": None}, {"unmet": None}, {"new": 1}]
+)
+def test_facts_of_another_version_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Facts.parse({**bases.FACTS.document(), **change})
+
+
+def test_what_an_image_holds_is_read_from_it_once(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
+    first = base.load(engine, image, tmp_path)
+    assert (first.facts, first.held, first.tree) == (SEALED.facts, SEALED.held, SEALED.tree)
+    assert (first.name, first.user) == ("llm-d-dev:nightly", "root")
+    assert [one.removed for one in engine.docker.running] == [True]
+    assert base.load(engine, image, tmp_path) == first
+    assert len(engine.docker.running) == 1
+
+
+def test_it_is_called_what_it_was_asked_for_by(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
+    for _ in ("from the image", "from the cache"):
+        assert base.load(engine, image, tmp_path, name="llm-d-dev:nightly-1").name == "llm-d-dev:nightly-1"
+
+
+def test_an_image_that_is_no_base_is_named(engine: FakeEngine, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="debian:12 is no base"):
+        base.load(engine, engine.hold("debian:12"), tmp_path)
+    assert engine.docker.running == []
+
+
+def test_a_label_alone_makes_no_base(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
+    engine.docker.archives[str(base.FACTS)] = archive({"base.json": b"{}"})
+    with pytest.raises(SourceError, match="llm-d-dev:nightly is no base"):
+        base.load(engine, image, tmp_path)
+    assert [one.removed for one in engine.docker.running] == [True]
+
+
+def test_a_base_of_another_version_of_this_tool_is_named(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
+    files = base.files(SEALED.facts, SEALED.held, SEALED.tree)
+    files["base.json"] = json.dumps({**SEALED.facts.document(), "schema": 0}).encode()
+    engine.docker.archives[str(base.FACTS)] = archive(files)
+    with pytest.raises(SourceError, match="sealed by another version") as caught:
+        base.load(engine, image, tmp_path)
+    assert "nightly --force" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("made", "has"),
+    [((), False), (("vllm/_C.abi3.so",), False), (("vllm/vllm-rs",), True), (("vllm/_rust_a.abi3.so",), True)],
+)
+def test_rust_is_in_it_if_its_binaries_are(made: tuple[str, ...], *, has: bool) -> None:
+    assert bases.base({}, made_by_build=made).facts.has_rust is has
+
+
+def test_only_bases_that_were_promoted_are_candidates_newest_first(engine: FakeEngine) -> None:
+    engine.hold("llm-d-dev:nightly-1", kind="base", created="2026-01-01")
+    engine.hold("llm-d-dev:nightly-2", kind="base", created="2026-01-02")
+    engine.hold("llm-d-dev:mine", kind="base", created="2026-01-03")
+    engine.hold("other:nightly", kind="base", created="2026-01-04")
+    engine.hold("llm-d-dev:nightly-3", kind="overlay", created="2026-01-05")
+    found = base.candidates(engine, "llm-d-dev")
+    assert [image.tags for image in found] == [("llm-d-dev:nightly-2",), ("llm-d-dev:nightly-1",)]
+
+
+def test_without_a_base_one_is_told_how_to_get_one() -> None:
+    with pytest.raises(IncompatibleError, match="no base image") as caught:
+        base.require_any([])
+    assert "nightly" in caught.value.hint

@@ -1,0 +1,251 @@
+"""Which base an overlay stands on, and what a plan says of it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from build import base as build_base
+from build import choice, plan
+from build.console import Console
+from build.errors import IncompatibleError, SourceError
+from build.folders import write_atomic_bytes
+from build.git import Repository
+from build.overlay import Target
+from tests.unit import bases
+from tests.unit.fakes import FakeEngine
+from tests.unit.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from build.base import Base
+    from build.context import Context
+    from build.delta import Delta
+
+OLD, NEW = "2026-01-01", "2026-01-02"
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """Tags: `base`; `python`, `native` and `needs`, each one change further; `worse` with two native ones."""
+    work = Work.new(tmp_path_factory.mktemp("template") / "vllm")
+    files = {
+        "pyproject.toml": bases.PYPROJECT,
+        "requirements/cpu.txt": "numpy\n",
+        "vllm/__init__.py": "",
+        "vllm/a.py": "x" * 10,
+        "csrc/a.cu": "",
+        "tests/test_a.py": "",
+    }
+    for name, text in files.items():
+        work.write(name, text)
+    work.commit("Base")
+    work.git("tag", "base")
+    changes = {
+        "python": {"vllm/a.py": "y" * 1500, "tests/test_a.py": "z"},
+        "native": {"csrc/a.cu": "changed"},
+        "needs": {"requirements/cpu.txt": "numpy\nnew>=1\n"},
+        "worse": {"csrc/a.cu": "worse", "CMakeLists.txt": ""},
+    }
+    for tag, changed in changes.items():
+        work.git("checkout", "--quiet", "--force", "base")
+        for name, text in changed.items():
+            work.write(name, text)
+        work.commit(tag)
+        work.git("tag", tag)
+    return work
+
+
+@pytest.fixture
+def source(work: Work) -> Iterator[Repository]:
+    with contextlib.closing(Repository(work.path)) as source:
+        yield source
+
+
+def target(source: Repository, ref: str) -> Target:
+    return Target.of(source, source.commit(ref), tag="x")
+
+
+class Machine:
+    """An engine with bases, whose descriptions have been read already."""
+
+    def __init__(self, source: Repository, cache: Path) -> None:
+        self.engine = FakeEngine()
+        self._source = source
+        self._cache = cache
+
+    def base(self, ref: str, created: str, **facts: Any) -> str:  # noqa: ANN401 - as Facts has them
+        """Put a base of a commit on it; returns its name."""
+        commit = self._source.commit(ref)
+        tree = self._source.listing(commit)
+        held = replace(tree, files={p: e for p, e in tree.files.items() if not p.startswith("tests/")}, trees={})
+        name = f"llm-d-dev:nightly-{ref}"
+        image = self.engine.hold(name, kind="base", created=created)
+        described = build_base.files(replace(bases.FACTS, commit=commit.id, **facts), held, tree)
+        for file, content in described.items():
+            write_atomic_bytes(self._cache / "bases" / image.id.removeprefix("sha256:") / file, content)
+        return name
+
+    @property
+    def context(self) -> Context:
+        settings = SimpleNamespace(repository="llm-d-dev")
+        folders = SimpleNamespace(cache=self._cache)
+        return cast(
+            "Context",
+            SimpleNamespace(engine=self.engine, settings=settings, folders=folders, console=Console(quiet=False)),
+        )
+
+    def choose(
+        self, ref: str, *, wanted: str | None = None, allow_native: bool = False, install_deps: bool = False
+    ) -> tuple[Base, Delta]:
+        return choice.choose(
+            self.context,
+            target(self._source, ref),
+            wanted=wanted,
+            carried=frozenset(),
+            allow_native=allow_native,
+            install_deps=install_deps,
+        )
+
+    def plan(self, ref: str, *, carried: frozenset[str] = frozenset()) -> plan.Plan:
+        return plan.plan(self.context, target(self._source, ref), wanted=None, carried=carried)
+
+
+@pytest.fixture
+def machine(source: Repository, tmp_path: Path) -> Machine:
+    return Machine(source, tmp_path)
+
+
+def test_the_newest_that_fits_is_taken_and_said(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.base("native", "2026-01-03")
+    newer = machine.base("python", NEW)
+    machine.base("base", OLD)
+    chosen, delta = machine.choose("base")
+    assert chosen.name == newer
+    assert set(delta.written) == {"vllm/a.py"}
+    assert f"base {newer} (0.32.0+cpu): the newest with the same native sources" in capsys.readouterr().err
+
+
+def test_one_with_the_requirements_is_taken_before_a_newer_one_without(machine: Machine) -> None:
+    machine.base("base", NEW)
+    has = machine.base("python", OLD, distributions={"numpy": "2", "new": "1.5"})
+    assert machine.choose("needs")[0].name == has
+
+
+def test_where_none_fits_the_nearest_ones_hindrances_are_named(machine: Machine) -> None:
+    machine.base("worse", NEW)
+    nearest = machine.base("base", OLD)
+    with pytest.raises(IncompatibleError, match=rf"{nearest}, .*: csrc/a\.cu \(1 in all\)") as caught:
+        machine.choose("native")
+    assert caught.value.exit_code == 4
+
+
+def test_unmet_requirements_are_named_or_installed(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.base("base", OLD)
+    with pytest.raises(IncompatibleError, match="lacks what the commit requires: new>=1"):
+        machine.choose("needs")
+    _, delta = machine.choose("needs", install_deps=True)
+    assert delta.dependencies == ("new>=1",)
+    assert "the only one" in capsys.readouterr().err
+
+
+def test_native_differences_can_be_allowed_and_are_said(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.base("base", OLD)
+    _, delta = machine.choose("native", allow_native=True)
+    assert delta.native == ("csrc/a.cu",)
+    assert "although 1 native sources differ" in capsys.readouterr().err
+
+
+def test_the_base_that_was_asked_for_is_taken(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    older = machine.base("base", OLD)
+    machine.base("python", NEW)
+    assert machine.choose("base", wanted=older)[0].name == older
+    assert "as asked for" in capsys.readouterr().err
+
+
+def test_a_base_that_is_not_there_is_named(machine: Machine) -> None:
+    machine.base("base", OLD)
+    with pytest.raises(SourceError, match="'nightly-2' is not on this engine"):
+        machine.choose("base", wanted="nightly-2")
+
+
+def test_without_bases_none_can_be_chosen(machine: Machine) -> None:
+    with pytest.raises(IncompatibleError, match="no base image"):
+        machine.choose("base")
+
+
+def _spoil(machine: Machine, name: str) -> None:
+    """Make a base one of another version of this tool."""
+    folder = machine._cache / "bases" / machine.engine.docker.names[name].removeprefix("sha256:")
+    write_atomic_bytes(folder / "base.json", b'{"schema": 0}')
+
+
+def test_a_base_of_another_version_is_passed_over_unless_it_was_asked_for(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older, newer = machine.base("base", OLD), machine.base("python", NEW)
+    _spoil(machine, newer)
+    assert machine.choose("base")[0].name == older
+    assert "not considered: " in capsys.readouterr().err
+    with pytest.raises(SourceError, match="another version"):
+        machine.choose("base", wanted=newer)
+
+
+def test_a_base_with_names_elsewhere_too_is_called_what_it_was_promoted_as(machine: Machine) -> None:
+    name = machine.base("base", OLD)
+    image_id = machine.engine.docker.names[name]
+    for other in ("another:nightly", "a.example/x:nightly"):
+        machine.engine.docker.names[other] = image_id
+    assert machine.choose("base")[0].name == name
+
+
+# --- Plans -------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_would_be_done(machine: Machine) -> None:
+    name = machine.base("base", OLD)
+    made = machine.plan("python")
+    assert made.document() == {
+        "base": name,
+        "verdict": "python",
+        "native": [],
+        "dependencies": [],
+        "metadata": [],
+        "written": 1,
+        "deleted": 0,
+        "bytes": 1500,
+    }
+    assert made.lines() == [f"verdict: python, on base {name}", "1 files to write (1.5 kB), 0 to delete"]
+
+
+def test_a_plan_refuses_nothing(machine: Machine) -> None:
+    machine.base("worse", NEW)
+    nearest = machine.base("base", OLD)
+    made = machine.plan("native")
+    assert made.base == nearest
+    assert made.lines()[2:] == ["native: csrc/a.cu"]
+
+
+def test_a_plan_carries_what_it_is_told_to(machine: Machine) -> None:
+    machine.base("base", OLD)
+    assert set(machine.plan("python", carried=frozenset({"tests"})).delta.written) == {"vllm/a.py", "tests/test_a.py"}
+
+
+@pytest.mark.parametrize(
+    ("ref", "verdict", "written"), [("python", "python", 1), ("native", "native", 1), ("needs", "dependencies", 1)]
+)
+def test_a_plan_on_a_commit_needs_no_engine(source: Repository, ref: str, verdict: str, written: int) -> None:
+    made = plan.plan_on_commit(target(source, ref), "base", flavor="cpu", carried=frozenset())
+    assert made.base == source.commit("base").id
+    assert (made.delta.verdict, len(made.delta.written)) == (verdict, written)
+
+
+def test_a_commit_that_does_not_exist_is_no_base(source: Repository) -> None:
+    with pytest.raises(SourceError, match="'gone' names no commit"):
+        plan.plan_on_commit(target(source, "python"), "gone", flavor="cpu", carried=frozenset())

@@ -1,0 +1,182 @@
+"""What is laid over a base, without laying it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import runpy
+import tarfile
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from build import labels, overlay
+from build.base import Base
+from build.git import Repository
+from build.listing import Listing
+from build.overlay import Overlay, Target
+from tests.unit import bases
+from tests.unit.fakes import FakeEngine
+from tests.unit.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Make = Callable[..., Overlay]
+
+SOURCE = "opt/vllm-source"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    work = Work.new(tmp_path_factory.mktemp("template") / "vllm")
+    for name in ("setup.py", "vllm/__init__.py", "vllm/a.py", "vllm/lone/old.py", "vllm/made/x.py", "tests/test_a.py"):
+        work.write(name, f"# {name}\n")
+    work.write("pyproject.toml", bases.PYPROJECT)
+    work.commit("Base")
+    work.git("tag", "base")
+    return work
+
+
+@pytest.fixture
+def work(template: Work, tmp_path: Path) -> Work:
+    return template.copied(tmp_path / "vllm")
+
+
+@pytest.fixture
+def make(work: Work) -> Iterator[Make]:
+    """Makes the overlay of HEAD on a base of the first commit, which holds no tests."""
+    with contextlib.closing(Repository(work.path)) as source:
+
+        def make(
+            *,
+            expires: str = "3d",
+            installed: tuple[str, ...] = (),
+            **facts: Any,  # noqa: ANN401 - as Facts has them
+        ) -> Overlay:
+            commit = source.commit("base")
+            tree = source.listing(commit)
+            held = {path: entry for path, entry in tree.files.items() if not path.startswith("tests/")}
+            base = Base(
+                image=FakeEngine().hold("llm-d-dev:nightly", kind="base"),
+                name="llm-d-dev:nightly",
+                facts=replace(
+                    bases.FACTS, commit=commit.id, made_by_build=("vllm/_C.abi3.so", "vllm/made/y.so"), **facts
+                ),
+                held=Listing(files=held, trees={}),
+                tree=tree,
+            )
+            target = Target.of(source, source.commit("HEAD"), tag="local-x")
+            return Overlay(
+                base=base, target=target, delta=target.delta(base), expires_after=expires, installed=installed
+            )
+
+        yield make
+
+
+def archive(made: Overlay) -> tuple[dict[str, tarfile.TarInfo], dict[str, bytes]]:
+    """Members, and contents of the files, by path."""
+    stream = io.BytesIO()
+    overlay.write_delta(stream, made)
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as tar:
+        members = {member.name: member for member in tar}
+        files = {name: tar.extractfile(member) for name, member in members.items() if member.isfile()}
+        return members, {name: file.read() for name, file in files.items() if file}
+
+
+def test_changed_files_and_the_version_are_laid_over_and_nothing_else(work: Work, make: Make) -> None:
+    work.write("vllm/a.py", "# changed\n")
+    work.write("tests/test_new.py")
+    commit = work.commit()
+    _, files = archive(make())
+    outside_git = {name for name in files if "/.git/" not in name}
+    assert outside_git == {f"{SOURCE}/vllm/a.py", f"{SOURCE}/vllm/_version.py"}
+    assert files[f"{SOURCE}/vllm/a.py"] == b"# changed\n"
+    assert files[f"{SOURCE}/.git/HEAD"].decode().strip() == commit
+
+
+def test_the_version_names_the_commit(work: Work, make: Make, tmp_path: Path) -> None:
+    commit = work.commit()
+    made = make()
+    (tmp_path / "version.py").write_bytes(archive(made)[1][f"{SOURCE}/vllm/_version.py"])
+    stated = runpy.run_path(str(tmp_path / "version.py"))
+    assert stated["__version__"] == made.version == f"0.32.0+cpu.g{commit[:12]}"
+    assert made.labels()[labels.VERSION] == made.version
+
+
+def test_the_same_commit_gives_the_same_bytes(work: Work, make: Make) -> None:
+    work.write("vllm/a.py", "# changed\n")
+    work.commit()
+    first, second = io.BytesIO(), io.BytesIO()
+    overlay.write_delta(first, make())
+    overlay.write_delta(second, make())
+    assert first.getvalue() == second.getvalue()
+
+
+def folders(made: Overlay) -> set[str]:
+    """Folders that the archive brings, other than git's."""
+    members, _ = archive(made)
+    return {name.removeprefix(f"{SOURCE}/") for name, one in members.items() if one.isdir() and "/.git" not in name}
+
+
+def test_folders_that_the_image_has_keep_their_owner_and_time(work: Work, make: Make) -> None:
+    work.write("vllm/a.py", "# changed\n")
+    work.write("vllm/new/deep/b.py")
+    work.commit()
+    assert folders(make()) == {"vllm/new", "vllm/new/deep"}
+
+
+def test_a_folder_that_goes_with_its_last_file_is_brought_back(work: Work, make: Make) -> None:
+    # Deleting old.py removes vllm/lone; vllm/made stays, because of what the build made in it.
+    for name in ("vllm/lone/old.py", "vllm/made/x.py"):
+        (work.path / name).unlink()
+        work.write(name.replace(".py", "_new.py"))
+    work.commit()
+    assert folders(make()) == {"vllm/lone"}
+
+
+def test_owners_are_the_bases(work: Work, make: Make) -> None:
+    work.write("vllm/a.py", "# changed\n")
+    work.commit()
+    members, _ = archive(make())
+    assert {(member.uid, member.gid) for member in members.values()} == {(2000, 0)}
+
+
+def test_entry_points_are_rewritten_when_they_changed(work: Work, make: Make) -> None:
+    scripts = '[project]\nname = "vllm"\n[project.scripts]\nvllm-new = "vllm.new:main"\n'
+    work.write("pyproject.toml", bases.PYPROJECT + scripts)
+    work.commit()
+    members, files = archive(make())
+    assert files["opt/vllm/lib/python3.12/site-packages/vllm-0.32.0.dist-info/entry_points.txt"] == (
+        b"[console_scripts]\nvllm-new = vllm.new:main\n"
+    )
+    assert files["opt/vllm/bin/vllm-new"].startswith(b"#!/opt/vllm/bin/python\n")
+    assert members["opt/vllm/bin/vllm-new"].mode & 0o111
+    assert "opt/vllm/bin" not in members
+    same = make(entry_points="[console_scripts]\nvllm-new = vllm.new:main\n")
+    assert not [name for name in archive(same)[1] if name.startswith("opt/vllm/")]
+
+
+def test_labels_say_what_it_is_on_which_base(work: Work, make: Make) -> None:
+    work.write("csrc/a.cu")
+    commit = work.commit()
+    made = make()
+    marks = made.labels()
+    assert marks[labels.KIND] == "overlay"
+    assert marks[labels.COMMIT] == marks[labels.OCI_REVISION] == commit
+    assert marks[labels.BASE] == marks[labels.OCI_BASE_DIGEST] == made.base.image.id
+    assert marks[labels.OCI_BASE_NAME] == "llm-d-dev:nightly"
+    assert marks[labels.QUAY_EXPIRES] == "3d"
+    assert marks[labels.NATIVE] == "1"
+
+
+def test_the_fingerprint_changes_with_whatever_decides_the_image(work: Work, make: Make) -> None:
+    first = make().fingerprint
+    assert make().fingerprint == first
+    work.write("vllm/a.py", "# changed\n")
+    work.commit()
+    others = {make().fingerprint, make(expires="4d").fingerprint, make(installed=("x",)).fingerprint}
+    assert len(others | {first}) == 4
