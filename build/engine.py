@@ -29,6 +29,9 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 TEMPORARY_REPOSITORY = "llm-d-dev-temporary"
 """Repository of temporary tags: ``<repository>:<first digits of the image ID>-<host>-<pid>-<start time>``."""
 
+# How `docker info` tells the containerd image store: https://docs.docker.com/engine/storage/containerd/
+_CONTAINERD = ("driver-type", "io.containerd.snapshotter.v1")
+
 _ANSWER_TIMEOUT_S = 5
 _CALL_TIMEOUT_S = 600
 
@@ -44,6 +47,8 @@ class Capabilities:
         nvidia_runtime: Whether the NVIDIA container runtime is registered.
         cdi: Whether CDI devices can be requested.
         storage_driver: Such as ``overlay2``, or ``overlayfs`` with the containerd image store.
+        takes_thin_images: Whether an image can be loaded without the layers that the engine has: not into the
+            containerd image store, which wants the registry's form of each.
         root_dir: Folder of its data, on the engine's machine.
         cpus: Processors of the engine's machine.
         memory_bytes: Memory of the engine's machine.
@@ -55,6 +60,7 @@ class Capabilities:
     nvidia_runtime: bool
     cdi: bool
     storage_driver: str
+    takes_thin_images: bool
     root_dir: str
     cpus: int
     memory_bytes: int
@@ -157,6 +163,7 @@ class Engine:
             nvidia_runtime="nvidia" in (info.get("Runtimes") or {}),
             cdi=bool(info.get("CDISpecDirs")),
             storage_driver=info["Driver"],
+            takes_thin_images=_CONTAINERD not in [tuple(row) for row in info.get("DriverStatus") or ()],
             root_dir=info["DockerRootDir"],
             cpus=info["NCPU"],
             memory_bytes=info["MemTotal"],

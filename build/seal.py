@@ -157,6 +157,7 @@ def _compare(
             file_mode=found["file_mode"],
             folder_mode=found["folder_mode"],
         ),
+        folders=_folders(found),
         made_by_build=tuple(sorted(files.keys() - held.keys())),
         modified=tuple(modified),
         build_requires=requirements.build_requires(pyproject),
@@ -164,6 +165,13 @@ def _compare(
         metadata=found["metadata"],
         entry_points=requirements.entry_points(pyproject),
     )
+
+
+def _folders(found: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
+    """Permissions, user and group of the folders that differ from the source's root."""
+    usual = [found["folder_mode"], found["uid"], found["gid"]]
+    pairs = ((path.lstrip("/"), (mode, uid, gid)) for path, (mode, uid, gid) in found["folders"].items())
+    return {path: marks for path, marks in sorted(pairs) if path and list(marks) != usual}
 
 
 def _runs(path: str) -> bool:

@@ -17,6 +17,7 @@ PLAIN = Capabilities(
     nvidia_runtime=False,
     cdi=False,
     storage_driver="overlay2",
+    takes_thin_images=True,
     root_dir="/var/lib/docker",
     cpus=2,
     memory_bytes=1,
