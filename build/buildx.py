@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import command
+from build import command, scratch
 from build.errors import BuildError, DiskError, EngineError
 from build.folders import REPOSITORY
 
@@ -90,7 +89,7 @@ def build(engine: Engine, request: Request, *, progress: command.OnLine) -> str:
         DiskError: The engine ran out of space.
         EngineError: The engine went away.
     """
-    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
+    with scratch.folder() as folder:
         iidfile = Path(folder) / "iid"
         done = command.run(
             request.argv(iidfile=iidfile),
@@ -118,5 +117,6 @@ def _failure(request: Request, tail: tuple[str, ...]) -> BuildError | DiskError 
     errors = [line for line in tail if "ERROR" in line or "error:" in line] or list(tail[-1:])
     return BuildError(
         f"{name}: {errors[-1].strip() if errors else 'docker buildx failed without a word'}",
-        hint="the log named below holds the output of every step",
+        hint="the log holds the output of every step",
+        see_log=True,
     )

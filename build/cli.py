@@ -29,7 +29,7 @@ from build import (
 )
 from build.console import Console
 from build.context import Context
-from build.errors import EXIT_INTERRUPTED, BuildError, EngineError, LlmdDevError, UsageError
+from build.errors import EXIT_INTERRUPTED, EngineError, LlmdDevError, UsageError
 from build.redact import RedactingFormatter, redacted
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:
         log.exception("a defect")
-        defect = LlmdDevError(f"{type(error).__name__}: {error}", hint="this is a defect: report it with the log")
+        defect = LlmdDevError(
+            f"{type(error).__name__}: {error}", hint="this is a defect: report it with the log", see_log=True
+        )
         return _fail(console, defect, log_file)
     if arguments.json:
         json.dump(document, sys.stdout, indent=2, default=str)
@@ -93,7 +95,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _fail(console: Console, error: LlmdDevError, log_file: Path | None) -> int:
     hint = error.hint
-    if log_file and (isinstance(error, BuildError) or error.exit_code == LlmdDevError.exit_code):
+    if log_file and error.see_log:
         hint = f"{hint} ({log_file})"
     console.fail(error.word, redacted(error.what), redacted(hint))
     return error.exit_code

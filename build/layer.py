@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from build import gitdir, requirements, version
+from build import gitdir, requirements, scratch, version
 from build.base import PYTHON, SOURCE
 from build.listing import EXECUTABLE, REGULAR
 from build.tarball import Tarball
@@ -51,7 +50,7 @@ def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
     tarball.add_bytes(_ROOT / "vllm/_version.py", version.module(overlay.version, commit.id), mode=REGULAR)
     for place, text, mode in _entry_points(overlay):
         tarball.add_bytes(place, text, mode=mode)
-    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
+    with scratch.folder() as folder:
         target = Path(folder) / ".git"
         gitdir.write_move(
             target,

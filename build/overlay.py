@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import buildx, labels, layer, thin, version
+from build import buildx, labels, layer, scratch, thin, version
 from build.delta import Delta, between
 from build.index import HandedIn
 from build.seal import INSIDE
@@ -154,7 +153,7 @@ def build(context: Context, overlay: Overlay, *, tag: str, progress: command.OnL
         DiskError: The engine ran out of space.
         EngineError: A build is needed, and it has no BuildKit.
     """
-    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name:
+    with scratch.folder() as name:
         return prepare(context, overlay, Path(name))(tag, progress)
 
 

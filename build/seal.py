@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from build import base, buildx, gitdir, labels, requirements
+from build import base, buildx, gitdir, labels, requirements, scratch
 from build.base import Facts
 from build.compatibility import made_by_build
 from build.errors import BuildError, SourceError
@@ -66,7 +65,7 @@ def seal(
         tree = source.listing(commit)
         held, facts = _compare(found, flavor=flavor, source=source, commit=commit, tree=tree)
         with (
-            tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder,
+            scratch.folder() as folder,
             engine.temporary_tag(image.id) as name,
         ):
             progress("writing its description and git directory")
@@ -202,7 +201,7 @@ def _write_tar(  # noqa: PLR0917 - one call, right above
         for name, content in base.files(facts, held, tree).items():
             tarball.add_bytes(base.FACTS.relative_to("/") / name, content, mode=REGULAR)
         if with_git:
-            with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
+            with scratch.folder() as folder:
                 target = Path(folder) / ".git"
                 gitdir.write_full(target, source=source, commit=commit, tree=tree, present=frozenset(held.files))
                 tarball.add_tree(root / ".git", target, mode=REGULAR)

@@ -126,7 +126,7 @@ def _read(report: Path, done: command.Completed) -> dict[str, Any]:
         if done.returncode == 4:  # noqa: PLR2004 - pytest's status for a wrong command line
             raise UsageError(f"the smoke suite refused: {errors[0]}", hint="`pytest smoke --help`") from error
         raise EngineError(
-            f"the smoke suite broke off: {errors[0]}", hint="the log named below has its output"
+            f"the smoke suite broke off: {errors[0]}", hint="the log has its output", see_log=True
         ) from error
     return document
 
