@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from build import command, scratch
 from build.errors import BuildError, DiskError, EngineError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from build.engine import Engine
 
 DOCKERFILES = REPOSITORY / "dockerfiles"
+
+_LOG = "the log holds the output of every step"
 
 _STEP = re.compile(r"^#\d+ (?:\[.*?\] )?(?:\d+\.\d+ )?")
 # "connection refused" alone may be a registry's, or a package index's inside a step.
@@ -51,11 +54,11 @@ class Request:
     secrets: Mapping[str, Path] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def argv(self, *, iidfile: Path) -> list[str]:
-        """The command line; the image ID is written to ``iidfile``."""
+    def argv(self, *, metadata: Path) -> list[str]:
+        """The command line; what was made is written to ``metadata``."""
         # `default` is the builder inside the engine that DOCKER_HOST names, whatever the user selected.
         words = ["docker", "buildx", "build", "--builder", "default", "--progress", "plain"]
-        words += ["--file", str(self.dockerfile), "--iidfile", str(iidfile)]
+        words += ["--file", str(self.dockerfile), "--metadata-file", str(metadata)]
         # An attestation manifest would make an index of the image and carry the time of the build.
         words += ["--provenance", "false"]
         words += ["--target", self.target] if self.target else []
@@ -90,15 +93,25 @@ def build(engine: Engine, request: Request, *, progress: command.OnLine) -> str:
         EngineError: The engine went away.
     """
     with scratch.folder() as folder:
-        iidfile = Path(folder) / "iid"
+        metadata = Path(folder) / "metadata.json"
         done = command.run(
-            request.argv(iidfile=iidfile),
+            request.argv(metadata=metadata),
             env=engine.environment,
             on_line=lambda line: progress(_STEP.sub("", line)),
         )
         if done.returncode:
             raise _failure(request, done.tail)
-        return iidfile.read_text(encoding="ascii").strip()
+        made = json.loads(metadata.read_text(encoding="utf-8"))
+    return _image_id(engine, request, made)
+
+
+def _image_id(engine: Engine, request: Request, made: Mapping[str, Any]) -> str:
+    """What the engine calls the image: the digest of its configuration or, in the containerd store, of its manifest."""
+    for key in ("containerimage.digest", "containerimage.config.digest"):
+        digest = made.get(key)
+        if isinstance(digest, str) and engine.find_image(digest):
+            return digest
+    raise BuildError(f"{request.dockerfile.name}: the engine does not have what was built", hint=_LOG, see_log=True)
 
 
 def _failure(request: Request, tail: tuple[str, ...]) -> BuildError | DiskError | EngineError:
@@ -117,6 +130,6 @@ def _failure(request: Request, tail: tuple[str, ...]) -> BuildError | DiskError 
     errors = [line for line in tail if "ERROR" in line or "error:" in line] or list(tail[-1:])
     return BuildError(
         f"{name}: {errors[-1].strip() if errors else 'docker buildx failed without a word'}",
-        hint="the log holds the output of every step",
+        hint=_LOG,
         see_log=True,
     )
