@@ -174,10 +174,9 @@ def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _build(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    from build import mirror, remote  # noqa: PLC0415
+    from build import remote  # noqa: PLC0415
 
-    source = mirror.Remote.named(arguments.remote)
-    made = remote.build(context, wanted=arguments.commit, remote=source, request=_request(arguments))
+    made = remote.build(context, wanted=arguments.commit, remote=arguments.remote, request=_request(arguments))
     return _shown(context, made.document())
 
 

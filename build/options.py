@@ -99,7 +99,7 @@ def _nightly(verbs: Verbs) -> None:
 def _build(verbs: Verbs) -> None:
     does = "make an overlay of a commit on GitHub, test it, push it"
     parser = _with_timeout(_add(verbs, "build", does, example="python -m build build pull/12345"))
-    parser.add_argument("commit", metavar="COMMIT", help="full or short id, branch, tag, or pull/NUMBER")
+    parser.add_argument("commit", metavar="COMMIT", help="full or short id, branch, tag, pull/NUMBER; or release")
     _with_remote(parser)
     _with_delivery(parser)
 
@@ -149,7 +149,7 @@ def _with_remote(parser: argparse.ArgumentParser) -> None:
         "--remote",
         metavar="NAME",
         default="vllm",
-        help=f"{', '.join(REMOTES)}, or a repository's address (default: vllm)",
+        help=f"{', '.join(REMOTES)}, a repository's address, or pypi: then COMMIT is a release (default: vllm)",
     )
 
 
