@@ -49,7 +49,7 @@ def parse(argv: Sequence[str], *, default_path: Path, default_ref: str) -> argpa
     _plan(verbs, path=default_path, ref=default_ref)
     _smoke(verbs)
     _push(verbs)
-    _add(verbs, "status", "list the images that exist, their verdicts and where they were pushed")
+    _status(verbs)
     return parser.parse_args(argv)
 
 
@@ -134,6 +134,24 @@ def _push(verbs: Verbs) -> None:
     parser = _add(verbs, "push", does, example="python -m build push llm-d-dev:nightly")
     parser.add_argument("image", metavar="IMAGE", help="name, tag or ID")
     parser.add_argument("--allow-native", action="store_true", help="although it was made over other native sources")
+
+
+def _status(verbs: Verbs) -> None:
+    does = "list the images that exist, their verdicts and where they were pushed, and the last nightlies"
+    parser = _add(verbs, "status", does)
+    parser.add_argument("--last", metavar="N", type=_count, default=5, help="nightlies to show (default: 5)")
+
+
+def _count(text: str) -> int:
+    """A number of things, perhaps none.
+
+    Raises:
+        ValueError: It is none; argparse says so.
+    """
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
 
 
 def _with_source(parser: argparse.ArgumentParser, *, path: Path, ref: str) -> None:
