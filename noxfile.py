@@ -73,6 +73,12 @@ def status(session: nox.Session) -> None:
 
 
 @nox.session
+def prune(session: nox.Session) -> None:
+    """What can be removed to free disk; -- --apply removes it."""
+    verb(session, "build", "prune")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """All tests: unit, engine, e2e; starts the engine they need."""
     verb(session, "pytest")

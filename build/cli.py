@@ -19,6 +19,7 @@ from build import (
     git,
     options,
     plan,
+    prune,
     publish,
     record,
     registry_server,
@@ -234,6 +235,13 @@ def _status(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     return {"images": [row.document() for row in found], "nightlies": [night.document() for night in nights]}
 
 
+def _prune(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    done = prune.prune(context, apply=arguments.apply)
+    context.console.result(done.table())
+    context.console.result(done.summary)
+    return done.document()
+
+
 def _shown(context: Context, document: dict[str, Any]) -> dict[str, Any]:
     """Print a result as lines of name and value."""
     for name, value in document.items():
@@ -257,4 +265,5 @@ VERBS: dict[str, Callable[[Context, argparse.Namespace], Any]] = {
     "smoke": _smoke,
     "push": _push,
     "status": _status,
+    "prune": _prune,
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import cpu, labels, lock, nightlog, publish, record, seal, trial
-from build.errors import UsageError
+from build import cpu, failure, labels, lock, nightlog, prune, publish, record, seal, trial
+from build.errors import LlmdDevError, UsageError
 from build.folders import REPOSITORY, write_atomic
 from build.git import Repository
 from build.registry import Registry
@@ -91,7 +92,20 @@ def nightly(context: Context, request: Request) -> Result:
         lock.held(context.folders.locks, "nightly", doing="building a base"),
         record.kept(context.folders.nightlies, flavor=request.flavor, console=context.console) as recorder,
     ):
-        return _run(context, request, recorder)
+        try:
+            return _run(context, request, recorder)
+        finally:
+            # Also after a failure: nights that fail must not fill the disk.
+            if not isinstance(sys.exception(), KeyboardInterrupt):
+                _prune(context, recorder)
+
+
+def _prune(context: Context, recorder: Recorder) -> None:
+    """Free what is of no use any more. It never decides how a nightly ends."""
+    try:
+        recorder.update(freed=prune.carry_out(context).freed)
+    except (LlmdDevError, *failure.FROM_THE_ENGINE) as error:
+        context.console.warn(f"nothing was pruned: {failure.as_ours(error).what}")
 
 
 def _run(context: Context, request: Request, recorder: Recorder) -> Result:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
 
 # Options that are settings: given on the command line they win over everything else.
-SETTING_OPTIONS = ("state", "cache", "install", "registry", "vllm_version", "start_timeout")
+SETTING_OPTIONS = ("state", "cache", "install", "registry", "vllm_version", "start_timeout", "keep_bases")
 
 _EXIT_CODES = """\
 exit codes: 0 done, 1 defect of ours, 2 usage or settings, 3 source, 4 incompatible, 5 build failed, 6 smoke failed,
@@ -50,6 +50,7 @@ def parse(argv: Sequence[str], *, default_path: Path, default_ref: str) -> argpa
     _smoke(verbs)
     _push(verbs)
     _status(verbs)
+    _prune(verbs)
     return parser.parse_args(argv)
 
 
@@ -140,6 +141,13 @@ def _status(verbs: Verbs) -> None:
     does = "list the images that exist, their verdicts and where they were pushed, and the last nightlies"
     parser = _add(verbs, "status", does)
     parser.add_argument("--last", metavar="N", type=_count, default=5, help="nightlies to show (default: 5)")
+
+
+def _prune(verbs: Verbs) -> None:
+    does = "remove old bases, expired overlays, old reports and logs; without --apply it only says what would go"
+    parser = _add(verbs, "prune", does, example="python -m build prune --apply")
+    parser.add_argument("--apply", action="store_true", help="do it")
+    parser.add_argument("--keep-bases", metavar="N", type=int, help="good bases of each flavor that stay")
 
 
 def _count(text: str) -> int:

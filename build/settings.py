@@ -81,6 +81,10 @@ class Settings(BaseSettings):
     )
     nightly_expires_after: Expiry = Field(default="14d", description="Label quay.expires-after of base images.")
     overlay_expires_after: Expiry = Field(default="3d", description="Label quay.expires-after of overlay images.")
+    keep_bases: int = Field(default=3, ge=1, description="Good bases of each flavor that pruning leaves.")
+    keep_days: int = Field(
+        default=14, ge=1, description="Days that reports, logs, records and unused build cache are kept."
+    )
     start_timeout: int = Field(
         default=600, ge=1, description="Seconds that the server under test has to become healthy."
     )

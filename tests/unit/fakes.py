@@ -58,6 +58,8 @@ class FakeDocker:
     Attributes:
         pushes: What happens to an upload: takes name and image ID, gives the rows of the transfer.
         archives: Tar archives of the folders that containers have, by path.
+        used: IDs of images that containers use.
+        cache_prunes: How the build cache was pruned, each time.
     """
 
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -65,6 +67,8 @@ class FakeDocker:
     running: list[FakeContainer] = field(default_factory=list)
     pushes: Callable[[str, str], list[dict[str, Any]]] = lambda _name, _id: []
     archives: dict[str, bytes] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    cache_prunes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def images(self) -> SimpleNamespace:
@@ -85,6 +89,9 @@ class FakeDocker:
             push=self._push,
             remove_container=self._remove,
             import_image_from_data=self._import,
+            containers=lambda **_: [{"ImageID": image_id} for image_id in self.used],
+            df=lambda: {"LayersSize": sum(attrs["Size"] for attrs in self.known.values())},
+            prune_builds=self._prune_builds,
         )
 
     def _get(self, reference: str) -> SimpleNamespace:
@@ -139,6 +146,10 @@ class FakeDocker:
         name = f"{repository}:{tag}"
         self.known[digest(name)] = {"Id": digest(name), "Config": {}, "Size": 0, "Created": ""}
         self.names[name] = digest(name)
+
+    def _prune_builds(self, **how: Any) -> dict[str, Any]:  # noqa: ANN401 - as the SDK has it
+        self.cache_prunes.append(how)
+        return {"SpaceReclaimed": 5}
 
     def _push(self, repository: str, *, tag: str, stream: bool, decode: bool) -> Iterator[dict[str, Any]]:
         assert stream
