@@ -16,6 +16,7 @@ from build import (
     dev,
     embedded,
     failure,
+    freshness,
     git,
     options,
     plan,
@@ -229,6 +230,9 @@ def _status(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     found = status.rows(context)
     nights = record.recall(context.folders.nightlies, last=arguments.last)
     context.console.result(status.table(found))
+    for row in found:
+        if f"{context.settings.repository}:nightly" in row.names:
+            freshness.tell(context, row.image)
     if nights:
         context.console.result("")
         context.console.result(record.table(nights))

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import cpu, failure, labels, lock, nightlog, prune, publish, record, seal, trial
+from build import cpu, failure, labels, lock, nightlog, notify, prune, publish, record, seal, trial
 from build.errors import LlmdDevError, UsageError
 from build.folders import REPOSITORY, write_atomic
 from build.git import Repository
@@ -87,17 +87,25 @@ def nightly(context: Context, request: Request) -> Result:
     """
     if request.flavor != "cpu":
         raise UsageError(f"flavor {request.flavor!r} cannot be built by this version", hint="use --flavor cpu")
-    with (
-        nightlog.written(),
-        lock.held(context.folders.locks, "nightly", doing="building a base"),
-        record.kept(context.folders.nightlies, flavor=request.flavor, console=context.console) as recorder,
-    ):
-        try:
-            return _run(context, request, recorder)
-        finally:
-            # Also after a failure: nights that fail must not fill the disk.
-            if not isinstance(sys.exception(), KeyboardInterrupt):
-                _prune(context, recorder)
+    with nightlog.written(), lock.held(context.folders.locks, "nightly", doing="building a base"):
+        return _attended(context, request)
+
+
+def _attended(context: Context, request: Request) -> Result:
+    """The run itself, and what has to be done because nobody is looking: record, pruning, word to a webhook."""
+    recording = record.kept(context.folders.nightlies, flavor=request.flavor, console=context.console)
+    recorder = None
+    try:
+        with recording as recorder:
+            try:
+                return _run(context, request, recorder)
+            finally:
+                # Also after a failure: nights that fail must not fill the disk.
+                if not isinstance(sys.exception(), KeyboardInterrupt):
+                    _prune(context, recorder)
+    finally:
+        if recorder:
+            notify.tell(context, recorder.record)
 
 
 def _prune(context: Context, recorder: Recorder) -> None:
