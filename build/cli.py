@@ -24,6 +24,7 @@ from build import (
     publish,
     record,
     registry_server,
+    schedule,
     settings,
     status,
     trial,
@@ -246,6 +247,17 @@ def _prune(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     return done.document()
 
 
+def _schedule(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    given = {settings.ENV_PREFIX + name.upper(): str(value) for name, value in _overrides(arguments).items()}
+    place = schedule.Place(folders=context.folders, environment={**os.environ, **given}, console=context.console)
+    if arguments.action == "install":
+        schedule.install(place, time=arguments.at, flavor=arguments.flavor)
+    elif arguments.action == "remove":
+        schedule.remove(place)
+    found = schedule.show(place)
+    return _shown(context, found.document() if found else {"installed": False})
+
+
 def _shown(context: Context, document: dict[str, Any]) -> dict[str, Any]:
     """Print a result as lines of name and value."""
     for name, value in document.items():
@@ -270,4 +282,5 @@ VERBS: dict[str, Callable[[Context, argparse.Namespace], Any]] = {
     "push": _push,
     "status": _status,
     "prune": _prune,
+    "schedule": _schedule,
 }

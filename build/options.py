@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from build import schedule
 from build.gitdir import REMOTES
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def parse(argv: Sequence[str], *, default_path: Path, default_ref: str) -> argpa
     _push(verbs)
     _status(verbs)
     _prune(verbs)
+    _schedule(verbs)
     return parser.parse_args(argv)
 
 
@@ -148,6 +150,14 @@ def _prune(verbs: Verbs) -> None:
     parser = _add(verbs, "prune", does, example="python -m build prune --apply")
     parser.add_argument("--apply", action="store_true", help="do it")
     parser.add_argument("--keep-bases", metavar="N", type=int, help="good bases of each flavor that stay")
+
+
+def _schedule(verbs: Verbs) -> None:
+    does = "install, show or remove the timer that starts the nightly every day"
+    parser = _add(verbs, "schedule", does, example="python -m build schedule install --at 02:00")
+    parser.add_argument("action", choices=("install", "show", "remove"))
+    parser.add_argument("--at", metavar="HH:MM", type=schedule.at, default="02:00", help="local time (default: 02:00)")
+    parser.add_argument("--flavor", choices=("cpu", "cuda"), default="cpu", help="kind of base (default: cpu)")
 
 
 def _count(text: str) -> int:
