@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from build import command
 from build.errors import BuildError, DiskError, EngineError
 from build.folders import REPOSITORY
+from build.patience import can_get_better
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,4 +120,5 @@ def _failure(request: Request, tail: tuple[str, ...]) -> BuildError | DiskError 
     return BuildError(
         f"{name}: {errors[-1].strip() if errors else 'docker buildx failed without a word'}",
         hint="the log named below holds the output of every step",
+        may_pass=can_get_better(text),
     )

@@ -11,6 +11,7 @@ from build import cpu, failure, labels, lock, nightlog, notify, prune, publish, 
 from build.errors import LlmdDevError, UsageError
 from build.folders import REPOSITORY, write_atomic
 from build.git import Repository
+from build.patience import patiently
 from build.registry import Registry
 from build.trial import Options
 
@@ -125,7 +126,7 @@ def _run(context: Context, request: Request, recorder: Recorder) -> Result:
     recorder.update(commit=commit.id)
     fingerprint = _fingerprint(context, commit)
     found = None if request.force else _find(context, fingerprint)
-    image = _candidate(context, found or _build(context, commit, fingerprint))
+    image = _candidate(context, found or _built(context, commit, fingerprint))
     recorder.update(image=image.id, bytes=image.size, built=found is None)
     tested = trial.run(context, image, Options(), force=request.force)
     promoted = _promote(context, image, commit)
@@ -145,6 +146,10 @@ def _find(context: Context, fingerprint: str) -> Image | None:
     if found:
         context.console.note(f"base {found[0].short_id} is already built")
     return found[0] if found else None
+
+
+def _built(context: Context, commit: Commit, fingerprint: str) -> Image:
+    return patiently(lambda: _build(context, commit, fingerprint), say=context.console.note)
 
 
 def _build(context: Context, commit: Commit, fingerprint: str) -> Image:

@@ -125,6 +125,7 @@ class Registry:
             raise RegistryError(
                 f"registry {self.name.host} does not answer: {_reason(error)}",
                 hint="check its address and the network; `python -m build engine up` starts the embedded one",
+                may_pass=not isinstance(error, requests.exceptions.SSLError),
             ) from error
         if answer.status_code in {requests.codes.unauthorized, requests.codes.forbidden}:
             raise RegistryError(
