@@ -72,7 +72,8 @@ def _text(context: Context, ended: Record) -> str | None:
 
 def _was_bad(context: Context, ended: Record) -> bool:
     """Whether the nightly before this one failed; those that somebody stopped do not count."""
-    before = [one for one in record.recall(context.folders.nightlies) if one != ended]
+    known = record.recall(context.folders.nightlies)
+    before = [one for one in known if (one.started, one.owner) != (ended.started, ended.owner)]
     judged = [one.verdict for one in before if one.verdict in {PASS, FAIL, KILLED}]
     return judged[:1] not in ([], [PASS])
 

@@ -55,8 +55,11 @@ class Nights:
     vllm: Path
     repository: str
 
-    def commit(self, message: str) -> str:
-        """A new commit, with compiled code of its own, that the next nightly builds from."""
+    def commit(self, message: str, *, broken: bool = False) -> str:
+        """A new commit, with compiled code of its own, that the next nightly builds from; perhaps one that crashes."""
+        faults = self.vllm / "vllm/entrypoints/launchers/faults.py"
+        sound = faults.read_text(encoding="utf-8").replace('return "crash"', "return name or None")
+        faults.write_text(sound.replace("return name or None", 'return "crash"') if broken else sound, encoding="utf-8")
         (self.vllm / "vllm/payload.so").write_bytes(secrets.token_bytes(PAYLOAD_BYTES))
         with contextlib.closing(git.Repo(self.vllm)) as source:
             commit = commit_all(source, message)
