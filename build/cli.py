@@ -251,7 +251,7 @@ def _schedule(context: Context, arguments: argparse.Namespace) -> dict[str, Any]
     given = {settings.ENV_PREFIX + name.upper(): str(value) for name, value in _overrides(arguments).items()}
     place = schedule.Place(folders=context.folders, environment={**os.environ, **given}, console=context.console)
     if arguments.action == "install":
-        schedule.install(place, time=arguments.at, flavor=arguments.flavor)
+        schedule.install(place, time=arguments.at, options=arguments.nightly)
     elif arguments.action == "remove":
         schedule.remove(place)
     found = schedule.show(place)

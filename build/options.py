@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,7 +158,20 @@ def _schedule(verbs: Verbs) -> None:
     parser = _add(verbs, "schedule", does, example="python -m build schedule install --at 02:00")
     parser.add_argument("action", choices=("install", "show", "remove"))
     parser.add_argument("--at", metavar="HH:MM", type=schedule.at, default="02:00", help="local time (default: 02:00)")
-    parser.add_argument("--flavor", choices=("cpu", "cuda"), default="cpu", help="kind of base (default: cpu)")
+    parser.add_argument(
+        "--nightly",
+        metavar="OPTIONS",
+        type=_nightly_options,
+        default=[],
+        help="what the nightly is started with, such as --nightly='--flavor cuda'",
+    )
+
+
+def _nightly_options(text: str) -> list[str]:
+    """Words behind `nightly`; checked now, because at night nobody reads what argparse says."""
+    words = shlex.split(text)
+    parse(["nightly", *words], default_path=Path(), default_ref="")
+    return words
 
 
 def _count(text: str) -> int:

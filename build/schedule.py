@@ -23,7 +23,7 @@ from build.redact import redacted
 from build.settings import ENV_PREFIX, SECRETS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from build.console import Console
     from build.folders import Folders
@@ -131,13 +131,13 @@ def at(text: str) -> str:
     return text
 
 
-def install(place: Place, *, time: str, flavor: str) -> Schedule:
+def install(place: Place, *, time: str, options: Sequence[str]) -> Schedule:
     """Have the nightly started every day; an earlier timer of this state folder is replaced.
 
     Args:
         place: Whose timer.
         time: Local time, ``HH:MM``.
-        flavor: What is built.
+        options: What the nightly is started with.
 
     Raises:
         UsageError: There is neither a systemd user manager nor cron, or a path cannot stand in their files.
@@ -146,7 +146,7 @@ def install(place: Place, *, time: str, flavor: str) -> Schedule:
         raise UsageError(
             f"{str(place.script)!r} cannot stand in a timer's file", hint="name another state folder with --state"
         )
-    _write_script(place, flavor)
+    _write_script(place, options)
     if _has_systemd():
         _remove_cron(place)
         return _install_systemd(place, time)
@@ -186,12 +186,12 @@ def remove(place: Place) -> None:
 # --- The script --------------------------------------------------------------------------------------------------
 
 
-def _write_script(place: Place, flavor: str) -> None:
+def _write_script(place: Place, options: Sequence[str]) -> None:
     exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(_carried(place).items())]
     text = _SCRIPT.format(
         exports="\n".join(exports),
         repository=shlex.quote(str(REPOSITORY)),
-        words=shlex.join([sys.executable, "-m", "build", "nightly", "--flavor", flavor]),
+        words=shlex.join([sys.executable, "-m", "build", "nightly", *options]),
         output=shlex.quote(str(place.script.with_name("last-output.log"))),
     )
     write_atomic(place.script, text, mode=0o700)

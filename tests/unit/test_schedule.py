@@ -56,7 +56,7 @@ class Machine:
         return (self.folder / "calls").read_text().splitlines()
 
     def install(self, time: str = "02:00") -> schedule.Schedule:
-        return schedule.install(self.place, time=time, flavor="cpu")
+        return schedule.install(self.place, time=time, options=["--flavor", "a b"])
 
     def as_cron_does(self, entry: str) -> subprocess.CompletedProcess[str]:
         """Start the entry's command with what cron gives it (crontab(5)): four variables, and % unescaped."""
@@ -143,7 +143,7 @@ def test_another_state_folder_has_a_timer_of_its_own(machine: Machine) -> None:
     folders = Folders(state=machine.folder / "other", cache=machine.folder / "cache")
     other = Place(folders=folders, environment=machine.place.environment, console=machine.place.console)
     machine.install()
-    schedule.install(other, time="04:00", flavor="cuda")
+    schedule.install(other, time="04:00", options=[])
     schedule.remove(machine.place)
     found = schedule.show(other)
     assert found is not None
@@ -157,7 +157,7 @@ def test_cron_starts_the_nightly_where_it_belongs_with_what_it_needs(machine: Ma
     done = own.as_cron_does(own.install().entry)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     words, folder, variables = json.loads((own.folder / "ran").read_text())
-    assert words[1:] == ["nightly", "--flavor", "cpu"]
+    assert words[1:] == ["nightly", "--flavor", "a b"]
     assert folder == str(own.checkout)
     expected = {
         **own.place.environment,
@@ -209,7 +209,7 @@ def test_a_path_that_no_table_can_hold_is_refused(machine: Machine, odd: str) ->
     folders = Folders(state=machine.folder / odd, cache=machine.folder / "cache")
     place = Place(folders=folders, environment=machine.place.environment, console=machine.place.console)
     with pytest.raises(UsageError, match="cannot stand in a timer's file"):
-        schedule.install(place, time="02:00", flavor="cpu")
+        schedule.install(place, time="02:00", options=[])
 
 
 @pytest.mark.parametrize("text", ["24:00", "2:00", "02:60", "0200", "02:00:00", "noon"])
