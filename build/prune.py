@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import docker.errors
 import requests
 from rich.table import Table
 
-from build import embedded, labels, lock, retention, verdict
+from build import embedded, expiry, labels, lock, retention, verdict
+from build.context import EMBEDDED_REPOSITORY
 from build.retention import Decision, Rules
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Result:
         applied: Whether anything was removed.
         decisions: About each image of ours.
         files: Old reports, logs, records, verdicts and copies.
+        pushed: How many images of the embedded registry have expired.
         cache: Whether old build cache goes too.
         freed: Bytes; an upper bound if nothing was removed.
     """
@@ -40,6 +42,7 @@ class Result:
     applied: bool
     decisions: tuple[Decision, ...]
     files: tuple[Path, ...]
+    pushed: int
     cache: bool
     freed: int
 
@@ -54,6 +57,7 @@ class Result:
             "applied": self.applied,
             "images": images,
             "files": files,
+            "registry_images": self.pushed,
             "build_cache": self.cache,
             "freed_bytes": self.freed,
         }
@@ -72,7 +76,8 @@ class Result:
     def summary(self) -> str:
         """In one line."""
         going = sum(not one.keep for one in self.decisions)
-        things = f"{going} images, {len(self.files)} old files" + (", old build cache" if self.cache else "")
+        things = f"{going} images, {self.pushed} in the registry, {len(self.files)} old files"
+        things += ", old build cache" if self.cache else ""
         if self.applied:
             return f"removed {things}: {self.freed / 1e9:.2f} GB freed"
         return f"would remove {things}: up to {self.freed / 1e9:.2f} GB; --apply does it"
@@ -101,7 +106,8 @@ def carry_out(context: Context) -> Result:
             _delete(path)
         cache = _prune_cache(context) if planned.cache else 0
         freed = max(0, before - _used(context, planned.files)) + cache
-    done = Result(applied=True, decisions=removed, files=planned.files, cache=planned.cache, freed=freed)
+        freed += _sweep_registry(context) if planned.pushed else 0
+    done = replace(planned, applied=True, decisions=removed, freed=freed)
     context.console.note(done.summary)
     return done
 
@@ -120,7 +126,14 @@ def _plan(context: Context) -> Result:
     others = [image for image in images if image.id not in decided]
     files = tuple(_old_files(context, {image.id for image in images}))
     freed = retention.at_most(decisions, others) + sum(map(_size, files))
-    return Result(applied=False, decisions=tuple(decisions), files=files, cache=_cache_is_ours(context), freed=freed)
+    return Result(
+        applied=False,
+        decisions=tuple(decisions),
+        files=files,
+        pushed=_expired(context),
+        cache=_cache_is_ours(context),
+        freed=freed,
+    )
 
 
 def _failed(context: Context, image: Image) -> bool:
@@ -132,7 +145,9 @@ def _remove(context: Context, image: Image) -> bool:
     """Remove an image name by name, never by force: what got another name meanwhile stays."""
     try:
         for name in image.tags:
-            context.engine.untag(name)
+            # A `dev` that runs meanwhile may have given the name to a new image.
+            if (named := context.engine.find_image(name)) and named.id == image.id:
+                context.engine.untag(name)
         gone = context.engine.discard(image)
     except docker.errors.APIError as error:
         if error.status_code != requests.codes.conflict:
@@ -140,6 +155,18 @@ def _remove(context: Context, image: Image) -> bool:
         gone = False
     log.info("%s %s", "removed" if gone else "still used:", image.name)
     return gone
+
+
+def _expired(context: Context) -> int:
+    """Only in the embedded registry: another has rules of its own."""
+    if context.settings.registry:
+        return 0
+    found = expiry.waiting(context.folders, EMBEDDED_REPOSITORY)
+    return len(found[1]) if found else 0
+
+
+def _sweep_registry(context: Context) -> int:
+    return expiry.sweep(context.folders, EMBEDDED_REPOSITORY, console=context.console)
 
 
 # --- Build cache -------------------------------------------------------------------------------------------------

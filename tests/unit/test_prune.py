@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build import embedded, lock, prune
+from build import embedded, labels, lock, prune, retention
 from build.console import Console
 from build.errors import BusyError
 from build.folders import Folders
 from tests.unit.fakes import FakeEngine, digest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from build.context import Context
+    from build.engine import Image
+    from build.retention import Decision, Rules
 
 GB = 1_000_000_000
 SIZE = 3_750_000_000
@@ -32,7 +35,7 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path) -> Context:
-    settings = SimpleNamespace(repository="llm-d-dev", keep_bases=1, keep_days=14)
+    settings = SimpleNamespace(repository="llm-d-dev", registry=None, keep_bases=1, keep_days=14)
     folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
     found = SimpleNamespace(engine=engine, folders=folders, settings=settings, console=Console(quiet=True))
     return cast("Context", found)
@@ -58,7 +61,7 @@ def test_an_image_goes_with_all_its_names_and_the_bytes_are_said(context: Contex
     assert list(engine.docker.known) == [kept.id]
     assert list(engine.docker.names) == ["llm-d-dev:nightly"]
     assert done.freed == 2 * SIZE
-    assert done.summary == "removed 2 images, 0 old files: 7.50 GB freed"
+    assert done.summary == "removed 2 images, 0 in the registry, 0 old files: 7.50 GB freed"
     assert done.document()["freed_bytes"] == 2 * SIZE
 
 
@@ -69,6 +72,24 @@ def test_a_base_that_a_run_has_just_taken_stays(context: Context, engine: FakeEn
         done = prune.prune(context, apply=True)
         assert engine.image(taken.id).tags == ()
     assert done.freed == 0
+
+
+def test_a_name_that_has_moved_to_a_new_image_stays(
+    context: Context, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expired = engine.hold("llm-d-dev:local-1", kind="overlay", created="2020-01-01", repository="llm-d-dev")
+    engine.docker.known[expired.id]["Config"]["Labels"][labels.QUAY_EXPIRES] = "3d"
+    decide = retention.decide
+
+    def moved_meanwhile(images: Sequence[Image], rules: Rules) -> list[Decision]:
+        decided = decide(images, rules)
+        engine.hold("llm-d-dev:local-1", kind="overlay", created="2026-01-01")
+        return decided
+
+    monkeypatch.setattr(retention, "decide", moved_meanwhile)
+    prune.prune(context, apply=True)
+    assert expired.id not in engine.docker.known
+    assert engine.image("llm-d-dev:local-1").created == "2026-01-01"
 
 
 def test_the_build_cache_goes_only_where_nobody_else_builds(context: Context, engine: FakeEngine) -> None:
