@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from build import command, scratch
 from build.errors import BuildError, DiskError, EngineError
 from build.folders import REPOSITORY
+from build.patience import can_get_better
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,4 +133,5 @@ def _failure(request: Request, tail: tuple[str, ...]) -> BuildError | DiskError 
         f"{name}: {errors[-1].strip() if errors else 'docker buildx failed without a word'}",
         hint=_LOG,
         see_log=True,
+        may_pass=can_get_better(text),
     )

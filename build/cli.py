@@ -11,25 +11,27 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import docker.errors
-import requests
-
 from build import (
     delivery,
     dev,
     embedded,
+    failure,
+    freshness,
     git,
     options,
     plan,
+    prune,
     publish,
+    record,
     registry_server,
+    schedule,
     settings,
     status,
     trial,
 )
 from build.console import Console
 from build.context import Context
-from build.errors import EXIT_INTERRUPTED, EngineError, LlmdDevError, UsageError
+from build.errors import EXIT_INTERRUPTED, LlmdDevError, UsageError
 from build.redact import RedactingFormatter, redacted
 
 if TYPE_CHECKING:
@@ -67,21 +69,15 @@ def main(argv: Sequence[str]) -> int:
     except LlmdDevError as error:
         log.debug("raised here:", exc_info=error)
         return _fail(console, error, log_file)
-    except (docker.errors.DockerException, requests.ConnectionError) as error:
+    except failure.FROM_THE_ENGINE as error:
         log.error("the engine failed", exc_info=error)  # noqa: TRY400 - one line on the terminal, the rest in the log
-        failed = EngineError(
-            f"the engine failed: {error}", hint="`python -m build engine status` shows whether it runs"
-        )
-        return _fail(console, failed, log_file)
+        return _fail(console, failure.as_ours(error), log_file)
     except KeyboardInterrupt:
         console.warn("interrupted; nothing half-made is left")
         return EXIT_INTERRUPTED
     except Exception as error:
         log.exception("a defect")
-        defect = LlmdDevError(
-            f"{type(error).__name__}: {error}", hint="this is a defect: report it with the log", see_log=True
-        )
-        return _fail(console, defect, log_file)
+        return _fail(console, failure.as_ours(error), log_file)
     if arguments.json:
         json.dump(document, sys.stdout, indent=2, default=str)
         sys.stdout.write("\n")
@@ -230,10 +226,35 @@ def _push(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     return _shown(context, {"pushed": list(pushed.names), "digest": pushed.digest, "bytes": pushed.size})
 
 
-def _status(context: Context, _: argparse.Namespace) -> list[dict[str, Any]]:
+def _status(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     found = status.rows(context)
+    nights = record.recall(context.folders.nightlies, last=arguments.last)
     context.console.result(status.table(found))
-    return [row.document() for row in found]
+    for row in found:
+        if f"{context.settings.repository}:nightly" in row.names:
+            freshness.tell(context, row.image)
+    if nights:
+        context.console.result("")
+        context.console.result(record.table(nights))
+    return {"images": [row.document() for row in found], "nightlies": [night.document() for night in nights]}
+
+
+def _prune(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    done = prune.prune(context, apply=arguments.apply)
+    context.console.result(done.table())
+    context.console.result(done.summary)
+    return done.document()
+
+
+def _schedule(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    given = {settings.ENV_PREFIX + name.upper(): str(value) for name, value in _overrides(arguments).items()}
+    place = schedule.Place(folders=context.folders, environment={**os.environ, **given}, console=context.console)
+    if arguments.action == "install":
+        schedule.install(place, time=arguments.at, options=arguments.nightly)
+    elif arguments.action == "remove":
+        schedule.remove(place)
+    found = schedule.show(place)
+    return _shown(context, found.document() if found else {"installed": False})
 
 
 def _shown(context: Context, document: dict[str, Any]) -> dict[str, Any]:
@@ -259,4 +280,6 @@ VERBS: dict[str, Callable[[Context, argparse.Namespace], Any]] = {
     "smoke": _smoke,
     "push": _push,
     "status": _status,
+    "prune": _prune,
+    "schedule": _schedule,
 }

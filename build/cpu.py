@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from build import buildx, command, download, releases, rootfs, uvtool
+from build import buildx, command, download, labels, releases, rootfs, uvtool
 from build.base import NOT_IN_IMAGES
 from build.errors import SourceError
 
@@ -99,6 +99,7 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
             contexts={"wheel": folders["wheel"], "uv": parts.uv, **handed.contexts},
             secrets=handed.secrets,
             arguments={"ROOTFS": rootfs_name, "VLLM_VERSION": f"{settings.vllm_version}+cpu"},
+            labels={labels.KIND: "unsealed", labels.REPOSITORY: settings.repository},
         )
         return buildx.build(engine, request, progress=progress)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import time
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import cpu, labels, lock, publish, seal, trial
-from build.errors import UsageError
+from build import cpu, failure, labels, lock, nightlog, notify, prune, publish, record, seal, trial
+from build.errors import LlmdDevError, UsageError
 from build.folders import REPOSITORY, write_atomic
 from build.git import Repository
+from build.patience import patiently
 from build.registry import Registry
 from build.trial import Options
 
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     from build.engine import Image
     from build.gate import Pushed
     from build.git import Commit
+    from build.record import Recorder
     from build.trial import Trial
 
 BASE_COMMIT_FILE = REPOSITORY / "base_commit.txt"
+CANDIDATE = "candidate"
+"""Local tag of a base that has not passed yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,21 +88,50 @@ def nightly(context: Context, request: Request) -> Result:
     """
     if request.flavor != "cpu":
         raise UsageError(f"flavor {request.flavor!r} cannot be built by this version", hint="use --flavor cpu")
+    with nightlog.written(), lock.held(context.folders.locks, "nightly", doing="building a base"):
+        return _attended(context, request)
+
+
+def _attended(context: Context, request: Request) -> Result:
+    """The run itself, and what has to be done because nobody is looking: record, pruning, word to a webhook."""
+    recording = record.kept(context.folders.nightlies, flavor=request.flavor, console=context.console)
+    recorder = None
+    try:
+        with recording as recorder:
+            try:
+                return _run(context, request, recorder)
+            finally:
+                # Also after a failure: nights that fail must not fill the disk.
+                if not isinstance(sys.exception(), KeyboardInterrupt):
+                    _prune(context, recorder)
+    finally:
+        if recorder:
+            notify.tell(context, recorder.record)
+
+
+def _prune(context: Context, recorder: Recorder) -> None:
+    """Free what is of no use any more. It never decides how a nightly ends."""
+    try:
+        recorder.update(freed=prune.carry_out(context).freed)
+    except (LlmdDevError, *failure.FROM_THE_ENGINE) as error:
+        context.console.warn(f"nothing was pruned: {failure.as_ours(error).what}")
+
+
+def _run(context: Context, request: Request, recorder: Recorder) -> Result:
     # Both must be there before anything is downloaded, and hours before the push.
-    engine = context.engine
     if request.push:
         Registry(context.registry).require_reachable()
     context.require_buildkit()
-    with lock.held(context.folders.locks, "nightly", doing="building a base"):
-        commit = cpu.source(context.settings, context.index, console=context.console)
-        fingerprint = _fingerprint(context, commit)
-        found = None if request.force else _find(context, fingerprint)
-        image = found or _build(context, commit, fingerprint)
-        # Untagged until it passed; the temporary name keeps `docker image prune` away from it.
-        with engine.temporary_tag(image.id):
-            tested = trial.run(context, image, Options(), force=request.force)
-            promoted = _promote(context, image, commit)
-        pushed = publish.push(context, promoted) if request.push else None
+    commit = cpu.source(context.settings, context.index, console=context.console)
+    recorder.update(commit=commit.id)
+    fingerprint = _fingerprint(context, commit)
+    found = None if request.force else _find(context, fingerprint)
+    image = _candidate(context, found or _built(context, commit, fingerprint))
+    recorder.update(image=image.id, bytes=image.size, built=found is None)
+    tested = trial.run(context, image, Options(), force=request.force)
+    promoted = _promote(context, image, commit)
+    pushed = publish.push(context, promoted) if request.push else None
+    recorder.update(digest=pushed.digest if pushed else None)
     return Result(image=promoted, built=found is None, trial=tested, pushed=pushed)
 
 
@@ -115,30 +148,56 @@ def _find(context: Context, fingerprint: str) -> Image | None:
     return found[0] if found else None
 
 
+def _built(context: Context, commit: Commit, fingerprint: str) -> Image:
+    return patiently(lambda: _build(context, commit, fingerprint), say=context.console.note)
+
+
 def _build(context: Context, commit: Commit, fingerprint: str) -> Image:
     context.require_disk(cpu.NEEDED_BYTES, what="the base image")
-    raw = cpu.build(context.engine, context.settings, context.index, commit, console=context.console)
+    raw = context.engine.image(
+        cpu.build(context.engine, context.settings, context.index, commit, console=context.console)
+    )
     marks = {
         labels.FINGERPRINT: fingerprint,
         labels.QUAY_EXPIRES: context.settings.nightly_expires_after,
-        labels.OCI_CREATED: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        labels.OCI_CREATED: record.now(),
+        labels.REPOSITORY: context.settings.repository,
     }
     image_id = seal.seal(
         context.engine,
-        context.engine.image(raw),
+        raw,
         flavor="cpu",
         source=Repository(context.folders.releases),
         commit=commit,
         marks=marks,
         console=context.console,
     )
+    # Its layers are the base's; alone it would outlive the base.
+    context.engine.discard(raw)
     return context.engine.image(image_id)
 
 
-def _promote(context: Context, image: Image, commit: Commit) -> Image:
-    """Point the names at the base: the fixed one first, the file, the moving one last."""
+def _candidate(context: Context, image: Image) -> Image:
+    """Give a base a name that overlays do not look for, until it has passed.
+
+    Under that name `docker image prune` leaves it alone, and a run that is killed does not lose hours of building:
+    the next one finds the base by its fingerprint.
+    """
     repository = context.settings.repository
-    context.engine.tag(image.id, f"{repository}:nightly-{commit.id}")
-    write_atomic(BASE_COMMIT_FILE, f"{commit.id}\n")
-    context.engine.tag(image.id, f"{repository}:nightly")
+    if not image.tags_in(repository, prefix="nightly"):
+        context.engine.tag(image.id, f"{repository}:{CANDIDATE}")
     return context.engine.image(image.id)
+
+
+def _promote(context: Context, image: Image, commit: Commit) -> Image:
+    """Point the names at the base: the fixed one, the moving one, the file. The registry's come after that.
+
+    Each moves in one piece, and none before the one that it follows: whoever finds a base under a later name finds
+    it under the earlier ones too. A run that was killed in between is finished by the next.
+    """
+    engine, repository = context.engine, context.settings.repository
+    engine.tag(image.id, f"{repository}:nightly-{commit.id}")
+    engine.tag(image.id, f"{repository}:nightly")
+    write_atomic(BASE_COMMIT_FILE, f"{commit.id}\n")
+    engine.untag(f"{repository}:{CANDIDATE}")
+    return engine.image(image.id)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from build import schedule
 from build.gitdir import REMOTES
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
 
 # Options that are settings: given on the command line they win over everything else.
-SETTING_OPTIONS = ("state", "cache", "install", "registry", "vllm_version", "start_timeout")
+SETTING_OPTIONS = ("state", "cache", "install", "registry", "vllm_version", "start_timeout", "keep_bases")
 
 _EXIT_CODES = """\
 exit codes: 0 done, 1 defect of ours, 2 usage or settings, 3 source, 4 incompatible, 5 build failed, 6 smoke failed,
@@ -49,7 +51,9 @@ def parse(argv: Sequence[str], *, default_path: Path, default_ref: str) -> argpa
     _plan(verbs, path=default_path, ref=default_ref)
     _smoke(verbs)
     _push(verbs)
-    _add(verbs, "status", "list the images that exist, their verdicts and where they were pushed")
+    _status(verbs)
+    _prune(verbs)
+    _schedule(verbs)
     return parser.parse_args(argv)
 
 
@@ -134,6 +138,52 @@ def _push(verbs: Verbs) -> None:
     parser = _add(verbs, "push", does, example="python -m build push llm-d-dev:nightly")
     parser.add_argument("image", metavar="IMAGE", help="name, tag or ID")
     parser.add_argument("--allow-native", action="store_true", help="although it was made over other native sources")
+
+
+def _status(verbs: Verbs) -> None:
+    does = "list the images that exist, their verdicts and where they were pushed, and the last nightlies"
+    parser = _add(verbs, "status", does)
+    parser.add_argument("--last", metavar="N", type=_count, default=5, help="nightlies to show (default: 5)")
+
+
+def _prune(verbs: Verbs) -> None:
+    does = "remove old bases, expired overlays, old reports and logs; without --apply it only says what would go"
+    parser = _add(verbs, "prune", does, example="python -m build prune --apply")
+    parser.add_argument("--apply", action="store_true", help="do it")
+    parser.add_argument("--keep-bases", metavar="N", type=int, help="good bases of each flavor that stay")
+
+
+def _schedule(verbs: Verbs) -> None:
+    does = "install, show or remove the timer that starts the nightly every day"
+    parser = _add(verbs, "schedule", does, example="python -m build schedule install --at 02:00")
+    parser.add_argument("action", choices=("install", "show", "remove"))
+    parser.add_argument("--at", metavar="HH:MM", type=schedule.at, default="02:00", help="local time (default: 02:00)")
+    parser.add_argument(
+        "--nightly",
+        metavar="OPTIONS",
+        type=_nightly_options,
+        default=[],
+        help="what the nightly is started with, such as --nightly='--flavor cuda'",
+    )
+
+
+def _nightly_options(text: str) -> list[str]:
+    """Words behind `nightly`; checked now, because at night nobody reads what argparse says."""
+    words = shlex.split(text)
+    parse(["nightly", *words], default_path=Path(), default_ref="")
+    return words
+
+
+def _count(text: str) -> int:
+    """A number of things, perhaps none.
+
+    Raises:
+        ValueError: It is none; argparse says so.
+    """
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
 
 
 def _with_source(parser: argparse.ArgumentParser, *, path: Path, ref: str) -> None:

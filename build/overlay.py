@@ -205,7 +205,7 @@ def _build(context: Context, overlay: Overlay, folder: Path, tag: str, progress:
                 "PACKAGES": "installed" if overlay.installed else "base",
                 "START": "cleared" if overlay.delta.deleted else "packaged",
             },
-            labels=overlay.labels(),
+            labels={**overlay.labels(), labels.REPOSITORY: context.settings.repository},
         )
         return engine.image(buildx.build(engine, request, progress=progress))
 

@@ -76,7 +76,7 @@ def served(name: str) -> tuple[str, str]:
 
 
 def test_base_and_overlay_passed_and_the_registry_serves_exactly_them(quickstart: Any) -> None:  # noqa: ANN401
-    listed = {row["id"]: row for row in json.loads(run("status", "--json").stdout)}
+    listed = {row["id"]: row for row in json.loads(run("status", "--json").stdout)["images"]}
     for made in (quickstart["base"], quickstart["overlay"]):
         row = listed[made["id"]]
         assert row["verdict"] == "pass"

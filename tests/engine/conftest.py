@@ -188,6 +188,7 @@ class Cli:
     environment: dict[str, str]
     folders: Folders
     repository: str
+    checkout: Path = REPOSITORY
 
     def __call__(self, *words: Word, **variables: str) -> Ran:
         return finished(self.start(*words, **variables))
@@ -198,7 +199,7 @@ class Cli:
         """A verb that runs on, to be interrupted."""
         return subprocess.Popen(
             [*program, *words],
-            cwd=REPOSITORY,
+            cwd=self.checkout,
             env=self.environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -94,3 +94,12 @@ def test_settings_on_the_command_line_are_settings(verb: str) -> None:
 def test_settings_that_are_not_named_are_left_open() -> None:
     made = vars(parse("nightly"))
     assert {made.get(name) for name in options.SETTING_OPTIONS} == {None}
+
+
+def test_what_a_scheduled_nightly_is_started_with_is_checked_now(capsys: pytest.CaptureFixture[str]) -> None:
+    parsed = options.parse(["schedule", "install", "--nightly=--no-push --force"], default_path=Path(), default_ref="")
+    assert parsed.nightly == ["--no-push", "--force"]
+    with pytest.raises(SystemExit) as caught:
+        options.parse(["schedule", "install", "--nightly=--flavour x"], default_path=Path(), default_ref="")
+    assert caught.value.code == 2
+    assert "--flavour" in capsys.readouterr().err

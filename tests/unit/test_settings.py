@@ -134,3 +134,19 @@ def test_a_file_that_cannot_be_read_is_an_error(pyproject: Path) -> None:
 
 def test_the_file_of_this_repository_is_good() -> None:
     assert settings.load({}).nightly_expires_after == "14d"
+
+
+def test_the_webhooks_address_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_D_DEV_NOTIFY_URL", "https://hooks.example/hidden")
+    loaded = settings.load({})
+    assert loaded.notify_url is not None
+    assert loaded.notify_url.get_secret_value() == "https://hooks.example/hidden"
+    assert "hidden" not in f"{loaded!r} {loaded} {loaded.model_dump_json()}"
+
+
+@pytest.mark.parametrize("value", ["'https://hooks.example/hidden'", "['hidden']"])
+def test_a_secret_in_the_file_that_is_committed_is_refused_and_not_repeated(pyproject: Path, value: str) -> None:
+    toml(pyproject, f"notify_url = {value}")
+    with pytest.raises(UsageError, match=r"'notify_url' is a secret and stands in pyproject\.toml") as caught:
+        settings.load({})
+    assert "hidden" not in f"{caught.value.what} {caught.value.hint}"
