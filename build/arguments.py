@@ -11,7 +11,7 @@ from build.dockerfile import predefined
 from build.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from build.dockerfile import Dockerfile, Missing
 
@@ -44,10 +44,12 @@ class Arguments:
 
     Attributes:
         given: What the build gets, sorted by name.
+        defaults: What the Dockerfile has for the others.
         left_out: Versions of the tree that this Dockerfile does not declare: another one's.
     """
 
     given: tuple[Given, ...]
+    defaults: tuple[Given, ...]
     left_out: tuple[Given, ...]
 
     @property
@@ -102,9 +104,20 @@ def choose(
     for name, (value, source) in dockerfile.late(values).items():
         # BuildKit would take it for empty.
         merged[name] = Given(name=name, value=value, origin=f"{dockerfile.name}:{source.line} ({source.name})")
-    chosen = Arguments(given=tuple(merged[name] for name in sorted(merged)), left_out=left_out)
-    _require_complete(dockerfile, dockerfile.missing(chosen.values))
-    return chosen
+    given = tuple(merged[name] for name in sorted(merged))
+    values = {one.name: one.value for one in given}
+    _require_complete(dockerfile, dockerfile.missing(values))
+    return Arguments(given=given, defaults=_defaults(dockerfile, values), left_out=left_out)
+
+
+def _defaults(dockerfile: Dockerfile, given: Mapping[str, str]) -> tuple[Given, ...]:
+    lines = {one.name: one.line for one in dockerfile.arguments if one.default is not None and one.name not in given}
+    values = {name: dockerfile.value(name, given) for name in lines}
+    return tuple(
+        Given(name=name, value=value, origin=f"{dockerfile.name}:{lines[name]}")
+        for name, value in sorted(values.items())
+        if value is not None
+    )
 
 
 def _require_declared(

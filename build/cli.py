@@ -164,9 +164,22 @@ def _show_engine(context: Context) -> dict[str, Any]:
 
 
 def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    from build import nightly  # noqa: PLC0415
+    from build import cuda, mirror, nightly  # noqa: PLC0415
 
-    request = nightly.Request(flavor=arguments.flavor, force=arguments.force, push=arguments.push)
+    wishes = cuda.Wishes(
+        commit=arguments.commit,
+        remote=mirror.Remote.named(arguments.remote),
+        llm_d=arguments.llm_d,
+        llm_d_ref=arguments.llm_d_ref,
+        build_args=tuple(arguments.build_arg),
+        compile=arguments.compile,
+        preflight=arguments.preflight,
+    )
+    request = nightly.Request(flavor=arguments.flavor, force=arguments.force, push=arguments.push, wishes=wishes)
+    if arguments.dry_run:
+        recipe = nightly.plan(context, request)
+        context.console.result("\n".join(recipe.lines()))
+        return recipe.document()
     document = nightly.nightly(context, request).document()
     return _shown(context, document)
 

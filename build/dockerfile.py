@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from build.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _KEYWORD = re.compile(r"\s*([A-Za-z]+)(?:\s+(.*))?", re.DOTALL)
@@ -44,11 +44,13 @@ class Instruction:
         keyword: In upper case.
         text: What follows it, lines joined; a heredoc's lines are at its end.
         line: Its first line, from 1.
+        last: Its last line.
     """
 
     keyword: str
     text: str
     line: int
+    last: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +249,29 @@ class Dockerfile:
                 yield Missing(name=name, line=lines[name], why=f"FROM on line {instruction.line} uses it")
 
 
+def with_secret(text: str, *, name: str, secret: str, target: str, variables: Iterable[str]) -> str:
+    """A Dockerfile in which every ``RUN`` has a secret, and variables that name it. Neither stays in the image.
+
+    Args:
+        text: The Dockerfile.
+        name: What to call it in messages.
+        secret: Id of the secret.
+        target: Where it is mounted.
+        variables: Variables of the steps' environment whose value is ``target``.
+    """
+    lines = text.splitlines()
+    for instruction in reversed(Dockerfile.parse(text, name=name).instructions):
+        if instruction.keyword == "RUN":
+            mount = f"--mount=type=secret,id={secret},target={target}"
+            first = lines[instruction.line - 1]
+            lines[instruction.line - 1] = re.sub(r"^(\s*\w+)", rf"\1 {mount}", first, count=1)
+        elif instruction.keyword == "FROM":
+            # An argument is in the environment of the stage's steps, and not in the image's.
+            words = " ".join(f"{variable}={target}" for variable in variables)
+            lines.insert(instruction.last, f"ARG {words}")
+    return "\n".join(lines) + "\n"
+
+
 def names_in(text: str) -> frozenset[str]:
     """The variables that a text refers to."""
     return frozenset(match[1] or match[2] for match in _REFERENCE.finditer(text))
@@ -312,7 +337,7 @@ def _instructions(text: str, name: str) -> Iterator[Instruction]:
         if keyword in {"RUN", "COPY", "ADD"}:
             body, number = _heredocs(words, lines, number, f"{name}:{first + 1}")
             words = "\n".join((words, *body))
-        yield Instruction(keyword=keyword, text=words, line=first + 1)
+        yield Instruction(keyword=keyword, text=words, line=first + 1, last=number)
 
 
 def _escape(lines: list[str]) -> str:

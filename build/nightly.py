@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from build import cpu, labels, lock, publish, seal, trial
+from build import cpu, cuda, labels, lock, publish, seal, trial
 from build.errors import UsageError
 from build.folders import REPOSITORY, write_atomic
-from build.git import Repository
 from build.registry import Registry
 from build.trial import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from build.context import Context
     from build.engine import Image
+    from build.flavor import Flavor
     from build.gate import Pushed
     from build.git import Commit
+    from build.recipe import Recipe
     from build.trial import Trial
 
 BASE_COMMIT_FILE = REPOSITORY / "base_commit.txt"
@@ -32,11 +36,13 @@ class Request:
         flavor: ``cpu`` or ``cuda``.
         force: Build and test again although nothing changed.
         push: Whether to push the base, if it passed.
+        wishes: What is asked of a cuda base.
     """
 
     flavor: str
     force: bool
     push: bool
+    wishes: cuda.Wishes = field(default_factory=cuda.Wishes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,28 +88,53 @@ def nightly(context: Context, request: Request) -> Result:
         BuildError: The build failed.
         SmokeError: The new base is broken; tags and ``base_commit.txt`` stay.
     """
-    if request.flavor != "cpu":
-        raise UsageError(f"flavor {request.flavor!r} cannot be built by this version", hint="use --flavor cpu")
     # Both must be there before anything is downloaded, and hours before the push.
     engine = context.engine
     if request.push:
         Registry(context.registry).require_reachable()
     context.require_buildkit()
-    with lock.held(context.folders.locks, "nightly", doing="building a base"):
-        commit = cpu.source(context.settings, context.index, console=context.console)
-        fingerprint = _fingerprint(context, commit)
+    with (
+        lock.held(context.folders.locks, "nightly", doing="building a base"),
+        _flavor(context, request) as flavor,
+    ):
+        commit = flavor.commit()
+        fingerprint = _fingerprint(context, flavor, commit)
         found = None if request.force else _find(context, fingerprint)
-        image = found or _build(context, commit, fingerprint)
+        image = found or _build(context, flavor, commit, fingerprint)
         # Untagged until it passed; the temporary name keeps `docker image prune` away from it.
         with engine.temporary_tag(image.id):
             tested = trial.run(context, image, Options(), force=request.force)
+            if found and tested.report is None:
+                context.console.note(f"nothing to do: the last good nightly is of {commit.short} {commit.subject}")
             promoted = _promote(context, image, commit)
         pushed = publish.push(context, promoted) if request.push else None
     return Result(image=promoted, built=found is None, trial=tested, pushed=pushed)
 
 
-def _fingerprint(context: Context, commit: Commit) -> str:
-    parts = [cpu.fingerprint(context.settings, commit), context.settings.nightly_expires_after]
+def plan(context: Context, request: Request) -> Recipe:
+    """How the base would be built. Needs no engine; with a full commit id and no wheel preflight no network either.
+
+    Raises:
+        UsageError: It cannot be built as asked for.
+        SourceError: A part cannot be had.
+    """
+    with _flavor(context, request) as flavor:
+        return flavor.recipe()
+
+
+@contextlib.contextmanager
+def _flavor(context: Context, request: Request) -> Iterator[Flavor]:
+    if request.flavor == "cuda":
+        with cuda.opened(context, request.wishes) as flavor:
+            yield flavor
+        return
+    if given := request.wishes.options():
+        raise UsageError(f"{given[0]} is for bases of the cuda flavor", hint="add --flavor cuda")
+    yield cpu.Cpu(context=context)
+
+
+def _fingerprint(context: Context, flavor: Flavor, commit: Commit) -> str:
+    parts = [flavor.fingerprint(commit), context.settings.nightly_expires_after]
     parts += [path.read_text(encoding="utf-8") for path in (seal.DOCKERFILE, *sorted(seal.INSIDE.glob("*.py")))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -115,23 +146,25 @@ def _find(context: Context, fingerprint: str) -> Image | None:
     return found[0] if found else None
 
 
-def _build(context: Context, commit: Commit, fingerprint: str) -> Image:
-    context.require_disk(cpu.NEEDED_BYTES, what="the base image")
-    raw = cpu.build(context.engine, context.settings, context.index, commit, console=context.console)
+def _build(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -> Image:
+    context.require_disk(flavor.needed_bytes, what="the base image")
+    raw = flavor.build(context.engine, commit)
     marks = {
+        **flavor.marks(),
         labels.FINGERPRINT: fingerprint,
         labels.QUAY_EXPIRES: context.settings.nightly_expires_after,
         labels.OCI_CREATED: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    image_id = seal.seal(
-        context.engine,
-        context.engine.image(raw),
-        flavor="cpu",
-        source=Repository(context.folders.releases),
-        commit=commit,
-        marks=marks,
-        console=context.console,
-    )
+    with flavor.source(commit) as source:
+        image_id = seal.seal(
+            context.engine,
+            context.engine.image(raw),
+            flavor=flavor.name,
+            source=source,
+            commit=commit,
+            marks=marks,
+            console=context.console,
+        )
     return context.engine.image(image_id)
 
 
