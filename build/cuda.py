@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from build import command
     from build.arguments import Arguments
     from build.context import Context
+    from build.dockerfile import Dockerfile
     from build.engine import Engine
     from build.git import Commit
     from build.llmd import Tree
@@ -42,6 +43,9 @@ NIGHTLY = "the nightly"
 _OPTIONS = {"VLLM_COMMIT_SHA": "--commit", "VLLM_REPO": "--remote", "VLLM_USE_PRECOMPILED": "--compile"}
 _WHEEL_COMMIT = "VLLM_PRECOMPILED_WHEEL_COMMIT"
 _WHEEL_VARIANT = "VLLM_PRECOMPILED_WHEEL_VARIANT"
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Docker's names of processors, by those of ``uname -m``."""
 
 # What sccache reads its bucket with (llm-d at 055360044cd8, docker/Dockerfile.cuda).
 _SCCACHE_SECRETS = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
@@ -153,16 +157,18 @@ class Cuda:
 
     def fingerprint(self, commit: Commit) -> str:
         """Digest of the commit, the llm-d tree and the arguments; which wheel is found does not count."""
-        given = [one.document() for one in self.arguments(commit.id, wheel=commit.id).given]
+        chosen = self.arguments(commit.id, wheel=commit.id, architecture=platform.machine())
+        given = [one.document() for one in chosen.given]
         parts = [commit.id, self._tree.digest(), json.dumps(given), *NOT_IN_IMAGES]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def arguments(self, oid: str, *, wheel: str) -> Arguments:
+    def arguments(self, oid: str, *, wheel: str, architecture: str) -> Arguments:
         """The build arguments: of the tree's versions, the nightly's own, of settings and command line.
 
         Args:
             oid: The commit that is built.
             wheel: The commit whose wheel gives the binaries.
+            architecture: Processor of the image.
 
         Raises:
             SourceError: The Dockerfile does not fit; names file and line.
@@ -182,7 +188,10 @@ class Cuda:
             del decided[_WHEEL_COMMIT]
         chosen = arguments.choose(
             file,
-            versions=[Given(name=one.name, value=one.value, origin=f"{llmd.VERSIONS}:{one.line}") for one in stated],
+            versions=[
+                *_platform(file, architecture),
+                *(Given(name=one.name, value=one.value, origin=f"{llmd.VERSIONS}:{one.line}") for one in stated),
+            ],
             decided=[Given(name=name, value=value, origin=NIGHTLY) for name, value in decided.items()],
             asked=self._asked(),
         )
@@ -217,7 +226,7 @@ class Cuda:
         if self._wishes.compile:
             return None
         asked = {one.name: one.value for one in self._asked()}.get(_WHEEL_COMMIT)
-        variant = self._variant(self.arguments(oid, wheel=asked or oid))
+        variant = self._variant(self.arguments(oid, wheel=asked or oid, architecture=architecture))
         if not self._wishes.preflight:
             return Wheel(commit=asked or oid, variant=variant, architecture=architecture, address=None)
         with self._context.console.step("look for the wheel"):
@@ -267,8 +276,9 @@ class Cuda:
     def recipe(self) -> Recipe:
         """How it will be built. Asks the network for main and for the wheel only where it is not told otherwise."""
         oid = self._oid()
-        wheel = self.wheel(oid, architecture=platform.machine())
-        chosen = self.arguments(oid, wheel=wheel.commit if wheel else oid)
+        architecture = platform.machine()
+        wheel = self.wheel(oid, architecture=architecture)
+        chosen = self.arguments(oid, wheel=wheel.commit if wheel else oid, architecture=architecture)
         request = self._request(chosen, dockerfile=self._tree.path / llmd.DOCKERFILE)
         wishes, settings = self._wishes, self._settings
         return Recipe(
@@ -276,7 +286,7 @@ class Cuda:
             commit=oid,
             origin="--commit" if wishes.commit else f"main of {wishes.remote.name} ({wishes.remote.address})",
             parts={"llm-d": f"{self._tree.path} ({self._tree.revision})"},
-            wheel=wheel and wheel.document(),
+            wheel=wheel.document() if wheel else None,
             arguments=chosen,
             secrets=sorted({*request.secrets, *request.secret_variables}),
             labels={
@@ -301,8 +311,10 @@ class Cuda:
 
     def build(self, engine: Engine, commit: Commit) -> str:
         """Build the base, unsealed; stops where the Dockerfile begins to compile although a wheel was found."""
-        self._wheel = self.wheel(commit.id, architecture=engine.client.info()["Architecture"])
-        chosen = self.arguments(commit.id, wheel=self._wheel.commit if self._wheel else commit.id)
+        architecture = engine.client.info()["Architecture"]
+        self._wheel = self.wheel(commit.id, architecture=architecture)
+        wheel = self._wheel.commit if self._wheel else commit.id
+        chosen = self.arguments(commit.id, wheel=wheel, architecture=architecture)
         with self._context.console.step("base image") as progress, self._dockerfile() as file:
             request = self._request(chosen, dockerfile=file)
             return buildx.build(engine, request, progress=self._watched(progress))
@@ -390,3 +402,15 @@ class Cuda:
             if (ignored := original.with_name(f"{original.name}.dockerignore")).is_file():
                 shutil.copy(ignored, file.with_name(ignored.name))
             yield file
+
+
+def _platform(file: Dockerfile, architecture: str) -> list[Given]:
+    """The platform's arguments as far as the Dockerfile keeps BuildKit's own from its stages."""
+    docker = _ARCHITECTURES.get(architecture, architecture)
+    values = {"PLATFORM": f"linux/{docker}", "OS": "linux", "ARCH": docker}
+    return [
+        Given(name=f"{where}{what}", value=value, origin="the platform")
+        for where in ("BUILD", "TARGET")
+        for what, value in values.items()
+        if f"{where}{what}" in file.shadowed
+    ]

@@ -147,6 +147,15 @@ class Dockerfile:
     def _global(self) -> tuple[Argument, ...]:
         return tuple(argument for argument in self.arguments if argument.stage is None)
 
+    @property
+    def shadowed(self) -> frozenset[str]:
+        """Arguments that BuildKit would give, were they not declared before the first ``FROM`` without a default.
+
+        Their redeclaration in a stage finds that one, without a value (BuildKit of Docker 26.1; llm-d at 055360044cd8:
+        ``TARGETPLATFORM``).
+        """
+        return frozenset(one.name for one in self._global if one.default is None and one.name in AUTOMATIC)
+
     def reaches_a_stage(self, name: str) -> bool:
         """Whether an argument's value has any effect: it is declared in a stage, or used before or by a ``FROM``."""
         in_stage = any(argument.name == name for argument in self.arguments if argument.stage is not None)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from build import cpu, cuda, labels, lock, publish, seal, trial
+from build import cuda, labels, lock, publish, seal, trial
 from build.errors import UsageError
 from build.folders import REPOSITORY, write_atomic
 from build.registry import Registry
@@ -130,7 +130,10 @@ def _flavor(context: Context, request: Request) -> Iterator[Flavor]:
         return
     if given := request.wishes.options():
         raise UsageError(f"{given[0]} is for bases of the cuda flavor", hint="add --flavor cuda")
-    yield cpu.Cpu(context=context)
+    # What reads the package index takes a while to load.
+    from build.cpu import Cpu  # noqa: PLC0415
+
+    yield Cpu(context=context)
 
 
 def _fingerprint(context: Context, flavor: Flavor, commit: Commit) -> str:

@@ -136,3 +136,7 @@ def test_the_value_in_a_stage() -> None:
     assert parse(text).value("W", {"M": "12"}) == "cu12"
     assert parse(text).value("OWN", {}) == "130"
     assert parse(text).value("NONE", {}) is None
+
+
+def test_buildkits_own_arguments_are_lost_where_they_are_declared_before_the_first_from() -> None:
+    assert parse("ARG TARGETPLATFORM\nARG TARGETOS=rhel\nFROM x\nARG TARGETARCH\n").shadowed == {"TARGETPLATFORM"}
