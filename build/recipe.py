@@ -87,7 +87,7 @@ def tags(commit: str, context: Context) -> tuple[str, ...]:
     """Names that a base gets once it has passed: here, then in the registry, which is not asked."""
     registry = context.settings.registry
     if registry is None:
-        embedded = registry_server.status(context.folders).address or "127.0.0.1"
+        embedded = registry_server.last_address(context.folders) or "127.0.0.1"
         registry = f"{embedded}/{EMBEDDED_REPOSITORY}"
     places = (context.settings.repository, registry)
     return tuple(f"{place}:{tag}" for place in places for tag in (f"nightly-{commit}", "nightly"))

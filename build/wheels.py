@@ -86,14 +86,14 @@ class WheelIndex:
                 if row["package_name"] == "vllm" and row["platform_tag"].endswith(f"_{architecture}")
             ]
             return urljoin(base, fitting[0]["path"]) if fitting else None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SourceError(
+                f"{base}metadata.json is no list of wheels: {error!r}", hint="check the setting wheel_index"
+            ) from error
         except (_TransientError, http.RequestException) as error:
             raise SourceError(
                 f"the wheels at {self.address} cannot be looked at: {error}",
                 hint="check the network and proxies; --no-preflight goes on without looking",
-            ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SourceError(
-                f"{base}metadata.json is no list of wheels: {error!r}", hint="check the setting wheel_index"
             ) from error
 
     @retry(
