@@ -393,7 +393,7 @@ class Cuda:
             text = dockerfile.with_secret(
                 original.read_text(encoding="utf-8"),
                 name=llmd.DOCKERFILE,
-                secret=_CA_SECRET,
+                secret_id=_CA_SECRET,
                 target=_CA_TARGET,
                 variables=_CA_VARIABLES,
             )

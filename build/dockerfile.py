@@ -258,20 +258,20 @@ class Dockerfile:
                 yield Missing(name=name, line=lines[name], why=f"FROM on line {instruction.line} uses it")
 
 
-def with_secret(text: str, *, name: str, secret: str, target: str, variables: Iterable[str]) -> str:
+def with_secret(text: str, *, name: str, secret_id: str, target: str, variables: Iterable[str]) -> str:
     """A Dockerfile in which every ``RUN`` has a secret, and variables that name it. Neither stays in the image.
 
     Args:
         text: The Dockerfile.
         name: What to call it in messages.
-        secret: Id of the secret.
+        secret_id: Id of the secret.
         target: Where it is mounted.
         variables: Variables of the steps' environment whose value is ``target``.
     """
     lines = text.splitlines()
     for instruction in reversed(Dockerfile.parse(text, name=name).instructions):
         if instruction.keyword == "RUN":
-            mount = f"--mount=type=secret,id={secret},target={target}"
+            mount = f"--mount=type=secret,id={secret_id},target={target}"
             first = lines[instruction.line - 1]
             lines[instruction.line - 1] = re.sub(r"^(\s*\w+)", rf"\1 {mount}", first, count=1)
         elif instruction.keyword == "FROM":

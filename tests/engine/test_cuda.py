@@ -252,3 +252,57 @@ def test_credentials_and_certificates_reach_the_build_and_stay_out_of_the_image(
         assert container.run("cat", "/sccache") == "used\n"
         for secret in secrets:
             assert container.status("grep", "-rls", secret, "/opt", "/home", "/etc", "/run", user="0") == (1, "")
+
+
+# --- Builders and engines elsewhere --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--builder", "no-such-builder", "there is no builder 'no-such-builder'"),
+        ("--cache-to", "local", "cannot export"),
+    ],
+)
+def test_a_builder_that_is_not_there_or_cannot_what_is_asked(
+    box: Box, made: dict[str, Any], option: str, value: str, said: str
+) -> None:
+    del made
+    ran = box.nightly("--no-push", "--force", option, value)
+    if option == "--cache-to" and ran.returncode == 0:
+        # Engines with the containerd image store can.
+        assert (box.cli.folders.cache / "buildkit/index.json").exists()
+    else:
+        assert_refused(ran, 2, "usage", said)
+
+
+@pytest.fixture
+def ssh(engine: Engine, tmp_path: Path) -> dict[str, str]:
+    """A way to the engine through ssh, with a program in ssh's place that ends up on this machine."""
+    program = tmp_path / "bin/ssh"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" >>{tmp_path}/asked\n'
+        'case "$*" in *"docker system dial-stdio"*) ;; *) exit 1 ;; esac\n'
+        f"DOCKER_HOST={engine.host} exec docker system dial-stdio\n"
+    )
+    program.chmod(0o755)
+    return {"DOCKER_HOST": "ssh://somebody@localhost", "PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+
+def test_a_gpu_box_that_ssh_does_not_reach(box: Box, ssh: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "bin/ssh").write_text("#!/bin/sh\necho Connection refused >&2; exit 255\n")
+    assert_refused(box.nightly(**ssh), 8, "engine", "nothing answers at DOCKER_HOST=ssh://")
+    assert not list(Path(box.cli.environment["TMPDIR"]).glob("llm-d-dev-*"))
+
+
+def test_a_gpu_box_elsewhere_is_reached_through_ssh(
+    box: Box, engine: Engine, made: dict[str, Any], ssh: dict[str, str], tmp_path: Path
+) -> None:
+    del made
+    ran = box.nightly("--no-push", "--force", **ssh)
+    assert ran.returncode == 0, ran.stderr
+    assert engine.image(f"{OWN}:nightly").id == ran.json["id"]
+    assert "somebody" in (tmp_path / "asked").read_text()
+    assert not list(Path(box.cli.environment["TMPDIR"]).glob("llm-d-dev-*"))

@@ -11,7 +11,7 @@ import pytest
 
 from build import buildx
 from build.buildx import Request
-from build.errors import BuildError, DiskError, EngineError
+from build.errors import BuildError, DiskError, EngineError, UsageError
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
@@ -61,6 +61,36 @@ def test_secrets_are_files() -> None:
     assert options(REQUEST.argv(iidfile=Path("i")), "--secret") == ["id=uv.toml,src=/s/uv.toml"]
 
 
+def test_values_of_hidden_arguments_and_secret_variables_stay_off_the_command_line() -> None:
+    words = Request(
+        dockerfile=Path("d"),
+        context=Path("c"),
+        hidden_arguments={"HTTPS_PROXY": "http://me:password@proxy"},
+        secret_variables={"aws_access_key_id": "AWS_ACCESS_KEY_ID"},
+    ).argv(iidfile=Path("i"))
+    assert options(words, "--build-arg") == ["HTTPS_PROXY"]
+    assert options(words, "--secret") == ["id=aws_access_key_id,env=AWS_ACCESS_KEY_ID"]
+    assert "password" not in " ".join(words)
+
+
+def test_another_builder_is_told_to_load_what_it_builds() -> None:
+    words = Request(dockerfile=Path("d"), context=Path("c"), builder="big").argv(iidfile=Path("i"))
+    assert options(words, "--builder") == ["big"]
+    assert "--load" in words
+    assert "--load" not in REQUEST.argv(iidfile=Path("i"))
+
+
+def test_the_cache_goes_where_it_is_told() -> None:
+    request = Request(
+        dockerfile=Path("d"), context=Path("c"), cache_to="type=local,dest=/k", cache_from="type=local,src=/k"
+    )
+    words = request.argv(iidfile=Path("i"))
+    assert (options(words, "--cache-to"), options(words, "--cache-from")) == (
+        ["type=local,dest=/k"],
+        ["type=local,src=/k"],
+    )
+
+
 def test_nothing_is_added_that_would_differ_from_run_to_run() -> None:
     assert options(REQUEST.argv(iidfile=Path("i")), "--provenance") == ["false"]
     assert REQUEST.argv(iidfile=Path("i")) == REQUEST.argv(iidfile=Path("i"))
@@ -80,7 +110,9 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "does"
 
 
-def build(docker: Path, *, says: str = "", ends: int = 0) -> tuple[str, list[str]]:
+def build(
+    docker: Path, *, says: str = "", ends: int = 0, engine: FakeEngine | None = None, request: Request = REQUEST
+) -> tuple[str, list[str]]:
     docker.write_text(
         f"""
         while [ "$1" != --iidfile ]; do shift; done
@@ -88,19 +120,19 @@ def build(docker: Path, *, says: str = "", ends: int = 0) -> tuple[str, list[str
         cat <<'END'
 {says}
 END
-        echo "$DOCKER_HOST" > {docker.parent}/host
+        echo "$DOCKER_HOST $HTTPS_PROXY" > {docker.parent}/environment
         exit {ends}
         """
     )
     lines: list[str] = []
-    return buildx.build(FakeEngine(), REQUEST, progress=lines.append), lines
+    return buildx.build(engine or FakeEngine(), request, progress=lines.append), lines
 
 
 def test_the_image_id_comes_back_and_steps_are_shown_without_their_numbers(docker: Path) -> None:
     image_id, lines = build(docker, says="#5 [2/3] RUN make\n#5 0.123 compiling\n#5 DONE 1.0s")
     assert image_id == "sha256:0123"
     assert lines == ["RUN make", "compiling", "DONE 1.0s"]
-    assert (docker.parent / "host").read_text() == "unix:///nonexistent\n"
+    assert (docker.parent / "environment").read_text() == "unix:///nonexistent \n"
 
 
 @pytest.mark.parametrize(
@@ -140,3 +172,36 @@ def test_a_failure_without_a_word_is_one_too(docker: Path) -> None:
     docker.write_text("exit 1")
     with pytest.raises(BuildError, match="without a word"):
         buildx.build(FakeEngine(), REQUEST, progress=lambda _line: None)
+
+
+ELSEWHERE = Request(dockerfile=Path("d"), context=Path("c"), builder="big")
+
+
+def test_hidden_arguments_are_in_the_environment(docker: Path) -> None:
+    request = Request(dockerfile=Path("d"), context=Path("c"), hidden_arguments={"HTTPS_PROXY": "http://proxy"})
+    build(docker, request=request)
+    assert (docker.parent / "environment").read_text() == "unix:///nonexistent http://proxy\n"
+
+
+def test_what_another_builder_does_not_load_is_no_image(docker: Path) -> None:
+    with pytest.raises(BuildError, match="builder big built sha256:0123, which is not on the engine"):
+        build(docker, request=ELSEWHERE)
+    engine = FakeEngine()
+    engine.docker.known["sha256:0123"] = engine.docker.known[engine.hold("x:y").id] | {"Id": "sha256:0123"}
+    assert build(docker, request=ELSEWHERE, engine=engine)[0] == "sha256:0123"
+
+
+@pytest.mark.parametrize(
+    ("says", "request_", "what"),
+    [
+        ('ERROR: no builder "big" found', ELSEWHERE, "there is no builder 'big'"),
+        (
+            "ERROR: Cache export is not supported for the docker driver.",
+            Request(dockerfile=Path("d"), context=Path("c"), cache_to="type=local,dest=/k"),
+            "cannot export its cache",
+        ),
+    ],
+)
+def test_a_builder_that_cannot_is_a_setting_to_correct(docker: Path, says: str, request_: Request, what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        build(docker, says=says, ends=1, request=request_)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from build.dockerfile import Dockerfile, expand, unguarded
+from build.dockerfile import Dockerfile, expand, unguarded, with_secret
 from build.errors import SourceError
+
+SECRET = "ca"
 
 
 def parse(text: str) -> Dockerfile:
@@ -140,3 +142,13 @@ def test_the_value_in_a_stage() -> None:
 
 def test_buildkits_own_arguments_are_lost_where_they_are_declared_before_the_first_from() -> None:
     assert parse("ARG TARGETPLATFORM\nARG TARGETOS=rhel\nFROM x\nARG TARGETARCH\n").shadowed == {"TARGETPLATFORM"}
+
+
+def test_a_secret_for_every_step_leaves_no_other_line_changed() -> None:
+    text = "FROM a \\\n  AS b\n# RUN nothing\nrun one \\\n  RUN two\nRUN <<END\nRUN three\nEND\nCOPY x y\nFROM b\n"
+    made = with_secret(text, name="D", secret_id=SECRET, target="/run/ca", variables=("SSL_CERT_FILE", "PIP_CERT"))
+    mount, argument = f"--mount=type=secret,id={SECRET},target=/run/ca", "ARG SSL_CERT_FILE=/run/ca PIP_CERT=/run/ca"
+    assert made.splitlines() == [
+        *("FROM a \\", "  AS b", argument, "# RUN nothing", f"run {mount} one \\", "  RUN two"),
+        *(f"RUN {mount} <<END", "RUN three", "END", "COPY x y", "FROM b", argument),
+    ]
