@@ -166,16 +166,14 @@ def _show_engine(context: Context) -> dict[str, Any]:
 def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     from build import cuda, mirror, nightly  # noqa: PLC0415
 
-    wishes = cuda.Wishes(
-        commit=arguments.commit,
-        remote=mirror.Remote.named(arguments.remote),
-        llm_d=arguments.llm_d,
-        llm_d_ref=arguments.llm_d_ref,
-        build_args=tuple(arguments.build_arg),
-        compile=arguments.compile,
-        preflight=arguments.preflight,
-    )
-    request = nightly.Request(flavor=arguments.flavor, force=arguments.force, push=arguments.push, wishes=wishes)
+    given = options.given_for_cuda(arguments)
+    flavor = arguments.flavor or ("cuda" if given else "cpu")
+    if given and flavor != "cuda":
+        raise UsageError(f"{', '.join(given.values())} is for bases of the cuda flavor", hint="add --flavor cuda")
+    wanted = {name: getattr(arguments, name) for name in given if name not in options.SETTING_OPTIONS}
+    if "remote" in wanted:
+        wanted["remote"] = mirror.Remote.named(wanted["remote"])
+    request = nightly.Request(flavor=flavor, force=arguments.force, push=arguments.push, wishes=cuda.Wishes(**wanted))
     if arguments.dry_run:
         recipe = nightly.plan(context, request)
         context.console.result("\n".join(recipe.lines()))

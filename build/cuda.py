@@ -76,21 +76,9 @@ class Wishes:
     remote: Remote = field(default_factory=lambda: Remote.named("vllm"))
     llm_d: Path | None = None
     llm_d_ref: str | None = None
-    build_args: tuple[str, ...] = ()
+    build_args: Sequence[str] = ()
     compile: bool = False
     preflight: bool = True
-
-    def options(self) -> list[str]:
-        """Those that were given, as on the command line."""
-        given = {
-            "--commit": self.commit is not None,
-            "--llm-d": self.llm_d is not None,
-            "--llm-d-ref": self.llm_d_ref is not None,
-            "--build-arg": bool(self.build_args),
-            "--compile": self.compile,
-            "--no-preflight": not self.preflight,
-        }
-        return [name for name, was in given.items() if was]
 
 
 @contextlib.contextmanager

@@ -152,9 +152,13 @@ class Dockerfile:
         """Arguments that BuildKit would give, were they not declared before the first ``FROM`` without a default.
 
         Their redeclaration in a stage finds that one, without a value (BuildKit of Docker 26.1; llm-d at 055360044cd8:
-        ``TARGETPLATFORM``).
+        ``TARGETPLATFORM``). A platform as a default is the author's (llm-d of 2025), so that it counts as one too.
         """
-        return frozenset(one.name for one in self._global if one.default is None and one.name in AUTOMATIC)
+        return frozenset(
+            one.name
+            for one in self._global
+            if one.name in AUTOMATIC and (one.default is None or one.name.endswith("PLATFORM"))
+        )
 
     def reaches_a_stage(self, name: str) -> bool:
         """Whether an argument's value has any effect: it is declared in a stage, or used before or by a ``FROM``."""

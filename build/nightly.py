@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from build import cuda, labels, lock, publish, seal, trial
-from build.errors import UsageError
 from build.folders import REPOSITORY, write_atomic
 from build.registry import Registry
 from build.trial import Options
@@ -79,7 +78,7 @@ def nightly(context: Context, request: Request) -> Result:
     """Make the base that overlays stand on. The old one stays in place until the new one has passed.
 
     Raises:
-        UsageError: The flavor cannot be built.
+        UsageError: It cannot be built as asked for.
         EngineError: No engine answers.
         RegistryError: The registry does not answer, or refuses.
         BusyError: Another nightly runs.
@@ -128,8 +127,6 @@ def _flavor(context: Context, request: Request) -> Iterator[Flavor]:
         with cuda.opened(context, request.wishes) as flavor:
             yield flavor
         return
-    if given := request.wishes.options():
-        raise UsageError(f"{given[0]} is for bases of the cuda flavor", hint="add --flavor cuda")
     # What reads the package index takes a while to load.
     from build.cpu import Cpu  # noqa: PLC0415
 

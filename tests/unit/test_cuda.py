@@ -14,7 +14,7 @@ from build import cuda, nightly, settings
 from build.cli import main
 from build.console import Console
 from build.context import Context
-from build.errors import LlmdDevError, SourceError, UsageError
+from build.errors import SourceError, UsageError
 from build.git import Commit
 from build.llmd import DOCKERFILE
 from build.mirror import Remote
@@ -90,7 +90,9 @@ def test_the_platform_is_given_where_the_dockerfile_hides_it() -> None:
     docker = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
     assert values(recipe())["TARGETPLATFORM"] == f"linux/{docker}"
     assert values(recipe("TARGETPLATFORM=linux/s390x"))["TARGETPLATFORM"] == "linux/s390x"
-    assert "TARGETPLATFORM" not in values(recipe(llm_d=TREES / "2025"))
+    assert values(recipe(llm_d=TREES / "2025"))["TARGETPLATFORM"] == f"linux/{docker}"
+    # Llm-d's own meaning of it, with a default.
+    assert "TARGETOS" not in values(recipe())
 
 
 def test_a_tree_that_looks_for_the_commits_own_wheel_is_not_told() -> None:
@@ -181,13 +183,27 @@ def test_the_cache_goes_to_the_registry_or_to_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wanted", [{"commit": COMMIT}, {"llm_d": TREES}, {"build_args": ("A=1",)}, {"compile": True}, {"preflight": False}]
+    "words",
+    [
+        ["--commit", COMMIT],
+        ["--remote", "nm"],
+        ["--build-arg", "A=1"],
+        ["--build-secret", "a=b"],
+        ["--compile"],
+        ["--no-preflight"],
+        ["--builder", "big"],
+        ["--cache-to", "local"],
+    ],
 )
-def test_options_of_the_cuda_flavor_are_for_it_alone(wanted: dict[str, Any]) -> None:
-    context = Context(settings=settings.load({}), console=Console(quiet=True))
-    request = nightly.Request(flavor="cpu", force=False, push=True, wishes=cuda.Wishes(**wanted))
-    with pytest.raises(LlmdDevError, match="is for bases of the cuda flavor"):
-        nightly.plan(context, request)
+def test_options_of_the_cuda_flavor_are_for_it_alone(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nightly", "--flavor", "cpu", "--dry-run", "--json", *words]) == 2
+    assert f"{words[0]} is for bases of the cuda flavor" in capsys.readouterr().err
+
+
+def test_one_of_its_options_is_enough_to_mean_the_cuda_flavor(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["nightly", "--dry-run", "--json", "--commit", COMMIT, "--no-preflight", "--llm-d", str(TREES / "2026")]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["flavor"] == "cuda"
 
 
 def test_the_fingerprint_is_of_commit_tree_and_arguments(upstream: Work) -> None:

@@ -7,7 +7,7 @@ import pytest
 from build.dockerfile import Dockerfile, expand, unguarded, with_secret
 from build.errors import SourceError
 
-SECRET = "ca"
+ID = "ca"
 
 
 def parse(text: str) -> Dockerfile:
@@ -146,8 +146,8 @@ def test_buildkits_own_arguments_are_lost_where_they_are_declared_before_the_fir
 
 def test_a_secret_for_every_step_leaves_no_other_line_changed() -> None:
     text = "FROM a \\\n  AS b\n# RUN nothing\nrun one \\\n  RUN two\nRUN <<END\nRUN three\nEND\nCOPY x y\nFROM b\n"
-    made = with_secret(text, name="D", secret_id=SECRET, target="/run/ca", variables=("SSL_CERT_FILE", "PIP_CERT"))
-    mount, argument = f"--mount=type=secret,id={SECRET},target=/run/ca", "ARG SSL_CERT_FILE=/run/ca PIP_CERT=/run/ca"
+    made = with_secret(text, name="D", secret_id=ID, target="/run/ca", variables=("SSL_CERT_FILE", "PIP_CERT"))
+    mount, argument = f"--mount=type=secret,id={ID},target=/run/ca", "ARG SSL_CERT_FILE=/run/ca PIP_CERT=/run/ca"
     assert made.splitlines() == [
         *("FROM a \\", "  AS b", argument, "# RUN nothing", f"run {mount} one \\", "  RUN two"),
         *(f"RUN {mount} <<END", "RUN three", "END", "COPY x y", "FROM b", argument),
