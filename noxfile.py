@@ -104,7 +104,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check")
     session.run("mypy")
     session.run("hadolint", "--failure-threshold", "style", *DOCKERFILES)
-    session.run("shellcheck", ".ci/run")
+    session.run("shellcheck", ".ci/run", "tests/standin_llmd/2026/docker/scripts/install-vllm.sh")
 
 
 @nox.session
@@ -120,6 +120,8 @@ DOCKERFILES = (
     "dockerfiles/seal.Dockerfile",
     "tests/bench/original.Dockerfile",
     "tests/standin/Dockerfile",
+    "tests/standin_llmd/2025/docker/Dockerfile.cuda",
+    "tests/standin_llmd/2026/docker/Dockerfile.cuda",
 )
 
 PIN_OPTIONS = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build import command, scratch
-from build.errors import BuildError, DiskError, EngineError
+from build.errors import BuildError, DiskError, EngineError, LlmdDevError, UsageError
 from build.folders import REPOSITORY
 from build.patience import can_get_better
 
@@ -29,6 +29,7 @@ _ENGINE_GONE = re.compile(
     r"|dial unix .*(?:connection refused|no such file))",
     re.MULTILINE,
 )
+_NO_BUILDER = re.compile(r"^ERROR: no builder .* found", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,13 @@ class Request:
         arguments: Build arguments. They end up in the image's history: never a secret.
         contexts: Further named contexts: folders.
         secrets: Files by secret id; they reach only the steps that mount them and no layer.
+        secret_variables: Environment variables by secret id, likewise.
+        hidden_arguments: Build arguments whose values stay out of the command line: proxies, say, may hold a password,
+            and BuildKit keeps them out of the history.
         labels: Labels of the image.
+        builder: Name of another buildx builder than the engine's own; the image is loaded into the engine.
+        cache_to: Where the build cache is exported to, as buildx has it.
+        cache_from: Where it is imported from.
     """
 
     dockerfile: Path
@@ -53,12 +60,19 @@ class Request:
     arguments: Mapping[str, str] = field(default_factory=dict)
     contexts: Mapping[str, Path] = field(default_factory=dict)
     secrets: Mapping[str, Path] = field(default_factory=dict)
+    secret_variables: Mapping[str, str] = field(default_factory=dict)
+    hidden_arguments: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    builder: str | None = None
+    cache_to: str | None = None
+    cache_from: str | None = None
 
     def argv(self, *, metadata: Path) -> list[str]:
         """The command line; what was made is written to ``metadata``."""
         # `default` is the builder inside the engine that DOCKER_HOST names, whatever the user selected.
-        words = ["docker", "buildx", "build", "--builder", "default", "--progress", "plain"]
+        words = ["docker", "buildx", "build", "--builder", self.builder or "default", "--progress", "plain"]
+        # A builder elsewhere keeps what it builds, unless told.
+        words += ["--load"] if self.builder else []
         words += ["--file", str(self.dockerfile), "--metadata-file", str(metadata)]
         # An attestation manifest would make an index of the image and carry the time of the build.
         words += ["--provenance", "false"]
@@ -67,13 +81,19 @@ class Request:
             words += ["--tag", tag]
         for name, value in sorted(self.arguments.items()):
             words += ["--build-arg", f"{name}={value}"]
+        for name in sorted(self.hidden_arguments):
+            words += ["--build-arg", name]
         for name, folder in sorted(self.contexts.items()):
             # Without the slash a folder called `x.git` is taken for a remote repository.
             words += ["--build-context", f"{name}={folder}/"]
         for name, file in sorted(self.secrets.items()):
             words += ["--secret", f"id={name},src={file}"]
+        for name, variable in sorted(self.secret_variables.items()):
+            words += ["--secret", f"id={name},env={variable}"]
         for name, value in sorted(self.labels.items()):
             words += ["--label", f"{name}={value}"]
+        words += ["--cache-to", self.cache_to] if self.cache_to else []
+        words += ["--cache-from", self.cache_from] if self.cache_from else []
         return [*words, str(self.context)]
 
 
@@ -92,12 +112,13 @@ def build(engine: Engine, request: Request, *, progress: command.OnLine) -> str:
         BuildError: A step failed; names its error.
         DiskError: The engine ran out of space.
         EngineError: The engine went away.
+        UsageError: There is no such builder, or it cannot export its cache.
     """
     with scratch.folder() as folder:
         metadata = Path(folder) / "metadata.json"
         done = command.run(
             request.argv(metadata=metadata),
-            env=engine.environment,
+            env={**engine.environment, **request.hidden_arguments},
             on_line=lambda line: progress(_STEP.sub("", line)),
         )
         if done.returncode:
@@ -112,10 +133,14 @@ def _image_id(engine: Engine, request: Request, made: Mapping[str, Any]) -> str:
         digest = made.get(key)
         if isinstance(digest, str) and engine.find_image(digest):
             return digest
-    raise BuildError(f"{request.dockerfile.name}: the engine does not have what was built", hint=_LOG, see_log=True)
+    raise BuildError(
+        f"{request.dockerfile.name}: builder {request.builder or 'default'} built what is not on the engine",
+        hint="use a builder whose images `docker buildx build --load` brings to this engine",
+        see_log=True,
+    )
 
 
-def _failure(request: Request, tail: tuple[str, ...]) -> BuildError | DiskError | EngineError:
+def _failure(request: Request, tail: tuple[str, ...]) -> LlmdDevError:
     text = "\n".join(tail)
     name = request.dockerfile.name
     if "no space left on device" in text:
@@ -127,6 +152,16 @@ def _failure(request: Request, tail: tuple[str, ...]) -> BuildError | DiskError 
         return EngineError(
             f"{name}: the engine went away during the build",
             hint="`python -m build engine status` shows whether it runs",
+        )
+    if request.builder and _NO_BUILDER.search(text):
+        return UsageError(
+            f"there is no builder {request.builder!r}",
+            hint="`docker buildx ls` lists them; `docker buildx create` makes one",
+        )
+    if request.cache_to and "cache export" in text.lower() and "not supported" in text.lower():
+        return UsageError(
+            "this builder cannot export its cache",
+            hint="--builder NAME of a docker-container, kubernetes or remote builder; or leave --cache-to out",
         )
     errors = [line for line in tail if "ERROR" in line or "error:" in line] or list(tail[-1:])
     return BuildError(

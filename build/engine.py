@@ -18,6 +18,7 @@ import requests
 
 from build import labels, owner
 from build.errors import EngineError, SourceError, UsageError
+from build.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ TEMPORARY_REPOSITORY = "llm-d-dev-temporary"
 _CONTAINERD = ("driver-type", "io.containerd.snapshotter.v1")
 
 _ANSWER_TIMEOUT_S = 5
+_SSH_TIMEOUT_S = 20
 _CALL_TIMEOUT_S = 600
 
 
@@ -133,11 +135,19 @@ class Engine:
     def __init__(self, *, host: str, origin: str) -> None:
         self.host = host
         self.origin = origin
-        self.client = docker.DockerClient(base_url=host, timeout=_CALL_TIMEOUT_S, use_ssh_client=True)
+        self._tunnel = Tunnel(host) if host.startswith("ssh://") else None
+        self.client = docker.DockerClient(base_url=self.api_host, timeout=_CALL_TIMEOUT_S)
 
     def close(self) -> None:
         """Close its connections."""
         self.client.close()
+        if self._tunnel:
+            self._tunnel.close()
+
+    @property
+    def api_host(self) -> str:
+        """Its address for Docker's Python SDK, which cannot reach every engine that ``docker`` can."""
+        return self._tunnel.address if self._tunnel else self.host
 
     @property
     def environment(self) -> dict[str, str]:
@@ -311,17 +321,20 @@ def tag_owner(name: str) -> str:
 
 
 def answering(host: str, *, origin: str) -> Engine | None:
-    """The engine at an address, or None if nothing answers there within 5 s."""
+    """The engine at an address, or None if nothing answers there within 5 s, or 20 s through ssh."""
     if host.startswith("unix://") and not _listens(host.removeprefix("unix://")):
         return None
+    engine: Engine | None = None
     try:
-        with contextlib.closing(
-            docker.DockerClient(base_url=host, timeout=_ANSWER_TIMEOUT_S, use_ssh_client=True)
-        ) as probe:
+        engine = Engine(host=host, origin=origin)
+        timeout = _SSH_TIMEOUT_S if host.startswith("ssh://") else _ANSWER_TIMEOUT_S
+        with contextlib.closing(docker.DockerClient(base_url=engine.api_host, timeout=timeout)) as probe:
             probe.ping()
     except (docker.errors.DockerException, requests.RequestException, OSError):
+        if engine:
+            engine.close()
         return None
-    return Engine(host=host, origin=origin)
+    return engine
 
 
 def _listens(path: str) -> bool:

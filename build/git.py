@@ -38,6 +38,7 @@ _ISOLATED = {
     "LC_ALL": "C",
 }
 
+FULL_ID = re.compile(r"[0-9a-f]{40}")
 _SHORT_ID = re.compile(r"[0-9a-fA-F]{4,39}")
 """Git takes no fewer digits for an id (git-config(1), core.abbrev)."""
 

@@ -15,7 +15,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 
 from build import command
 from build.errors import SourceError
-from build.git import Commit, Repository
+from build.git import FULL_ID, Commit, Repository
 from build.gitdir import REMOTES
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from build.console import Console
 
-_FULL_ID = re.compile(r"[0-9a-f]{40}")
 _SHORT_ID = re.compile(r"[0-9a-f]{7,39}")
 _PULL = re.compile(r"(?:pull|pr)/([0-9]+)")
 _ADDRESS = re.compile(r"^(?:[a-z+]+://|[^/]+@[^/]+:|/)")
@@ -89,13 +88,38 @@ class Mirror:
             SourceError: It cannot be found, is ambiguous, or the remote cannot be reached.
         """
         self._prepare()
-        if _FULL_ID.fullmatch(wanted) and (known := self._known(wanted)):
+        if FULL_ID.fullmatch(wanted) and (known := self._known(wanted)):
             return known
         with self._console.step(f"fetch {wanted} from {remote.name}"):
             oid = self._resolve(remote, wanted)
             if not (known := self._known(oid)):
                 self._fetch(remote, oid)
             return known or Repository(self.path).commit(oid)
+
+    def tip(self, remote: Remote, branch: str) -> str:
+        """Full id of a branch's newest commit; asks for this one ref, fetches nothing.
+
+        Raises:
+            SourceError: There is no such branch, or the remote cannot be reached.
+        """
+        self._prepare()
+        row = self._git("ls-remote", "--quiet", remote.address, f"refs/heads/{branch}")
+        if not row:
+            raise SourceError(f"{remote.name} ({remote.address}) has no branch {branch!r}", hint="name a commit")
+        return row.partition("\t")[0]
+
+    def ancestors(self, remote: Remote, oid: str, *, count: int) -> list[str]:
+        """First-parent ancestors of a commit, the newest first; they are fetched without trees.
+
+        Raises:
+            SourceError: The remote does not have the commit, or cannot be reached.
+        """
+        # Another folder: a commit that is here without its history cannot be given one by a shallow fetch.
+        history = Mirror(self.path.with_name(f"{self.path.stem}-ancestors.git"), console=self._console)
+        history._prepare()
+        options = ("--quiet", f"--depth={count + 1}", "--filter=tree:0", "--no-tags", "--no-write-fetch-head")
+        history._git("fetch", *options, remote.address, oid)
+        return history._git("rev-list", "--first-parent", f"--max-count={count + 1}", oid).split()[1:]
 
     def fetch_blobs(self, remote: Remote, oids: Iterable[str]) -> None:
         """Fetch those of some blobs that are not here, all at once.
@@ -125,7 +149,7 @@ class Mirror:
 
     def _resolve(self, remote: Remote, wanted: str) -> str:
         """The full id of what a name stands for."""
-        if _FULL_ID.fullmatch(wanted):
+        if FULL_ID.fullmatch(wanted):
             return wanted
         refs = self._refs(remote)
         pull = _PULL.fullmatch(wanted)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from build import cpu, failure, labels, lock, nightlog, notify, prune, publish, record, seal, trial
-from build.errors import LlmdDevError, UsageError
+from build import cuda, failure, labels, lock, nightlog, notify, prune, publish, record, seal, trial
+from build.errors import LlmdDevError
 from build.folders import REPOSITORY, write_atomic
-from build.git import Repository
 from build.patience import patiently
 from build.registry import Registry
 from build.trial import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from build.context import Context
     from build.engine import Image
+    from build.flavor import Flavor
     from build.gate import Pushed
     from build.git import Commit
+    from build.recipe import Recipe
     from build.record import Recorder
     from build.trial import Trial
 
@@ -36,11 +40,13 @@ class Request:
         flavor: ``cpu`` or ``cuda``.
         force: Build and test again although nothing changed.
         push: Whether to push the base, if it passed.
+        wishes: What is asked of a cuda base.
     """
 
     flavor: str
     force: bool
     push: bool
+    wishes: cuda.Wishes = field(default_factory=cuda.Wishes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +83,7 @@ def nightly(context: Context, request: Request) -> Result:
     """Make the base that overlays stand on. The old one stays in place until the new one has passed.
 
     Raises:
-        UsageError: The flavor cannot be built.
+        UsageError: It cannot be built as asked for.
         EngineError: No engine answers.
         RegistryError: The registry does not answer, or refuses.
         BusyError: Another nightly runs.
@@ -86,10 +92,19 @@ def nightly(context: Context, request: Request) -> Result:
         BuildError: The build failed.
         SmokeError: The new base is broken; tags and ``base_commit.txt`` stay.
     """
-    if request.flavor != "cpu":
-        raise UsageError(f"flavor {request.flavor!r} cannot be built by this version", hint="use --flavor cpu")
     with nightlog.written(), lock.held(context.folders.locks, "nightly", doing="building a base"):
         return _attended(context, request)
+
+
+def plan(context: Context, request: Request) -> Recipe:
+    """How the base would be built. Needs no engine; with a full commit id and no wheel preflight no network either.
+
+    Raises:
+        UsageError: It cannot be built as asked for.
+        SourceError: A part cannot be had.
+    """
+    with _flavor(context, request) as flavor:
+        return flavor.recipe()
 
 
 def _attended(context: Context, request: Request) -> Result:
@@ -122,21 +137,36 @@ def _run(context: Context, request: Request, recorder: Recorder) -> Result:
     if request.push:
         Registry(context.registry).require_reachable()
     context.require_buildkit()
-    commit = cpu.source(context.settings, context.index, console=context.console)
-    recorder.update(commit=commit.id)
-    fingerprint = _fingerprint(context, commit)
-    found = None if request.force else _find(context, fingerprint)
-    image = _candidate(context, found or _built(context, commit, fingerprint))
+    with _flavor(context, request) as flavor:
+        commit = flavor.commit()
+        recorder.update(commit=commit.id)
+        fingerprint = _fingerprint(context, flavor, commit)
+        found = None if request.force else _find(context, fingerprint)
+        image = _candidate(context, found or _built(context, flavor, commit, fingerprint))
     recorder.update(image=image.id, bytes=image.size, built=found is None)
     tested = trial.run(context, image, Options(), force=request.force)
+    if found and tested.report is None:
+        context.console.note(f"nothing to do: the last good nightly is of {commit.short} {commit.subject}")
     promoted = _promote(context, image, commit)
     pushed = publish.push(context, promoted) if request.push else None
     recorder.update(digest=pushed.digest if pushed else None)
     return Result(image=promoted, built=found is None, trial=tested, pushed=pushed)
 
 
-def _fingerprint(context: Context, commit: Commit) -> str:
-    parts = [cpu.fingerprint(context.settings, commit), context.settings.nightly_expires_after]
+@contextlib.contextmanager
+def _flavor(context: Context, request: Request) -> Iterator[Flavor]:
+    if request.flavor == "cuda":
+        with cuda.opened(context, request.wishes) as flavor:
+            yield flavor
+        return
+    # What reads the package index takes a while to load.
+    from build.cpu import Cpu  # noqa: PLC0415
+
+    yield Cpu(context=context)
+
+
+def _fingerprint(context: Context, flavor: Flavor, commit: Commit) -> str:
+    parts = [flavor.fingerprint(commit), context.settings.nightly_expires_after]
     parts += [path.read_text(encoding="utf-8") for path in (seal.DOCKERFILE, *sorted(seal.INSIDE.glob("*.py")))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -148,30 +178,30 @@ def _find(context: Context, fingerprint: str) -> Image | None:
     return found[0] if found else None
 
 
-def _built(context: Context, commit: Commit, fingerprint: str) -> Image:
-    return patiently(lambda: _build(context, commit, fingerprint), say=context.console.note)
+def _built(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -> Image:
+    return patiently(lambda: _build(context, flavor, commit, fingerprint), say=context.console.note)
 
 
-def _build(context: Context, commit: Commit, fingerprint: str) -> Image:
-    context.require_disk(cpu.NEEDED_BYTES, what="the base image")
-    raw = context.engine.image(
-        cpu.build(context.engine, context.settings, context.index, commit, console=context.console)
-    )
+def _build(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -> Image:
+    context.require_disk(flavor.needed_bytes, what="the base image")
+    raw = context.engine.image(flavor.build(context.engine, commit))
     marks = {
+        **flavor.marks(),
         labels.FINGERPRINT: fingerprint,
         labels.QUAY_EXPIRES: context.settings.nightly_expires_after,
         labels.OCI_CREATED: record.now(),
         labels.REPOSITORY: context.settings.repository,
     }
-    image_id = seal.seal(
-        context.engine,
-        raw,
-        flavor="cpu",
-        source=Repository(context.folders.releases),
-        commit=commit,
-        marks=marks,
-        console=context.console,
-    )
+    with flavor.source(commit) as source:
+        image_id = seal.seal(
+            context.engine,
+            raw,
+            flavor=flavor.name,
+            source=source,
+            commit=commit,
+            marks=marks,
+            console=context.console,
+        )
     # Its layers are the base's; alone it would outlive the base.
     context.engine.discard(raw)
     return context.engine.image(image_id)

@@ -17,12 +17,32 @@ if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
 
 # Options that are settings: given on the command line they win over everything else.
-SETTING_OPTIONS = ("state", "cache", "install", "registry", "vllm_version", "start_timeout", "keep_bases")
+SETTING_OPTIONS = (
+    *("state", "cache", "install", "registry", "vllm_version", "start_timeout", "keep_bases"),
+    *("builder", "cache_to", "build_secrets"),
+)
 
 _EXIT_CODES = """\
 exit codes: 0 done, 1 defect of ours, 2 usage or settings, 3 source, 4 incompatible, 5 build failed, 6 smoke failed,
 7 gate or registry refused, 8 engine, GPU or disk unavailable, 9 busy, 130 interrupted
 """
+
+
+class _Pairs(argparse.Action):
+    """Collects ``NAME=VALUE`` words into a dictionary."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Add one."""
+        name, equals, value = str(values).partition("=")
+        if not equals:
+            parser.error(f"argument {option_string}: {values!r} is not {self.metavar}")
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), name: value})
 
 
 def parse(argv: Sequence[str], *, default_path: Path, default_ref: str) -> argparse.Namespace:
@@ -95,9 +115,50 @@ def _engine(verbs: Verbs) -> None:
 def _nightly(verbs: Verbs) -> None:
     does = "build the base image, test it, make it the one that overlays use, push it"
     parser = _with_version(_with_timeout(_add(verbs, "nightly", does)))
-    parser.add_argument("--flavor", choices=("cpu", "cuda"), default="cpu", help="kind of base (default: cpu)")
+    parser.add_argument(
+        "--flavor", choices=("cpu", "cuda"), help="kind of base (default: cpu; cuda where one of its options is given)"
+    )
     parser.add_argument("--force", action="store_true", help="build and test again although nothing changed")
     parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
+    parser.add_argument("--dry-run", action="store_true", help="show how it would be built; needs no engine")
+    cuda = parser.add_argument_group("options of --flavor cuda")
+    cuda.add_argument("--commit", metavar="COMMIT", help="vLLM commit to build (default: the newest of main)")
+    cuda.add_argument(
+        "--remote", metavar="NAME", help=f"{', '.join(REMOTES)}, or a repository's address (default: vllm)"
+    )
+    cuda.add_argument("--llm-d", metavar="PATH", type=Path, help="tree of llm-d (default: the submodule)")
+    cuda.add_argument("--llm-d-ref", metavar="REF", help="another commit of that tree's repository")
+    cuda.add_argument(
+        "--build-arg", dest="build_args", metavar="NAME=VALUE", action="append", help="build argument; repeatable"
+    )
+    cuda.add_argument(
+        "--build-secret",
+        dest="build_secrets",
+        metavar="ID=FILE",
+        action=_Pairs,
+        help="BuildKit secret, such as sccache's aws_access_key_id; repeatable",
+    )
+    # None means that it was not given, which --flavor goes by.
+    cuda.add_argument(
+        "--compile", action="store_true", default=None, help="compile vLLM instead of taking a wheel's binaries"
+    )
+    cuda.add_argument(
+        "--no-preflight",
+        dest="preflight",
+        action="store_false",
+        default=None,
+        help="do not look for the wheel before building",
+    )
+    cuda.add_argument("--builder", metavar="NAME", help="buildx builder (default: the engine's own)")
+    cuda.add_argument("--cache-to", choices=("registry", "local"), help="where to keep the build cache as well")
+
+
+def given_for_cuda(arguments: argparse.Namespace) -> dict[str, str]:
+    """Options of the cuda flavor that were given: their names on the command line, by attribute."""
+    plain = ("commit", "remote", "llm_d", "llm_d_ref", "compile", "builder", "cache_to")
+    named = {name: f"--{name.replace('_', '-')}" for name in plain}
+    named |= {"build_args": "--build-arg", "build_secrets": "--build-secret", "preflight": "--no-preflight"}
+    return {name: option for name, option in named.items() if getattr(arguments, name) is not None}
 
 
 def _build(verbs: Verbs) -> None:

@@ -197,6 +197,12 @@ def down(folders: Folders) -> bool:
     return daemon.stop(_server(folders), grace_s=_STOP_TIMEOUT_S)
 
 
+def last_address(folders: Folders) -> str | None:
+    """``host:port`` that it has or had last; None if it never ran."""
+    port = _remembered(folders)
+    return _address(port) if port is not None else None
+
+
 def collect(folders: Folders, *, console: Console) -> int:
     """Remove layers that no manifest needs, and manifests without a tag.
 
@@ -224,11 +230,10 @@ def collect(folders: Folders, *, console: Console) -> int:
 def status(folders: Folders) -> Status:
     """What the registry does; starts and changes nothing."""
     pid = _server(folders).pid()
-    port = _remembered(folders)
     return Status(
         running=pid is not None,
         pid=pid,
-        address=_address(port) if port is not None else None,
+        address=last_address(folders),
         data=_data(folders),
         data_bytes=daemon.disk_usage(_data(folders)),
         log=_server(folders).log,

@@ -97,6 +97,11 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
     return Repository(folders.releases).commit(tag)
 
 
+def known_cpu(folders: Folders, version: str) -> Commit | None:
+    """What :func:`ensure_cpu` gives, if it is here already."""
+    return _find(folders.releases, f"v{version}-cpu")
+
+
 def _find(repository: Path, tag: str) -> Commit | None:
     if not (repository / "HEAD").exists():
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import (
@@ -30,6 +30,11 @@ _PATH = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
 _HOST = r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+:[0-9]+)(?::[0-9]+)?"
 Repository = Annotated[str, StringConstraints(pattern=f"^(?:{_HOST}/)?{_PATH}$")]
 Remote = Annotated[str, StringConstraints(pattern=f"^{_HOST}/{_PATH}$")]
+Address = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(?:/[^\s/]+)*$")]
+ArgumentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+# Commas and equals signs would add options to buildx's own.
+SecretId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
+Builder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Release = Annotated[str, StringConstraints(pattern=r"^[0-9]+(?:\.[0-9]+)+(?:\.?(?:rc|post)[0-9]+)?$")]
 
 
@@ -114,6 +119,23 @@ class Settings(BaseSettings):
     notify_url_file: Path | None = Field(
         default=None, description="File that holds the webhook's address, for nightlies that are scheduled."
     )
+    wheel_index: Address = Field(
+        default="https://wheels.vllm.ai", description="Where the precompiled wheels of vLLM's main are."
+    )
+    build_args: dict[ArgumentName, str] = Field(
+        default_factory=dict, description="Further build arguments of the cuda flavor, by name."
+    )
+    build_secrets: dict[SecretId, Path] = Field(
+        default_factory=dict, description="Further BuildKit secrets of the cuda flavor: files by secret id."
+    )
+    builder: Builder | None = Field(
+        default=None, description="buildx builder that builds cuda bases. Default: the engine's own."
+    )
+    cache_to: Literal["registry", "local"] | None = Field(
+        default=None, description="Where the build cache of cuda bases is exported to and imported from."
+    )
+    # The image is 28 GB, its builder stage as much again; package caches and what is pushed come on top.
+    cuda_disk_gb: int = Field(default=90, ge=1, description="Free disk in GB that a build of a cuda base has to find.")
     start_timeout: int = Field(
         default=600, ge=1, description="Seconds that the server under test has to become healthy."
     )

@@ -153,7 +153,7 @@ def running(
     testcontainers_config.ryuk_disabled = True  # an image to pull; what it is for is done here
     run = secrets.token_hex(8)
     container = DockerContainer(
-        launch.image.id, docker_client_kw={"environment": {**os.environ, "DOCKER_HOST": engine.host}}
+        launch.image.id, docker_client_kw={"environment": {**os.environ, "DOCKER_HOST": engine.api_host}}
     )
     bind, host = address(engine.host)
     server = Server(container, host=host, key=launch.key)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import git
 import pytest
 
-from build import embedded, labels, nightly, registry_server, rootfs, seal, settings, trial, verdict
+from build import cpu, embedded, labels, nightly, registry_server, rootfs, seal, settings, trial, verdict
 from build.console import Console
 from build.context import Context
 from build.folders import REPOSITORY, Folders
@@ -258,4 +258,4 @@ def base_fingerprint(cli: Cli) -> str:
     """What `nightly` recognises the base by that it would build of that release."""
     context = Context(settings=settings.load({"vllm_version": _RELEASE}), console=Console(quiet=True))
     with contextlib.closing(Repository(cli.folders.releases)) as releases:
-        return nightly._fingerprint(context, releases.commit(f"v{_RELEASE}-cpu"))
+        return nightly._fingerprint(context, cpu.Cpu(context=context), releases.commit(f"v{_RELEASE}-cpu"))

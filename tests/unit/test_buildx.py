@@ -12,7 +12,7 @@ import pytest
 
 from build import buildx
 from build.buildx import Request
-from build.errors import BuildError, DiskError, EngineError
+from build.errors import BuildError, DiskError, EngineError, UsageError
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
@@ -62,6 +62,36 @@ def test_secrets_are_files() -> None:
     assert options(REQUEST.argv(metadata=Path("i")), "--secret") == ["id=uv.toml,src=/s/uv.toml"]
 
 
+def test_values_of_hidden_arguments_and_secret_variables_stay_off_the_command_line() -> None:
+    words = Request(
+        dockerfile=Path("d"),
+        context=Path("c"),
+        hidden_arguments={"HTTPS_PROXY": "http://me:password@proxy"},
+        secret_variables={"aws_access_key_id": "AWS_ACCESS_KEY_ID"},
+    ).argv(metadata=Path("i"))
+    assert options(words, "--build-arg") == ["HTTPS_PROXY"]
+    assert options(words, "--secret") == ["id=aws_access_key_id,env=AWS_ACCESS_KEY_ID"]
+    assert "password" not in " ".join(words)
+
+
+def test_another_builder_is_told_to_load_what_it_builds() -> None:
+    words = Request(dockerfile=Path("d"), context=Path("c"), builder="big").argv(metadata=Path("i"))
+    assert options(words, "--builder") == ["big"]
+    assert "--load" in words
+    assert "--load" not in REQUEST.argv(metadata=Path("i"))
+
+
+def test_the_cache_goes_where_it_is_told() -> None:
+    request = Request(
+        dockerfile=Path("d"), context=Path("c"), cache_to="type=local,dest=/k", cache_from="type=local,src=/k"
+    )
+    words = request.argv(metadata=Path("i"))
+    assert (options(words, "--cache-to"), options(words, "--cache-from")) == (
+        ["type=local,dest=/k"],
+        ["type=local,src=/k"],
+    )
+
+
 def test_nothing_is_added_that_would_differ_from_run_to_run() -> None:
     assert options(REQUEST.argv(metadata=Path("i")), "--provenance") == ["false"]
     assert REQUEST.argv(metadata=Path("i")) == REQUEST.argv(metadata=Path("i"))
@@ -82,7 +112,13 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build(
-    docker: Path, engine: FakeEngine | None = None, *, says: str = "", ends: int = 0, made: dict[str, str] | None = None
+    docker: Path,
+    engine: FakeEngine | None = None,
+    *,
+    says: str = "",
+    ends: int = 0,
+    made: dict[str, str] | None = None,
+    request: Request = REQUEST,
 ) -> tuple[str, list[str]]:
     made = made or {}
     docker.write_text(
@@ -94,12 +130,12 @@ END
         cat <<'END'
 {says}
 END
-        echo "$DOCKER_HOST" > {docker.parent}/host
+        echo "$DOCKER_HOST $HTTPS_PROXY" > {docker.parent}/environment
         exit {ends}
         """
     )
     lines: list[str] = []
-    return buildx.build(engine or FakeEngine(), REQUEST, progress=lines.append), lines
+    return buildx.build(engine or FakeEngine(), request, progress=lines.append), lines
 
 
 def test_the_image_id_comes_back_and_steps_are_shown_without_their_numbers(docker: Path) -> None:
@@ -109,7 +145,7 @@ def test_the_image_id_comes_back_and_steps_are_shown_without_their_numbers(docke
     image_id, lines = build(docker, engine, says="#5 [2/3] RUN make\n#5 0.123 compiling\n#5 DONE 1.0s", made=made)
     assert image_id == image.id
     assert lines == ["RUN make", "compiling", "DONE 1.0s"]
-    assert (docker.parent / "host").read_text() == "unix:///nonexistent\n"
+    assert (docker.parent / "environment").read_text() == "unix:///nonexistent \n"
 
 
 @pytest.mark.parametrize("store", ["containerimage.digest", "containerimage.config.digest"])
@@ -118,11 +154,6 @@ def test_the_image_id_is_the_digest_that_the_engine_knows(docker: Path, store: s
     image = engine.hold("x:1")
     digests = dict.fromkeys(("containerimage.digest", "containerimage.config.digest"), f"sha256:{'0' * 64}")
     assert build(docker, engine, made={**digests, store: image.id})[0] == image.id
-
-
-def test_an_image_that_the_engine_does_not_have_was_not_built(docker: Path) -> None:
-    with pytest.raises(BuildError, match="does not have what was built"):
-        build(docker, made={"containerimage.digest": f"sha256:{'0' * 64}"})
 
 
 @pytest.mark.parametrize(
@@ -162,3 +193,37 @@ def test_a_failure_without_a_word_is_one_too(docker: Path) -> None:
     docker.write_text("exit 1")
     with pytest.raises(BuildError, match="without a word"):
         buildx.build(FakeEngine(), REQUEST, progress=lambda _line: None)
+
+
+ELSEWHERE = Request(dockerfile=Path("d"), context=Path("c"), builder="big")
+
+
+def test_hidden_arguments_are_in_the_environment(docker: Path) -> None:
+    request = Request(dockerfile=Path("d"), context=Path("c"), hidden_arguments={"HTTPS_PROXY": "http://proxy"})
+    engine = FakeEngine()
+    build(docker, engine, request=request, made={"containerimage.digest": engine.hold("x:1").id})
+    assert (docker.parent / "environment").read_text() == "unix:///nonexistent http://proxy\n"
+
+
+def test_what_another_builder_does_not_load_is_no_image(docker: Path) -> None:
+    with pytest.raises(BuildError, match="builder big built what is not on the engine"):
+        build(docker, request=ELSEWHERE, made={"containerimage.digest": f"sha256:{'0' * 64}"})
+    engine = FakeEngine()
+    image = engine.hold("x:y")
+    assert build(docker, engine, request=ELSEWHERE, made={"containerimage.config.digest": image.id})[0] == image.id
+
+
+@pytest.mark.parametrize(
+    ("says", "request_", "what"),
+    [
+        ('ERROR: no builder "big" found', ELSEWHERE, "there is no builder 'big'"),
+        (
+            "ERROR: Cache export is not supported for the docker driver.",
+            Request(dockerfile=Path("d"), context=Path("c"), cache_to="type=local,dest=/k"),
+            "cannot export its cache",
+        ),
+    ],
+)
+def test_a_builder_that_cannot_is_a_setting_to_correct(docker: Path, says: str, request_: Request, what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        build(docker, says=says, ends=1, request=request_)

@@ -113,6 +113,32 @@ def test_an_unknown_name_says_where_it_looked(mirror: Mirror, remote: Remote, wa
         mirror.commit(remote, wanted)
 
 
+def test_the_tip_of_a_branch_is_asked_for_and_nothing_fetched(
+    mirror: Mirror, remote: Remote, upstream: git.Repo
+) -> None:
+    assert mirror.tip(remote, "main") == upstream.git.rev_parse("main")
+    assert held(mirror) == set()
+    with pytest.raises(SourceError, match="no branch 'other'"):
+        mirror.tip(remote, "other")
+
+
+def test_ancestors_are_first_parents_and_come_without_trees(mirror: Mirror, remote: Remote, upstream: git.Repo) -> None:
+    first, second = upstream.git.rev_parse("main~1"), upstream.git.rev_parse("main")
+    upstream.git.checkout("-qb", "side", first)
+    commit(upstream, "Aside")
+    upstream.git.checkout("-q", "main")
+    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    upstream.git.execute(["git", *identity, "merge", "--quiet", "--no-ff", "-m", "Merge", "side"])
+    merged = upstream.git.rev_parse("main")
+    assert mirror.ancestors(remote, merged, count=5) == [second, first]
+    assert mirror.ancestors(remote, merged, count=1) == [second]
+    # A commit that is here without its history does not stand in the way.
+    mirror.commit(remote, merged)
+    assert mirror.ancestors(remote, merged, count=5) == [second, first]
+    with pytest.raises(SourceError):
+        mirror.ancestors(remote, "0" * 40, count=5)
+
+
 def test_an_offline_machine_gets_a_clear_error(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     with pytest.raises(SourceError, match="cannot be reached"):

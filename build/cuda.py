@@ -1,0 +1,404 @@
+"""The base image of the cuda flavor, from llm-d's own Dockerfile."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build import arguments, buildx, common_versions, dockerfile, labels, llmd, recipe, wheels
+from build.arguments import Given
+from build.base import NOT_IN_IMAGES
+from build.errors import BuildError, SourceError, UsageError
+from build.git import FULL_ID, Repository
+from build.index import PackageIndex
+from build.listing import SUBMODULE
+from build.mirror import Mirror, Remote
+from build.overlay import Target
+from build.recipe import Recipe
+from build.wheels import Wheel, WheelIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from build import command
+    from build.arguments import Arguments
+    from build.context import Context
+    from build.dockerfile import Dockerfile
+    from build.engine import Engine
+    from build.git import Commit
+    from build.llmd import Tree
+
+NIGHTLY = "the nightly"
+"""Origin of the arguments that every nightly gives."""
+
+# Given by options of their own: the run itself has to know them.
+_OPTIONS = {"VLLM_COMMIT_SHA": "--commit", "VLLM_REPO": "--remote", "VLLM_USE_PRECOMPILED": "--compile"}
+_WHEEL_COMMIT = "VLLM_PRECOMPILED_WHEEL_COMMIT"
+_WHEEL_VARIANT = "VLLM_PRECOMPILED_WHEEL_VARIANT"
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Docker's names of processors, by those of ``uname -m``."""
+
+# What sccache reads its bucket with (llm-d at 055360044cd8, docker/Dockerfile.cuda).
+_SCCACHE_SECRETS = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
+
+_CA_SECRET = "llm-d-dev-ca"  # noqa: S105 - the id of a secret
+_CA_TARGET = f"/run/secrets/{_CA_SECRET}"
+_CA_VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "REQUESTS_CA_BUNDLE", "PIP_CERT")
+
+# What docker/scripts/cuda/runtime/install-vllm.sh of llm-d says before it spends an hour (2025 and 2026).
+_COMPILES = "Compiling fully from source"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the command line says about a cuda base.
+
+    Attributes:
+        commit: Of vLLM; None for the newest of main.
+        remote: Where vLLM comes from.
+        llm_d: Another tree of llm-d than the submodule.
+        llm_d_ref: Another commit of it.
+        build_args: ``NAME=VALUE`` each.
+        compile: Compile vLLM instead of taking a wheel's binaries.
+        preflight: Whether to look for the wheel first.
+    """
+
+    commit: str | None = None
+    remote: Remote = field(default_factory=lambda: Remote.named("vllm"))
+    llm_d: Path | None = None
+    llm_d_ref: str | None = None
+    build_args: Sequence[str] = ()
+    compile: bool = False
+    preflight: bool = True
+
+
+@contextlib.contextmanager
+def opened(context: Context, wishes: Wishes) -> Iterator[Cuda]:
+    """The flavor with its llm-d tree, while the block runs.
+
+    Raises:
+        SourceError: There is no such tree, or it cannot be fetched.
+    """
+    with llmd.opened(wishes.llm_d, wishes.llm_d_ref, cache=context.folders.cache, console=context.console) as tree:
+        yield Cuda(context=context, wishes=wishes, tree=tree)
+
+
+class Cuda:
+    """Builds the base; a :class:`build.flavor.Flavor`.
+
+    Args:
+        context: Settings, console, engine.
+        wishes: What the command line says.
+        tree: The llm-d tree.
+    """
+
+    name = "cuda"
+
+    def __init__(self, *, context: Context, wishes: Wishes, tree: Tree) -> None:
+        self._context = context
+        self._settings = context.settings
+        self._wishes = wishes
+        self._tree = tree
+        self._mirror = Mirror(context.folders.mirror, console=context.console)
+        # Git, curl and uv know the environment; what pip is set up with is for the cpu flavor's packages.
+        self._network = PackageIndex.parse("", os.environ)
+        self._wheel: Wheel | None = None
+
+    @property
+    def needed_bytes(self) -> int:
+        """As the setting has it."""
+        return self._settings.cuda_disk_gb * 1_000_000_000
+
+    # --- Which commit --------------------------------------------------------------------------------------
+
+    def commit(self) -> Commit:
+        """The commit that is built."""
+        return self._mirror.commit(self._wishes.remote, self._oid())
+
+    def _oid(self) -> str:
+        wanted = self._wishes.commit
+        if wanted is None:
+            return self._mirror.tip(self._wishes.remote, "main")
+        return wanted if FULL_ID.fullmatch(wanted) else self._mirror.commit(self._wishes.remote, wanted).id
+
+    @contextlib.contextmanager
+    def source(self, commit: Commit) -> Iterator[Repository]:
+        """The mirror, with the files of the commit that a base holds."""
+        with contextlib.closing(Repository(self._mirror.path)) as repository:
+            files = repository.listing(commit).files.items()
+            held = (
+                one.oid for path, one in files if path.partition("/")[0] not in NOT_IN_IMAGES and one.mode != SUBMODULE
+            )
+            self._mirror.fetch_blobs(self._wishes.remote, held)
+            yield repository
+
+    # --- What it is built with -----------------------------------------------------------------------------
+
+    def fingerprint(self, commit: Commit) -> str:
+        """Digest of the commit, the llm-d tree and the arguments; which wheel is found does not count."""
+        chosen = self.arguments(commit.id, wheel=commit.id, architecture=platform.machine())
+        given = [one.document() for one in chosen.given]
+        parts = [commit.id, self._tree.digest(), json.dumps(given), *NOT_IN_IMAGES]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def arguments(self, oid: str, *, wheel: str, architecture: str) -> Arguments:
+        """The build arguments: of the tree's versions, the nightly's own, of settings and command line.
+
+        Args:
+            oid: The commit that is built.
+            wheel: The commit whose wheel gives the binaries.
+            architecture: Processor of the image.
+
+        Raises:
+            SourceError: The Dockerfile does not fit; names file and line.
+            UsageError: An argument that was asked for cannot be given.
+        """
+        file = self._tree.dockerfile
+        stated = common_versions.read(self._tree.path / llmd.VERSIONS, name=llmd.VERSIONS)
+        decided = {
+            "USE_SCCACHE": "false",
+            "VLLM_COMMIT_SHA": oid,
+            "VLLM_REPO": self._wishes.remote.address,
+            "VLLM_USE_PRECOMPILED": "0" if self._wishes.compile else "1",
+            _WHEEL_COMMIT: wheel,
+        }
+        if _WHEEL_COMMIT not in file.names and wheel == oid:
+            # Trees of 2025 look for the wheel of the commit itself.
+            del decided[_WHEEL_COMMIT]
+        chosen = arguments.choose(
+            file,
+            versions=[
+                *_platform(file, architecture),
+                *(Given(name=one.name, value=one.value, origin=f"{llmd.VERSIONS}:{one.line}") for one in stated),
+            ],
+            decided=[Given(name=name, value=value, origin=NIGHTLY) for name, value in decided.items()],
+            asked=self._asked(),
+        )
+        if file.value("VLLM_PREBUILT", chosen.values) == "1":
+            raise UsageError(
+                "VLLM_PREBUILT=1 installs vLLM without its source, and no overlay can stand on that",
+                hint="--build-arg VLLM_PREBUILT=0",
+            )
+        return chosen
+
+    def _asked(self) -> list[Given]:
+        set_up = self._settings.build_args.items()
+        asked = [Given(name=name, value=value, origin="setting build_args") for name, value in set_up]
+        asked += arguments.parse(self._wishes.build_args)
+        for one in asked:
+            if one.name in _OPTIONS:
+                raise UsageError(
+                    f"{one.name} ({one.origin}) is decided by {_OPTIONS[one.name]}", hint=f"use {_OPTIONS[one.name]}"
+                )
+        return asked
+
+    def wheel(self, oid: str, *, architecture: str) -> Wheel | None:
+        """The wheel whose binaries the base gets; None if it is to be compiled.
+
+        Args:
+            oid: The commit that is built.
+            architecture: Processor of the image.
+
+        Raises:
+            SourceError: There is none that fits, or it cannot be told.
+        """
+        if self._wishes.compile:
+            return None
+        asked = {one.name: one.value for one in self._asked()}.get(_WHEEL_COMMIT)
+        variant = self._variant(self.arguments(oid, wheel=asked or oid, architecture=architecture))
+        if not self._wishes.preflight:
+            return Wheel(commit=asked or oid, variant=variant, architecture=architecture, address=None)
+        with self._context.console.step("look for the wheel"):
+            found = wheels.choose(
+                WheelIndex(address=self._settings.wheel_index, bundle=self._network.bundle),
+                asked or oid,
+                variant=variant,
+                architecture=architecture,
+                ancestors=lambda: (
+                    () if asked else self._mirror.ancestors(self._wishes.remote, oid, count=wheels.SEARCHED)
+                ),
+                native=lambda ancestor: self._native(oid, ancestor),
+            )
+            if asked and (differing := self._native(oid, asked)):
+                raise SourceError(
+                    f"the wheel of {asked} was compiled from other {', '.join(differing[:5])} than {oid} has",
+                    hint=f"leave {_WHEEL_COMMIT} out",
+                )
+        if found.behind:
+            self._context.console.note(f"{oid} has no wheel yet; that of {found.commit} has the same native sources")
+        return found
+
+    def _variant(self, chosen: Arguments) -> str:
+        """As llm-d's script works it out: the argument where a stage has it, else the CUDA version."""
+        file = self._tree.dockerfile
+        if any(one.name == _WHEEL_VARIANT and one.stage is not None for one in file.arguments):
+            return file.value(_WHEEL_VARIANT, chosen.values) or ""
+        major, minor = (file.value(f"CUDA_{part}", chosen.values) for part in ("MAJOR", "MINOR"))
+        if not major or minor is None:
+            raise SourceError(
+                f"{llmd.DOCKERFILE} does not say for which CUDA version it builds: CUDA_MAJOR or CUDA_MINOR is empty",
+                hint="--no-preflight goes on without looking for the wheel",
+            )
+        return f"cu{major}{minor}"
+
+    def _native(self, oid: str, ancestor: str) -> Sequence[str]:
+        """The native sources in which a commit differs from another."""
+        remote = self._wishes.remote
+        new, old = self._mirror.commit(remote, oid), self._mirror.commit(remote, ancestor)
+        with contextlib.closing(Repository(self._mirror.path)) as repository:
+            targets = [
+                Target.of(repository, one, tag="", fetch=lambda oids: self._mirror.fetch_blobs(remote, oids))
+                for one in (new, old)
+            ]
+            return wheels.native_differences(*targets)
+
+    def recipe(self) -> Recipe:
+        """How it will be built. Asks the network for main and for the wheel only where it is not told otherwise."""
+        oid = self._oid()
+        architecture = platform.machine()
+        wheel = self.wheel(oid, architecture=architecture)
+        chosen = self.arguments(oid, wheel=wheel.commit if wheel else oid, architecture=architecture)
+        request = self._request(chosen, dockerfile=self._tree.path / llmd.DOCKERFILE)
+        wishes, settings = self._wishes, self._settings
+        return Recipe(
+            flavor=self.name,
+            commit=oid,
+            origin="--commit" if wishes.commit else f"main of {wishes.remote.name} ({wishes.remote.address})",
+            parts={"llm-d": f"{self._tree.path} ({self._tree.revision})"},
+            wheel=wheel.document() if wheel else None,
+            arguments=chosen,
+            secrets=sorted({*request.secrets, *request.secret_variables}),
+            labels={
+                labels.KIND: "base",
+                labels.FLAVOR: self.name,
+                labels.COMMIT: oid,
+                labels.QUAY_EXPIRES: settings.nightly_expires_after,
+                **self._marks(wheel),
+            },
+            tags=recipe.tags(oid, self._context),
+            command=request.argv(metadata=Path("METADATA")),
+        )
+
+    def marks(self) -> Mapping[str, str]:
+        """Which llm-d and which wheel it was made of."""
+        return self._marks(self._wheel)
+
+    def _marks(self, wheel: Wheel | None) -> dict[str, str]:
+        return {labels.LLM_D: self._tree.revision, **({labels.WHEEL: wheel.commit} if wheel else {})}
+
+    # --- Building it ---------------------------------------------------------------------------------------
+
+    def build(self, engine: Engine, commit: Commit) -> str:
+        """Build the base, unsealed; stops where the Dockerfile begins to compile although a wheel was found."""
+        architecture = engine.client.info()["Architecture"]
+        self._wheel = self.wheel(commit.id, architecture=architecture)
+        wheel = self._wheel.commit if self._wheel else commit.id
+        chosen = self.arguments(commit.id, wheel=wheel, architecture=architecture)
+        with self._context.console.step("base image") as progress, self._dockerfile() as file:
+            request = self._request(chosen, dockerfile=file)
+            return buildx.build(engine, request, progress=self._watched(progress))
+
+    def _watched(self, progress: command.OnLine) -> command.OnLine:
+        def watch(line: str) -> None:
+            if line.startswith(_COMPILES) and not self._wishes.compile:
+                raise BuildError(
+                    f"{llmd.DOCKERFILE} does not find the wheel and begins to compile vLLM, which was not asked for",
+                    hint="--compile, if that is wanted; else another commit of llm-d with --llm-d-ref",
+                )
+            progress(line)
+
+        return watch
+
+    def _request(self, chosen: Arguments, *, dockerfile: Path) -> buildx.Request:
+        proxies = {name: value for upper, value in self._network.proxies.items() for name in (upper, upper.lower())}
+        secrets = {name: path.expanduser().absolute() for name, path in self._settings.build_secrets.items()}
+        secrets |= {_CA_SECRET: self._network.bundle} if self._network.bundle else {}
+        for name, path in secrets.items():
+            if not path.is_file() or "," in str(path):
+                raise UsageError(f"secret {name}: {path} is no file that can be handed in", hint="check build_secrets")
+        cache_to, cache_from = self._cache()
+        return buildx.Request(
+            dockerfile=dockerfile,
+            context=self._tree.path,
+            arguments=chosen.values,
+            hidden_arguments={name: value for name, value in proxies.items() if name not in chosen.values},
+            secrets=secrets,
+            secret_variables=self._sccache(chosen, frozenset(secrets)),
+            builder=self._settings.builder,
+            cache_to=cache_to,
+            cache_from=cache_from,
+        )
+
+    def _sccache(self, chosen: Arguments, files: frozenset[str]) -> dict[str, str]:
+        """Variables with sccache's credentials, by secret id; those that are files are not among them.
+
+        Raises:
+            UsageError: sccache is asked for, and one is nowhere.
+        """
+        if chosen.values.get("USE_SCCACHE") != "true":
+            return {}
+        variables = {name: variable for name, variable in _SCCACHE_SECRETS.items() if name not in files}
+        for name, variable in variables.items():
+            if not os.environ.get(variable):
+                raise UsageError(
+                    f"USE_SCCACHE=true needs the secret {name}",
+                    hint=f"set {variable}, or name a file: --build-secret {name}=FILE",
+                )
+        return variables
+
+    def _cache(self) -> tuple[str | None, str | None]:
+        """Where the cache goes and where it comes from, in buildx's words."""
+        if self._settings.cache_to == "registry":
+            if self._settings.registry is None:
+                raise UsageError("--cache-to registry needs a registry", hint="name one with --registry HOST/NAME")
+            ref = f"type=registry,ref={self._settings.registry}:buildcache"
+            return f"{ref},mode=max", ref
+        if self._settings.cache_to == "local":
+            folder = self._context.folders.cache / "buildkit"
+            # buildx takes a folder without an index for an error.
+            known = f"type=local,src={folder}" if (folder / "index.json").exists() else None
+            return f"type=local,dest={folder},mode=max", known
+        return None, None
+
+    @contextlib.contextmanager
+    def _dockerfile(self) -> Iterator[Path]:
+        """The Dockerfile, or one made of it whose steps trust this machine's certificate bundle."""
+        original = self._tree.path / llmd.DOCKERFILE
+        if self._network.bundle is None:
+            yield original
+            return
+        with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name:
+            file = Path(name) / original.name
+            text = dockerfile.with_secret(
+                original.read_text(encoding="utf-8"),
+                name=llmd.DOCKERFILE,
+                secret_id=_CA_SECRET,
+                target=_CA_TARGET,
+                variables=_CA_VARIABLES,
+            )
+            file.write_text(text, encoding="utf-8")
+            # BuildKit looks for it next to the Dockerfile first, then in the context.
+            if (ignored := original.with_name(f"{original.name}.dockerignore")).is_file():
+                shutil.copy(ignored, file.with_name(ignored.name))
+            yield file
+
+
+def _platform(file: Dockerfile, architecture: str) -> list[Given]:
+    """The platform's arguments as far as the Dockerfile keeps BuildKit's own from its stages."""
+    docker = _ARCHITECTURES.get(architecture, architecture)
+    values = {"PLATFORM": f"linux/{docker}", "OS": "linux", "ARCH": docker}
+    return [
+        Given(name=f"{where}{what}", value=value, origin="the platform")
+        for where in ("BUILD", "TARGET")
+        for what, value in values.items()
+        if f"{where}{what}" in file.shadowed
+    ]

@@ -1,0 +1,190 @@
+"""The tree of llm-d/llm-d that a CUDA base is built from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build import command
+from build.dockerfile import Dockerfile
+from build.errors import SourceError
+from build.folders import REPOSITORY
+from build.git import Repository
+from build.listing import SUBMODULE
+from build.mirror import Mirror, Remote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from build.console import Console
+    from build.git import Commit
+
+DOCKERFILE = "docker/Dockerfile.cuda"
+VERSIONS = "docker/common-versions"
+
+_SUBMODULE = "llm-d"
+_ELSEWHERE = "--llm-d PATH uses another tree"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """A tree of llm-d, on disk.
+
+    Attributes:
+        path: Its folder, the build context.
+        commit: What is checked out there; None where that is not known.
+        dirty: Whether it holds uncommitted work.
+    """
+
+    path: Path
+    commit: str | None
+    dirty: bool = False
+
+    @property
+    def dockerfile(self) -> Dockerfile:
+        """The CUDA image's Dockerfile.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+        return Dockerfile.read(self.path / DOCKERFILE, name=DOCKERFILE)
+
+    @property
+    def revision(self) -> str:
+        """For a label: the commit, with a word on uncommitted work."""
+        return f"{self.commit or 'unknown'}{'-dirty' if self.dirty else ''}"
+
+    def digest(self) -> str:
+        """Of every file's path, permission to run, and content."""
+        found = hashlib.sha256()
+        for place, folders, names in os.walk(self.path):
+            folders[:] = sorted(folder for folder in folders if folder != ".git")
+            for path in (Path(place, name) for name in sorted(names) if name != ".git"):
+                content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+                head = f"{path.relative_to(self.path)}\0{os.access(path, os.X_OK)}\0{len(content)}\0"
+                found.update(head.encode("utf-8", "surrogateescape") + content)
+        return found.hexdigest()
+
+
+@contextlib.contextmanager
+def opened(
+    path: Path | None, ref: str | None, *, cache: Path, console: Console, home: Path = REPOSITORY
+) -> Iterator[Tree]:
+    """The tree, while the block runs.
+
+    Args:
+        path: Its folder; None for the submodule, which is initialised where it is absent.
+        ref: Another commit of it than what lies there: a branch, tag or id of its repository or its remote.
+        cache: Where a commit that has to be fetched is kept.
+        console: For progress.
+        home: The repository with the submodule.
+
+    Raises:
+        SourceError: There is no such tree or commit, or it cannot be fetched.
+    """
+    place = path.expanduser().absolute() if path else home / _SUBMODULE
+    if path is None and not (place / DOCKERFILE).is_file():
+        _initialise(home, console)
+    if ref is None:
+        yield _as_it_lies(place)
+        return
+    with console.step(f"llm-d at {ref}"), _repository_of(place, ref, cache=cache, console=console, home=home) as found:
+        repository, commit = found
+        with _extracted(repository, commit) as folder:
+            _require_dockerfile(folder, of=f"llm-d at {ref}")
+            yield Tree(path=folder, commit=commit.id)
+
+
+def _as_it_lies(place: Path) -> Tree:
+    _require_dockerfile(place, of=str(place))
+    repository = _own_repository(place)
+    if repository is None:
+        return Tree(path=place, commit=None)
+    with contextlib.closing(repository):
+        return Tree(path=place, commit=repository.commit("HEAD").id, dirty=repository.is_dirty)
+
+
+def _require_dockerfile(folder: Path, *, of: str) -> None:
+    if not (folder / DOCKERFILE).is_file():
+        raise SourceError(f"{of} is no tree of llm-d: it has no {DOCKERFILE}", hint=_ELSEWHERE)
+
+
+def _own_repository(place: Path) -> Repository | None:
+    """The repository whose working tree this folder is; one that it merely lies in says nothing about it."""
+    if not (place / ".git").exists():
+        return None
+    return Repository(place)
+
+
+def _initialise(home: Path, console: Console) -> None:
+    with console.step("fetch llm-d"):
+        argv: list[str | Path] = ["git", "-C", home, "submodule", "update", "--init", "--", _SUBMODULE]
+        done = command.run(argv, env={"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"})
+    if done.returncode:
+        errors = [line for line in done.tail if line.startswith(("fatal:", "error:"))] or list(done.tail[-1:])
+        said = errors[0] if errors else "git said nothing"
+        raise SourceError(
+            f"the submodule {_SUBMODULE} is absent and cannot be fetched: {said}",
+            hint=f"check the network and proxies; {_ELSEWHERE}",
+        )
+
+
+@contextlib.contextmanager
+def _repository_of(
+    place: Path, ref: str, *, cache: Path, console: Console, home: Path
+) -> Iterator[tuple[Repository, Commit]]:
+    """A repository that has the commit with its files: the tree's own, else one that it is fetched into."""
+    own = _own_repository(place)
+    if own and (known := _known(own, ref)):
+        with contextlib.closing(own):
+            yield own, known
+        return
+    remote = Remote(name="llm-d", address=_address(place, home))
+    mirror = Mirror(cache / "llm-d.git", console=console)
+    commit = mirror.commit(remote, ref)
+    with contextlib.closing(Repository(mirror.path)) as fetched:
+        files = fetched.listing(commit).files.values()
+        mirror.fetch_blobs(remote, (entry.oid for entry in files if entry.mode != SUBMODULE))
+        yield fetched, commit
+
+
+def _known(repository: Repository, ref: str) -> Commit | None:
+    try:
+        return repository.commit(ref)
+    except SourceError:
+        return None
+
+
+def _address(place: Path, home: Path) -> str:
+    """Where the tree came from."""
+    asked: tuple[list[str | Path], ...] = (
+        ["git", "-C", place, "config", "remote.origin.url"],
+        ["git", "config", "--file", home / ".gitmodules", f"submodule.{_SUBMODULE}.url"],
+    )
+    for argv in asked if (place / ".git").exists() else asked[1:]:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            return command.output(argv).decode().strip()
+    raise SourceError(f"it is not known where {place} came from", hint="check the commit out there yourself")
+
+
+@contextlib.contextmanager
+def _extracted(repository: Repository, commit: Commit) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name:
+        archive, folder = Path(name) / "tree.tar", Path(name) / "llm-d"
+        try:
+            command.output(["git", "-C", repository.path, "archive", "--format=tar", "--output", archive, commit.id])
+        except subprocess.CalledProcessError as error:
+            raise SourceError(
+                f"llm-d at {commit.short} cannot be read: {error.stderr.decode(errors='replace').strip()}",
+                hint=_ELSEWHERE,
+            ) from error
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+        yield folder

@@ -1,0 +1,308 @@
+"""The cuda flavor on a stand-in for llm-d's tree: nightly, overlay and smoke test, as on a GPU box."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import git
+import pytest
+
+from build import labels, nightly
+from tests.engine.conftest import LOCAL, Cli, assert_refused, commit_all, inside, make_cli
+from tests.standin_llmd.tree import write_tree
+from tests.unit.loopback import Answer, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from build.engine import Engine, Image
+    from tests.engine.conftest import Ran
+    from tests.unit.loopback import Asked
+
+OWN = f"{LOCAL}-cuda"
+"""Local repository: the other tests' bases are not candidates here, nor this one's there."""
+CUDA_IMAGE = f"{LOCAL}/cuda"
+
+
+@dataclass(kw_only=True)
+class Wheels:
+    """The commits that have a wheel, and what was asked for."""
+
+    commits: set[str]
+
+    def __call__(self, asked: Asked) -> Answer:
+        _, commit, variant, _, _ = asked.path.split("/")
+        if commit not in self.commits or variant != "cu130":
+            return Answer(status=404)
+        row = {"package_name": "vllm", "platform_tag": f"manylinux_2_28_{os.uname().machine}", "path": "../../vllm.whl"}
+        return Answer(body=json.dumps([row]).encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A machine on which the cuda flavor is built."""
+
+    cli: Cli
+    tree: Path
+    vllm: git.Repo
+    wheels: Wheels
+    variables: dict[str, str]
+
+    def nightly(self, *words: str, **variables: str) -> Ran:
+        return self.cli(
+            *("nightly", "--flavor", "cuda", "--json", "--llm-d", self.tree, "--remote", self.vllm.working_dir),
+            *("--build-arg", f"CUDA_IMAGE={CUDA_IMAGE}", *words),
+            **{**self.variables, **variables},
+        )
+
+    @property
+    def main(self) -> str:
+        return self.vllm.commit("main").hexsha
+
+
+@pytest.fixture(scope="module")
+def box(
+    engine: Engine, system: Image, registry_address: str, vllm: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Box]:
+    folder = tmp_path_factory.mktemp("cuda")
+    for kind in ("devel", "runtime"):
+        engine.tag(system.id, f"{CUDA_IMAGE}:13.0.2-{kind}-ubi9")
+    write_tree(folder / "llm-d", vllm=vllm)
+    with contextlib.closing(git.Repo.clone_from(str(vllm), folder / "vllm")) as cloned:
+        cloned.git.config("uploadpack.allowFilter", "true")
+        cloned.git.config("uploadpack.allowAnySHA1InWant", "true")
+        wheels = Wheels(commits={cloned.head.commit.hexsha})
+        with serving(wheels) as address:
+            variables = {
+                "LLM_D_DEV_WHEEL_INDEX": f"http://{address}",
+                "LLM_D_DEV_REPOSITORY": OWN,
+                "LLM_D_DEV_CUDA_DISK_GB": "1",
+            }
+            yield Box(
+                cli=make_cli(engine, registry_address, folder / "home"),
+                tree=folder / "llm-d",
+                vllm=cloned,
+                wheels=wheels,
+                variables=variables,
+            )
+
+
+@pytest.fixture(scope="module")
+def gpu(engine: Engine) -> Iterator[None]:
+    """A made-up GPU: a device that engines pass by its CDI specification, with nothing behind it."""
+    folder = Path(engine.client.info()["CDISpecDirs"][0])
+    spec = {
+        "cdiVersion": "0.6.0",
+        "kind": "nvidia.com/gpu",
+        "devices": [{"name": "all", "containerEdits": {"env": ["MADE_UP_GPU=yes"]}}],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{LOCAL}.json"
+    file.write_text(json.dumps(spec), encoding="utf-8")
+    try:
+        yield
+    finally:
+        file.unlink()
+
+
+@pytest.fixture(scope="module")
+def _base_commit_file() -> Iterator[None]:
+    """Puts back what a nightly of this checkout wrote."""
+    before = nightly.BASE_COMMIT_FILE.read_bytes() if nightly.BASE_COMMIT_FILE.exists() else None
+    yield
+    if before is None:
+        nightly.BASE_COMMIT_FILE.unlink(missing_ok=True)
+    else:
+        nightly.BASE_COMMIT_FILE.write_bytes(before)
+
+
+@pytest.fixture(scope="module")
+def made(box: Box, gpu: None, _base_commit_file: None) -> dict[str, Any]:
+    """The first nightly."""
+    del gpu
+    ran = box.nightly()
+    assert ran.returncode == 0, ran.stderr
+    document: dict[str, Any] = ran.json
+    return document
+
+
+def test_the_nightly_is_built_sealed_tested_promoted_and_pushed(box: Box, engine: Engine, made: dict[str, Any]) -> None:
+    assert (made["commit"], made["built"], made["verdict"]) == (box.main, True, "pass")
+    assert made["pushed"] == [f"{box.cli.repository}:nightly-{box.main}", f"{box.cli.repository}:nightly"]
+    image = engine.image(f"{OWN}:nightly")
+    assert image.id == engine.image(f"{OWN}:nightly-{box.main}").id == made["id"]
+    assert image.labels[labels.FLAVOR] == "cuda"
+    assert image.labels[labels.WHEEL] == box.main
+    assert nightly.BASE_COMMIT_FILE.read_text().strip() == box.main
+    assert not image.config.get("Entrypoint")
+    assert image.config["User"] == "2000"
+
+
+def test_what_llm_d_deletes_stays_deleted_and_the_sealed_git_directory_works(
+    engine: Engine, made: dict[str, Any]
+) -> None:
+    with inside(engine, engine.image(made["id"])) as container:
+        listed = container.run("ls", "-a", "/opt/vllm-source").split()
+        assert not {"tests", "docs"} & set(listed)
+        assert container.run("git", "-C", "/opt/vllm-source", "status", "--porcelain") == ""
+        assert container.run("cat", "/sccache") == "none\n"
+
+
+def test_nothing_to_do_for_the_same_commit(box: Box, made: dict[str, Any]) -> None:
+    again = box.nightly()
+    assert again.returncode == 0, again.stderr
+    assert (again.json["id"], again.json["built"]) == (made["id"], False)
+
+
+def test_an_overlay_stands_on_it_and_passes(box: Box, made: dict[str, Any]) -> None:
+    path = Path(box.vllm.working_dir, "vllm/entrypoints/serve/engine/protocol.py")
+    path.write_text(path.read_text().replace('owned_by: str = "vllm"', 'owned_by: str = "me"'))
+    try:
+        overlay = box.cli(
+            *("dev", box.vllm.working_dir, "--dirty", "--json", "--expect", '/v1/models="owned_by": "me"'),
+            **box.variables,
+        )
+    finally:
+        box.vllm.git.checkout("--", ".")
+    assert overlay.returncode == 0, overlay.stderr
+    assert (overlay.json["base"], overlay.json["written"]) == (f"{OWN}:nightly", 1)
+    assert overlay.json["pushed"]
+    del made
+
+
+def test_without_a_gpu_it_is_not_verified(box: Box, made: dict[str, Any]) -> None:
+    ran = box.cli("smoke", made["id"], "--gpus", "none", "--force", "--json", **box.variables)
+    assert_refused(ran, 8, "engine", r"not verified \(no-gpu\)")
+
+
+def test_a_commit_without_a_wheel_takes_that_of_an_ancestor_with_the_same_native_sources(
+    box: Box, engine: Engine, made: dict[str, Any]
+) -> None:
+    first = box.main
+    Path(box.vllm.working_dir, "vllm/new.py").write_text("x = 1\n")
+    second = commit_all(box.vllm, "Python only")
+    ran = box.nightly("--dry-run")
+    assert ran.returncode == 0, ran.stderr
+    assert (ran.json["commit"], ran.json["wheel"]["commit"], ran.json["wheel"]["behind"]) == (second, first, 1)
+    Path(box.vllm.working_dir, "csrc/cpu/ops.cpp").write_text("int ops() { return 2; }\n")
+    third = commit_all(box.vllm, "Compiled")
+    refused = box.nightly()
+    assert_refused(refused, 3, "source", rf"{third} has no precompiled wheel .*{first}.*csrc/cpu/ops\.cpp")
+    # The one that passed is still the one that overlays use.
+    assert engine.image(f"{OWN}:nightly").id == made["id"]
+    box.vllm.git.reset("--hard", "--quiet", first)
+
+
+def test_a_build_that_compiles_unasked_is_stopped(box: Box, made: dict[str, Any], tmp_path: Path) -> None:
+    del made
+    script = box.tree / "docker/scripts/install-vllm.sh"
+    text = script.read_text()
+    script.write_text(text.replace('"${VLLM_USE_PRECOMPILED}" = 1', "looked = differently") + "sleep 600\n")
+    try:
+        ran = box.nightly("--no-push", "--force")
+    finally:
+        script.write_text(text)
+    assert_refused(ran, 5, "build", "begins to compile vLLM")
+    del tmp_path
+
+
+def test_credentials_and_certificates_reach_the_build_and_stay_out_of_the_image(
+    box: Box, engine: Engine, made: dict[str, Any], tmp_path: Path
+) -> None:
+    del made
+    secrets = ("THE-SECRET", "THE-KEY-ID", "THE-BUNDLE", "THE-PASSWORD")
+    key, bundle = tmp_path / "key", tmp_path / "ca.pem"
+    key.write_text(secrets[1])
+    key.chmod(stat.S_IRUSR)
+    bundle.write_text("-----BEGIN CERTIFICATE-----\nTHE-BUNDLE\n-----END CERTIFICATE-----\n")
+    script = box.tree / "docker/scripts/install-vllm.sh"
+    text = script.read_text()
+    seen = """
+    grep -q THE-BUNDLE "${CURL_CA_BUNDLE}" && grep -q THE-BUNDLE "${GIT_SSL_CAINFO}"
+    test "${HTTPS_PROXY}" = "${https_proxy}" && test -n "${HTTPS_PROXY}"
+    """
+    script.write_text(text.replace("set -eu\n", f"set -eu{seen}", 1))
+    proxy = "http://somebody:THE-PASSWORD@127.0.0.1:1"
+    try:
+        ran = box.nightly(
+            *("--no-push", "--force", "--build-arg", "USE_SCCACHE=true"),
+            *("--build-secret", f"aws_access_key_id={key}"),
+            AWS_SECRET_ACCESS_KEY=secrets[0],
+            SSL_CERT_FILE=str(bundle),
+            PIP_CERT=str(bundle),
+            HTTPS_PROXY=proxy,
+            NO_PROXY="127.0.0.1,localhost",
+        )
+    finally:
+        script.write_text(text)
+    assert ran.returncode == 0, ran.stderr
+    image = engine.image(ran.json["id"])
+    told = [json.dumps(row) for row in engine.client.images.get(image.id).history()]
+    told += [json.dumps(dict(one)) for one in (image.config, image.labels)]
+    told += [path.read_text(errors="replace") for path in box.cli.folders.logs.iterdir()]
+    assert not [secret for secret in secrets for text in told if secret in text]
+    assert "CURL_CA_BUNDLE" not in json.dumps(dict(image.config))
+    with inside(engine, image) as container:
+        assert container.run("cat", "/sccache") == "used\n"
+        for secret in secrets:
+            assert container.status("grep", "-rls", secret, "/opt", "/home", "/etc", "/run", user="0") == (1, "")
+
+
+# --- Builders and engines elsewhere --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--builder", "no-such-builder", "there is no builder 'no-such-builder'"),
+        ("--cache-to", "local", "cannot export"),
+    ],
+)
+def test_a_builder_that_is_not_there_or_cannot_what_is_asked(
+    box: Box, made: dict[str, Any], option: str, value: str, said: str
+) -> None:
+    del made
+    ran = box.nightly("--no-push", "--force", option, value)
+    if option == "--cache-to" and ran.returncode == 0:
+        # Engines with the containerd image store can.
+        assert (box.cli.folders.cache / "buildkit/index.json").exists()
+    else:
+        assert_refused(ran, 2, "usage", said)
+
+
+@pytest.fixture
+def ssh(engine: Engine, tmp_path: Path) -> dict[str, str]:
+    """A way to the engine through ssh, with a program in ssh's place that ends up on this machine."""
+    program = tmp_path / "bin/ssh"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" >>{tmp_path}/asked\n'
+        'case "$*" in *"docker system dial-stdio"*) ;; *) exit 1 ;; esac\n'
+        f"DOCKER_HOST={engine.host} exec docker system dial-stdio\n"
+    )
+    program.chmod(0o755)
+    return {"DOCKER_HOST": "ssh://somebody@localhost", "PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+
+def test_a_gpu_box_that_ssh_does_not_reach(box: Box, ssh: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "bin/ssh").write_text("#!/bin/sh\necho Connection refused >&2; exit 255\n")
+    assert_refused(box.nightly(**ssh), 8, "engine", "nothing answers at DOCKER_HOST=ssh://")
+    assert not list(Path(box.cli.environment["TMPDIR"]).glob("llm-d-dev-*"))
+
+
+def test_a_gpu_box_elsewhere_is_reached_through_ssh(
+    box: Box, engine: Engine, made: dict[str, Any], ssh: dict[str, str], tmp_path: Path
+) -> None:
+    del made
+    ran = box.nightly("--no-push", "--force", **ssh)
+    assert ran.returncode == 0, ran.stderr
+    assert engine.image(f"{OWN}:nightly").id == ran.json["id"]
+    assert "somebody" in (tmp_path / "asked").read_text()
+    assert not list(Path(box.cli.environment["TMPDIR"]).glob("llm-d-dev-*"))

@@ -1,0 +1,29 @@
+#!/bin/sh
+# Installs the stand-in for vLLM; told by the step's environment alone, as llm-d's own script is.
+set -eu
+: "${SUPPRESS_PYTHON_OUTPUT:=}"
+test "${VLLM_PREBUILT}" = 0
+test -n "${VLLM_REPO}"
+
+git -c safe.directory='*' clone --quiet /vllm.git /opt/vllm-source
+git -C /opt/vllm-source checkout --quiet "${VLLM_COMMIT_SHA}"
+git config --system --add safe.directory /opt/vllm-source
+
+if [ "${VLLM_USE_PRECOMPILED}" = 1 ]; then
+    echo "Using precompiled binaries from commit ${VLLM_PRECOMPILED_WHEEL_COMMIT}, cu${CUDA_MAJOR}${CUDA_MINOR}"
+else
+    echo "Compiling fully from source."
+fi
+printf 'no ELF file' >/opt/vllm-source/vllm/_C.abi3.so
+cp /site/_version.py /opt/vllm-source/vllm/_version.py
+
+umask 0002
+python3 -m venv --without-pip /opt/vllm
+packages="$(/opt/vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+cp -R /site/packages/. "${packages}"
+printf '%s\n' '#!/opt/vllm/bin/python' 'import sys' 'from vllm.entrypoints.cli.main import main' \
+    'sys.exit(main())' >/opt/vllm/bin/vllm
+chmod 0775 /opt/vllm/bin/vllm
+
+rm -rf /opt/vllm-source/.git /opt/vllm-source/docs /opt/vllm-source/tests
+chmod -R g+rwX /opt/vllm-source

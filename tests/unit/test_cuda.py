@@ -1,0 +1,256 @@
+"""How a cuda base will be built, told without engine and network."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from build import cuda, nightly, settings
+from build.cli import main
+from build.console import Console
+from build.context import Context
+from build.errors import SourceError, UsageError
+from build.git import Commit
+from build.llmd import DOCKERFILE
+from build.mirror import Remote
+from tests.unit.test_llmd import upstream
+from tests.unit.work import Work, git
+
+if TYPE_CHECKING:
+    from build.recipe import Recipe
+
+__all__ = ["upstream"]
+
+TREES = Path(__file__).parents[1] / "standin_llmd"
+COMMIT = "d" * 40
+KNOWN = Commit(id=COMMIT, subject="x", timestamp=0)
+
+
+def wishes(**wanted: Any) -> cuda.Wishes:  # noqa: ANN401 - what Wishes takes
+    return cuda.Wishes(**{"commit": COMMIT, "llm_d": TREES / "2026", "preflight": False, **wanted})
+
+
+def recipe(*build_args: str, overrides: dict[str, Any] | None = None, **wanted: Any) -> Recipe:  # noqa: ANN401 - the same
+    context = Context(settings=settings.load(overrides or {}), console=Console(quiet=True))
+    asked = wishes(build_args=build_args, **wanted)
+    return nightly.plan(context, nightly.Request(flavor="cuda", force=False, push=True, wishes=asked))
+
+
+def values(made: Recipe) -> dict[str, str]:
+    return made.arguments.values
+
+
+def test_the_whole_plan_is_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["nightly", "--flavor", "cuda", "--dry-run", "--json", "--commit", COMMIT, "--no-preflight"]
+    assert main([*words, "--llm-d", str(TREES / "2026"), "--build-arg", "MAX_JOBS=9", "--registry", "r.io/x"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["flavor"], plan["commit"], plan["commit_from"]) == ("cuda", COMMIT, "--commit")
+    wheel = {"commit": COMMIT, "variant": "cu130", "architecture": platform.machine()}
+    assert plan["wheel"] == wheel | {"address": None, "behind": 0, "checked": False}
+    origins = {one["name"]: (one["value"], one["from"]) for one in plan["arguments"]}
+    assert origins["CUDA_MAJOR"] == ("13", "docker/common-versions:13")
+    assert origins["USE_SCCACHE"] == ("false", "the nightly")
+    assert origins["MAX_JOBS"] == ("9", "--build-arg")
+    assert {one["name"]: one["from"] for one in plan["defaults"]}["TARGETOS"] == "docker/Dockerfile.cuda:10"
+    assert plan["tags"] == [
+        f"{name}:{tag}" for name in ("llm-d-dev", "r.io/x") for tag in (f"nightly-{COMMIT}", "nightly")
+    ]
+    assert plan["labels"]["llm-d-dev.commit"] == COMMIT
+    assert f"VLLM_COMMIT_SHA={COMMIT}" in plan["command"]
+    assert plan["command"][-1] == str(TREES / "2026")
+
+
+def test_the_plan_is_for_people_too(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["nightly", "--flavor", "cuda", "--dry-run", "--commit", COMMIT, "--no-preflight"]
+    assert main([*words, "--llm-d", str(TREES / "2025")]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(rf"^  VLLM_COMMIT_SHA +{COMMIT}  \(the nightly\)$", shown, re.MULTILINE)
+    assert "variant cu129" in shown
+
+
+def test_the_cpu_flavor_has_a_plan_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nightly", "--dry-run", "--json", "--vllm-version", "0.31.0"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["flavor"], plan["commit"], plan["wheel"]["version"]) == ("cpu", None, "0.31.0")
+
+
+def test_what_is_pinned_in_the_tree_does_not_leak_in() -> None:
+    given = values(recipe())
+    assert given["VLLM_REPO"] == "https://github.com/vllm-project/vllm.git"
+    assert given["VLLM_PRECOMPILED_WHEEL_COMMIT"] == given["VLLM_COMMIT_SHA"] == COMMIT
+    assert values(recipe(remote=Remote.named("nm")))["VLLM_REPO"] == "https://github.com/neuralmagic/vllm.git"
+
+
+def test_the_platform_is_given_where_the_dockerfile_hides_it() -> None:
+    docker = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    assert values(recipe())["TARGETPLATFORM"] == f"linux/{docker}"
+    assert values(recipe("TARGETPLATFORM=linux/s390x"))["TARGETPLATFORM"] == "linux/s390x"
+    assert values(recipe(llm_d=TREES / "2025"))["TARGETPLATFORM"] == f"linux/{docker}"
+    # Llm-d's own meaning of it, with a default.
+    assert "TARGETOS" not in values(recipe())
+
+
+def test_a_tree_that_looks_for_the_commits_own_wheel_is_not_told() -> None:
+    assert "VLLM_PRECOMPILED_WHEEL_COMMIT" not in values(recipe(llm_d=TREES / "2025"))
+
+
+def test_compiling_is_for_who_asks() -> None:
+    assert values(recipe())["VLLM_USE_PRECOMPILED"] == "1"
+    made = recipe(compile=True)
+    assert (values(made)["VLLM_USE_PRECOMPILED"], made.wheel) == ("0", None)
+    with pytest.raises(UsageError, match=r"VLLM_USE_PRECOMPILED \(--build-arg\) is decided by --compile"):
+        recipe("VLLM_USE_PRECOMPILED=0")
+
+
+@pytest.mark.parametrize(("name", "option"), [("VLLM_COMMIT_SHA", "--commit"), ("VLLM_REPO", "--remote")])
+def test_what_the_run_has_to_know_has_options_of_its_own(name: str, option: str) -> None:
+    with pytest.raises(UsageError, match=rf"{name} \(setting build_args\) is decided by {option}"):
+        recipe(overrides={"build_args": {name: "x"}})
+
+
+def test_settings_give_arguments_and_the_command_line_wins() -> None:
+    both = {"build_args": {"MAX_JOBS": "4", "CUDA_PATCH": "7"}}
+    given = {one.name: (one.value, one.origin) for one in recipe("MAX_JOBS=8", overrides=both).arguments.given}
+    assert given["MAX_JOBS"] == ("8", "--build-arg")
+    assert given["CUDA_PATCH"] == ("7", "setting build_args")
+
+
+def test_an_image_without_source_is_no_base() -> None:
+    with pytest.raises(UsageError, match="VLLM_PREBUILT=1"):
+        recipe("VLLM_PREBUILT=1")
+
+
+def test_a_dockerfile_without_cuda_version_has_no_variant(tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    names = ("USE_SCCACHE", "VLLM_COMMIT_SHA", "VLLM_REPO", "VLLM_USE_PRECOMPILED")
+    (tmp_path / DOCKERFILE).write_text("FROM x\n" + "".join(f"ARG {name}\n" for name in names))
+    with pytest.raises(SourceError, match="does not say for which CUDA version"):
+        recipe(llm_d=tmp_path)
+
+
+def test_sccaches_credentials_are_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert recipe().secrets == []
+    with pytest.raises(UsageError, match="USE_SCCACHE=true needs the secret aws_access_key_id"):
+        recipe("USE_SCCACHE=true")
+    (tmp_path / "key").write_text("THE-KEY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "THE-SECRET")
+    made = recipe("USE_SCCACHE=true", overrides={"build_secrets": {"aws_access_key_id": tmp_path / "key"}})
+    assert made.secrets == ["aws_access_key_id", "aws_secret_access_key"]
+    assert f"id=aws_access_key_id,src={tmp_path}/key" in made.command
+    assert "id=aws_secret_access_key,env=AWS_SECRET_ACCESS_KEY" in made.command
+    assert "THE-" not in json.dumps(made.document())
+
+
+def test_a_secret_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"secret x: .*nothing is no file"):
+        recipe(overrides={"build_secrets": {"x": tmp_path / "nothing"}})
+
+
+def test_proxies_are_named_and_their_passwords_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://somebody:THE-PASSWORD@proxy:1")
+    made = recipe()
+    assert {"HTTPS_PROXY", "https_proxy"} <= set(made.command)
+    assert "THE-PASSWORD" not in json.dumps(made.document())
+
+
+def test_a_certificate_bundle_is_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("x")
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    assert recipe().secrets == ["llm-d-dev-ca"]
+
+
+def test_the_cache_goes_to_the_registry_or_to_a_folder(tmp_path: Path) -> None:
+    here = {"cache_to": "registry", "registry": "r.io/x", "builder": "big"}
+    command = recipe(overrides=here).command
+    assert "type=registry,ref=r.io/x:buildcache,mode=max" in command
+    assert "type=registry,ref=r.io/x:buildcache" in command
+    assert command[command.index("--builder") + 1] == "big"
+    assert "--load" in command
+    folder = tmp_path / "buildkit"
+    local = {"cache_to": "local", "cache": tmp_path}
+    assert "--cache-from" not in recipe(overrides=local).command
+    folder.mkdir()
+    (folder / "index.json").write_text("{}")
+    assert f"type=local,src={folder}" in recipe(overrides=local).command
+    with pytest.raises(UsageError, match="needs a registry"):
+        recipe(overrides={"cache_to": "registry"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--commit", COMMIT],
+        ["--remote", "nm"],
+        ["--build-arg", "A=1"],
+        ["--build-secret", "a=b"],
+        ["--compile"],
+        ["--no-preflight"],
+        ["--builder", "big"],
+        ["--cache-to", "local"],
+    ],
+)
+def test_options_of_the_cuda_flavor_are_for_it_alone(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nightly", "--flavor", "cpu", "--dry-run", "--json", *words]) == 2
+    assert f"{words[0]} is for bases of the cuda flavor" in capsys.readouterr().err
+
+
+def test_one_of_its_options_is_enough_to_mean_the_cuda_flavor(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["nightly", "--dry-run", "--json", "--commit", COMMIT, "--no-preflight", "--llm-d", str(TREES / "2026")]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["flavor"] == "cuda"
+
+
+def test_the_fingerprint_is_of_commit_tree_and_arguments(upstream: Work) -> None:
+    for line in (TREES / "2026").rglob("*"):
+        if line.is_file():
+            upstream.write(str(line.relative_to(TREES / "2026")), line.read_text())
+
+    def fingerprint(*build_args: str) -> str:
+        context = Context(settings=settings.load({}), console=Console(quiet=True))
+        with cuda.opened(context, wishes(llm_d=upstream.path, build_args=build_args)) as flavor:
+            return flavor.fingerprint(KNOWN)
+
+    first = fingerprint()
+    assert fingerprint() == first
+    assert fingerprint("MAX_JOBS=9") != first
+    upstream.write("docker/scripts/install-vllm.sh", "#!/bin/sh\n")
+    assert fingerprint() != first
+
+
+def test_main_is_resolved_without_a_clone_and_the_wheel_of_an_ancestor_found(
+    work: Work, monkeypatch: pytest.MonkeyPatch, isolated: Path
+) -> None:
+    first = work.commit("First", **{"setup.py": "1"})
+    second = work.commit("Second", **{"a.py": "1"})
+    git(work.path, "config", "uploadpack.allowFilter", "true")
+    git(work.path, "config", "uploadpack.allowAnySHA1InWant", "true")
+    monkeypatch.setattr("build.wheels.WheelIndex.find", lambda _self, commit, **_: "there" if commit == first else None)
+    remote = Remote(name="here", address=str(work.path))
+    made = recipe(commit=None, preflight=True, remote=remote)
+    assert (made.commit, made.origin) == (second, f"main of here ({work.path})")
+    assert made.wheel
+    assert (made.wheel["commit"], made.wheel["behind"]) == (first, 1)
+    assert values(made)["VLLM_PRECOMPILED_WHEEL_COMMIT"] == first
+    third = work.commit("Third", **{"setup.py": "2"})
+    with pytest.raises(SourceError, match=rf"{third} has no precompiled wheel .*setup\.py"):
+        recipe(commit=None, preflight=True, remote=remote)
+    with pytest.raises(SourceError, match=r"the wheel of .* was compiled from other setup\.py"):
+        recipe(f"VLLM_PRECOMPILED_WHEEL_COMMIT={first}", commit=None, preflight=True, remote=remote)
+    assert not (isolated / "cache/vllm.git/refs/heads/main").exists()
+
+
+def test_a_tree_of_2025_cannot_take_an_ancestors_wheel(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = work.commit("First")
+    work.commit("Second", **{"a.py": "1"})
+    git(work.path, "config", "uploadpack.allowFilter", "true")
+    git(work.path, "config", "uploadpack.allowAnySHA1InWant", "true")
+    monkeypatch.setattr("build.wheels.WheelIndex.find", lambda _self, commit, **_: "there" if commit == first else None)
+    remote = Remote(name="here", address=str(work.path))
+    with pytest.raises(SourceError, match="does not declare VLLM_PRECOMPILED_WHEEL_COMMIT"):
+        recipe(commit=None, preflight=True, remote=remote, llm_d=TREES / "2025")

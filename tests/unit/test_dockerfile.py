@@ -1,0 +1,154 @@
+"""What a Dockerfile declares, and what it cannot do without."""
+
+from __future__ import annotations
+
+import pytest
+
+from build.dockerfile import Dockerfile, expand, unguarded, with_secret
+from build.errors import SourceError
+
+ID = "ca"
+
+
+def parse(text: str) -> Dockerfile:
+    return Dockerfile.parse(text, name="D")
+
+
+def declared(text: str) -> list[tuple[str, str | None, int, int | None]]:
+    return [(one.name, one.default, one.line, one.stage) for one in parse(text).arguments]
+
+
+def missing(text: str, **given: str) -> list[tuple[str, int]]:
+    return [(one.name, one.line) for one in parse(text).missing(given)]
+
+
+def test_arguments_have_their_line_default_and_stage() -> None:
+    text = 'ARG A=1 B="two words"\n\narg C\nFROM x AS one\nARG A\nFROM y\nARG A=\n'
+    assert declared(text) == [
+        ("A", "1", 1, None),
+        ("B", "two words", 1, None),
+        ("C", None, 3, None),
+        ("A", None, 5, 0),
+        ("A", "", 7, 1),
+    ]
+
+
+def test_lines_go_on_over_comments_and_empty_lines() -> None:
+    assert declared("ARG A=1 \\\n  # B=2\n\n  C=3\nARG D\n") == [
+        ("A", "1", 1, None),
+        ("C", "3", 1, None),
+        ("D", None, 5, None),
+    ]
+
+
+def test_another_escape_character_is_heeded() -> None:
+    assert declared("# syntax=docker/dockerfile:1\n# escape=`\nARG A=C:\\ `\n  B=2\n")[1] == ("B", "2", 3, None)
+
+
+@pytest.mark.parametrize(
+    "opening", ["RUN <<END", "RUN <<-END", 'RUN <<"END"', "RUN cat <<'END' >/x", "COPY <<END /x", "RUN 3<<END cat"]
+)
+def test_the_lines_of_a_heredoc_are_no_instructions(opening: str) -> None:
+    tab = "\t" if "<<-" in opening else ""
+    assert declared(f"FROM x\n{opening}\nARG FAKE=1\n{tab}END\nARG REAL\n") == [("REAL", None, 5, 0)]
+
+
+def test_two_heredocs_of_one_instruction() -> None:
+    assert declared("FROM x\nCOPY <<A <<B /x/\nARG F\nA\nARG G\nB\nARG REAL\n") == [("REAL", None, 7, 0)]
+
+
+def test_quoted_arrows_are_no_heredoc() -> None:
+    assert declared("FROM x\nRUN echo 'a <<END'\nARG REAL\n") == [("REAL", None, 3, 0)]
+
+
+def test_a_heredoc_without_end_is_named() -> None:
+    with pytest.raises(SourceError, match=r"D:2 opens a heredoc"):
+        parse("FROM x\nRUN <<END\necho\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a$A-${B}", "a1-"),
+        ("${B:-x${A}}", "x1"),
+        ("${A:-x}", "1"),
+        ("${E:-x}", "x"),
+        ("${E-x}", ""),
+        ("${A:+yes}${B:+no}", "yes"),
+        (r"\$A", r"\$A"),
+    ],
+)
+def test_variables_are_replaced_as_buildkit_does(text: str, expected: str) -> None:
+    assert expand(text, {"A": "1", "E": ""}) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("echo $X", {"X"}),
+        ("echo ${X:?say it}", {"X"}),
+        ("echo ${X:-y}", set()),
+        ("echo ${X:-${Y}}", {"Y"}),
+        ('if [ -n "$X" ]; then echo $X; fi', set()),
+        ('[[ "${X}" == 1 ]] && go', set()),
+        ('case "$X" in a) ;; esac', set()),
+    ],
+)
+def test_what_is_tested_or_has_an_alternative_may_be_empty(text: str, names: set[str]) -> None:
+    assert unguarded(text) == names
+
+
+def test_what_is_used_without_a_value_is_missing() -> None:
+    assert missing("FROM x\nARG A\nRUN echo $A\n") == [("A", 2)]
+    assert missing("FROM x\nARG A\nRUN echo $A\n", A="") == []
+    assert missing("FROM x\nARG A\nRUN echo ${A:-1}\n") == []
+    assert missing("FROM x\nARG A\n") == []
+    assert missing("ARG A\nFROM x:$A\n") == [("A", 1)]
+    assert missing("ARG A=\nFROM x:$A\n") == [("A", 1)]
+    assert missing("FROM x\nARG A\nENV A=1\nRUN echo $A\n") == []
+    assert missing("FROM x\nARG TARGETARCH\nRUN echo $TARGETARCH\n") == []
+
+
+def test_a_stage_has_the_value_from_before_the_first_from() -> None:
+    assert missing("ARG A=1\nFROM x\nARG A\nRUN echo $A\n") == []
+    assert missing("ARG A=1\nFROM x\nARG B=$A\nRUN echo $B\n") == []
+
+
+def test_what_only_scripts_use_is_missing_too_where_builder_and_stage_declare_it() -> None:
+    text = "ARG A\nFROM x\nARG A\nRUN script\n"
+    assert missing(text) == [("A", 1)]
+    assert missing(text, A="1") == []
+    assert missing("ARG A\nFROM x\nRUN script\n") == []
+
+
+def test_a_default_that_names_a_later_argument_is_what_was_meant() -> None:
+    text = "ARG B=${A}-x\nARG A=1\nFROM x:$B\n"
+    assert parse(text).values({}) == {"B": "-x", "A": "1"}
+    value, source = parse(text).late({})["B"]
+    assert (value, source.line) == ("1-x", 2)
+    assert parse(text).late({"A": "2"})["B"][0] == "2-x"
+    assert parse(text).late({"B": "given"}) == {}
+    # Declared before as well: BuildKit has a value.
+    assert parse("ARG A=1\nARG B=${A}\nARG A=2\nFROM x\n").late({}) == {}
+
+
+def test_the_value_in_a_stage() -> None:
+    text = "ARG V=cu${M}\nARG M=13\nARG W=cu${M}\nFROM x\nARG M\nARG W\nARG OWN=${M}0\n"
+    assert parse(text).value("W", {}) == "cu13"
+    assert parse(text).value("W", {"M": "12"}) == "cu12"
+    assert parse(text).value("OWN", {}) == "130"
+    assert parse(text).value("NONE", {}) is None
+
+
+def test_buildkits_own_arguments_are_lost_where_they_are_declared_before_the_first_from() -> None:
+    assert parse("ARG TARGETPLATFORM\nARG TARGETOS=rhel\nFROM x\nARG TARGETARCH\n").shadowed == {"TARGETPLATFORM"}
+
+
+def test_a_secret_for_every_step_leaves_no_other_line_changed() -> None:
+    text = "FROM a \\\n  AS b\n# RUN nothing\nrun one \\\n  RUN two\nRUN <<END\nRUN three\nEND\nCOPY x y\nFROM b\n"
+    made = with_secret(text, name="D", secret_id=ID, target="/run/ca", variables=("SSL_CERT_FILE", "PIP_CERT"))
+    mount, argument = f"--mount=type=secret,id={ID},target=/run/ca", "ARG SSL_CERT_FILE=/run/ca PIP_CERT=/run/ca"
+    assert made.splitlines() == [
+        *("FROM a \\", "  AS b", argument, "# RUN nothing", f"run {mount} one \\", "  RUN two"),
+        *(f"RUN {mount} <<END", "RUN three", "END", "COPY x y", "FROM b", argument),
+    ]
