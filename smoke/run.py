@@ -11,9 +11,9 @@ import docker.errors
 import requests
 
 from build import embedded, engine, leftovers, settings, suite
-from build.errors import EngineError
+from build.errors import BusyError, EngineError
 from build.folders import REPOSITORY, write_atomic, write_json
-from smoke import gpus, model
+from smoke import gpus, model, nvidia
 from smoke.diagnose import Diagnosis, diagnose
 from smoke.findings import Findings
 from smoke.launch import Launch, running
@@ -55,7 +55,8 @@ class Run:
         key: The server's API key, which must not show anywhere.
         server: The server, while it runs.
         model: Fingerprint of the model, once there is one.
-        gpus: What the container was given: ``all`` or ``none``.
+        gpus: What the container was given.
+        locks: Folder of lock files.
         last_words: The end of the log of a server that died after it had been healthy.
     """
 
@@ -66,7 +67,8 @@ class Run:
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     server: Server | None = None
     model: str | None = None
-    gpus: str = "none"
+    gpus: gpus.Grant = gpus.NONE
+    locks: Path = field(default_factory=lambda: settings.load({}).folders.locks)
     last_words: Sequence[str] = ()
 
     @classmethod
@@ -110,10 +112,11 @@ class Run:
             NotVerifiedError: It cannot be started here.
             ServerFailedError: It did not start, and the image is to blame.
         """
-        launch = self._launch(scratch)
-        say(f"starting server … (GPUs: {self.gpus})")
+        held = contextlib.ExitStack()
         try:
-            with running(self.engine, launch, progress=say, keep_log=self._keep_log) as started:
+            launch = self._launch(scratch, say, held)
+            say(f"starting server … (GPUs: {self._given})")
+            with held, running(self.engine, launch, progress=say, keep_log=self._keep_log) as started:
                 self.findings.figures["healthy_s"] = round(started.healthy_s, 1)
                 say(f"healthy after {started.healthy_s:.1f} s")
                 self.server = started
@@ -124,14 +127,33 @@ class Run:
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
         finally:
+            held.close()
             self.server = None
 
-    def _launch(self, scratch: Path) -> Launch:
-        choice, flavor = self.options.gpus, self.flavor
-        devices = gpus.devices(choice, flavor=flavor, capabilities=self.engine.capabilities)
-        self.gpus = "all" if devices else "none"
-        if reason := gpus.unverifiable(choice, flavor=flavor, requested=devices):
+    @property
+    def _given(self) -> str:
+        """The GPUs of the container, as ``--gpus`` names them."""
+        if not self.gpus.requests:
+            return "none"
+        return "all" if self.options.gpus.word == "auto" else str(self.options.gpus)
+
+    def _take_gpus(self, say: Callable[[str], None], held: contextlib.ExitStack) -> None:
+        """Find out which GPUs the container gets, and keep other runs from them."""
+        selection = self.options.gpus
+        requests = gpus.devices(selection, flavor=self.flavor, capabilities=self.engine.capabilities)
+        machine = nvidia.Machine.look(nvidia.here) if requests and self.engine.is_here else None
+        if reason := gpus.unverifiable(selection, image=self.image, requested=requests, machine=machine):
             raise self._not_verified(reason)
+        grant = gpus.granted(selection, requests, machine)
+        doing = f"smoke test of {self.image.name}"
+        try:
+            held.enter_context(gpus.held(grant, folder=self.locks, engine_host=self.engine.host, doing=doing, say=say))
+        except BusyError as error:
+            raise self._not_verified(_busy(error)) from error
+        self.gpus = grant
+
+    def _launch(self, scratch: Path, say: Callable[[str], None], held: contextlib.ExitStack) -> Launch:
+        self._take_gpus(say, held)
         folder = self.options.model or scratch
         if self.options.model is None:
             model.write(folder)
@@ -139,7 +161,7 @@ class Run:
         return Launch(
             image=self.image,
             model=folder,
-            devices=devices,
+            devices=self.gpus.requests,
             key=self.key,
             start_timeout=self.options.start_timeout,
         )
@@ -213,7 +235,9 @@ class Run:
             "suite": suite.fingerprint(REPOSITORY / "smoke"),
             "flavor": self.flavor,
             "model": self.model,
-            "gpus": self.gpus,
+            "gpus": self._given,
+            "gpu_names": list(self.gpus.titles),
+            "driver": self.gpus.driver,
             "expect": [str(expectation) for expectation in self.options.expect],
         }
 
@@ -222,6 +246,10 @@ def _clear(report: Path) -> None:
     """Remove the documents of an earlier run: they must not be taken for this one's."""
     for name in ("report.json", "verdict.json", "junit.xml", "server.log"):
         (report / name).unlink(missing_ok=True)
+
+
+def _busy(error: BusyError) -> Diagnosis:
+    return Diagnosis(cause="gpu-busy", line=error.what, advice=error.hint, image_at_fault=False)
 
 
 def _engine_lost(error: Exception) -> Diagnosis:

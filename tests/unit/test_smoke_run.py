@@ -9,6 +9,7 @@ import docker.errors
 import pytest
 
 from build.engine import Image
+from build.gpus import Selection
 from build.verdict import Verdict
 from smoke.findings import Check, Tier
 from smoke.options import Options
@@ -55,7 +56,7 @@ class MadeUpServer:
 
 
 def run_on(folder: Path | None, server: MadeUpServer | None = None) -> Run:
-    options = Options(image="x", gpus="auto", model=None, report=folder, expect=(), start_timeout=1.0)
+    options = Options(image="x", gpus=Selection(word="auto"), model=None, report=folder, expect=(), start_timeout=1.0)
     run = Run(options=options, engine=cast("Engine", None), image=IMAGE)
     run.server = cast("Server", server)
     return run
