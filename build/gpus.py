@@ -53,3 +53,4 @@ class Selection:
 
 
 AUTO = Selection(word="auto")
+ALL = Selection(word="all")

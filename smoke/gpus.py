@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from docker.types import DeviceRequest
 
 from build import labels, turn
+from build.gpus import ALL
 from smoke.diagnose import Diagnosis
 from smoke.requirement import unsatisfied
 
@@ -155,6 +156,25 @@ def granted(selection: Selection, requested: tuple[DeviceRequest, ...], machine:
         driver=machine.driver,
         used_mib={gpu.uuid: gpu.used_mib for gpu in machine.gpus if gpu.used_mib is not None},
     )
+
+
+def guessed(selection: Selection, requested: tuple[DeviceRequest, ...], inside: Machine | None) -> Grant:
+    """What is known about the GPUs that are asked for where only a container that has them tells.
+
+    Indices count anew in there: each stands for one device more than those that are named by UUID.
+
+    Args:
+        selection: What the user asked for.
+        requested: What is asked of the engine for it.
+        inside: What a container sees that was given them.
+    """
+    grant = granted(ALL, requested, inside)
+    if not selection.names or inside is None or any(gpu.migs for gpu in inside.gpus):
+        return grant
+    numbers = [name for name in selection.names if name[0].isdigit()]
+    named = [name for name in selection.names if name not in numbers]
+    others = [unit for unit in grant.units if unit not in named]
+    return replace(grant, units=(*named, *others[: len(numbers)], *numbers[len(others) :]))
 
 
 @dataclass(frozen=True, kw_only=True)

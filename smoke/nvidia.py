@@ -6,12 +6,19 @@ import csv
 import re
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import docker.errors
 
 from build import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from docker.models.containers import Container
+    from docker.types import DeviceRequest
+
+    from build.engine import Engine, Image
 
     Ask = Callable[[Sequence[str]], str]
     """Runs a command where the GPUs are looked at and returns its standard output; OSError if it fails."""
@@ -165,3 +172,37 @@ def here(argv: Sequence[str]) -> str:
         return command.output(["timeout", _PATIENCE_S, *argv]).decode(errors="replace")
     except subprocess.CalledProcessError as error:
         raise OSError(f"{argv[0]} ended with status {error.returncode}") from error
+
+
+def within(container: Container) -> Ask:
+    """Runs commands in a running container; OSError if one fails."""
+
+    def ask(argv: Sequence[str]) -> str:
+        try:
+            result: Any = container.exec_run([*argv], demux=True)
+        except docker.errors.APIError as error:
+            raise OSError(str(error.explanation or error)) from error
+        output, errors = ((part or b"").decode(errors="replace") for part in result.output)
+        if result.exit_code:
+            last = (errors or output).strip().splitlines()[-1:]
+            raise OSError(f"it ended with status {result.exit_code}: {''.join(last)}")
+        return output
+
+    return ask
+
+
+def look_inside(engine: Engine, image: Image, requests: Sequence[DeviceRequest]) -> Machine | None:
+    """Look at the GPUs in a container that does nothing else; None where nothing tells of them.
+
+    Args:
+        engine: Where it runs.
+        image: What it is made of.
+        requests: The GPUs that it is given.
+
+    Raises:
+        docker.errors.APIError: The engine does not start it, for want of such GPUs most likely.
+    """
+    options = {"entrypoint": ["sleep"], "command": ["300"], "network_mode": "none", "device_requests": list(requests)}
+    with engine.created(image.id, **options) as container:
+        container.start()
+        return Machine.look(within(container))

@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 import requests
 
-from build import embedded, engine, leftovers, settings, suite
+from build import embedded, engine, leftovers, redact, settings, suite
 from build.errors import BusyError, EngineError
 from build.folders import REPOSITORY, write_atomic, write_json
-from smoke import gpus, model, nvidia
+from build.gpus import ALL
+from smoke import gpus, model, nvidia, report
 from smoke.diagnose import Diagnosis, diagnose
 from smoke.findings import Findings
 from smoke.launch import Launch, running
 from smoke.server import TAIL_LINES, Server, ServerFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from docker.types import DeviceRequest
 
     from build.engine import Engine, Image
     from smoke.options import Options
@@ -58,6 +61,7 @@ class Run:
         gpus: What the container was given.
         locks: Folder of lock files.
         last_words: The end of the log of a server that died after it had been healthy.
+        log: Everything that the server printed, once it is gone.
     """
 
     options: Options
@@ -70,6 +74,7 @@ class Run:
     gpus: gpus.Grant = gpus.NONE
     locks: Path = field(default_factory=lambda: settings.load({}).folders.locks)
     last_words: Sequence[str] = ()
+    log: str = ""
 
     @classmethod
     def prepare(cls, options: Options) -> Run:
@@ -97,8 +102,8 @@ class Run:
         return gpus.flavor(self.image)
 
     def redacted(self, text: str) -> str:
-        """A text without the API key."""
-        return text.replace(self.key, "[redacted]")
+        """A text without the API key, and without passwords and tokens that can be told by their form."""
+        return redact.redacted(text.replace(self.key, "[redacted]"))
 
     @contextlib.contextmanager
     def serving(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Server]:
@@ -150,7 +155,20 @@ class Run:
             held.enter_context(gpus.held(grant, folder=self.locks, engine_host=self.engine.host, doing=doing, say=say))
         except BusyError as error:
             raise self._not_verified(_busy(error)) from error
+        if requests and machine is None:
+            machine = self._look_inside(requests)
+            if reason := gpus.unverifiable(ALL, image=self.image, requested=requests, machine=machine):
+                raise self._not_verified(reason)
+            grant = gpus.guessed(selection, requests, machine)
         self.gpus = grant
+
+    def _look_inside(self, requests: tuple[DeviceRequest, ...]) -> nvidia.Machine | None:
+        """The GPUs as a container sees them, where this machine does not tell."""
+        try:
+            return nvidia.look_inside(self.engine, self.image, requests)
+        except docker.errors.APIError as error:
+            said = str(error.explanation or error)
+            raise ServerFailedError("the engine did not pass the GPUs", log=said, refused=True) from error
 
     def _launch(self, scratch: Path, say: Callable[[str], None], held: contextlib.ExitStack) -> Launch:
         self._take_gpus(say, held)
@@ -167,8 +185,9 @@ class Run:
         )
 
     def _keep_log(self, log: str) -> None:
+        self.log = self.redacted(log)
         if self.options.report:
-            write_atomic(self.options.report / "server.log", log)
+            write_atomic(self.options.report / "server.log", self.log)
 
     def _blame(self, error: ServerFailedError) -> None:
         found = diagnose(
@@ -226,9 +245,28 @@ class Run:
         folder = self.options.report
         if folder is None:
             return
-        write_json(folder / "report.json", self.findings.report(self.image))
-        if verdict := self.findings.verdict(self.image, self._configuration()):
+        configuration = self._configuration()
+        write_json(folder / "report.json", self._clean(self.findings.report(self.image)))
+        if verdict := self.findings.verdict(self.image, configuration):
             write_json(folder / "verdict.json", verdict.statement())
+        write_atomic(folder / "report.html", self._page(configuration))
+
+    def _clean(self, document: Any) -> Any:  # noqa: ANN401 - any JSON value
+        """A document whose texts hold no secret."""
+        if isinstance(document, dict):
+            return {name: self._clean(value) for name, value in document.items()}
+        if isinstance(document, list):
+            return [self._clean(value) for value in document]
+        return self.redacted(document) if isinstance(document, str) else document
+
+    def _page(self, configuration: Mapping[str, Any]) -> str:
+        try:
+            image = report.lineage(self.engine, self.image)
+        except _ENGINE_ERRORS:
+            image = report.known(self.image)
+        return report.page(
+            self.findings, image=image, configuration=configuration, server_log=self.log, redacted=self.redacted
+        )
 
     def _configuration(self) -> dict[str, Any]:
         return {
@@ -244,7 +282,7 @@ class Run:
 
 def _clear(report: Path) -> None:
     """Remove the documents of an earlier run: they must not be taken for this one's."""
-    for name in ("report.json", "verdict.json", "junit.xml", "server.log"):
+    for name in ("report.json", "report.html", "verdict.json", "junit.xml", "server.log"):
         (report / name).unlink(missing_ok=True)
 
 
