@@ -31,16 +31,17 @@ _LAST_LINES = 1000
 _LINE_LIMIT = 4000
 _MEGABYTE = 1e6
 
-# Lines of vLLM 0.32.0's log that end a phase, in the order in which they come.
+# What begins with which line of vLLM 0.32.0's log, in the order in which they come.
 _MILESTONES = (
-    ("its program starts", re.compile(r".")),
-    ("configuration is read", re.compile(r"Using max model len")),
-    ("engine process starts", re.compile(r"Initializing a V1 LLM engine")),
-    ("model is loaded", re.compile(r"Starting to load model")),
-    ("weights are there", re.compile(r"Loading weights took")),
-    ("engine is ready", re.compile(r"init engine \(")),
-    ("server starts", re.compile(r"Starting vLLM server on")),
+    ("reads its configuration", re.compile(r".")),
+    ("starts the engine's process", re.compile(r"Using max model len")),
+    ("starts the workers", re.compile(r"Initializing a V1 LLM engine")),
+    ("loads the model", re.compile(r"Starting to load model")),
+    ("makes the cache, warms up", re.compile(r"Loading weights took")),
+    ("sets up the API", re.compile(r"init engine \(")),
+    ("opens its port", re.compile(r"Starting vLLM server on")),
 )
+_LAST = _MILESTONES[-1][0]
 _STAMP = re.compile(r"(?:DEBUG|INFO|WARNING|ERROR) (\d\d-\d\d \d\d:\d\d:\d\d) ")
 
 
@@ -49,9 +50,9 @@ class Phase:
     """A part of the start.
 
     Attributes:
-        name: What it begins with.
-        line: Number of the line of the log that says so; 0 for none.
-        at_s: Seconds from the first line.
+        name: What the server does.
+        line: Number of the line of the log that it begins with; 0 for none.
+        at_s: Seconds from the start of the container, or from the first line if the server was never healthy.
         took_s: Seconds to the next phase.
         from_percent: Where it begins, in percent of the whole.
         percent: Its share of the whole.
@@ -87,7 +88,7 @@ class Part:
 
 
 def phases(server_log: str, *, healthy_s: float | None) -> list[Phase]:
-    """The start by its log's time stamps, which are whole seconds.
+    """What a server did while it started, by its log's time stamps, which are whole seconds.
 
     Args:
         server_log: Everything that the server printed.
@@ -96,13 +97,15 @@ def phases(server_log: str, *, healthy_s: float | None) -> list[Phase]:
     found = list(_milestones(server_log))
     if not found:
         return []
-    start = found[0][2]
-    marks = [(name, line, (when - start).total_seconds()) for name, line, when in found]
-    # The log's clock may be set, and its first line comes after the container's start.
-    marks = [(name, line, at) for name, line, at in marks if at >= 0]
+    first, last = found[0][2], found[-1][2]
+    # Healthy within a second of the last milestone: that tells when the container started, long before it printed.
+    silent_s = max(0.0, healthy_s - (last - first).total_seconds()) if healthy_s and found[-1][0] == _LAST else 0.0
+    marks = [("starts Python, imports", 0, 0.0)] if silent_s else []
+    # The clock may be set meanwhile.
+    marks += [(name, line, silent_s + max(0.0, (when - first).total_seconds())) for name, line, when in found]
     end = max(marks[-1][2], healthy_s or 0.0)
     if healthy_s is not None:
-        marks.append(("healthy", 0, end))
+        marks.append(("is healthy", 0, end))
     ends = [at for _, _, at in marks[1:]] + [end]
     whole = end or 1.0
     return [
@@ -288,7 +291,9 @@ def _template(redacted: Callable[[str], str]) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
-        finalize=lambda value: redacted(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        finalize=lambda value: (
+            redacted(log.plain(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -64,9 +64,9 @@ def test_torch(torch: Torch) -> None:
 
 
 def test_platform(findings: Findings) -> None:
-    """VLLM takes the platform for CUDA."""
+    """The platform that vLLM chooses is CUDA."""
     why = findings.platform_failure or findings.platform
-    assert findings.platform == "cuda", f"it takes it for {why}"
+    assert findings.platform == "cuda", f"it chooses {why}"
 
 
 def test_product(torch: Torch) -> None:
