@@ -121,7 +121,7 @@ class Run:
         try:
             launch = self._launch(scratch, say, held)
             say(f"starting server … (GPUs: {self._given})")
-            with held, running(self.engine, launch, progress=say, keep_log=self._keep_log) as started:
+            with running(self.engine, launch, progress=say, keep_log=self._keep_log) as started:
                 self.findings.figures["healthy_s"] = round(started.healthy_s, 1)
                 say(f"healthy after {started.healthy_s:.1f} s")
                 self.server = started
