@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import schedule
+from build import gpus, schedule
+from build.errors import UsageError
 from build.gitdir import REMOTES
 
 if TYPE_CHECKING:
@@ -298,10 +299,19 @@ def _with_trial(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the answer to GET ROUTE must contain TEXT; repeatable",
     )
-    parser.add_argument("--gpus", choices=("auto", "all", "none"), default="auto", help="GPUs to pass (default: auto)")
+    parser.add_argument(
+        "--gpus", metavar="GPUS", type=_gpus, default="auto", help=f"GPUs to pass: {gpus.HELP} (default: auto)"
+    )
     parser.add_argument(
         "--model", metavar="DIR", type=Path, help="model to serve (default: a tiny one, made on the spot)"
     )
+
+
+def _gpus(text: str) -> gpus.Selection:
+    try:
+        return gpus.Selection.parse(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{error.what}; {error.hint}") from error
 
 
 def _with_timeout(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

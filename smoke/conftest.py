@@ -13,7 +13,7 @@ import pytest
 
 from build.errors import EngineError, LlmdDevError
 from build.folders import REPOSITORY
-from smoke import options
+from smoke import options, summary
 from smoke.diagnose import Diagnosis
 from smoke.findings import EXIT_STATUS, Check, Outcome, Tier
 from smoke.run import NotVerifiedError, Run
@@ -280,16 +280,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     run = config.stash.get(_RUN, None)
     if run is None:
         return
-    findings = run.findings
-    counts = ", ".join(
-        f"{len(names)} {outcome}"
-        for outcome in ("passed", "failed", "skipped", "inconclusive")
-        if (names := findings.named(outcome))
-    )
-    terminalreporter.write_line(f"{findings.result.upper()} {run.image.short_id}: {counts or 'nothing ran'}")
-    if reason := findings.reason:
-        terminalreporter.write_line(f"{reason.cause}: {reason.line}")
-        terminalreporter.write_line(f"try: {reason.advice}")
+    writer = terminalreporter._tw  # noqa: SLF001 - pytest has no public name for it
+    shown = summary.text(run.findings, run.image, width=writer.fullwidth, colour=writer.hasmarkup)
+    terminalreporter.write_line(shown)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

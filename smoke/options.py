@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smoke import gpus
+from build.gpus import HELP, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ class Options:
 
     Attributes:
         image: Name, tag or ID of the image under test.
-        gpus: ``auto``, ``all`` or ``none``.
+        gpus: GPUs that the container gets.
         model: Folder of the model to serve; None for the embedded one.
         report: Folder that the results are written to; None to write nothing.
         expect: What the server must show.
@@ -59,7 +59,7 @@ class Options:
     """
 
     image: str
-    gpus: gpus.Choice
+    gpus: Selection
     model: Path | None
     report: Path | None
     expect: tuple[Expectation, ...]
@@ -72,10 +72,9 @@ def add(parser: pytest.Parser) -> None:
     group.addoption("--image", metavar="IMAGE", help="name, tag or ID of the image to test (required)")
     group.addoption(
         "--gpus",
-        choices=gpus.CHOICES,
+        metavar="GPUS",
         default="auto",
-        help="GPUs the container gets. auto: all that the engine can pass, none for an image of flavor cpu. "
-        "Default: %(default)s",
+        help=f"GPUs the container gets. {HELP}. Default: %(default)s",
     )
     group.addoption(
         "--model",
@@ -111,6 +110,7 @@ def parse(config: pytest.Config) -> Options:
     """Validate the command line.
 
     Raises:
+        UsageError: The GPUs are named in a way that cannot be.
         pytest.UsageError: An option is missing or its value cannot be used.
     """
     image = config.getoption("--image", default=None)
@@ -121,7 +121,7 @@ def parse(config: pytest.Config) -> Options:
         raise pytest.UsageError(f"--start-timeout {start_timeout:g}: give a number of seconds above 0")
     return Options(
         image=image,
-        gpus=config.getoption("--gpus"),
+        gpus=Selection.parse(config.getoption("--gpus")),
         model=_model(config.getoption("--model")),
         report=config.getoption("--report"),
         expect=expectations(config.getoption("--expect")),

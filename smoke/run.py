@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 import requests
 
-from build import embedded, engine, leftovers, settings, suite
-from build.errors import EngineError
+from build import embedded, engine, leftovers, redact, settings, suite
+from build.errors import BusyError, EngineError
 from build.folders import REPOSITORY, write_atomic, write_json
-from smoke import gpus, model
+from build.gpus import ALL
+from smoke import gpus, model, nvidia, report
 from smoke.diagnose import Diagnosis, diagnose
 from smoke.findings import Findings
 from smoke.launch import Launch, running
 from smoke.server import TAIL_LINES, Server, ServerFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from docker.types import DeviceRequest
 
     from build.engine import Engine, Image
     from smoke.options import Options
@@ -55,8 +58,10 @@ class Run:
         key: The server's API key, which must not show anywhere.
         server: The server, while it runs.
         model: Fingerprint of the model, once there is one.
-        gpus: What the container was given: ``all`` or ``none``.
+        gpus: What the container was given.
+        locks: Folder of lock files.
         last_words: The end of the log of a server that died after it had been healthy.
+        log: Everything that the server printed, once it is gone.
     """
 
     options: Options
@@ -66,8 +71,10 @@ class Run:
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     server: Server | None = None
     model: str | None = None
-    gpus: str = "none"
+    gpus: gpus.Grant = gpus.NONE
+    locks: Path = field(default_factory=lambda: settings.load({}).folders.locks)
     last_words: Sequence[str] = ()
+    log: str = ""
 
     @classmethod
     def prepare(cls, options: Options) -> Run:
@@ -95,8 +102,8 @@ class Run:
         return gpus.flavor(self.image)
 
     def redacted(self, text: str) -> str:
-        """A text without the API key."""
-        return text.replace(self.key, "[redacted]")
+        """A text without the API key, and without passwords and tokens that can be told by their form."""
+        return redact.redacted(text.replace(self.key, "[redacted]"))
 
     @contextlib.contextmanager
     def serving(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Server]:
@@ -110,9 +117,10 @@ class Run:
             NotVerifiedError: It cannot be started here.
             ServerFailedError: It did not start, and the image is to blame.
         """
-        launch = self._launch(scratch)
-        say(f"starting server … (GPUs: {self.gpus})")
+        held = contextlib.ExitStack()
         try:
+            launch = self._launch(scratch, say, held)
+            say(f"starting server … (GPUs: {self._given})")
             with running(self.engine, launch, progress=say, keep_log=self._keep_log) as started:
                 self.findings.figures["healthy_s"] = round(started.healthy_s, 1)
                 say(f"healthy after {started.healthy_s:.1f} s")
@@ -124,14 +132,46 @@ class Run:
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
         finally:
+            held.close()
             self.server = None
 
-    def _launch(self, scratch: Path) -> Launch:
-        choice, flavor = self.options.gpus, self.flavor
-        devices = gpus.devices(choice, flavor=flavor, capabilities=self.engine.capabilities)
-        self.gpus = "all" if devices else "none"
-        if reason := gpus.unverifiable(choice, flavor=flavor, requested=devices):
+    @property
+    def _given(self) -> str:
+        """The GPUs of the container, as ``--gpus`` names them."""
+        if not self.gpus.requests:
+            return "none"
+        return "all" if self.options.gpus.word == "auto" else str(self.options.gpus)
+
+    def _take_gpus(self, say: Callable[[str], None], held: contextlib.ExitStack) -> None:
+        """Find out which GPUs the container gets, and keep other runs from them."""
+        selection = self.options.gpus
+        requests = gpus.devices(selection, flavor=self.flavor, capabilities=self.engine.capabilities)
+        machine = nvidia.Machine.look(nvidia.here) if requests and self.engine.is_here else None
+        if reason := gpus.unverifiable(selection, image=self.image, requested=requests, machine=machine):
             raise self._not_verified(reason)
+        grant = gpus.granted(selection, requests, machine)
+        doing = f"smoke test of {self.image.name}"
+        try:
+            held.enter_context(gpus.held(grant, folder=self.locks, engine_host=self.engine.host, doing=doing, say=say))
+        except BusyError as error:
+            raise self._not_verified(_busy(error)) from error
+        if requests and machine is None:
+            machine = self._look_inside(requests)
+            if reason := gpus.unverifiable(ALL, image=self.image, requested=requests, machine=machine):
+                raise self._not_verified(reason)
+            grant = gpus.guessed(selection, requests, machine)
+        self.gpus = grant
+
+    def _look_inside(self, requests: tuple[DeviceRequest, ...]) -> nvidia.Machine | None:
+        """The GPUs as a container sees them, where this machine does not tell."""
+        try:
+            return nvidia.look_inside(self.engine, self.image, requests)
+        except docker.errors.APIError as error:
+            said = str(error.explanation or error)
+            raise ServerFailedError("the engine did not pass the GPUs", log=said, refused=True) from error
+
+    def _launch(self, scratch: Path, say: Callable[[str], None], held: contextlib.ExitStack) -> Launch:
+        self._take_gpus(say, held)
         folder = self.options.model or scratch
         if self.options.model is None:
             model.write(folder)
@@ -139,14 +179,15 @@ class Run:
         return Launch(
             image=self.image,
             model=folder,
-            devices=devices,
+            devices=self.gpus.requests,
             key=self.key,
             start_timeout=self.options.start_timeout,
         )
 
     def _keep_log(self, log: str) -> None:
+        self.log = self.redacted(log)
         if self.options.report:
-            write_atomic(self.options.report / "server.log", log)
+            write_atomic(self.options.report / "server.log", self.log)
 
     def _blame(self, error: ServerFailedError) -> None:
         found = diagnose(
@@ -204,24 +245,49 @@ class Run:
         folder = self.options.report
         if folder is None:
             return
-        write_json(folder / "report.json", self.findings.report(self.image))
-        if verdict := self.findings.verdict(self.image, self._configuration()):
+        configuration = self._configuration()
+        write_json(folder / "report.json", self._clean(self.findings.report(self.image)))
+        if verdict := self.findings.verdict(self.image, configuration):
             write_json(folder / "verdict.json", verdict.statement())
+        write_atomic(folder / "report.html", self._page(configuration))
+
+    def _clean(self, document: Any) -> Any:  # noqa: ANN401 - any JSON value
+        """A document whose texts hold no secret."""
+        if isinstance(document, dict):
+            return {name: self._clean(value) for name, value in document.items()}
+        if isinstance(document, list):
+            return [self._clean(value) for value in document]
+        return self.redacted(document) if isinstance(document, str) else document
+
+    def _page(self, configuration: Mapping[str, Any]) -> str:
+        try:
+            image = report.lineage(self.engine, self.image)
+        except _ENGINE_ERRORS:
+            image = report.known(self.image)
+        return report.page(
+            self.findings, image=image, configuration=configuration, server_log=self.log, redacted=self.redacted
+        )
 
     def _configuration(self) -> dict[str, Any]:
         return {
             "suite": suite.fingerprint(REPOSITORY / "smoke"),
             "flavor": self.flavor,
             "model": self.model,
-            "gpus": self.gpus,
+            "gpus": self._given,
+            "gpu_names": list(self.gpus.titles),
+            "driver": self.gpus.driver,
             "expect": [str(expectation) for expectation in self.options.expect],
         }
 
 
 def _clear(report: Path) -> None:
     """Remove the documents of an earlier run: they must not be taken for this one's."""
-    for name in ("report.json", "verdict.json", "junit.xml", "server.log"):
+    for name in ("report.json", "report.html", "verdict.json", "junit.xml", "server.log"):
         (report / name).unlink(missing_ok=True)
+
+
+def _busy(error: BusyError) -> Diagnosis:
+    return Diagnosis(cause="gpu-busy", line=error.what, advice=error.hint, image_at_fault=False)
 
 
 def _engine_lost(error: Exception) -> Diagnosis:

@@ -80,6 +80,11 @@ class Server:
         return self._container.get_wrapped_container()
 
     @property
+    def container(self) -> Container:
+        """The container that it runs in."""
+        return self._wrapped
+
+    @property
     def url(self) -> str:
         """Its address, without a path.
 

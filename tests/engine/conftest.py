@@ -137,9 +137,10 @@ def base(engine: Engine, unsealed: Image, vllm: Path) -> Image:
 
 
 @contextlib.contextmanager
-def inside(engine: Engine, image: Image) -> Iterator[Inside]:
+def inside(engine: Engine, image: Image, **options: Any) -> Iterator[Inside]:  # noqa: ANN401 - docker's own options
     """A container of an image, without network, to look around in."""
-    with engine.created(image.id, entrypoint=["sleep"], command=["inf"], network_mode="none", init=True) as container:
+    options = {"entrypoint": ["sleep"], "command": ["inf"], "network_mode": "none", "init": True, **options}
+    with engine.created(image.id, **options) as container:
         container.start()
         yield Inside(container)
 

@@ -53,6 +53,7 @@ def test_help_lists_the_verbs_that_do_something(capsys: pytest.CaptureFixture[st
         ("dev", "a", "b", "c"),
         ("nightly", "--flavor", "tpu"),
         ("smoke", "x", "--gpus", "some"),
+        ("dev", "--gpus", "0,0"),
         ("smoke", "x", "--start-timeout", "soon"),
     ],
 )
@@ -65,6 +66,11 @@ def test_words_that_are_off_are_shown_with_the_usage(
     assert caught.value.code == 2
     assert shown.out == ""
     assert shown.err.startswith("usage: ")
+
+
+def test_gpus_are_named_or_not() -> None:
+    assert str(parse("smoke", "x").gpus) == "auto"
+    assert parse("dev", "--gpus", "0,1").gpus.names == ("0", "1")
 
 
 def test_dev_works_on_the_default_repository() -> None:

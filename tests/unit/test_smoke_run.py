@@ -9,6 +9,7 @@ import docker.errors
 import pytest
 
 from build.engine import Image
+from build.gpus import Selection
 from build.verdict import Verdict
 from smoke.findings import Check, Tier
 from smoke.options import Options
@@ -54,9 +55,17 @@ class MadeUpServer:
         return self._log
 
 
+class MadeUpEngine:
+    """An engine that does not answer any more."""
+
+    @property
+    def client(self) -> object:
+        raise docker.errors.DockerException("connection refused")
+
+
 def run_on(folder: Path | None, server: MadeUpServer | None = None) -> Run:
-    options = Options(image="x", gpus="auto", model=None, report=folder, expect=(), start_timeout=1.0)
-    run = Run(options=options, engine=cast("Engine", None), image=IMAGE)
+    options = Options(image="x", gpus=Selection(word="auto"), model=None, report=folder, expect=(), start_timeout=1.0)
+    run = Run(options=options, engine=cast("Engine", MadeUpEngine()), image=IMAGE)
     run.server = cast("Server", server)
     return run
 
@@ -155,7 +164,7 @@ def test_no_verdict_on_what_is_not_known(tmp_path: Path) -> None:
     run = run_on(tmp_path)
     add(run, "inconclusive")
     run.write()
-    assert {path.name for path in tmp_path.iterdir()} == {"report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.html"}
 
 
 def test_nothing_is_written_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
