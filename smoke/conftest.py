@@ -14,6 +14,7 @@ import pytest
 from build.errors import EngineError, LlmdDevError
 from build.folders import REPOSITORY
 from smoke import options
+from smoke.contents import UnreadableError
 from smoke.diagnose import Diagnosis
 from smoke.findings import EXIT_STATUS, Check, Outcome, Tier
 from smoke.run import NotVerifiedError, Run
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from build.engine import Image
+    from smoke.binaries import Probe
+    from smoke.contents import Contents
     from smoke.server import Server
 
 _SUITE = REPOSITORY / "smoke"
@@ -165,19 +168,54 @@ def foreseeable(run: Run) -> bool:
 
 
 @pytest.fixture(scope="session")
-def server(run: Run, tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) -> Iterator[Server]:
-    """A healthy server of the image."""
+def starting(
+    run: Run, tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]
+) -> Iterator[Callable[[], Server]]:
+    """The image's server, started; the call waits until it is healthy."""
     with contextlib.ExitStack() as stack:
-        trouble: NotVerifiedError | ServerFailedError | None = None
-        try:
-            yield stack.enter_context(run.serving(scratch=tmp_path_factory.mktemp("model"), say=say))
-        except (NotVerifiedError, ServerFailedError) as error:
-            trouble = error
-        # Out of the `except`, or pytest shows the error, and with it the log, twice.
-        if isinstance(trouble, NotVerifiedError):
-            pytest.skip(f"not verified: {trouble}")
-        if trouble:
-            pytest.fail(str(trouble), pytrace=False)
+        with _told_shortly():
+            started = stack.enter_context(run.starting(scratch=tmp_path_factory.mktemp("model"), say=say))
+        yield started
+
+
+@pytest.fixture(scope="session")
+def server(starting: Callable[[], Server]) -> Server:
+    """A healthy server of the image."""
+    with _told_shortly():
+        return starting()
+
+
+@pytest.fixture(scope="session")
+def contents(run: Run) -> Contents:
+    """What an image of ours holds."""
+    with _told_shortly():
+        found = run.contents
+    if found is None:
+        pytest.skip("not applicable: neither a base nor an overlay of ours")
+    return found
+
+
+@pytest.fixture(scope="session")
+def probe(run: Run, starting: Callable[[], Server]) -> Probe:
+    """What is found from within the image, while its server starts."""
+    del starting
+    with _told_shortly():
+        return run.probe()
+
+
+@contextlib.contextmanager
+def _told_shortly() -> Iterator[None]:
+    """What is in the way of a check, in words: not the way there, and not twice."""
+    trouble: Exception | None = None
+    try:
+        yield
+    except (NotVerifiedError, ServerFailedError, UnreadableError) as error:
+        trouble = error
+    # Out of the `except`, or pytest shows the error, and with it the log, twice.
+    if isinstance(trouble, NotVerifiedError):
+        pytest.skip(f"not verified: {trouble}")
+    if trouble:
+        pytest.fail(str(trouble), pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ from build import embedded, engine, leftovers, settings, suite
 from build.errors import EngineError
 from build.folders import REPOSITORY, write_atomic, write_json
 from smoke import gpus, model
+from smoke.binaries import Probe, probe
+from smoke.contents import Contents, is_ours
 from smoke.diagnose import Diagnosis, diagnose
 from smoke.findings import Findings
-from smoke.launch import Launch, running
+from smoke.launch import Launch, await_healthy, running
 from smoke.server import TAIL_LINES, Server, ServerFailedError
 
 if TYPE_CHECKING:
@@ -53,7 +56,8 @@ class Run:
         image: The image under test.
         findings: What is known so far.
         key: The server's API key, which must not show anywhere.
-        server: The server, while it runs.
+        launch: How the image is started, once that is known.
+        server: The server, while it runs and was healthy.
         model: Fingerprint of the model, once there is one.
         gpus: What the container was given: ``all`` or ``none``.
         last_words: The end of the log of a server that died after it had been healthy.
@@ -64,6 +68,7 @@ class Run:
     image: Image
     findings: Findings = field(default_factory=Findings)
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    launch: Launch | None = None
     server: Server | None = None
     model: str | None = None
     gpus: str = "none"
@@ -99,32 +104,74 @@ class Run:
         return text.replace(self.key, "[redacted]")
 
     @contextlib.contextmanager
-    def serving(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Server]:
-        """A healthy server of the image while the block runs.
+    def starting(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Callable[[], Server]]:
+        """The image's server, started but not waited for, while the block runs.
 
         Args:
             scratch: An empty folder.
             say: Called with what happens meanwhile, line by line.
 
+        Yields:
+            What waits until it is healthy; raises NotVerifiedError if it cannot be started here and
+            ServerFailedError if the image is to blame that it did not start.
+
         Raises:
-            NotVerifiedError: It cannot be started here.
-            ServerFailedError: It did not start, and the image is to blame.
+            NotVerifiedError: It cannot be judged here.
         """
-        launch = self._launch(scratch)
-        say(f"starting server … (GPUs: {self.gpus})")
+        self.launch = launch = self._launch(scratch)
+        with contextlib.ExitStack() as stack:
+            say(f"starting server … (GPUs: {self.gpus})")
+            trouble: Exception | None = None
+            try:
+                started = stack.enter_context(running(self.engine, launch, keep_log=self._keep_log))
+            except (ServerFailedError, *_ENGINE_ERRORS) as error:
+                trouble = error
+            try:
+                yield lambda: self._healthy(trouble or started, say)
+            finally:
+                self.server = None
+
+    def _healthy(self, started: Server | Exception, say: Callable[[str], None]) -> Server:
         try:
-            with running(self.engine, launch, progress=say, keep_log=self._keep_log) as started:
-                self.findings.figures["healthy_s"] = round(started.healthy_s, 1)
-                say(f"healthy after {started.healthy_s:.1f} s")
-                self.server = started
-                yield started
+            if isinstance(started, Exception):
+                raise started
+            await_healthy(started, timeout=self.options.start_timeout, progress=say)
         except ServerFailedError as error:
             self._blame(error)
             raise
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
-        finally:
-            self.server = None
+        self.findings.figures["healthy_s"] = round(started.healthy_s, 1)
+        say(f"healthy after {started.healthy_s:.1f} s")
+        self.server = started
+        return started
+
+    @functools.cached_property
+    def contents(self) -> Contents | None:
+        """What the image holds, if it is ours.
+
+        Raises:
+            UnreadableError: It says that it is ours and does not hold what it should.
+        """
+        return Contents.read(self.engine, self.image) if is_ours(self.image) else None
+
+    def probe(self) -> Probe:
+        """What is found from within the image.
+
+        Raises:
+            NotVerifiedError: The engine went away.
+        """
+        assert self.launch is not None, "the server is started first"
+        try:
+            return probe(self.engine, self.launch, flavor=self.flavor, contents=self.contents)
+        except _ENGINE_ERRORS as error:
+            raise self._not_verified(_engine_lost(error)) from error
+
+    def blame(self, words: str) -> None:
+        """Take from what an image says of itself why it is broken, if it is of a known kind."""
+        found = diagnose(words)
+        if found.image_at_fault and found.cause != "unknown" and not self.findings.diagnosis:
+            self.findings.diagnosis = found
 
     def _launch(self, scratch: Path) -> Launch:
         choice, flavor = self.options.gpus, self.flavor
@@ -141,7 +188,6 @@ class Run:
             model=folder,
             devices=devices,
             key=self.key,
-            start_timeout=self.options.start_timeout,
         )
 
     def _keep_log(self, log: str) -> None:

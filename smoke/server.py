@@ -70,6 +70,8 @@ class Server:
         # A proxy from the environment has no business between us and a container.
         self._requests.trust_env = False
         self.key = key
+        self.started = 0.0
+        """When it was started, on the monotonic clock."""
         self.healthy_s = 0.0
         """Seconds from the start to the first healthy answer."""
         self.terminated = False
