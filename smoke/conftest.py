@@ -245,6 +245,18 @@ def connect(server: Server) -> Callable[[str], openai.OpenAI]:
 
 
 @pytest.fixture(scope="session")
+def connect_async(server: Server) -> Callable[[], openai.AsyncOpenAI]:
+    """Makes an openai client of the server for many requests at once."""
+    return lambda: openai.AsyncOpenAI(
+        base_url=f"{server.url}/v1",
+        api_key=server.key,
+        max_retries=0,
+        timeout=_CLIENT_TIMEOUT_S,
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
+    )
+
+
+@pytest.fixture(scope="session")
 def client(server: Server, connect: Callable[[str], openai.OpenAI]) -> Iterator[openai.OpenAI]:
     """An openai client of the server."""
     with connect(server.key) as made:

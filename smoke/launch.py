@@ -44,6 +44,8 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
+    # As --enforce-eager, for what vLLM compiles whatever that says: the first logprobs cost 20 s of compiling.
+    "TORCH_COMPILE_DISABLE": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; the default is a share of the machine's memory
 }
 """Variables of every process that the suite starts of an image."""

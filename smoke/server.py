@@ -7,9 +7,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
+    from prometheus_client import Metric
     from testcontainers.core.container import DockerContainer
 
 PORT = 8000
@@ -19,6 +21,8 @@ TAIL_LINES = 40
 """How much of a log is shown of a server that failed."""
 
 POLL_S = 0.25
+
+_LOAD = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
 _ANSWER_TIMEOUT_S = 1.0
 _REQUEST_TIMEOUT_S = 60.0
@@ -116,6 +120,22 @@ class Server:
             return self.get("/health", timeout=_ANSWER_TIMEOUT_S).status_code == HTTPStatus.OK
         except (requests.RequestException, KeyError):
             return False
+
+    def metrics(self) -> list[Metric]:
+        """What ``/metrics`` says.
+
+        Raises:
+            ValueError: It is not in Prometheus' text format.
+        """
+        answer = self.get("/metrics")
+        if not answer.ok:
+            raise ValueError(f"/metrics answered {answer.status_code}")
+        return list(text_string_to_metric_families(answer.text))
+
+    def load(self) -> float:
+        """How many requests it works on or keeps waiting (vllm/v1/metrics/loggers.py, 0.32.0)."""
+        found = [metric for metric in self.metrics() if metric.name in _LOAD]
+        return sum(sample.value for metric in found for sample in metric.samples)
 
     def log(self, *, tail: int | None = None) -> str:
         """What it printed, the API key blacked out.

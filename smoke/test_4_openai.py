@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import math
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +16,7 @@ from smoke import model
 from smoke.launch import MODEL_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from openai.types import CompletionUsage
     from openai.types.chat import ChatCompletionUserMessageParam
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
 _PROMPT = "Go on: abc"
 _MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": _PROMPT}]
 _LENGTH = 16
+_TOO_LONG = 4096
+"""Tokens that no prompt may have: the server is started with a context of 512."""
+_AT_ONCE = 32
+_IDLE_S = 5.0
+_POLL_S = 0.1
 
 
 def _complete(client: openai.OpenAI) -> openai.types.Completion:
@@ -148,10 +157,131 @@ def _assert_streamed(pieces: Sequence[str], whole: str | None) -> None:
     assert len([piece for piece in pieces if piece]) > 1, "the stream came in one piece"
 
 
+def test_length(client: openai.OpenAI) -> None:
+    """The server stops after as many tokens as it was allowed, and says that this was why."""
+    answer = client.completions.create(model=MODEL_NAME, prompt=_PROMPT, max_tokens=3, temperature=0)
+    assert answer.usage is not None, "the answer has no usage"
+    said = answer.usage.completion_tokens, answer.choices[0].finish_reason
+    assert said == (3, "length"), f"allowed 3 tokens, it gave {said[0]} and ended for {said[1]!r}"
+
+
+def test_stop(client: openai.OpenAI) -> None:
+    """The server stops before a stop sequence, and says that this was why."""
+    whole = _complete(client).choices[0].text
+    stop = whole[len(whole) // 2 :][:2]
+    answer = client.completions.create(
+        model=MODEL_NAME, prompt=_PROMPT, max_tokens=_LENGTH, temperature=0, stop=[stop]
+    ).choices[0]
+    expected = whole[: whole.index(stop)]
+    assert answer.text == expected, f"{whole!r} stopped at {stop!r} is {answer.text!r}, not {expected!r}"
+    assert answer.finish_reason == "stop", f"it stopped for {answer.finish_reason!r}"
+
+
+def test_n(client: openai.OpenAI) -> None:
+    """The server gives as many answers as it was asked for, and counts the tokens of all."""
+    answer = client.completions.create(
+        model=MODEL_NAME, prompt=_PROMPT, max_tokens=4, temperature=0.5, n=3, seed=1, extra_body={"ignore_eos": True}
+    )
+    numbers = sorted(choice.index for choice in answer.choices)
+    assert numbers == [0, 1, 2], f"asked for 3 answers, it gave those numbered {numbers}"
+    assert answer.usage is not None, "the answer has no usage"
+    assert answer.usage.completion_tokens == 12, f"3 answers of 4 tokens are {answer.usage.completion_tokens} tokens"  # noqa: PLR2004
+
+
+def test_logprobs(client: openai.OpenAI) -> None:
+    """The server gives log-probabilities: none above 0, no more than 1 in all, and the likeliest token is taken."""
+    choice = client.chat.completions.create(
+        model=MODEL_NAME, messages=_MESSAGES, max_tokens=4, temperature=0, logprobs=True, top_logprobs=5
+    ).choices[0]
+    assert choice.logprobs is not None, "the answer has no logprobs"
+    tokens = choice.logprobs.content or []
+    text = "".join(token.token for token in tokens)
+    assert text == choice.message.content, f"the tokens make up {text!r}, the text is {choice.message.content!r}"
+    for token in tokens:
+        likeliest = max(token.top_logprobs, key=lambda top: top.logprob)
+        _assert_probabilities(token.token, [top.logprob for top in token.top_logprobs])
+        assert token.logprob == likeliest.logprob, f"{token.token!r} was taken, {likeliest.token!r} is likelier"
+
+
+def _assert_probabilities(token: str, values: Iterable[float]) -> None:
+    values = tuple(values)
+    shown = ", ".join(f"{value:.3f}" for value in values)
+    assert all(math.isfinite(value) and value <= 0 for value in values), f"at {token!r}: {shown} are no logarithms"
+    total = sum(map(math.exp, values))
+    assert total <= 1 + 1e-3, f"at {token!r}: the probabilities sum up to {total:.3f}"
+
+
+def test_structured_output(client: openai.OpenAI) -> None:
+    """The server keeps to a JSON schema."""
+    allowed = ("yes", "no")
+    schema: dict[str, object] = {"type": "string", "enum": allowed}
+    text = (
+        client.chat.completions.create(
+            model=MODEL_NAME,
+            messages=_MESSAGES,
+            max_tokens=2 * _LENGTH,
+            temperature=0,
+            response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
+        )
+        .choices[0]
+        .message.content
+    )
+    assert text in [json.dumps(word) for word in allowed], f"{text!r} is none of {allowed}"
+
+
+def test_responses(client: openai.OpenAI, *, foreseeable: bool) -> None:
+    """The server answers the responses API, and the usage adds up."""
+    answer = client.responses.create(model=MODEL_NAME, input=_PROMPT, max_output_tokens=_LENGTH, temperature=0)
+    usage = answer.usage
+    assert usage is not None, "the answer has no usage"
+    assert usage.total_tokens == usage.input_tokens + usage.output_tokens, f"the usage does not add up: {usage!r}"
+    if foreseeable:
+        _assert_right(answer.output_text)
+
+
+def test_many_at_once(connect_async: Callable[[], openai.AsyncOpenAI], server: Server, *, foreseeable: bool) -> None:
+    """The server keeps requests apart that come at once, and drops one whose client went away."""
+    prompts = [f"{_PROMPT}{chr(ord('A') + number)}" for number in range(_AT_ONCE)]
+    texts = asyncio.run(_ask_at_once(connect_async, prompts))
+    assert all(texts), f"{sum(not text for text in texts)} of {len(texts)} answers are empty"
+    if foreseeable:
+        expected = [model.continuation(prompt, _LENGTH) for prompt in prompts[1:]]
+        wrong = [number for number, text in enumerate(texts) if text != expected[number]]
+        assert not wrong, f"{len(wrong)} of {len(texts)} answers are wrong, such as {texts[wrong[0]]!r}"
+    deadline = time.monotonic() + _IDLE_S
+    while server.load() and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    assert not server.load(), f"{_IDLE_S:g} s after the last answer it still works on {server.load():g} requests"
+
+
+async def _ask_at_once(connect: Callable[[], openai.AsyncOpenAI], prompts: Sequence[str]) -> list[str]:
+    """Texts for all prompts but the first, whose answer is not waited for."""
+    async with connect() as client:
+
+        async def ask(prompt: str) -> str:
+            answer = await client.completions.create(model=MODEL_NAME, prompt=prompt, max_tokens=_LENGTH, temperature=0)
+            return answer.choices[0].text
+
+        stream = await client.completions.create(
+            model=MODEL_NAME, prompt=prompts[0], max_tokens=256, temperature=0, stream=True
+        )
+        others = [asyncio.create_task(ask(prompt)) for prompt in prompts[1:]]
+        await anext(aiter(stream))
+        await stream.close()
+        return list(await asyncio.gather(*others))
+
+
 def test_bad_parameter(client: openai.OpenAI) -> None:
     """The server refuses a parameter out of range with 400 and says why."""
     with pytest.raises(openai.BadRequestError) as refused:
         client.completions.create(model=MODEL_NAME, prompt=_PROMPT, max_tokens=1, temperature=-1)
+    _assert_refused(refused.value, code=400)
+
+
+def test_too_long(client: openai.OpenAI) -> None:
+    """The server refuses a prompt longer than its context with 400 and says why."""
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model=MODEL_NAME, prompt="a" * _TOO_LONG, max_tokens=1)
     _assert_refused(refused.value, code=400)
 
 

@@ -243,6 +243,8 @@ SERVER = (
         changes=("ENV STANDIN_FAULT=wrong-version",),
         failed=("server/version",),
     ),
+    _standin("no-route", "server/routes"),
+    _standin("no-metrics", "server/metrics"),
     Fault(
         name="change-not-seen",
         options=("--expect", "/v1/models=somebody", "--expect", "/v1/models=vllm"),
@@ -256,10 +258,19 @@ SERVER = (
 )
 
 OPENAI = (
+    _standin("too-short", "openai/length"),
+    _standin("ignores-stop", "openai/stop"),
+    _standin("ignores-n", "openai/n"),
+    _standin("wrong-logprobs", "openai/logprobs"),
+    _standin("unstructured", "openai/structured_output"),
+    _standin("wrong-response", "openai/responses"),
+    _standin("mixes-up", "openai/many_at_once"),
+    _standin("keeps-cancelled", "openai/many_at_once"),
+    _standin("takes-too-long", "openai/too_long"),
     _standin("wrong-model", "openai/models"),
     _standin("wrong-tokens", "openai/tokens"),
     _standin("wrong-usage", "openai/completion", "openai/chat"),
-    _standin("wrong-text", "openai/completion_is_right"),
+    _standin("wrong-text", "openai/completion_is_right", "openai/stop", "openai/many_at_once"),
     _standin("broken-stream", "openai/completion_stream", "openai/chat_stream"),
     _standin("stream-in-one-piece", "openai/completion_stream", "openai/chat_stream"),
     _standin("wrong-role", "openai/chat"),
