@@ -17,7 +17,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from build import labels, owner
-from smoke.server import POLL_S, PORT, TAIL_LINES, Server, ServerFailedError
+from smoke.server import POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +73,7 @@ class Launch:
     key: str
 
 
-def await_healthy(server: Server, *, timeout: float, progress: Callable[[str], None]) -> None:
+def await_healthy(server: ContainerServer, *, timeout: float, progress: Callable[[str], None]) -> None:
     """Wait until a server is healthy, and no longer than it lives.
 
     testcontainers' own HTTP strategy does not notice that the container exited.
@@ -99,12 +99,12 @@ def await_healthy(server: Server, *, timeout: float, progress: Callable[[str], N
     raise ServerFailedError(f"the server was not healthy after {timeout:g} s", log=server.log(), timed_out=True)
 
 
-def _last_line(server: Server) -> str:
+def _last_line(server: ContainerServer) -> str:
     lines = server.log(tail=TAIL_LINES).split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "nothing printed yet")[:100]
 
 
-def _refuse_the_dead(server: Server) -> None:
+def _refuse_the_dead(server: ContainerServer) -> None:
     code = server.exit_code()
     if code is not None:
         raise ServerFailedError(
@@ -134,7 +134,7 @@ def command(entrypoint: Sequence[str], *, gpu: bool) -> list[str]:
 
 
 @contextlib.contextmanager
-def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) -> Iterator[Server]:
+def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) -> Iterator[ContainerServer]:
     """A server that was started, while the block runs. The container is removed whatever happens.
 
     Args:
@@ -151,7 +151,7 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
         launch.image.id, docker_client_kw={"environment": {**os.environ, "DOCKER_HOST": engine.host}}
     )
     bind, host = address(engine.host)
-    server = Server(container, host=host, key=launch.key)
+    server = ContainerServer(container, host=host, key=launch.key, model=MODEL_NAME)
     _prepare(container, launch, bind=bind, run=run)
     patience = 0.0
     try:

@@ -20,7 +20,7 @@ from smoke.contents import Contents, is_ours
 from smoke.diagnose import Diagnosis, diagnose
 from smoke.findings import Findings
 from smoke.launch import Launch, await_healthy, running
-from smoke.server import TAIL_LINES, Server, ServerFailedError
+from smoke.server import TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +69,7 @@ class Run:
     findings: Findings = field(default_factory=Findings)
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     launch: Launch | None = None
-    server: Server | None = None
+    server: ContainerServer | None = None
     model: str | None = None
     gpus: str = "none"
     last_words: Sequence[str] = ()
@@ -90,7 +90,7 @@ class Run:
             # Two runs that sweep at once get in each other's way; no harm is done.
             with contextlib.suppress(docker.errors.APIError):
                 leftovers.sweep(found)
-            return cls(options=options, engine=found, image=found.image(options.image))
+            return cls(options=options, engine=found, image=found.image(options.image or ""))
         except _ENGINE_ERRORS as error:
             raise EngineError(str(error), hint="check that the Docker Engine runs, then test again") from error
 
@@ -99,12 +99,31 @@ class Run:
         """What the image runs on."""
         return gpus.flavor(self.image)
 
+    @property
+    def subject(self) -> str:
+        """What is tested, for a table's heading."""
+        return self.image.short_id
+
+    @property
+    def header(self) -> list[str]:
+        """What is tested where, in words."""
+        names = ", ".join(self.image.tags) or "no name"
+        version = self.engine.capabilities.server_version
+        return [
+            f"image: {self.image.short_id} ({names}), flavor {self.flavor}",
+            f"engine: Docker Engine {version} at {self.engine.host}",
+        ]
+
+    def close(self) -> None:
+        """Drop the connections to the engine."""
+        self.engine.close()
+
     def redacted(self, text: str) -> str:
         """A text without the API key."""
         return text.replace(self.key, "[redacted]")
 
     @contextlib.contextmanager
-    def starting(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Callable[[], Server]]:
+    def starting(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Callable[[], ContainerServer]]:
         """The image's server, started but not waited for, while the block runs.
 
         Args:
@@ -131,7 +150,7 @@ class Run:
             finally:
                 self.server = None
 
-    def _healthy(self, started: Server | Exception, say: Callable[[str], None]) -> Server:
+    def _healthy(self, started: ContainerServer | Exception, say: Callable[[str], None]) -> ContainerServer:
         try:
             if isinstance(started, Exception):
                 raise started
@@ -227,7 +246,7 @@ class Run:
             self._not_verified(_engine_lost(error))
             return False
 
-    def _look_at(self, live: Server) -> bool:
+    def _look_at(self, live: ContainerServer) -> bool:
         code = live.exit_code(within=0 if live.terminated else _DEATH_S)
         died = code is not None and not live.terminated
         found = diagnose(

@@ -220,6 +220,8 @@ def in_child(does: Callable[[], Any]) -> str | None:
         try:
             does()
         except BaseException as error:  # noqa: BLE001 - reported to the parent
+            # torch says only that it could not; the loader, why.
+            error = error.__cause__ or error
             words = f"{type(error).__name__}: {first_line(error)}"
         os.write(writing, words.encode(errors="replace")[:SHOWN])
         os._exit(0)

@@ -179,7 +179,7 @@ class Handler(BaseHTTPRequestHandler):
     def _models(self) -> None:
         card = importlib.import_module("vllm.entrypoints.serve.engine.protocol").ModelCard
         name = "other" if self.server.fault == "wrong-model" else self.server.model
-        self._send({"object": "list", "data": [vars(card(id=name))]})
+        self._send({"object": "list", "data": [{**vars(card(id=name)), "max_model_len": _CONTEXT}]})
 
     def _request(self) -> dict[str, Any]:
         request: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -321,6 +321,7 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, arguments: Namespace, fault: str | None) -> None:
         super().__init__(("0.0.0.0", arguments.port), Handler)  # noqa: S104 - in a container
