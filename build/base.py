@@ -137,6 +137,9 @@ class Base(Contents):
         return self.image.config.get("User") or "root"
 
 
+MADE = "made.tree"
+"""File of :data:`FACTS` that lists what vLLM's build made, so that a smoke test sees whether it is still that."""
+
 _FILES = ("base.json", "held.tree", "commit.tree")
 
 

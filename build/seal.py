@@ -70,7 +70,9 @@ def seal(
         ):
             progress("writing its description and git directory")
             with (Path(folder) / "seal.tar").open("wb") as stream:
-                _write_tar(stream, facts, held, tree, source, commit, with_git=not found["has_repository"])
+                _write_tar(
+                    stream, facts, held, _made(found, facts), tree, source, commit, with_git=not found["has_repository"]
+                )
             request = buildx.Request(
                 dockerfile=DOCKERFILE,
                 context=Path(folder),
@@ -173,6 +175,13 @@ def _folders(found: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
     return {path: marks for path, marks in sorted(pairs) if path and list(marks) != usual}
 
 
+def _made(found: Mapping[str, Any], facts: Facts) -> Listing:
+    """What is in the source folder and not of the commit."""
+    made = set(facts.made_by_build)
+    files = {path: Entry(mode=mode, oid=oid) for path, mode, oid in found["files"] if path in made}
+    return Listing(files=files, trees={})
+
+
 def _runs(path: str) -> bool:
     return path.startswith("vllm/") and path.endswith(".py") and not made_by_build(path)
 
@@ -189,6 +198,7 @@ def _write_tar(  # noqa: PLR0917 - one call, right above
     stream: IO[bytes],
     facts: Facts,
     held: Listing,
+    made: Listing,
     tree: Listing,
     source: Repository,
     commit: Commit,
@@ -200,6 +210,7 @@ def _write_tar(  # noqa: PLR0917 - one call, right above
     with Tarball(stream, owner=facts.owner, timestamp=commit.timestamp, existing=existing) as tarball:
         for name, content in base.files(facts, held, tree).items():
             tarball.add_bytes(base.FACTS.relative_to("/") / name, content, mode=REGULAR)
+        tarball.add_bytes(base.FACTS.relative_to("/") / base.MADE, made.serialize(), mode=REGULAR)
         if with_git:
             with scratch.folder() as folder:
                 target = Path(folder) / ".git"

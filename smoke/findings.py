@@ -141,8 +141,8 @@ class Findings:
             )
         return None
 
-    def report(self, image: Image) -> dict[str, Any]:
-        """The document ``report.json``."""
+    def report(self, image: Image | None) -> dict[str, Any]:
+        """The document ``report.json``; of no image if the server ran already."""
         reason = self.reason
         return {
             "result": self.result,
@@ -150,7 +150,7 @@ class Findings:
             "line": reason.line if reason else None,
             "line_number": reason.line_number if reason else None,
             "advice": reason.advice if reason else None,
-            "image_id": image.id,
+            "image_id": image.id if image else None,
             "checks": [asdict(check) for check in self.checks.values()],
             "figures": self.figures,
         }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from smoke.nvidia import Machine
     from smoke.run import Run
     from smoke.seen import Findings, Torch
-    from smoke.server import Server
+    from smoke.server import ContainerServer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,9 +22,9 @@ def _cuda(run: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def seen(server: Server, run: Run) -> Seen:
+def seen(contained: ContainerServer, run: Run) -> Seen:
     """The GPUs while the server runs."""
-    return Seen.look(server.container, run.image, here=run.engine.is_here)
+    return Seen.look(contained.container, run.image, here=run.engine.is_here)
 
 
 @pytest.fixture

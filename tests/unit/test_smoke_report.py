@@ -291,7 +291,7 @@ def test_table_in_the_terminal() -> None:
         Check(name="openai/chat", contract="It chats.", outcome="failed", seconds=2.0, message="[red]no[/] \nmore"),
         Tier(number=4, name="openai"),
     )
-    lines = summary.text(findings, IMAGE, width=100, colour=False).splitlines()
+    lines = summary.text(findings, IMAGE.short_id, width=100, colour=False).splitlines()
     assert re.search(r"^server +1 passed +1\.2$", lines[1])
     assert re.search(r"^openai +1 failed +2\.0$", lines[2])
     assert re.search(r"^  chat +\[red\]no\[/\] +2\.0$", lines[3])
@@ -303,13 +303,13 @@ def test_table_in_the_terminal() -> None:
 def test_reason_is_not_wrapped() -> None:
     findings = found("failed")
     findings.diagnosis = Diagnosis(cause="hub", line="x" * 300, advice="y" * 300, image_at_fault=True)
-    assert f"hub: {'x' * 300}\ntry: {'y' * 300}" in summary.text(findings, IMAGE, width=60, colour=False)
+    assert f"hub: {'x' * 300}\ntry: {'y' * 300}" in summary.text(findings, IMAGE.short_id, width=60, colour=False)
 
 
 def test_terminal_without_a_check() -> None:
-    assert summary.text(Findings(), IMAGE, width=80, colour=False).startswith("FAIL 111111111111: nothing ran\n")
+    assert summary.text(Findings(), IMAGE.short_id, width=80, colour=False).startswith("FAIL 111111111111: nothing ran\n")
 
 
 def test_colour_only_where_it_is_shown() -> None:
-    assert "\x1b[" not in summary.text(found(), IMAGE, width=80, colour=False)
-    assert "\x1b[" in summary.text(found(), IMAGE, width=80, colour=True)
+    assert "\x1b[" not in summary.text(found(), IMAGE.short_id, width=80, colour=False)
+    assert "\x1b[" in summary.text(found(), IMAGE.short_id, width=80, colour=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from build.engine import Engine
     from smoke.findings import Outcome
-    from smoke.server import Server
+    from smoke.server import ContainerServer
 
 IMAGE = Image(
     id="sha256:" + "1" * 64,
@@ -64,9 +64,18 @@ class MadeUpEngine:
 
 
 def run_on(folder: Path | None, server: MadeUpServer | None = None) -> Run:
-    options = Options(image="x", gpus=Selection(word="auto"), model=None, report=folder, expect=(), start_timeout=1.0)
+    options = Options(
+        image="x",
+        url=None,
+        key=None,
+        gpus=Selection(word="auto"),
+        model=None,
+        report=folder,
+        expect=(),
+        start_timeout=1.0,
+    )
     run = Run(options=options, engine=cast("Engine", MadeUpEngine()), image=IMAGE)
-    run.server = cast("Server", server)
+    run.server = cast("ContainerServer", server)
     return run
 
 
