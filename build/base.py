@@ -31,7 +31,7 @@ FACTS = PurePosixPath("/opt/llm-d-dev")
 NOT_IN_IMAGES = ("tests", "docs")
 """Top-level folders that are left out of bases: llm-d's CUDA image deletes them, and so does the cpu flavor."""
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Facts:
         lists = ("made_by_build", "modified", "build_requires", "unmet")
         try:
             values |= {key: tuple(values[key]) for key in lists}
-            values["folders"] = {path: _marks(*found) for path, found in values.get("folders", {}).items()}
+            values["folders"] = {path: _marks(*found) for path, found in values["folders"].items()}
             return cls(**{**values, "owner": Ownership(**values["owner"])})
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(str(error)) from error

@@ -57,7 +57,10 @@ def main(argv: Sequence[str]) -> int:
     # Until there is a log file, and where it cannot be written, nothing may spill onto the terminal.
     logging.getLogger("build").addHandler(logging.NullHandler())
     git.without_git_variables()
-    arguments = options.parse(argv, default_path=_default_path(), default_ref=_default_ref())
+    try:
+        arguments = options.parse(argv, default_path=_default_path(), default_ref=_default_ref())
+    except UsageError as error:
+        return _fail(Console(quiet="--json" in argv), error, None)
     console = Console(quiet=arguments.json)
     log_file: Path | None = None
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from build import gpus, schedule
 from build.errors import UsageError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     # argparse has no public name for what add_subparsers() returns.
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
+    Verbs = argparse._SubParsersAction["_Parser"]  # noqa: SLF001
 
 # Options that are settings: given on the command line they win over everything else.
 SETTING_OPTIONS = (
@@ -46,6 +46,18 @@ class _Pairs(argparse.Action):
         setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), name: value})
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints look like every other error, with the usage a command away."""
+
+    def error(self, message: str) -> NoReturn:
+        """What argparse calls when the words are off.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(message, hint=f"`{self.prog} --help`")
+
+
 def parse(argv: Sequence[str], *, default_path: Path, default_ref: str) -> argparse.Namespace:
     """Read the command line.
 
@@ -55,9 +67,10 @@ def parse(argv: Sequence[str], *, default_path: Path, default_ref: str) -> argpa
         default_ref: Ref that ``dev`` takes when none is named.
 
     Raises:
-        SystemExit: Help was asked for (0), or the words are off (2).
+        SystemExit: Help was asked for.
+        UsageError: The words are off.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m build",
         description="From a vLLM commit to a container image that is proven to work.",
         epilog=_EXIT_CODES,

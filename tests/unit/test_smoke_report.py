@@ -307,7 +307,9 @@ def test_reason_is_not_wrapped() -> None:
 
 
 def test_terminal_without_a_check() -> None:
-    assert summary.text(Findings(), IMAGE.short_id, width=80, colour=False).startswith("FAIL 111111111111: nothing ran\n")
+    assert summary.text(Findings(), IMAGE.short_id, width=80, colour=False).startswith(
+        "FAIL 111111111111: nothing ran\n"
+    )
 
 
 def test_colour_only_where_it_is_shown() -> None:
