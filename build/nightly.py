@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from build import cpu, failure, labels, lock, nightlog, notify, prune, publish, record, seal, trial
-from build.errors import LlmdDevError, UsageError
+from build.errors import BusyError, LlmdDevError, UsageError
 from build.folders import REPOSITORY, write_atomic
 from build.git import Repository
 from build.patience import patiently
@@ -16,12 +18,16 @@ from build.registry import Registry
 from build.trial import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from build.context import Context
     from build.engine import Image
     from build.gate import Pushed
     from build.git import Commit
     from build.record import Recorder
     from build.trial import Trial
+
+log = logging.getLogger(__name__)
 
 BASE_COMMIT_FILE = REPOSITORY / "base_commit.txt"
 CANDIDATE = "candidate"
@@ -88,8 +94,21 @@ def nightly(context: Context, request: Request) -> Result:
     """
     if request.flavor != "cpu":
         raise UsageError(f"flavor {request.flavor!r} cannot be built by this version", hint="use --flavor cpu")
-    with nightlog.written(), lock.held(context.folders.locks, "nightly", doing="building a base"):
+    with nightlog.written(), _alone(context):
         return _attended(context, request)
+
+
+@contextlib.contextmanager
+def _alone(context: Context) -> Iterator[None]:
+    """Hold the lock of nightlies; one that is stuck keeps all others from running, and somebody should know."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.held(context.folders.locks, "nightly", doing="building a base"))
+        except BusyError as error:
+            log.warning("%s", error.what)
+            notify.tell_stuck(context)
+            raise
+        yield
 
 
 def _attended(context: Context, request: Request) -> Result:
@@ -153,7 +172,7 @@ def _built(context: Context, commit: Commit, fingerprint: str) -> Image:
 
 
 def _build(context: Context, commit: Commit, fingerprint: str) -> Image:
-    context.require_disk(cpu.NEEDED_BYTES, what="the base image")
+    context.require_disk(_needed(context), what="the base image")
     raw = context.engine.image(
         cpu.build(context.engine, context.settings, context.index, commit, console=context.console)
     )
@@ -175,6 +194,12 @@ def _build(context: Context, commit: Commit, fingerprint: str) -> Image:
     # Its layers are the base's; alone it would outlive the base.
     context.engine.discard(raw)
     return context.engine.image(image_id)
+
+
+def _needed(context: Context) -> int:
+    """Bytes that a build takes at most: as a first one, or twice the newest base: as image, and as cache or upload."""
+    sizes = [image.size for image in context.engine.images(kind="base", flavor="cpu")]
+    return max(cpu.NEEDED_BYTES, 2 * next(iter(sizes), 0))
 
 
 def _candidate(context: Context, image: Image) -> Image:
