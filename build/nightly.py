@@ -15,6 +15,7 @@ from build.folders import REPOSITORY, write_atomic
 from build.git import Repository
 from build.patience import patiently
 from build.registry import Registry
+from build.retention import CANDIDATE
 from build.trial import Options
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BASE_COMMIT_FILE = REPOSITORY / "base_commit.txt"
-CANDIDATE = "candidate"
-"""Local tag of a base that has not passed yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
