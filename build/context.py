@@ -96,5 +96,6 @@ class Context:
         if free is not None and free < needed:
             raise DiskError(
                 f"{what} needs {needed / 1e9:.0f} GB on the engine's disk, {free / 1e9:.1f} GB are free",
-                hint=f"`docker system df` shows what takes space in {self.engine.capabilities.root_dir}",
+                hint="`python -m build prune` shows what can go; `docker system df` what takes space in "
+                f"{self.engine.capabilities.root_dir}",
             )

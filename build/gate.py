@@ -36,7 +36,8 @@ class Pushed:
     size: int
 
 
-_TAGS = re.compile(r"nightly(?:-[0-9a-f]{40})?|local-[0-9a-f]{40}(?:-dirty-[0-9a-f]{12})?|[0-9a-f]{40}")
+TAGS = re.compile(r"nightly(?:-[0-9a-f]{40})?|local-[0-9a-f]{40}(?:-dirty-[0-9a-f]{12})?|[0-9a-f]{40}")
+"""Tags that this tool gives to what can be pushed; others are somebody's own."""
 
 
 def registry_tags(image: Image, repository: str) -> list[str]:
@@ -49,7 +50,7 @@ def registry_tags(image: Image, repository: str) -> list[str]:
         repository: Local repository name; its names elsewhere, and tags of other forms, do not count.
     """
     local = [name.removeprefix(f"{repository}:") for name in image.tags_in(repository)]
-    ours = [tag for tag in local if _TAGS.fullmatch(tag)]
+    ours = [tag for tag in local if TAGS.fullmatch(tag)]
     tags = {tag if tag.startswith(("nightly", "local-")) else f"commit-{tag}" for tag in ours}
     return sorted(tags, key=lambda tag: (tag == "nightly", tag))
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from build import cuda, failure, labels, lock, nightlog, notify, prune, publish, record, seal, trial
-from build.errors import LlmdDevError
+from build.errors import BusyError, LlmdDevError
 from build.folders import REPOSITORY, write_atomic
 from build.patience import patiently
 from build.registry import Registry
+from build.retention import CANDIDATE
 from build.trial import Options
 
 if TYPE_CHECKING:
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
     from build.record import Recorder
     from build.trial import Trial
 
+log = logging.getLogger(__name__)
+
 BASE_COMMIT_FILE = REPOSITORY / "base_commit.txt"
-CANDIDATE = "candidate"
-"""Local tag of a base that has not passed yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ def nightly(context: Context, request: Request) -> Result:
         BuildError: The build failed.
         SmokeError: The new base is broken; tags and ``base_commit.txt`` stay.
     """
-    with nightlog.written(), lock.held(context.folders.locks, "nightly", doing="building a base"):
+    with nightlog.written(), _alone(context):
         return _attended(context, request)
 
 
@@ -105,6 +107,19 @@ def plan(context: Context, request: Request) -> Recipe:
     """
     with _flavor(context, request) as flavor:
         return flavor.recipe()
+
+
+@contextlib.contextmanager
+def _alone(context: Context) -> Iterator[None]:
+    """Hold the lock of nightlies; one that is stuck keeps all others from running, and somebody should know."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.held(context.folders.locks, "nightly", doing="building a base"))
+        except BusyError as error:
+            log.warning("%s", error.what)
+            notify.tell_stuck(context)
+            raise
+        yield
 
 
 def _attended(context: Context, request: Request) -> Result:
@@ -183,7 +198,7 @@ def _built(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -
 
 
 def _build(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -> Image:
-    context.require_disk(flavor.needed_bytes, what="the base image")
+    context.require_disk(_needed(context, flavor), what="the base image")
     raw = context.engine.image(flavor.build(context.engine, commit))
     marks = {
         **flavor.marks(),
@@ -205,6 +220,12 @@ def _build(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -
     # Its layers are the base's; alone it would outlive the base.
     context.engine.discard(raw)
     return context.engine.image(image_id)
+
+
+def _needed(context: Context, flavor: Flavor) -> int:
+    """Bytes that a build takes at most: as a first one, or twice the newest base: as image, and as cache or upload."""
+    sizes = [image.size for image in context.engine.images(kind="base", flavor=flavor.name)]
+    return max(flavor.needed_bytes, 2 * next(iter(sizes), 0))
 
 
 def _candidate(context: Context, image: Image) -> Image:

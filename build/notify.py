@@ -7,6 +7,7 @@ The address is a secret, and whoever has it can post: it goes nowhere but into t
 
 from __future__ import annotations
 
+import datetime as dt
 import html
 import socket
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import requests
 
 from build import nightlog, record
 from build.daemon import tail
-from build.record import FAIL, KILLED, PASS
+from build.record import FAIL, KILLED, PASS, RUNNING, moment
 from build.redact import redacted
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 10
 _LINES = 20
+# Compiling everything takes hours; by the next night it is over.
+_STUCK = dt.timedelta(hours=20)
 
 
 def tell(context: Context, ended: Record) -> None:
@@ -33,12 +36,21 @@ def tell(context: Context, ended: Record) -> None:
         context: Settings, console, and the records of earlier nightlies.
         ended: The record of this one, which is already kept.
     """
+    if text := _text(context, ended):
+        _send(context, text)
+
+
+def tell_stuck(context: Context) -> None:
+    """Say that a nightly could not start because one of long ago still runs. Never raises."""
+    running = [one for one in record.recall(context.folders.nightlies) if one.verdict == RUNNING]
+    if running and dt.datetime.now(dt.UTC) - moment(running[0].started) > _STUCK:
+        who = running[0].owner
+        _send(context, f"nightly on {socket.gethostname()} is stuck: {who} runs since {running[0].started}")
+
+
+def _send(context: Context, text: str) -> None:
     address = _address(context)
-    text = _text(context, ended)
-    if address is None or text is None:
-        return
-    problem = _post(address, text)
-    if problem:
+    if address and (problem := _post(address, text)):
         context.console.warn(f"the webhook was not told: {problem}")
 
 

@@ -100,12 +100,13 @@ def carry_out(context: Context) -> Result:
     """Remove what may go. The caller holds the nightly's lock: bases on their way have no name yet."""
     with context.console.step("prune"):
         planned = _plan(context)
-        before = _used(context, planned.files)
+        measured = planned if planned.files or not all(one.keep for one in planned.decisions) else None
+        before = _used(context, measured)
         removed = tuple(one for one in planned.decisions if one.keep or _remove(context, one.image))
         for path in planned.files:
             _delete(path)
         cache = _prune_cache(context) if planned.cache else 0
-        freed = max(0, before - _used(context, planned.files)) + cache
+        freed = max(0, before - _used(context, measured)) + cache
         freed += _sweep_registry(context) if planned.pushed else 0
     done = replace(planned, applied=True, decisions=removed, freed=freed)
     context.console.note(done.summary)
@@ -210,8 +211,11 @@ def _older(path: Path, limit: float) -> bool:
 def _delete(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
+        return
+    try:
         path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", path, error)
 
 
 def _size(path: Path) -> int:
@@ -220,6 +224,8 @@ def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in files if file.is_file())
 
 
-def _used(context: Context, files: tuple[Path, ...]) -> int:
-    """Bytes of the engine's layers and of some files."""
-    return int(context.engine.client.api.df().get("LayersSize") or 0) + sum(map(_size, files))
+def _used(context: Context, planned: Result | None) -> int:
+    """Bytes of the engine's layers and of the files that go; nothing is measured, which takes time, for nothing."""
+    if planned is None:
+        return 0
+    return int(context.engine.client.api.df().get("LayersSize") or 0) + sum(map(_size, planned.files))

@@ -107,9 +107,12 @@ class Recorder:
         self.update()
 
     def update(self, **changes: Any) -> None:  # noqa: ANN401 - values of the record's attributes
-        """Change some attributes and write them down."""
+        """Change some attributes and write them down. A full disk must not change how a nightly ends."""
         self.record = replace(self.record, **changes)
-        write_json(self._path, asdict(self.record))
+        try:
+            write_json(self._path, asdict(self.record))
+        except OSError as error:
+            log.warning("the record cannot be written: %s", error)
 
 
 @contextlib.contextmanager

@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from build import labels
+from build.gate import TAGS
 from build.record import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from build.engine import Image
+
+CANDIDATE = "candidate"
+"""Local tag of a base that has not passed yet."""
+
+_KINDS = frozenset({"base", "overlay", "unsealed"})
+"""What comes and goes. A root file system stays: making it again takes longer than it is large."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -79,13 +86,19 @@ def is_ours(image: Image, repository: str) -> bool:
 
     Every image with our labels is somebody's: of another local repository, of tests, of another user of the engine.
     """
-    return bool(image.tags_in(repository)) or image.labels.get(labels.REPOSITORY) == repository
+    known = image.labels.get(labels.KIND) in _KINDS
+    return known and (bool(image.tags_in(repository)) or image.labels.get(labels.REPOSITORY) == repository)
 
 
 def foreign_names(image: Image, repository: str) -> list[str]:
-    """Names that are neither in the local repository nor a registry's that has the image."""
-    pushed = {name.partition("@")[0] for name in image.digests}
-    return [name for name in image.tags if name.rpartition(":")[0] not in {repository, *pushed}]
+    """Names that this tool has not given: not in the local repository or a registry that has the image, or not ours."""
+    places = {repository, *(name.partition("@")[0] for name in image.digests)}
+    split = [(name, *name.rpartition(":")[::2]) for name in image.tags]
+    return [name for name, place, tag in split if place not in places or not _is_given(tag)]
+
+
+def _is_given(tag: str) -> bool:
+    return tag == CANDIDATE or bool(TAGS.fullmatch(tag.removeprefix("commit-")))
 
 
 def decide(images: Sequence[Image], rules: Rules) -> list[Decision]:
@@ -104,15 +117,15 @@ def decide(images: Sequence[Image], rules: Rules) -> list[Decision]:
     for image in stay:
         if (below := image.labels.get(labels.BASE)) and image.labels[labels.KIND] == "overlay":
             kept.setdefault(below, f"{image.name} stands on it")
-    return [_decision(image, kept) for image in ours if image.labels[labels.KIND] != "rootfs"]
+    return [_decision(image, kept) for image in ours]
 
 
 def _decision(image: Image, kept: Mapping[str, str]) -> Decision:
     if why := kept.get(image.id):
         return Decision(image=image, keep=True, why=why)
     kind = image.labels[labels.KIND]
-    gone = {"base": "newer good bases are there", "overlay": "expired"}
-    return Decision(image=image, keep=False, why=gone.get(kind, "left over") if image.tags else "has no name")
+    gone = "expired" if kind == "overlay" else "newer good bases are there"
+    return Decision(image=image, keep=False, why=gone if image.tags else "has no name")
 
 
 def _tied(image: Image, rules: Rules) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import socket
 from dataclasses import replace
@@ -161,3 +162,21 @@ def test_what_is_no_address_is_a_warning_that_does_not_quote_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
     warned(tmp_path, capsys, url)
+
+
+@pytest.mark.parametrize(("hours", "said"), [(19, 0), (21, 1)])
+def test_a_nightly_that_is_stuck_is_told_of(tmp_path: Path, hours: int, said: int) -> None:
+    got: list[Asked] = []
+
+    def service(asked: Asked) -> Answer:
+        got.append(asked)
+        return Answer()
+
+    started = dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours)
+    with serving(service) as address:
+        where = context(tmp_path, f"http://{address}/{SECRET}")
+        stuck = Record(started=started.isoformat(), owner="other-host:1:1", flavor="cpu")
+        write_json(where.folders.nightlies / "1.json", vars(stuck))
+        notify.tell_stuck(where)
+    assert len(got) == said
+    assert all(b"is stuck: other-host:1:1 runs since" in asked.body for asked in got)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 GB = 1_000_000_000
 SIZE = 3_750_000_000
+NAMES = [f"llm-d-dev:nightly-{number:040}" for number in range(3)]
+LOCAL = f"llm-d-dev:local-{1:040}"
 
 
 @pytest.fixture
@@ -42,19 +44,19 @@ def context(engine: FakeEngine, tmp_path: Path) -> Context:
 
 
 def test_nothing_happens_without_apply(context: Context, engine: FakeEngine) -> None:
-    engine.hold("llm-d-dev:nightly-1", kind="base", created="2026-01-01")
-    engine.hold("llm-d-dev:nightly-2", kind="base", created="2026-01-02")
+    engine.hold(NAMES[1], kind="base", created="2026-01-01")
+    engine.hold(NAMES[2], kind="base", created="2026-01-02")
     done = prune.prune(context, apply=False)
     assert len(engine.docker.known) == 2
     assert (done.applied, [one.image.tags for one in done.decisions if not one.keep]) == (
         False,
-        [("llm-d-dev:nightly-1",)],
+        [(NAMES[1],)],
     )
 
 
 def test_an_image_goes_with_all_its_names_and_the_bytes_are_said(context: Context, engine: FakeEngine) -> None:
     kept = engine.hold("llm-d-dev:nightly", kind="base", created="2026-01-02")
-    old = engine.hold("llm-d-dev:nightly-1", "quay.example/x:nightly-1", kind="base", created="2026-01-01")
+    old = engine.hold(NAMES[1], f"quay.example/x:nightly-{1:040}", kind="base", created="2026-01-01")
     engine.docker.known[old.id]["RepoDigests"] = [f"quay.example/x@{digest('m')}"]
     engine.hold(kind="unsealed", repository="llm-d-dev")
     done = prune.prune(context, apply=True)
@@ -67,7 +69,7 @@ def test_an_image_goes_with_all_its_names_and_the_bytes_are_said(context: Contex
 
 def test_a_base_that_a_run_has_just_taken_stays(context: Context, engine: FakeEngine) -> None:
     engine.hold("llm-d-dev:nightly", kind="base", created="2026-01-02")
-    taken = engine.hold("llm-d-dev:nightly-1", kind="base", created="2026-01-01")
+    taken = engine.hold(NAMES[1], kind="base", created="2026-01-01")
     with engine.temporary_tag(taken.id):
         done = prune.prune(context, apply=True)
         assert engine.image(taken.id).tags == ()
@@ -77,19 +79,19 @@ def test_a_base_that_a_run_has_just_taken_stays(context: Context, engine: FakeEn
 def test_a_name_that_has_moved_to_a_new_image_stays(
     context: Context, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expired = engine.hold("llm-d-dev:local-1", kind="overlay", created="2020-01-01", repository="llm-d-dev")
+    expired = engine.hold(LOCAL, kind="overlay", created="2020-01-01", repository="llm-d-dev")
     engine.docker.known[expired.id]["Config"]["Labels"][labels.QUAY_EXPIRES] = "3d"
     decide = retention.decide
 
     def moved_meanwhile(images: Sequence[Image], rules: Rules) -> list[Decision]:
         decided = decide(images, rules)
-        engine.hold("llm-d-dev:local-1", kind="overlay", created="2026-01-01")
+        engine.hold(LOCAL, kind="overlay", created="2026-01-01")
         return decided
 
     monkeypatch.setattr(retention, "decide", moved_meanwhile)
     prune.prune(context, apply=True)
     assert expired.id not in engine.docker.known
-    assert engine.image("llm-d-dev:local-1").created == "2026-01-01"
+    assert engine.image(LOCAL).created == "2026-01-01"
 
 
 def test_the_build_cache_goes_only_where_nobody_else_builds(context: Context, engine: FakeEngine) -> None:

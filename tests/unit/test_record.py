@@ -93,3 +93,13 @@ def test_a_person_gets_one_line_a_night(tmp_path: Path, capsys: pytest.CaptureFi
     assert head.split() == ["nightly", "verdict", "flavor", "commit", "took", "base", "freed", "error"]
     assert line.split()[2:4] == ["fail", "cpu"]
     assert line.rstrip().endswith("build: step 3: [red]no[/]")
+
+
+def test_a_record_that_cannot_be_written_changes_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(BuildError, match="the real one"),
+        record.kept(tmp_path / "file", flavor="cpu", console=QUIET) as recorder,
+    ):
+        raise BuildError("the real one", hint="x")
+    assert recorder.record.verdict == "fail"

@@ -38,7 +38,7 @@ def image(
     }
     return Image(
         id=name,
-        tags=tuple(tag if ":" in tag else f"{OURS}:{tag}" for tag in tags),
+        tags=tuple(_full(tag if ":" in tag else f"{OURS}:{tag}") for tag in tags),
         digests=(f"{REGISTRY}@sha256:1",),
         labels=marks,
         diff_ids=(f"layer of {name}",),
@@ -46,6 +46,12 @@ def image(
         created="2020-01-01T00:00:00Z",
         config={},
     )
+
+
+def _full(name: str) -> str:
+    """A name whose tag ends in the first digit of a commit, with all of them."""
+    head, dash, digit = name.rpartition("-")
+    return f"{head}-{digit * 40}" if dash and len(digit) == 1 else name
 
 
 def goes(
@@ -112,6 +118,9 @@ TABLE = {
     "its copy in a registry does not hold it": Row(
         images=[image("o", "overlay", tags=("local-1", f"{REGISTRY}:local-1"), days=4)], goes={"o"}
     ),
+    "a name that somebody gave it does": Row(
+        images=[image("o", "overlay", tags=("local-1", "precious"), days=4)], goes=set()
+    ),
     "another name does": Row(images=[image("o", "overlay", tags=("local-1", "mine:kept"), days=4)], goes=set()),
     "what lost its names goes": Row(
         images=[NEWEST, image("o", "overlay"), image("u", "unsealed"), image("b", days=3)], goes={"o", "u", "b"}
@@ -128,6 +137,7 @@ TABLE = {
             image("t", "overlay", tags=("llm-d-dev-test-1:local-1",), days=99, repository="llm-d-dev-test-1"),
             image("d", "overlay", days=99, repository="llm-d-dev-test-1"),
             image("r", "rootfs", tags=("llm-d-dev-rootfs:x",), days=99),
+            image("s", "standin", tags=("unsealed",), days=99),
         ],
         goes=set(),
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ class Machine:
         return schedule.install(self.place, time=time, options=["--flavor", "a b"])
 
     def as_cron_does(self, entry: str) -> subprocess.CompletedProcess[str]:
-        """Start the entry's command with what cron gives it (crontab(5)): four variables, and % unescaped."""
-        command = entry.split(None, 5)[5].replace(r"\%", "%")
+        """Start the entry's command as cron does (crontab(5)): four variables, and up to a % without backslash."""
+        command = re.split(r"(?<!\\)%", entry.split(None, 5)[5])[0].replace(r"\%", "%")
         bare = ["env", "-i", "SHELL=/bin/sh", f"HOME={self.folder}", "PATH=/usr/bin:/bin", "LOGNAME=x"]
         return subprocess.run([*bare, "/bin/sh", "-c", command], cwd="/", capture_output=True, text=True, check=False)
 

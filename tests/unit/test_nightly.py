@@ -1,0 +1,92 @@
+"""A nightly ends as its work ends, whatever becomes of what is done around it."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from build import lock, nightlog, nightly, notify, prune, record
+from build.console import Console
+from build.errors import BusyError, EngineError, SmokeError
+from build.folders import Folders
+from build.nightly import Request
+from tests.unit.fakes import FakeEngine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from build.context import Context
+    from build.record import Record
+
+GB = 1_000_000_000
+REQUEST = Request(flavor="cpu", force=False, push=False)
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
+    monkeypatch.setattr(nightlog, "PATH", tmp_path / "nightly-build.log")
+    logging.getLogger("build").setLevel(logging.DEBUG)
+    folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
+    settings = SimpleNamespace(notify_url=None, notify_url_file=None)
+    return cast("Context", SimpleNamespace(folders=folders, settings=settings, console=Console(quiet=False)))
+
+
+def ending(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[str]:
+    """Nightlies end with an error; returns what is done after that, in order."""
+    after: list[str] = []
+
+    def run(*_: object) -> None:
+        raise error
+
+    def pruned(_: Context) -> prune.Result:
+        after.append("prune")
+        raise EngineError("the disk is on fire", hint="leave")
+
+    def tell(_: Context, ended: Record) -> None:
+        after.append(f"tell {ended.verdict}")
+
+    monkeypatch.setattr(nightly, "_run", run)
+    monkeypatch.setattr(prune, "carry_out", pruned)
+    monkeypatch.setattr(notify, "tell", tell)
+    return after
+
+
+def test_a_failure_stays_that_failure_when_pruning_fails_too(
+    context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    after = ending(monkeypatch, SmokeError("broken", hint="look"))
+    with pytest.raises(SmokeError, match="broken"):
+        nightly.nightly(context, REQUEST)
+    assert after == ["prune", "tell fail"]
+    assert "warning: nothing was pruned: the disk is on fire" in capsys.readouterr().err
+    (kept,) = record.recall(context.folders.nightlies)
+    assert kept.error is not None
+    assert (kept.verdict, kept.error["what"]) == ("fail", "broken")
+    assert "error[smoke]: broken" in nightlog.PATH.read_text()
+
+
+def test_who_interrupts_it_is_not_kept_waiting_by_pruning(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = ending(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        nightly.nightly(context, REQUEST)
+    assert after == ["tell interrupted"]
+    assert record.recall(context.folders.nightlies)[0].verdict == "interrupted"
+
+
+def test_a_second_one_leaves_a_line_in_the_log_and_no_record(context: Context) -> None:
+    with lock.held(context.folders.locks, "nightly", doing="x"), pytest.raises(BusyError):
+        nightly.nightly(context, REQUEST)
+    assert "nightly is busy: process " in nightlog.PATH.read_text()
+    assert record.recall(context.folders.nightlies) == []
+
+
+@pytest.mark.parametrize(("sizes", "needed"), [((), 12), ((4,), 12), ((28,), 56), ((28, 4), 56)])
+def test_the_disk_that_a_build_needs_grows_with_the_bases(sizes: tuple[int, ...], needed: int) -> None:
+    engine = FakeEngine()
+    for day, size in enumerate(sizes):
+        image = engine.hold(kind="base", flavor="cpu", created=f"2026-01-{20 - day}")
+        engine.docker.known[image.id]["Size"] = size * GB
+    assert nightly._needed(cast("Context", SimpleNamespace(engine=engine))) == needed * GB
