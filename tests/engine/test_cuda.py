@@ -276,6 +276,14 @@ def test_a_builder_that_is_not_there_or_cannot_what_is_asked(
         assert_refused(ran, 2, "usage", said)
 
 
+def test_a_builder_loads_what_it_builds(box: Box, engine: Engine, made: dict[str, Any]) -> None:
+    # The one builder that is on every machine; those that are not in the engine go the same way.
+    ran = box.nightly("--no-push", "--force", "--builder", "default")
+    assert ran.returncode == 0, ran.stderr
+    assert engine.image(f"{OWN}:nightly").id == ran.json["id"]
+    del made
+
+
 @pytest.fixture
 def ssh(engine: Engine, tmp_path: Path) -> dict[str, str]:
     """A way to the engine through ssh, with a program in ssh's place that ends up on this machine."""

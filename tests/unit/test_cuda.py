@@ -158,6 +158,25 @@ def test_proxies_are_named_and_their_passwords_are_not(monkeypatch: pytest.Monke
     assert "THE-PASSWORD" not in json.dumps(made.document())
 
 
+@pytest.mark.parametrize(
+    ("build_args", "address"),
+    [
+        (("CUDA_IMAGE=https://me:THE-PASSWORD@r.io/cuda",), "https://git.example/vllm"),
+        ((), "https://THE-TOKEN@git.example/vllm"),
+    ],
+)
+def test_passwords_in_arguments_are_refused_for_they_stay_in_the_image(
+    build_args: tuple[str, ...], address: str
+) -> None:
+    with pytest.raises(UsageError, match="would stay in the image's history") as caught:
+        recipe(*build_args, remote=Remote(name="x", address=address))
+    assert "THE-" not in str(caught.value)
+
+
+def test_the_user_of_ssh_is_no_secret() -> None:
+    assert values(recipe(remote=Remote(name="x", address="ssh://git@h/vllm")))["VLLM_REPO"] == "ssh://git@h/vllm"
+
+
 def test_a_certificate_bundle_is_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = tmp_path / "ca.pem"
     bundle.write_text("x")
