@@ -262,6 +262,11 @@ def test_main_is_resolved_without_a_clone_and_the_wheel_of_an_ancestor_found(
     with pytest.raises(SourceError, match=r"the wheel of .* was compiled from other setup\.py"):
         recipe(f"VLLM_PRECOMPILED_WHEEL_COMMIT={first}", commit=None, preflight=True, remote=remote)
     assert not (isolated / "cache/vllm.git/refs/heads/main").exists()
+    fourth = work.commit(
+        "Fourth", **{"setup.py": "1", "pyproject.toml": '[build-system]\nrequires = ["torch == 2.1"]\n'}
+    )
+    with pytest.raises(SourceError, match=rf"{fourth} has no precompiled wheel .*pyproject\.toml"):
+        recipe(commit=None, preflight=True, remote=remote)
 
 
 def test_a_tree_of_2025_cannot_take_an_ancestors_wheel(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
