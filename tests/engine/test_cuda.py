@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ import git
 import pytest
 
 from build import labels, nightly
+from build.dockerfile import Dockerfile
+from build.llmd import DOCKERFILE
 from tests.engine.conftest import LOCAL, Cli, assert_refused, commit_all, inside, make_cli
 from tests.standin_llmd.tree import write_tree
 from tests.unit.loopback import Answer, serving
@@ -252,6 +255,33 @@ def test_credentials_and_certificates_reach_the_build_and_stay_out_of_the_image(
         assert container.run("cat", "/sccache") == "used\n"
         for secret in secrets:
             assert container.status("grep", "-rls", secret, "/opt", "/home", "/etc", "/run", user="0") == (1, "")
+
+
+def test_buildkit_reads_the_same_arguments(box: Box, engine: Engine, made: dict[str, Any]) -> None:
+    del made
+    plan = box.nightly("--dry-run", "--no-preflight").json
+    assert plan["command"][:3] == ["docker", "buildx", "build"]
+    options = [word for word in plan["command"][3:] if word not in ("--iidfile", "IMAGE_ID")]
+    # Experimental in docker buildx 0.13.
+    done = subprocess.run(
+        ["docker", "buildx", "build", "--print=outline,format=json", *options],
+        env={**os.environ, "DOCKER_HOST": engine.host, "BUILDX_EXPERIMENTAL": "1"},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    outline = {one["name"]: one for one in json.loads(done.stdout)["args"]}
+    ours = {one["name"]: one["value"] for one in (*plan["arguments"], *plan["defaults"])}
+    # Without a default, and given by nobody.
+    assert set(outline) - set(ours) <= {"CACHE_BUSTER", "SUPPRESS_PYTHON_OUTPUT"}
+    assert {name: one.get("value", "") for name, one in outline.items() if name in ours} == {
+        name: value for name, value in ours.items() if name in outline
+    }
+    assert len(outline) > 15
+    declared = {(one.name, one.line) for one in Dockerfile.read(box.tree / DOCKERFILE, name="D").arguments}
+    places = {(name, one["location"]["ranges"][0]["start"]["line"]) for name, one in outline.items()}
+    assert places <= declared
 
 
 # --- Builders and engines elsewhere --------------------------------------------------------------------------------
