@@ -73,6 +73,18 @@ def status(session: nox.Session) -> None:
 
 
 @nox.session
+def prune(session: nox.Session) -> None:
+    """What can be removed to free disk; -- --apply removes it."""
+    verb(session, "build", "prune")
+
+
+@nox.session
+def schedule(session: nox.Session) -> None:
+    """The timer that starts the nightly every day: -- install, show or remove."""
+    verb(session, "build", "schedule")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """All tests: unit, engine, e2e; starts the engine they need."""
     verb(session, "pytest")

@@ -47,6 +47,7 @@ class Facts:
         cuda: CUDA version that torch was built for, None on the CPU.
         distributions: Version of every installed distribution, by normalised name.
         owner: Owner and permissions of its source files.
+        folders: Permissions, user and group of the folders that differ from that, by path below the root.
         made_by_build: Files in the source folder that are not the commit's.
         modified: Files of the commit that the image has with other content.
         build_requires: ``build-system.requires`` of its pyproject.toml.
@@ -63,6 +64,7 @@ class Facts:
     cuda: str | None
     distributions: Mapping[str, str]
     owner: Ownership
+    folders: Mapping[str, tuple[int, int, int]]
     made_by_build: tuple[str, ...]
     modified: tuple[str, ...]
     build_requires: tuple[str, ...]
@@ -87,14 +89,19 @@ class Facts:
         lists = ("made_by_build", "modified", "build_requires", "unmet")
         try:
             values |= {key: tuple(values[key]) for key in lists}
+            values["folders"] = {path: _marks(*found) for path, found in values.get("folders", {}).items()}
             return cls(**{**values, "owner": Ownership(**values["owner"])})
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(str(error)) from error
 
     @property
     def has_rust(self) -> bool:
         """Whether it ships binaries compiled from vLLM's ``rust/``."""
         return any(path.startswith(("vllm/vllm-rs", "vllm/_rust_")) for path in self.made_by_build)
+
+
+def _marks(mode: int, uid: int, gid: int) -> tuple[int, int, int]:
+    return mode, uid, gid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +136,9 @@ class Base(Contents):
         """The user that containers run as."""
         return self.image.config.get("User") or "root"
 
+
+MADE = "made.tree"
+"""File of :data:`FACTS` that lists what vLLM's build made, so that a smoke test sees whether it is still that."""
 
 _FILES = ("base.json", "held.tree", "commit.tree")
 

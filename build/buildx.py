@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from build import command
+from build import command, scratch
 from build.errors import BuildError, DiskError, EngineError, LlmdDevError, UsageError
 from build.folders import REPOSITORY
+from build.patience import can_get_better
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from build.engine import Engine
 
 DOCKERFILES = REPOSITORY / "dockerfiles"
+
+_LOG = "the log holds the output of every step"
 
 _STEP = re.compile(r"^#\d+ (?:\[.*?\] )?(?:\d+\.\d+ )?")
 # "connection refused" alone may be a registry's, or a package index's inside a step.
@@ -64,13 +67,13 @@ class Request:
     cache_to: str | None = None
     cache_from: str | None = None
 
-    def argv(self, *, iidfile: Path) -> list[str]:
-        """The command line; the image ID is written to ``iidfile``."""
+    def argv(self, *, metadata: Path) -> list[str]:
+        """The command line; what was made is written to ``metadata``."""
         # `default` is the builder inside the engine that DOCKER_HOST names, whatever the user selected.
         words = ["docker", "buildx", "build", "--builder", self.builder or "default", "--progress", "plain"]
         # A builder elsewhere keeps what it builds, unless told.
         words += ["--load"] if self.builder else []
-        words += ["--file", str(self.dockerfile), "--iidfile", str(iidfile)]
+        words += ["--file", str(self.dockerfile), "--metadata-file", str(metadata)]
         # An attestation manifest would make an index of the image and carry the time of the build.
         words += ["--provenance", "false"]
         words += ["--target", self.target] if self.target else []
@@ -111,22 +114,30 @@ def build(engine: Engine, request: Request, *, progress: command.OnLine) -> str:
         EngineError: The engine went away.
         UsageError: There is no such builder, or it cannot export its cache.
     """
-    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
-        iidfile = Path(folder) / "iid"
+    with scratch.folder() as folder:
+        metadata = Path(folder) / "metadata.json"
         done = command.run(
-            request.argv(iidfile=iidfile),
+            request.argv(metadata=metadata),
             env={**engine.environment, **request.hidden_arguments},
             on_line=lambda line: progress(_STEP.sub("", line)),
         )
         if done.returncode:
             raise _failure(request, done.tail)
-        image_id = iidfile.read_text(encoding="ascii").strip()
-    if request.builder and engine.find_image(image_id) is None:
-        raise BuildError(
-            f"{request.dockerfile.name}: builder {request.builder} built {image_id[:19]}, which is not on the engine",
-            hint="use a builder whose images `docker buildx build --load` brings to this engine",
-        )
-    return image_id
+        made = json.loads(metadata.read_text(encoding="utf-8"))
+    return _image_id(engine, request, made)
+
+
+def _image_id(engine: Engine, request: Request, made: Mapping[str, Any]) -> str:
+    """What the engine calls the image: the digest of its configuration or, in the containerd store, of its manifest."""
+    for key in ("containerimage.digest", "containerimage.config.digest"):
+        digest = made.get(key)
+        if isinstance(digest, str) and engine.find_image(digest):
+            return digest
+    raise BuildError(
+        f"{request.dockerfile.name}: builder {request.builder or 'default'} built what is not on the engine",
+        hint="use a builder whose images `docker buildx build --load` brings to this engine",
+        see_log=True,
+    )
 
 
 def _failure(request: Request, tail: tuple[str, ...]) -> LlmdDevError:
@@ -155,5 +166,7 @@ def _failure(request: Request, tail: tuple[str, ...]) -> LlmdDevError:
     errors = [line for line in tail if "ERROR" in line or "error:" in line] or list(tail[-1:])
     return BuildError(
         f"{name}: {errors[-1].strip() if errors else 'docker buildx failed without a word'}",
-        hint="the log named below holds the output of every step",
+        hint=_LOG,
+        see_log=True,
+        may_pass=can_get_better(text),
     )

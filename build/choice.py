@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from build import base as bases
 from build import delta as deltas
+from build import freshness
 from build.errors import SourceError
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def choose(
     base, delta = fitting[0] if fitting else nearest(pairs)
     if not (fitting or allow_native):
         deltas.require_compatible(delta, base.name)
-    context.console.note(f"base {base.name} ({base.facts.version}): {_why(pairs, delta, wanted)}")
+    age = freshness.age(base.image)
+    context.console.note(f"base {base.name} ({base.facts.version}, {age}): {_why(pairs, delta, wanted)}")
+    freshness.tell(context, base.image)
     return base, delta
 
 

@@ -11,25 +11,27 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import docker.errors
-import requests
-
 from build import (
     delivery,
     dev,
     embedded,
+    failure,
+    freshness,
     git,
     options,
     plan,
+    prune,
     publish,
+    record,
     registry_server,
+    schedule,
     settings,
     status,
     trial,
 )
 from build.console import Console
 from build.context import Context
-from build.errors import EXIT_INTERRUPTED, BuildError, EngineError, LlmdDevError, UsageError
+from build.errors import EXIT_INTERRUPTED, LlmdDevError, UsageError
 from build.redact import RedactingFormatter, redacted
 
 if TYPE_CHECKING:
@@ -67,19 +69,15 @@ def main(argv: Sequence[str]) -> int:
     except LlmdDevError as error:
         log.debug("raised here:", exc_info=error)
         return _fail(console, error, log_file)
-    except (docker.errors.DockerException, requests.ConnectionError) as error:
+    except failure.FROM_THE_ENGINE as error:
         log.error("the engine failed", exc_info=error)  # noqa: TRY400 - one line on the terminal, the rest in the log
-        failed = EngineError(
-            f"the engine failed: {error}", hint="`python -m build engine status` shows whether it runs"
-        )
-        return _fail(console, failed, log_file)
+        return _fail(console, failure.as_ours(error), log_file)
     except KeyboardInterrupt:
         console.warn("interrupted; nothing half-made is left")
         return EXIT_INTERRUPTED
     except Exception as error:
         log.exception("a defect")
-        defect = LlmdDevError(f"{type(error).__name__}: {error}", hint="this is a defect: report it with the log")
-        return _fail(console, defect, log_file)
+        return _fail(console, failure.as_ours(error), log_file)
     if arguments.json:
         json.dump(document, sys.stdout, indent=2, default=str)
         sys.stdout.write("\n")
@@ -93,7 +91,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _fail(console: Console, error: LlmdDevError, log_file: Path | None) -> int:
     hint = error.hint
-    if log_file and (isinstance(error, BuildError) or error.exit_code == LlmdDevError.exit_code):
+    if log_file and error.see_log:
         hint = f"{hint} ({log_file})"
     console.fail(error.word, redacted(error.what), redacted(hint))
     return error.exit_code
@@ -173,7 +171,13 @@ def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     wanted = {name: getattr(arguments, name) for name in given if name not in options.SETTING_OPTIONS}
     if "remote" in wanted:
         wanted["remote"] = mirror.Remote.named(wanted["remote"])
-    request = nightly.Request(flavor=flavor, force=arguments.force, push=arguments.push, wishes=cuda.Wishes(**wanted))
+    request = nightly.Request(
+        flavor=flavor,
+        force=arguments.force,
+        push=arguments.push,
+        wishes=cuda.Wishes(**wanted),
+        gpus=arguments.gpus,
+    )
     if arguments.dry_run:
         recipe = nightly.plan(context, request)
         context.console.result("\n".join(recipe.lines()))
@@ -183,10 +187,9 @@ def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _build(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    from build import mirror, remote  # noqa: PLC0415
+    from build import remote  # noqa: PLC0415
 
-    source = mirror.Remote.named(arguments.remote)
-    made = remote.build(context, wanted=arguments.commit, remote=source, request=_request(arguments))
+    made = remote.build(context, wanted=arguments.commit, remote=arguments.remote, request=_request(arguments))
     return _shown(context, made.document())
 
 
@@ -240,10 +243,35 @@ def _push(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     return _shown(context, {"pushed": list(pushed.names), "digest": pushed.digest, "bytes": pushed.size})
 
 
-def _status(context: Context, _: argparse.Namespace) -> list[dict[str, Any]]:
+def _status(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     found = status.rows(context)
+    nights = record.recall(context.folders.nightlies, last=arguments.last)
     context.console.result(status.table(found))
-    return [row.document() for row in found]
+    for row in found:
+        if f"{context.settings.repository}:nightly" in row.names:
+            freshness.tell(context, row.image)
+    if nights:
+        context.console.result("")
+        context.console.result(record.table(nights))
+    return {"images": [row.document() for row in found], "nightlies": [night.document() for night in nights]}
+
+
+def _prune(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    done = prune.prune(context, apply=arguments.apply)
+    context.console.result(done.table())
+    context.console.result(done.summary)
+    return done.document()
+
+
+def _schedule(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    given = {settings.ENV_PREFIX + name.upper(): str(value) for name, value in _overrides(arguments).items()}
+    place = schedule.Place(folders=context.folders, environment={**os.environ, **given}, console=context.console)
+    if arguments.action == "install":
+        schedule.install(place, time=arguments.at, options=arguments.nightly)
+    elif arguments.action == "remove":
+        schedule.remove(place)
+    found = schedule.show(place)
+    return _shown(context, found.document() if found else {"installed": False})
 
 
 def _shown(context: Context, document: dict[str, Any]) -> dict[str, Any]:
@@ -269,4 +297,6 @@ VERBS: dict[str, Callable[[Context, argparse.Namespace], Any]] = {
     "smoke": _smoke,
     "push": _push,
     "status": _status,
+    "prune": _prune,
+    "schedule": _schedule,
 }

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build import embedded, leftovers, registry_server
+from build import embedded, leftovers, registry_server, scratch
 from build.engine import Engine, find
 from build.errors import DiskError, EngineError
 from build.index import PackageIndex
@@ -54,6 +54,7 @@ class Context:
                 "no Docker Engine answers", hint="`python -m build engine up` starts one; or set DOCKER_HOST"
             )
         leftovers.sweep(engine)
+        scratch.sweep()
         return engine
 
     def require_buildkit(self) -> None:

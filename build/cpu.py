@@ -119,7 +119,7 @@ class Cpu:
             secrets=("environment", "uv.toml"),
             labels={**marks, labels.QUAY_EXPIRES: settings.nightly_expires_after},
             tags=recipe.tags(known or "COMMIT", self.context),
-            command=request.argv(iidfile=Path("IMAGE_ID")),
+            command=request.argv(metadata=Path("METADATA")),
         )
 
 
@@ -167,6 +167,7 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
             contexts={"wheel": folders["wheel"], "uv": parts.uv, **handed.contexts},
             secrets=handed.secrets,
             arguments={"ROOTFS": rootfs_name, "VLLM_VERSION": f"{settings.vllm_version}+cpu"},
+            labels={labels.KIND: "unsealed", labels.REPOSITORY: settings.repository},
         )
         return buildx.build(engine, request, progress=progress)
 

@@ -291,7 +291,7 @@ class Cuda:
                 **self._marks(wheel),
             },
             tags=recipe.tags(oid, self._context),
-            command=request.argv(iidfile=Path("IMAGE_ID")),
+            command=request.argv(metadata=Path("METADATA")),
         )
 
     def marks(self) -> Mapping[str, str]:

@@ -149,13 +149,18 @@ def wait(daemon: Daemon, *, ready: Callable[[], bool], timeout_s: float) -> None
 
 def log_end(path: Path) -> str:
     """The last lines of a log in one; empty if there is none."""
+    return " | ".join(tail(path, lines=_TAIL_LINES))
+
+
+def tail(path: Path, *, lines: int) -> list[str]:
+    """The last lines of a log, each cut to what can be read; none if there is no log."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
             text = file.read().decode(errors="replace")
     except OSError:
-        return ""
-    return " | ".join(line[-_TAIL_WIDTH:] for line in text.splitlines()[-_TAIL_LINES:])
+        return []
+    return [line[-_TAIL_WIDTH:] for line in text.splitlines()[-lines:]]
 
 
 def stop(daemon: Daemon, *, grace_s: float) -> bool:

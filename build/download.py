@@ -87,6 +87,11 @@ def fetch(
                 f"the package index cannot be used for {project}: {error}",
                 hint="check index-url with `pip config list`",
             ) from error
+        except requests.HTTPError as error:
+            raise SourceError(
+                f"the package index answers {error.response.status_code} {error.response.reason} for {project}",
+                hint="check index-url and its credentials with `pip config list`; 5xx: try again later",
+            ) from error
         except requests.RequestException as error:
             raise SourceError(
                 f"the package index does not answer for {project}: {type(error).__name__}",

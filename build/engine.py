@@ -30,6 +30,9 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 TEMPORARY_REPOSITORY = "llm-d-dev-temporary"
 """Repository of temporary tags: ``<repository>:<first digits of the image ID>-<host>-<pid>-<start time>``."""
 
+# How `docker info` tells the containerd image store: https://docs.docker.com/engine/storage/containerd/
+_CONTAINERD = ("driver-type", "io.containerd.snapshotter.v1")
+
 _ANSWER_TIMEOUT_S = 5
 _SSH_TIMEOUT_S = 20
 _CALL_TIMEOUT_S = 600
@@ -46,6 +49,8 @@ class Capabilities:
         nvidia_runtime: Whether the NVIDIA container runtime is registered.
         cdi: Whether CDI devices can be requested.
         storage_driver: Such as ``overlay2``, or ``overlayfs`` with the containerd image store.
+        takes_thin_images: Whether an image can be loaded without the layers that the engine has: not into the
+            containerd image store, which wants the registry's form of each.
         root_dir: Folder of its data, on the engine's machine.
         cpus: Processors of the engine's machine.
         memory_bytes: Memory of the engine's machine.
@@ -57,6 +62,7 @@ class Capabilities:
     nvidia_runtime: bool
     cdi: bool
     storage_driver: str
+    takes_thin_images: bool
     root_dir: str
     cpus: int
     memory_bytes: int
@@ -167,6 +173,7 @@ class Engine:
             nvidia_runtime="nvidia" in (info.get("Runtimes") or {}),
             cdi=bool(info.get("CDISpecDirs")),
             storage_driver=info["Driver"],
+            takes_thin_images=_CONTAINERD not in [tuple(row) for row in info.get("DriverStatus") or ()],
             root_dir=info["DockerRootDir"],
             cpus=info["NCPU"],
             memory_bytes=info["MemTotal"],
@@ -227,6 +234,49 @@ class Engine:
         with contextlib.suppress(docker.errors.ImageNotFound):
             self.client.api.remove_image(name, noprune=True)
 
+    def release(self, name: str) -> None:
+        """Remove a temporary name, and never the image: without any other name it stays, unnamed.
+
+        The engine removes an image with its last name, and has no request that only takes a name away. But a name
+        that moves to another image leaves the old one in place: so a last name first goes to an empty image.
+        """
+        try:
+            names = self.client.images.get(name).attrs.get("RepoTags") or ()
+        except docker.errors.ImageNotFound:
+            return
+        # Temporary names do not count: whoever holds one may let go of it at this very moment.
+        if any(not other.startswith(f"{TEMPORARY_REPOSITORY}:") for other in names):
+            self.untag(name)
+            return
+        empty = _temporary_name(f"empty{secrets.token_hex(8)}")
+        try:
+            # Two blocks of zeros are an archive without files (tar(5)).
+            self.client.api.import_image_from_data(bytes(1024), *empty.split(":"))
+            self.tag(empty, name)
+            self.untag(name)
+        finally:
+            self.untag(empty)
+
+    def discard(self, image: Image) -> bool:
+        """Remove an image without a name, unless something uses it or it got a name meanwhile.
+
+        Returns:
+            Whether it is gone.
+        """
+        try:
+            # By its ID the engine also removes an image that has one name, and the name.
+            if self.client.images.get(image.id).attrs.get("RepoTags"):
+                return False
+            self.client.api.remove_image(image.id, noprune=True)
+        except docker.errors.ImageNotFound:
+            return True
+        except docker.errors.APIError as error:
+            # A container or another image keeps it.
+            if error.status_code != requests.codes.conflict:
+                raise
+            return False
+        return True
+
     @contextlib.contextmanager
     def created(self, image_id: str, **options: Any) -> Iterator[Container]:  # noqa: ANN401 - docker's own options
         """A container of an image, not started, removed when the block ends.
@@ -249,16 +299,19 @@ class Engine:
     def temporary_tag(self, image_id: str) -> Iterator[str]:
         """A name for exactly this image while the block runs: ``FROM`` cannot name a local image by ID.
 
-        The name says whose it is, so that one left by a killed run can be told and removed.
+        The name says whose it is, so that one left by a killed run can be told and removed. The image stays.
         """
-        # A tag may not hold the colons of an identity.
-        who = owner.identity().replace(":", "-")
-        name = f"{TEMPORARY_REPOSITORY}:{image_id.removeprefix('sha256:')[:24]}-{who}"
+        name = _temporary_name(image_id.removeprefix("sha256:")[:24])
         try:
             self.tag(image_id, name)
             yield name
         finally:
-            self.untag(name)
+            self.release(name)
+
+
+def _temporary_name(what: str) -> str:
+    """A name in :data:`TEMPORARY_REPOSITORY` that is this process's. A tag may not hold the colons of an identity."""
+    return f"{TEMPORARY_REPOSITORY}:{what}-{owner.identity().replace(':', '-')}"
 
 
 def tag_owner(name: str) -> str:

@@ -12,15 +12,19 @@ class LlmdDevError(Exception):
     Args:
         what: What went wrong and why, one line.
         hint: What the user can do next, one line; shown behind ``try:``.
+        see_log: Whether the log tells more, so that its path is shown too.
+        may_pass: Whether the same may work in a while (:mod:`build.patience`).
     """
 
     word = "internal"
     exit_code = 1
 
-    def __init__(self, what: str, *, hint: str) -> None:
+    def __init__(self, what: str, *, hint: str, see_log: bool = False, may_pass: bool = False) -> None:
         super().__init__(what)
+        self.may_pass = may_pass
         self.what = " ".join(what.split())
         self.hint = " ".join(hint.split())
+        self.see_log = see_log
 
 
 class UsageError(LlmdDevError):

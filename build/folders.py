@@ -51,6 +51,11 @@ class Folders:
         return self.state / "reports"
 
     @property
+    def nightlies(self) -> Path:
+        """One record a nightly."""
+        return self.state / "nightlies"
+
+    @property
     def locks(self) -> Path:
         """Lock files; the operating system drops the lock of a killed process."""
         return self.state / "locks"

@@ -10,6 +10,7 @@ import docker.errors
 
 from build import labels, verdict
 from build.errors import GateError, RegistryError
+from build.patience import can_get_better, patiently
 from build.registry import Manifest, Registry, RepositoryName
 
 if TYPE_CHECKING:
@@ -125,6 +126,10 @@ def push(
 
 
 def _push_one(engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]) -> Manifest:
+    return patiently(lambda: _attempt(engine, image, registry, tag, progress), say=progress)
+
+
+def _attempt(engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]) -> Manifest:
     served = registry.manifest(tag)
     if served and is_image(served, image):
         return served
@@ -167,12 +172,14 @@ def _upload(engine: Engine, repository: RepositoryName, tag: str, progress: Call
                 raise RegistryError(
                     f"push to {repository}:{tag} failed: {row['error']}",
                     hint=f"`docker login {repository.host}` if it needs credentials; then push again",
+                    may_pass=can_get_better(str(row["error"])),
                 )
             progress(_describe(row))
     except docker.errors.APIError as error:
         raise RegistryError(
             f"push to {repository}:{tag} failed: {error.explanation}",
             hint="check the registry's name, then push again",
+            may_pass=can_get_better(str(error.explanation)),
         ) from error
 
 

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from build import command
+from build import command, scratch
 from build.listing import SUBMODULE, Listing
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class _Workshop:
 
     def __init__(self, source: Repository) -> None:
         self._source = source
-        self._folder = tempfile.TemporaryDirectory(prefix="llm-d-dev-")
+        self._folder = scratch.folder()
 
     def __enter__(self) -> Self:
         self._dir = Path(self._folder.name) / "git"

@@ -13,14 +13,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from build import command
+from build import command, scratch
 from build.errors import UsageError
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ class PackageIndex:
         Args:
             torch: As :meth:`uv_settings` has it.
         """
-        with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name:
+        with scratch.folder() as name:
             folder = Path(name)
             secrets = {"environment": folder / "environment", "uv.toml": folder / "uv.toml"}
             _write_secret(secrets["environment"], self.shell_environment())

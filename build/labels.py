@@ -8,7 +8,10 @@ from __future__ import annotations
 PREFIX = "llm-d-dev."
 
 KIND = PREFIX + "kind"
-"""``base``, ``overlay`` or ``rootfs``: what an image of ours is. Absent: not ours, never touched."""
+"""``base``, ``overlay``, ``unsealed`` (on its way to a base) or ``rootfs``: what an image of ours is.
+
+Absent: not ours, never touched.
+"""
 FLAVOR = PREFIX + "flavor"
 """``cpu`` or ``cuda``."""
 COMMIT = PREFIX + "commit"
@@ -17,6 +20,8 @@ VERSION = PREFIX + "version"
 """What ``vllm.__version__`` and the server's ``/version`` say."""
 BASE = PREFIX + "base"
 """Image ID of the base that an overlay stands on."""
+REPOSITORY = PREFIX + "repository"
+"""Local repository that a base or overlay was made for: whose it is when it has lost its names."""
 NATIVE = PREFIX + "native"
 """On overlays: how many native sources differ from the base's. Not 0 only if that was allowed."""
 FINGERPRINT = PREFIX + "fingerprint"

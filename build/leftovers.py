@@ -47,6 +47,7 @@ def sweep(engine: Engine) -> int:
         for tag in image.get("RepoTags") or ():
             if not owner.alive(tag_owner(tag)):
                 log.info("removing tag %s of a run that is gone", tag)
-                engine.untag(tag)
+                # Not the image: it may be a base that took hours.
+                engine.release(tag)
                 removed += 1
     return removed

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from build import cuda, labels, lock, publish, seal, trial
+from build import cuda, failure, labels, lock, nightlog, notify, prune, publish, record, seal, trial
+from build.errors import LlmdDevError
 from build.folders import REPOSITORY, write_atomic
+from build.gpus import AUTO, Selection
+from build.patience import patiently
 from build.registry import Registry
 from build.trial import Options
 
@@ -22,9 +25,12 @@ if TYPE_CHECKING:
     from build.gate import Pushed
     from build.git import Commit
     from build.recipe import Recipe
+    from build.record import Recorder
     from build.trial import Trial
 
 BASE_COMMIT_FILE = REPOSITORY / "base_commit.txt"
+CANDIDATE = "candidate"
+"""Local tag of a base that has not passed yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +42,14 @@ class Request:
         force: Build and test again although nothing changed.
         push: Whether to push the base, if it passed.
         wishes: What is asked of a cuda base.
+        gpus: GPUs that it is tested on.
     """
 
     flavor: str
     force: bool
     push: bool
     wishes: cuda.Wishes = field(default_factory=cuda.Wishes)
+    gpus: Selection = AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,27 +95,8 @@ def nightly(context: Context, request: Request) -> Result:
         BuildError: The build failed.
         SmokeError: The new base is broken; tags and ``base_commit.txt`` stay.
     """
-    # Both must be there before anything is downloaded, and hours before the push.
-    engine = context.engine
-    if request.push:
-        Registry(context.registry).require_reachable()
-    context.require_buildkit()
-    with (
-        lock.held(context.folders.locks, "nightly", doing="building a base"),
-        _flavor(context, request) as flavor,
-    ):
-        commit = flavor.commit()
-        fingerprint = _fingerprint(context, flavor, commit)
-        found = None if request.force else _find(context, fingerprint)
-        image = found or _build(context, flavor, commit, fingerprint)
-        # Untagged until it passed; the temporary name keeps `docker image prune` away from it.
-        with engine.temporary_tag(image.id):
-            tested = trial.run(context, image, Options(), force=request.force)
-            if found and tested.report is None:
-                context.console.note(f"nothing to do: the last good nightly is of {commit.short} {commit.subject}")
-            promoted = _promote(context, image, commit)
-        pushed = publish.push(context, promoted) if request.push else None
-    return Result(image=promoted, built=found is None, trial=tested, pushed=pushed)
+    with nightlog.written(), lock.held(context.folders.locks, "nightly", doing="building a base"):
+        return _attended(context, request)
 
 
 def plan(context: Context, request: Request) -> Recipe:
@@ -119,6 +108,52 @@ def plan(context: Context, request: Request) -> Recipe:
     """
     with _flavor(context, request) as flavor:
         return flavor.recipe()
+
+
+def _attended(context: Context, request: Request) -> Result:
+    """The run itself, and what has to be done because nobody is looking: record, pruning, word to a webhook."""
+    recording = record.kept(context.folders.nightlies, flavor=request.flavor, console=context.console)
+    recorder = None
+    try:
+        with recording as recorder:
+            try:
+                return _run(context, request, recorder)
+            finally:
+                # Also after a failure: nights that fail must not fill the disk.
+                if not isinstance(sys.exception(), KeyboardInterrupt):
+                    _prune(context, recorder)
+    finally:
+        if recorder:
+            notify.tell(context, recorder.record)
+
+
+def _prune(context: Context, recorder: Recorder) -> None:
+    """Free what is of no use any more. It never decides how a nightly ends."""
+    try:
+        recorder.update(freed=prune.carry_out(context).freed)
+    except (LlmdDevError, *failure.FROM_THE_ENGINE) as error:
+        context.console.warn(f"nothing was pruned: {failure.as_ours(error).what}")
+
+
+def _run(context: Context, request: Request, recorder: Recorder) -> Result:
+    # Both must be there before anything is downloaded, and hours before the push.
+    if request.push:
+        Registry(context.registry).require_reachable()
+    context.require_buildkit()
+    with _flavor(context, request) as flavor:
+        commit = flavor.commit()
+        recorder.update(commit=commit.id)
+        fingerprint = _fingerprint(context, flavor, commit)
+        found = None if request.force else _find(context, fingerprint)
+        image = _candidate(context, found or _built(context, flavor, commit, fingerprint))
+    recorder.update(image=image.id, bytes=image.size, built=found is None)
+    tested = trial.run(context, image, Options(gpus=request.gpus), force=request.force)
+    if found and tested.report is None:
+        context.console.note(f"nothing to do: the last good nightly is of {commit.short} {commit.subject}")
+    promoted = _promote(context, image, commit)
+    pushed = publish.push(context, promoted) if request.push else None
+    recorder.update(digest=pushed.digest if pushed else None)
+    return Result(image=promoted, built=found is None, trial=tested, pushed=pushed)
 
 
 @contextlib.contextmanager
@@ -146,32 +181,56 @@ def _find(context: Context, fingerprint: str) -> Image | None:
     return found[0] if found else None
 
 
+def _built(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -> Image:
+    return patiently(lambda: _build(context, flavor, commit, fingerprint), say=context.console.note)
+
+
 def _build(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -> Image:
     context.require_disk(flavor.needed_bytes, what="the base image")
-    raw = flavor.build(context.engine, commit)
+    raw = context.engine.image(flavor.build(context.engine, commit))
     marks = {
         **flavor.marks(),
         labels.FINGERPRINT: fingerprint,
         labels.QUAY_EXPIRES: context.settings.nightly_expires_after,
-        labels.OCI_CREATED: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        labels.OCI_CREATED: record.now(),
+        labels.REPOSITORY: context.settings.repository,
     }
     with flavor.source(commit) as source:
         image_id = seal.seal(
             context.engine,
-            context.engine.image(raw),
+            raw,
             flavor=flavor.name,
             source=source,
             commit=commit,
             marks=marks,
             console=context.console,
         )
+    # Its layers are the base's; alone it would outlive the base.
+    context.engine.discard(raw)
     return context.engine.image(image_id)
 
 
-def _promote(context: Context, image: Image, commit: Commit) -> Image:
-    """Point the names at the base: the fixed one first, the file, the moving one last."""
+def _candidate(context: Context, image: Image) -> Image:
+    """Give a base a name that overlays do not look for, until it has passed.
+
+    Under that name `docker image prune` leaves it alone, and a run that is killed does not lose hours of building:
+    the next one finds the base by its fingerprint.
+    """
     repository = context.settings.repository
-    context.engine.tag(image.id, f"{repository}:nightly-{commit.id}")
-    write_atomic(BASE_COMMIT_FILE, f"{commit.id}\n")
-    context.engine.tag(image.id, f"{repository}:nightly")
+    if not image.tags_in(repository, prefix="nightly"):
+        context.engine.tag(image.id, f"{repository}:{CANDIDATE}")
     return context.engine.image(image.id)
+
+
+def _promote(context: Context, image: Image, commit: Commit) -> Image:
+    """Point the names at the base: the fixed one, the moving one, the file. The registry's come after that.
+
+    Each moves in one piece, and none before the one that it follows: whoever finds a base under a later name finds
+    it under the earlier ones too. A run that was killed in between is finished by the next.
+    """
+    engine, repository = context.engine, context.settings.repository
+    engine.tag(image.id, f"{repository}:nightly-{commit.id}")
+    engine.tag(image.id, f"{repository}:nightly")
+    write_atomic(BASE_COMMIT_FILE, f"{commit.id}\n")
+    engine.untag(f"{repository}:{CANDIDATE}")
+    return engine.image(image.id)

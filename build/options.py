@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from build import gpus, schedule
+from build.errors import UsageError
 from build.gitdir import REMOTES
 
 if TYPE_CHECKING:
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 # Options that are settings: given on the command line they win over everything else.
 SETTING_OPTIONS = (
-    *("state", "cache", "install", "registry", "vllm_version", "start_timeout"),
+    *("state", "cache", "install", "registry", "vllm_version", "start_timeout", "keep_bases"),
     *("builder", "cache_to", "build_secrets"),
 )
 
@@ -69,7 +72,9 @@ def parse(argv: Sequence[str], *, default_path: Path, default_ref: str) -> argpa
     _plan(verbs, path=default_path, ref=default_ref)
     _smoke(verbs)
     _push(verbs)
-    _add(verbs, "status", "list the images that exist, their verdicts and where they were pushed")
+    _status(verbs)
+    _prune(verbs)
+    _schedule(verbs)
     return parser.parse_args(argv)
 
 
@@ -116,6 +121,7 @@ def _nightly(verbs: Verbs) -> None:
     )
     parser.add_argument("--force", action="store_true", help="build and test again although nothing changed")
     parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
+    _with_gpus(parser)
     parser.add_argument("--dry-run", action="store_true", help="show how it would be built; needs no engine")
     cuda = parser.add_argument_group("options of --flavor cuda")
     cuda.add_argument("--commit", metavar="COMMIT", help="vLLM commit to build (default: the newest of main)")
@@ -160,7 +166,7 @@ def given_for_cuda(arguments: argparse.Namespace) -> dict[str, str]:
 def _build(verbs: Verbs) -> None:
     does = "make an overlay of a commit on GitHub, test it, push it"
     parser = _with_timeout(_add(verbs, "build", does, example="python -m build build pull/12345"))
-    parser.add_argument("commit", metavar="COMMIT", help="full or short id, branch, tag, or pull/NUMBER")
+    parser.add_argument("commit", metavar="COMMIT", help="full or short id, branch, tag, pull/NUMBER; or release")
     _with_remote(parser)
     _with_delivery(parser)
 
@@ -197,6 +203,52 @@ def _push(verbs: Verbs) -> None:
     parser.add_argument("--allow-native", action="store_true", help="although it was made over other native sources")
 
 
+def _status(verbs: Verbs) -> None:
+    does = "list the images that exist, their verdicts and where they were pushed, and the last nightlies"
+    parser = _add(verbs, "status", does)
+    parser.add_argument("--last", metavar="N", type=_count, default=5, help="nightlies to show (default: 5)")
+
+
+def _prune(verbs: Verbs) -> None:
+    does = "remove old bases, expired overlays, old reports and logs; without --apply it only says what would go"
+    parser = _add(verbs, "prune", does, example="python -m build prune --apply")
+    parser.add_argument("--apply", action="store_true", help="do it")
+    parser.add_argument("--keep-bases", metavar="N", type=int, help="good bases of each flavor that stay")
+
+
+def _schedule(verbs: Verbs) -> None:
+    does = "install, show or remove the timer that starts the nightly every day"
+    parser = _add(verbs, "schedule", does, example="python -m build schedule install --at 02:00")
+    parser.add_argument("action", choices=("install", "show", "remove"))
+    parser.add_argument("--at", metavar="HH:MM", type=schedule.at, default="02:00", help="local time (default: 02:00)")
+    parser.add_argument(
+        "--nightly",
+        metavar="OPTIONS",
+        type=_nightly_options,
+        default=[],
+        help="what the nightly is started with, such as --nightly='--flavor cuda'",
+    )
+
+
+def _nightly_options(text: str) -> list[str]:
+    """Words behind `nightly`; checked now, because at night nobody reads what argparse says."""
+    words = shlex.split(text)
+    parse(["nightly", *words], default_path=Path(), default_ref="")
+    return words
+
+
+def _count(text: str) -> int:
+    """A number of things, perhaps none.
+
+    Raises:
+        ValueError: It is none; argparse says so.
+    """
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
 def _with_source(parser: argparse.ArgumentParser, *, path: Path, ref: str) -> None:
     parser.add_argument(
         "path", metavar="PATH", nargs="?", type=Path, default=path, help=f"vLLM repository (default: {path})"
@@ -210,7 +262,7 @@ def _with_remote(parser: argparse.ArgumentParser) -> None:
         "--remote",
         metavar="NAME",
         default="vllm",
-        help=f"{', '.join(REMOTES)}, or a repository's address (default: vllm)",
+        help=f"{', '.join(REMOTES)}, a repository's address, or pypi: then COMMIT is a release (default: vllm)",
     )
 
 
@@ -248,10 +300,23 @@ def _with_trial(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the answer to GET ROUTE must contain TEXT; repeatable",
     )
-    parser.add_argument("--gpus", choices=("auto", "all", "none"), default="auto", help="GPUs to pass (default: auto)")
+    _with_gpus(parser)
     parser.add_argument(
         "--model", metavar="DIR", type=Path, help="model to serve (default: a tiny one, made on the spot)"
     )
+
+
+def _with_gpus(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--gpus", metavar="GPUS", type=_gpus, default="auto", help=f"GPUs to pass: {gpus.HELP} (default: auto)"
+    )
+
+
+def _gpus(text: str) -> gpus.Selection:
+    try:
+        return gpus.Selection.parse(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{error.what}; {error.hint}") from error
 
 
 def _with_timeout(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

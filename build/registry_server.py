@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from build import daemon, packages, turn
+from build import command, daemon, packages, turn
 from build.daemon import Daemon
 from build.errors import EngineError
 from build.folders import write_json
@@ -201,6 +201,30 @@ def last_address(folders: Folders) -> str | None:
     """``host:port`` that it has or had last; None if it never ran."""
     port = _remembered(folders)
     return _address(port) if port is not None else None
+
+
+def collect(folders: Folders, *, console: Console) -> int:
+    """Remove layers that no manifest needs, and manifests without a tag.
+
+    It is stopped meanwhile: layers that somebody uploads just then would count as garbage
+    (https://distribution.github.io/distribution/about/garbage-collection/). Uploads are tried again.
+
+    Returns:
+        Bytes that were freed.
+
+    Raises:
+        EngineError: It could not be started again.
+        BusyError: Another run is busy with it for 10 minutes.
+    """
+    words = [packages.program(PACKAGES[0]) or PACKAGES[0], "garbage-collect", "--delete-untagged"]
+    with turn.taken(folders.locks, "registry", doing="collecting garbage", console=console):
+        before = daemon.disk_usage(_data(folders))
+        daemon.stop(_server(folders), grace_s=_STOP_TIMEOUT_S)
+        try:
+            command.run([*words, folders.registry / "config.yml"])
+        finally:
+            _start(folders, None)
+        return max(0, before - daemon.disk_usage(_data(folders)))
 
 
 def status(folders: Folders) -> Status:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ import docker.errors
 import docker.utils
 import requests
 
-from build import command, labels, packages
+from build import command, labels, packages, scratch
 from build.errors import BuildError
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def ensure(engine: Engine, *, image: str, install: bool, console: Console) -> Im
             return engine.image(name)
         console.note(f"{image} cannot be pulled here: making one from the distribution's packages")
         packages.ensure(["mmdebstrap"], allowed=install, console=console)
-        with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
+        with scratch.folder() as folder:
             archive = Path(folder) / "rootfs.tar"
             _bootstrap(archive, progress)
             _import(engine, archive, name)
@@ -102,6 +101,7 @@ def _bootstrap(archive: Path, progress: command.OnLine) -> None:
         raise BuildError(
             f"mmdebstrap could not make a root file system: {errors[-1]}",
             hint="check that the distribution's mirror answers (apt-get update), then run this again",
+            see_log=True,
         )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from build import base, buildx, gitdir, labels, requirements
+from build import base, buildx, gitdir, labels, requirements, scratch
 from build.base import Facts
 from build.compatibility import made_by_build
 from build.errors import BuildError, SourceError
@@ -66,12 +65,14 @@ def seal(
         tree = source.listing(commit)
         held, facts = _compare(found, flavor=flavor, source=source, commit=commit, tree=tree)
         with (
-            tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder,
+            scratch.folder() as folder,
             engine.temporary_tag(image.id) as name,
         ):
             progress("writing its description and git directory")
             with (Path(folder) / "seal.tar").open("wb") as stream:
-                _write_tar(stream, facts, held, tree, source, commit, with_git=not found["has_repository"])
+                _write_tar(
+                    stream, facts, held, _made(found, facts), tree, source, commit, with_git=not found["has_repository"]
+                )
             request = buildx.Request(
                 dockerfile=DOCKERFILE,
                 context=Path(folder),
@@ -157,6 +158,7 @@ def _compare(
             file_mode=found["file_mode"],
             folder_mode=found["folder_mode"],
         ),
+        folders=_folders(found),
         made_by_build=tuple(sorted(files.keys() - held.keys())),
         modified=tuple(modified),
         build_requires=requirements.build_requires(pyproject),
@@ -164,6 +166,20 @@ def _compare(
         metadata=found["metadata"],
         entry_points=requirements.entry_points(pyproject),
     )
+
+
+def _folders(found: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
+    """Permissions, user and group of the folders that differ from the source's root."""
+    usual = [found["folder_mode"], found["uid"], found["gid"]]
+    pairs = ((path.lstrip("/"), (mode, uid, gid)) for path, (mode, uid, gid) in found["folders"].items())
+    return {path: marks for path, marks in sorted(pairs) if path and list(marks) != usual}
+
+
+def _made(found: Mapping[str, Any], facts: Facts) -> Listing:
+    """What is in the source folder and not of the commit."""
+    made = set(facts.made_by_build)
+    files = {path: Entry(mode=mode, oid=oid) for path, mode, oid in found["files"] if path in made}
+    return Listing(files=files, trees={})
 
 
 def _runs(path: str) -> bool:
@@ -182,6 +198,7 @@ def _write_tar(  # noqa: PLR0917 - one call, right above
     stream: IO[bytes],
     facts: Facts,
     held: Listing,
+    made: Listing,
     tree: Listing,
     source: Repository,
     commit: Commit,
@@ -193,8 +210,9 @@ def _write_tar(  # noqa: PLR0917 - one call, right above
     with Tarball(stream, owner=facts.owner, timestamp=commit.timestamp, existing=existing) as tarball:
         for name, content in base.files(facts, held, tree).items():
             tarball.add_bytes(base.FACTS.relative_to("/") / name, content, mode=REGULAR)
+        tarball.add_bytes(base.FACTS.relative_to("/") / base.MADE, made.serialize(), mode=REGULAR)
         if with_git:
-            with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
+            with scratch.folder() as folder:
                 target = Path(folder) / ".git"
                 gitdir.write_full(target, source=source, commit=commit, tree=tree, present=frozenset(held.files))
                 tarball.add_tree(root / ".git", target, mode=REGULAR)

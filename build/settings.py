@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -37,6 +37,29 @@ ArgumentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]
 SecretId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
 Builder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Release = Annotated[str, StringConstraints(pattern=r"^[0-9]+(?:\.[0-9]+)+(?:\.?(?:rc|post)[0-9]+)?$")]
+
+
+SECRETS = ("notify_url",)
+"""Settings whose values are shown and written nowhere."""
+
+
+class _Shared(PyprojectTomlConfigSettingsSource):
+    """The file that everybody reads, and that is committed."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Its values.
+
+        Raises:
+            UsageError: A secret is among them.
+        """
+        values = super().__call__()
+        for name in SECRETS:
+            if name in values:
+                raise UsageError(
+                    f"setting {name!r} is a secret and stands in pyproject.toml",
+                    hint=f"replace it, for others may have read it, and set {ENV_PREFIX}{name.upper()} instead",
+                )
+        return values
 
 
 class Settings(BaseSettings):
@@ -87,6 +110,16 @@ class Settings(BaseSettings):
     )
     nightly_expires_after: Expiry = Field(default="14d", description="Label quay.expires-after of base images.")
     overlay_expires_after: Expiry = Field(default="3d", description="Label quay.expires-after of overlay images.")
+    keep_bases: int = Field(default=3, ge=1, description="Good bases of each flavor that pruning leaves.")
+    keep_days: int = Field(
+        default=14, ge=1, description="Days that reports, logs, records and unused build cache are kept."
+    )
+    notify_url: SecretStr | None = Field(
+        default=None, description="Webhook that is told when nightlies fail and recover. A secret: not in files shared."
+    )
+    notify_url_file: Path | None = Field(
+        default=None, description="File that holds the webhook's address, for nightlies that are scheduled."
+    )
     wheel_index: Address = Field(
         default="https://wheels.vllm.ai", description="Where the precompiled wheels of vLLM's main are."
     )
@@ -118,7 +151,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line first, then environment, then ``[tool.llm-d-dev]``."""
-        pyproject = PyprojectTomlConfigSettingsSource(settings_cls, REPOSITORY / "pyproject.toml")
+        pyproject = _Shared(settings_cls, REPOSITORY / "pyproject.toml")
         return init_settings, env_settings, pyproject
 
     @property

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from build import labels, trial, verdict
+from build import freshness, labels, trial, verdict
 from build.git import SHORT_DIGITS
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ _COLOURS = {"pass": "green", "fail": "red", "outdated": "yellow", "untested": "y
 def table(found: Sequence[Row]) -> Table:
     """For a person."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("image", "kind", "commit", "verdict", "size", "pushed digest"):
+    for column in ("image", "kind", "commit", "verdict", "age", "size", "pushed digest"):
         shown.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
     for row in found:
         marks = row.image.labels
@@ -96,6 +96,7 @@ def table(found: Sequence[Row]) -> Table:
             f"{marks[labels.KIND]} ({marks.get(labels.FLAVOR, '?')})",
             marks.get(labels.COMMIT, "")[:SHORT_DIGITS],
             f"[{_COLOURS[row.verdict]}]{row.verdict}[/]",
+            freshness.age(row.image).removesuffix(" old"),
             f"{row.image.size / 1e9:.2f} GB",
             (row.digest or "not pushed").removeprefix("sha256:")[:SHORT_DIGITS],
         )

@@ -5,12 +5,18 @@ from __future__ import annotations
 import io
 import tarfile
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Self
 
+from build.errors import SourceError
 from build.listing import EXECUTABLE, SYMLINK
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path, PurePosixPath
+
+WHITEOUT = ".wh."
+"""What the name of an entry that deletes starts with (OCI image-spec v1.1, layer.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +48,24 @@ class Tarball:
         stream: Where to.
         owner: Owner and permissions of everything in it.
         timestamp: Time of everything in it, seconds since 1970.
-        existing: Folders of the image below its root: an entry would change their times and permissions.
+        existing: Folders of the image below its root that need no entry.
+        folders: Permissions, user and group of the folders that are not as ``owner`` has them.
     """
 
-    def __init__(self, stream: IO[bytes], *, owner: Ownership, timestamp: int, existing: frozenset[str]) -> None:
+    def __init__(
+        self,
+        stream: IO[bytes],
+        *,
+        owner: Ownership,
+        timestamp: int,
+        existing: frozenset[str],
+        folders: Mapping[str, tuple[int, int, int]] = MappingProxyType({}),
+    ) -> None:
         self._tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - closed below
         self._owner = owner
         self._timestamp = timestamp
-        self._seen = set(existing)
+        self._seen = {"", ".", "/", *existing}
+        self._unusual = folders
 
     def __enter__(self) -> Self:
         return self
@@ -65,7 +81,15 @@ class Tarball:
             size: Bytes of the content.
             content: Read to its end. For a symbolic link: where it points to.
             mode: Git's mode.
+
+        Raises:
+            SourceError: The name means something else to an image.
         """
+        if any(part.startswith(WHITEOUT) for part in path.parts):
+            raise SourceError(
+                f"{path}: no image can hold a file whose name starts with {WHITEOUT}",
+                hint="to an image such a name means that a file is deleted: rename it",
+            )
         self._folders(path.parent)
         member = self._member(str(path))
         if mode == SYMLINK:
@@ -81,6 +105,14 @@ class Tarball:
         """Add one file whose content is at hand."""
         self.add(path, len(content), io.BytesIO(content), mode=mode)
 
+    def delete(self, path: PurePosixPath) -> None:
+        """Add what makes a file or folder of the layers below disappear (OCI image layer, "Whiteouts").
+
+        It holds for an image's layer, not for an archive that is unpacked by ``ADD``.
+        """
+        self._folders(path.parent)
+        self._tar.addfile(self._member(str(path.with_name(WHITEOUT + path.name))))
+
     def add_tree(self, path: PurePosixPath, folder: Path, *, mode: str) -> None:
         """Add every file below a folder of this machine."""
         for file in sorted(folder.rglob("*")):
@@ -91,12 +123,13 @@ class Tarball:
     def _folders(self, folder: PurePosixPath) -> None:
         for parent in reversed((folder, *folder.parents)):
             name = str(parent)
-            if name == "." or name in self._seen:
+            if name in self._seen:
                 continue
             self._seen.add(name)
             member = self._member(name)
             member.type = tarfile.DIRTYPE
-            member.mode = self._owner.folder_mode
+            usual = (self._owner.folder_mode, self._owner.uid, self._owner.gid)
+            member.mode, member.uid, member.gid = self._unusual.get(name, usual)
             self._tar.addfile(member)
 
     def _member(self, name: str) -> tarfile.TarInfo:

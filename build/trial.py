@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from build import command, suite, verdict
 from build.errors import EngineError, SmokeError, UsageError
 from build.folders import REPOSITORY
+from build.gpus import AUTO, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,12 +33,12 @@ class Options:
 
     Attributes:
         expect: ``ROUTE=TEXT`` each: the answer to GET ROUTE must contain TEXT.
-        gpus: ``auto``, ``all`` or ``none``.
+        gpus: GPUs that the image is given.
         model: Folder of a model; None for the one made on the spot.
     """
 
     expect: tuple[str, ...] = ()
-    gpus: str = "auto"
+    gpus: Selection = AUTO
     model: Path | None = None
 
 
@@ -68,6 +69,8 @@ def known(context: Context, image: Image, options: Options) -> Verdict | None:
         return None
     asked = found.configuration
     same = asked.get("suite") == suite_fingerprint() and set(options.expect) <= set(asked.get("expect", ()))
+    # What was not chosen may be anything.
+    same = same and (options.gpus.word == "auto" or asked.get("gpus") == str(options.gpus))
     return found if same and options.model is None else None
 
 
@@ -109,7 +112,7 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
 
 def _argv(context: Context, image: Image, options: Options, report: Path) -> list[str]:
     argv = [sys.executable, "-m", "pytest", str(SUITE), "--image", image.id, "--report", str(report)]
-    argv += ["--gpus", options.gpus, "--start-timeout", str(context.settings.start_timeout)]
+    argv += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
     argv += ["--model", str(options.model)] if options.model else []
     for expectation in options.expect:
         argv += ["--expect", expectation]
@@ -126,7 +129,7 @@ def _read(report: Path, done: command.Completed) -> dict[str, Any]:
         if done.returncode == 4:  # noqa: PLR2004 - pytest's status for a wrong command line
             raise UsageError(f"the smoke suite refused: {errors[0]}", hint="`pytest smoke --help`") from error
         raise EngineError(
-            f"the smoke suite broke off: {errors[0]}", hint="the log named below has its output"
+            f"the smoke suite broke off: {errors[0]}", hint="the log has its output", see_log=True
         ) from error
     return document
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from build import lock
 from build.errors import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from build.console import Console
 
 TIMEOUT_S = 600.0
 _POLL_S = 0.2
 
 
+class Notes(Protocol):
+    """Where it is said that a run waits, such as :class:`build.console.Console`."""
+
+    @property
+    def note(self) -> Callable[[str], None]:
+        """Say something in one line."""
+
+
 @contextlib.contextmanager
-def taken(folder: Path, name: str, *, doing: str, console: Console, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
+def taken(folder: Path, name: str, *, doing: str, console: Notes, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     """Hold a lock of :mod:`build.lock` while the block runs, waiting for whoever has it.
 
     Args:
@@ -38,9 +44,7 @@ def taken(folder: Path, name: str, *, doing: str, console: Console, timeout_s: f
         yield
 
 
-def _wait(
-    stack: contextlib.ExitStack, folder: Path, name: str, *, doing: str, console: Console, deadline: float
-) -> None:
+def _wait(stack: contextlib.ExitStack, folder: Path, name: str, *, doing: str, console: Notes, deadline: float) -> None:
     told = False
     while True:
         try:

@@ -11,12 +11,11 @@ import contextlib
 import os
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import command
+from build import command, scratch
 from build.errors import SourceError
 from build.git import SHORT_DIGITS, Commit, Repository
 
@@ -67,13 +66,13 @@ def snapshot(repository: Repository) -> Iterator[Snapshot]:
     if folder is None:
         raise SourceError(f"{repository.path} is bare: it has no uncommitted work", hint="leave out --dirty")
     head = repository.commit("HEAD")
-    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name:
-        scratch = Path(name)
-        (scratch / "objects").mkdir()
+    with scratch.folder() as name:
+        place = Path(name)
+        (place / "objects").mkdir()
         if repository.index.exists():
             # With its time stamps: git then need not read the files that did not change.
-            shutil.copy2(repository.index, scratch / "index")
-        git = _Git(folder=folder, scratch=scratch, objects=repository.objects)
+            shutil.copy2(repository.index, place / "index")
+        git = _Git(folder=folder, scratch=place, objects=repository.objects)
         # Asked first: adding would take the files for resolved, markers and all.
         if unmerged := git("ls-files", "--unmerged"):
             raise SourceError(
@@ -86,7 +85,7 @@ def snapshot(repository: Repository) -> Iterator[Snapshot]:
         subject = f"Uncommitted work on {head.short}"
         oid = git("commit-tree", tree, "-p", head.id, "-m", subject, **_IDENTITY, **date)
         commit = Commit(id=oid, subject=subject, timestamp=head.timestamp)
-        with contextlib.closing(Repository(repository.path, more_objects=scratch / "objects")) as source:
+        with contextlib.closing(Repository(repository.path, more_objects=place / "objects")) as source:
             yield Snapshot(source=source, commit=commit, head=head, tree=tree)
 
 

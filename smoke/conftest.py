@@ -13,9 +13,11 @@ import pytest
 
 from build.errors import EngineError, LlmdDevError
 from build.folders import REPOSITORY
-from smoke import options
+from smoke import options, summary
+from smoke.contents import UnreadableError
 from smoke.diagnose import Diagnosis
 from smoke.findings import EXIT_STATUS, Check, Outcome, Tier
+from smoke.remote import Remote
 from smoke.run import NotVerifiedError, Run
 from smoke.server import ServerFailedError
 
@@ -24,14 +26,17 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from build.engine import Image
-    from smoke.server import Server
+    from smoke.binaries import Probe
+    from smoke.contents import Contents
+    from smoke.server import ContainerServer, Server
 
 _SUITE = REPOSITORY / "smoke"
+_NO_KEY = "none"  # the client wants one
 _CLIENT_TIMEOUT_S = 120.0
 _MESSAGE_LIMIT = 2000
 # What pytest puts before the words of a check.
 _EXCEPTION = re.compile(r"^(?:Skipped|Failed|AssertionError): ")
-_RUN: pytest.StashKey[Run] = pytest.StashKey()
+_RUN: pytest.StashKey[Run | Remote] = pytest.StashKey()
 _SECONDS: pytest.StashKey[float] = pytest.StashKey()
 
 _INCOMPLETE = Diagnosis(
@@ -65,7 +70,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
     try:
-        run = Run.prepare(options.parse(session.config))
+        chosen = options.parse(session.config)
+        run = Remote.prepare(chosen) if chosen.url else Run.prepare(chosen)
     except EngineError as error:
         text = f"error[{error.word}]: {error.what}\ntry: {error.hint}"
         pytest.exit(text, returncode=EXIT_STATUS["inconclusive"])
@@ -75,7 +81,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     _heed_signals(run)
 
 
-def _heed_signals(run: Run) -> None:
+def _heed_signals(run: Run | Remote) -> None:
     """Make SIGTERM end the run as Ctrl-C does, container and all, and remember that either came.
 
     Python drops an exception that a signal raises in a destructor; the run then goes on with damage done.
@@ -95,12 +101,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     run = config.stash.get(_RUN, None)
     if run is None:
         return []
-    names = ", ".join(run.image.tags) or "no name"
-    version = run.engine.capabilities.server_version
-    return [
-        f"image: {run.image.short_id} ({names}), flavor {run.flavor}",
-        f"engine: Docker Engine {version} at {run.engine.host}",
-    ]
+    return run.header
 
 
 # --- Which checks, in which order ------------------------------------------------------------------------
@@ -148,8 +149,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def run(pytestconfig: pytest.Config) -> Run:
-    """The run."""
-    return pytestconfig.stash[_RUN]
+    """The run, if it is one on an image."""
+    found = pytestconfig.stash[_RUN]
+    if isinstance(found, Remote):
+        pytest.skip("not applicable: the server ran already")
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -159,25 +163,77 @@ def image(run: Run) -> Image:
 
 
 @pytest.fixture(scope="session")
-def foreseeable(run: Run) -> bool:
+def foreseeable(pytestconfig: pytest.Config) -> bool:
     """Whether the server serves the suite's own model, whose answers are known."""
-    return run.options.model is None
+    found = pytestconfig.stash[_RUN]
+    return isinstance(found, Run) and found.options.model is None
 
 
 @pytest.fixture(scope="session")
-def server(run: Run, tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) -> Iterator[Server]:
-    """A healthy server of the image."""
+def starting(
+    run: Run, tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]
+) -> Iterator[Callable[[], ContainerServer]]:
+    """The image's server, started; the call waits until it is healthy."""
     with contextlib.ExitStack() as stack:
-        trouble: NotVerifiedError | ServerFailedError | None = None
-        try:
-            yield stack.enter_context(run.serving(scratch=tmp_path_factory.mktemp("model"), say=say))
-        except (NotVerifiedError, ServerFailedError) as error:
-            trouble = error
-        # Out of the `except`, or pytest shows the error, and with it the log, twice.
-        if isinstance(trouble, NotVerifiedError):
-            pytest.skip(f"not verified: {trouble}")
-        if trouble:
-            pytest.fail(str(trouble), pytrace=False)
+        with _told_shortly():
+            started = stack.enter_context(run.starting(scratch=tmp_path_factory.mktemp("model"), say=say))
+        yield started
+
+
+@pytest.fixture(scope="session")
+def contained(starting: Callable[[], ContainerServer]) -> ContainerServer:
+    """A healthy server of the image."""
+    with _told_shortly():
+        return starting()
+
+
+@pytest.fixture(scope="session")
+def server(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Server:
+    """The server under test, healthy if it is the image's."""
+    found = pytestconfig.stash[_RUN]
+    if isinstance(found, Remote):
+        return found.server
+    contained: ContainerServer = request.getfixturevalue("contained")
+    return contained
+
+
+@pytest.fixture(scope="session")
+def name(server: Server) -> str:
+    """What the server calls its model."""
+    return server.model
+
+
+@pytest.fixture(scope="session")
+def contents(run: Run) -> Contents:
+    """What an image of ours holds."""
+    with _told_shortly():
+        found = run.contents
+    if found is None:
+        pytest.skip("not applicable: neither a base nor an overlay of ours")
+    return found
+
+
+@pytest.fixture(scope="session")
+def probe(run: Run, starting: Callable[[], ContainerServer]) -> Probe:
+    """What is found from within the image, while its server starts."""
+    del starting
+    with _told_shortly():
+        return run.probe()
+
+
+@contextlib.contextmanager
+def _told_shortly() -> Iterator[None]:
+    """What is in the way of a check, in words: not the way there, and not twice."""
+    trouble: Exception | None = None
+    try:
+        yield
+    except (NotVerifiedError, ServerFailedError, UnreadableError) as error:
+        trouble = error
+    # Out of the `except`, or pytest shows the error, and with it the log, twice.
+    if isinstance(trouble, NotVerifiedError):
+        pytest.skip(f"not verified: {trouble}")
+    if trouble:
+        pytest.fail(str(trouble), pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -207,9 +263,21 @@ def connect(server: Server) -> Callable[[str], openai.OpenAI]:
 
 
 @pytest.fixture(scope="session")
+def connect_async(server: Server) -> Callable[[], openai.AsyncOpenAI]:
+    """Makes an openai client of the server for many requests at once."""
+    return lambda: openai.AsyncOpenAI(
+        base_url=f"{server.url}/v1",
+        api_key=server.key or _NO_KEY,
+        max_retries=0,
+        timeout=_CLIENT_TIMEOUT_S,
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
+    )
+
+
+@pytest.fixture(scope="session")
 def client(server: Server, connect: Callable[[str], openai.OpenAI]) -> Iterator[openai.OpenAI]:
     """An openai client of the server."""
-    with connect(server.key) as made:
+    with connect(server.key or _NO_KEY) as made:
         yield made
 
 
@@ -231,7 +299,7 @@ def pytest_runtest_makereport(
     return report
 
 
-def _shorten(run: Run, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+def _shorten(run: Run | Remote, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Leave of a failure what tells something, unless pytest was asked for more by ``--tb``."""
     report.sections = [(title, run.redacted(text)) for title, text in report.sections]
     if not report.failed or call.excinfo is None:
@@ -250,7 +318,7 @@ def _is_check(path: Path) -> bool:
     return path.parent == _SUITE and path.name.startswith("test_")
 
 
-def _outcome(run: Run, report: pytest.TestReport) -> Outcome:
+def _outcome(run: Run | Remote, report: pytest.TestReport) -> Outcome:
     if report.passed:
         return "passed"
     if report.when == "teardown":
@@ -260,7 +328,7 @@ def _outcome(run: Run, report: pytest.TestReport) -> Outcome:
     return "failed" if run.look_into_failure() else "inconclusive"
 
 
-def _note(run: Run, item: pytest.Item, outcome: Outcome, message: str) -> None:
+def _note(run: Run | Remote, item: pytest.Item, outcome: Outcome, message: str) -> None:
     tier = Tier.of(item.path)
     function: Any = getattr(item, "function", None)
     seconds: float = item.stash[_SECONDS]
@@ -280,16 +348,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     run = config.stash.get(_RUN, None)
     if run is None:
         return
-    findings = run.findings
-    counts = ", ".join(
-        f"{len(names)} {outcome}"
-        for outcome in ("passed", "failed", "skipped", "inconclusive")
-        if (names := findings.named(outcome))
-    )
-    terminalreporter.write_line(f"{findings.result.upper()} {run.image.short_id}: {counts or 'nothing ran'}")
-    if reason := findings.reason:
-        terminalreporter.write_line(f"{reason.cause}: {reason.line}")
-        terminalreporter.write_line(f"try: {reason.advice}")
+    writer = terminalreporter._tw  # noqa: SLF001 - pytest has no public name for it
+    shown = summary.text(run.findings, run.subject, width=writer.fullwidth, colour=writer.hasmarkup)
+    terminalreporter.write_line(shown)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -306,4 +367,4 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
     else:
         session.exitstatus = EXIT_STATUS[run.findings.result]
     run.write()
-    run.engine.close()
+    run.close()

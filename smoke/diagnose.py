@@ -15,14 +15,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smoke.signs import SIGNS
+from smoke.log import Line, Weight, read
+from smoke.signs import EXPLAINED, SIGNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from smoke.signs import Sign
 
 _LINE_LIMIT = 500
+# Lines from either end of a log that are looked at: a longer one says the same over and over.
+_LOOKED_AT = 20_000
+
+_CAUSES = tuple(sign for sign in SIGNS if not sign.consequence)
+_CONSEQUENCES = tuple(sign for sign in SIGNS if sign.consequence)
+_WARNED = tuple(sign for sign in SIGNS if sign.as_warning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +42,14 @@ class Diagnosis:
         advice: What to do, one sentence.
         image_at_fault: False when the machine or the network is to blame, so that the image is neither passed
             nor failed.
+        line_number: Its number in the log, from 1; None if the log holds nothing, or nothing was logged.
     """
 
     cause: str
     line: str
     advice: str
     image_at_fault: bool
+    line_number: int | None = None
 
 
 _TIMEOUT_ADVICE = "read what the server did last; give it more time with --start-timeout if it was only slow"
@@ -51,9 +60,6 @@ _CRASH_ADVICE = "the process crashed in native code: check that the binaries fit
 _ENTRYPOINT_ADVICE = "check the image's entry point and that `vllm` is on its PATH"
 _UNKNOWN_ADVICE = "read the server's log"
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# vLLM's log format (vllm/logger.py), which each process may put its name before.
-_BELOW_ERROR = re.compile(r"^(?:\([^)]*\) )?(?:DEBUG|INFO|WARNING) \d\d-\d\d ")
 _EXCEPTION = re.compile(r"(?:^|\s)[\w.]*(?:Error|Exception|Interrupt)(?:: |$)")
 _WHERE = re.compile(r'File "([^"]+)", line (\d+)')
 
@@ -61,6 +67,7 @@ _KILLED = 128 + signal.SIGKILL
 _CRASHES = {128 + number for number in (signal.SIGSEGV, signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)}
 # A shell's words for "found but cannot be run" and "not found".
 _NOT_RUN = (126, 127)
+_NO_LINE = Line(number=0, text="", weight=Weight.NOTHING, ending=False)
 
 
 def diagnose(
@@ -68,69 +75,105 @@ def diagnose(
 ) -> Diagnosis:
     """Find out why a server failed.
 
-    The cause that shows first in the log wins over what follows from it.
+    The cause that shows first in the log wins over what follows from it. What it survived is no cause: a
+    warning, an attempt that was repeated, whatever stands before it was ready; but a warning may explain what
+    it died of later.
 
     Args:
         log: Everything it printed, or what the engine said when it refused to start it.
-        exit_code: How it ended; None if it still runs or that is not known.
+        exit_code: How it ended, as a shell has it (128 and the signal's number) or as Python (the number
+            below 0); None if it still runs or that is not known.
         timed_out: Whether it was given up while it ran.
         out_of_memory: Whether the engine says that the kernel killed it for memory.
     """
-    lines = [_COLOUR.sub("", line).strip() for line in log.splitlines()]
-    last = next((line for line in reversed(lines) if line), "")
+    lines = read(log)
+    last = lines[-1] if lines else _NO_LINE
     if out_of_memory:
         return _found("host-memory", last, _MEMORY_ADVICE, image_at_fault=False)
+    code = 128 - exit_code if exit_code is not None and exit_code < 0 else exit_code
     return (
-        _first_sign(lines, [sign for sign in SIGNS if not sign.consequence])
-        or _from_exit_code(exit_code, last)
-        or _first_sign(lines, [sign for sign in SIGNS if sign.consequence])
+        _fatal(lines)
+        or _killed(code, last)
+        or _consequence(lines, failed=timed_out or code not in (None, 0))
+        or _crashed(code, last)
         or (_found("timeout", last, _TIMEOUT_ADVICE) if timed_out else None)
         or _found("unknown", _last_exception(lines) or last, _UNKNOWN_ADVICE)
     )
 
 
-def _found(cause: str, line: str, advice: str, *, image_at_fault: bool = True) -> Diagnosis:
-    return Diagnosis(cause=cause, line=line[:_LINE_LIMIT], advice=advice, image_at_fault=image_at_fault)
+def _found(cause: str, line: Line, advice: str, *, image_at_fault: bool = True, where: str = "") -> Diagnosis:
+    return Diagnosis(
+        cause=cause,
+        line=line.text[:_LINE_LIMIT] + where,
+        advice=advice,
+        image_at_fault=image_at_fault,
+        line_number=line.number or None,
+    )
 
 
-def _first_sign(lines: Sequence[str], signs: Iterable[Sign]) -> Diagnosis | None:
-    signs = tuple(signs)
-    for number, line in enumerate(lines):
-        below_error = _BELOW_ERROR.match(line)
-        for sign in signs:
-            if (sign.as_warning or not below_error) and sign.pattern.search(line):
-                shown = _shown(sign, line, lines[:number])
-                return _found(sign.cause, shown, sign.advice, image_at_fault=sign.image_at_fault)
+def _fatal(lines: Sequence[Line]) -> Diagnosis | None:
+    """The first cause, or the warning before it that explains it."""
+    found = _first(lines, _CAUSES, Weight.FULL)
+    if found is None:
+        return None
+    index, sign = found
+    if sign.cause in EXPLAINED and (hint := _first(lines[:index], _WARNED, Weight.OVERCOME)):
+        return _shown(lines, *hint)
+    return _shown(lines, index, sign)
+
+
+def _consequence(lines: Sequence[Line], *, failed: bool) -> Diagnosis | None:
+    """What a server that failed had been warned of, else the consequence that shows."""
+    # Told to end, vLLM's own processes take each other's end for a death.
+    found = _first([line for line in lines if not line.ending], _CONSEQUENCES, Weight.FULL)
+    if (failed or found) and (hint := _first(lines, _WARNED, Weight.HINT)):
+        return _shown(lines, *hint)
+    return _shown(lines, *found) if found else None
+
+
+def _first(lines: Sequence[Line], signs: Sequence[Sign], least: Weight) -> tuple[int, Sign] | None:
+    candidates = [index for index, line in enumerate(lines) if line.weight >= least]
+    seen: set[str] = set()
+    for index in [*candidates[:_LOOKED_AT], *candidates[_LOOKED_AT:][-_LOOKED_AT:]]:
+        text = lines[index].text
+        for sign in signs if text not in seen else ():
+            if sign.pattern.search(text):
+                return index, sign
+        seen.add(text)
     return None
 
 
-def _shown(sign: Sign, line: str, before: Sequence[str]) -> str:
-    """The line that tells most: of a consequence that is the exception before it, whatever it was."""
+def _shown(lines: Sequence[Line], index: int, sign: Sign) -> Diagnosis:
+    """With the line that tells most: of a consequence that is the exception before it, whatever it was."""
+    line, where = lines[index], ""
     if sign.consequence:
-        return _last_exception(before) or line
-    return line + _where(before) if sign.cause.endswith("-error") else line
+        line = _last_exception(lines[:index]) or line
+    elif sign.cause in ("syntax-error", "import-error"):
+        where = _where([other for other in lines[:index] if other.process == line.process])
+    return _found(sign.cause, line, sign.advice, image_at_fault=sign.image_at_fault, where=where)
 
 
-def _where(lines: Sequence[str]) -> str:
+def _where(lines: Sequence[Line]) -> str:
     """The place in the source that a traceback names last, in parentheses."""
     for line in reversed(lines):
-        if match := _WHERE.search(line):
-            return f" ({match[1]}:{match[2]})"
+        if match := _WHERE.search(line.text):
+            return f" ({match[1]}:{match[2]})"[:_LINE_LIMIT]
     return ""
 
 
-def _from_exit_code(exit_code: int | None, last: str) -> Diagnosis | None:
-    if exit_code == _KILLED:
-        return _found("host-memory", last, _MEMORY_ADVICE, image_at_fault=False)
-    if exit_code in _CRASHES:
+def _killed(code: int | None, last: Line) -> Diagnosis | None:
+    return _found("host-memory", last, _MEMORY_ADVICE, image_at_fault=False) if code == _KILLED else None
+
+
+def _crashed(code: int | None, last: Line) -> Diagnosis | None:
+    if code in _CRASHES:
         return _found("engine-died", last, _CRASH_ADVICE)
-    if exit_code in _NOT_RUN:
-        return _found("entrypoint", last, _ENTRYPOINT_ADVICE)
-    return None
+    return _found("entrypoint", last, _ENTRYPOINT_ADVICE) if code in _NOT_RUN else None
 
 
-def _last_exception(lines: Sequence[str]) -> str | None:
-    return next((line for line in reversed(lines) if _EXCEPTION.search(line)), None)
+def _last_exception(lines: Sequence[Line]) -> Line | None:
+    told = (line for line in reversed(lines) if line.weight >= Weight.HINT and not line.ending)
+    return next((line for line in told if _EXCEPTION.search(line.text)), None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,11 +191,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args(argv)
     try:
-        log = sys.stdin.read() if arguments.log == "-" else Path(arguments.log).read_text(errors="replace")
+        # As bytes: decoding as text would turn carriage returns into line ends, and stop at hostile bytes.
+        raw = sys.stdin.buffer.read() if arguments.log == "-" else Path(arguments.log).read_bytes()
     except OSError as error:
-        sys.stderr.write(f"error[usage]: {arguments.log}: {error.strerror}\n")
+        sys.stderr.write(
+            f"error[usage]: {arguments.log}: {error.strerror}\ntry: name a file, or - for standard input\n"
+        )
         return 2
-    diagnosis = diagnose(log, exit_code=arguments.exit_code)
+    diagnosis = diagnose(raw.decode(errors="replace"), exit_code=arguments.exit_code)
     if arguments.json:
         sys.stdout.write(json.dumps(asdict(diagnosis)) + "\n")
     else:

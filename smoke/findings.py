@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from build.verdict import Verdict
 from smoke.diagnose import Diagnosis
@@ -105,6 +105,12 @@ class Findings:
         return tuple(check.name for check in self.checks.values() if check.outcome == outcome)
 
     @property
+    def counts(self) -> str:
+        """How many checks came out how, in words; empty if none ran."""
+        numbers = {outcome: len(self.named(outcome)) for outcome in get_args(Outcome)}
+        return ", ".join(f"{number} {outcome}" for outcome, number in numbers.items() if number)
+
+    @property
     def result(self) -> Result:
         """What is known about the image. Nothing checked is a failure."""
         if self.interrupted:
@@ -135,15 +141,16 @@ class Findings:
             )
         return None
 
-    def report(self, image: Image) -> dict[str, Any]:
-        """The document ``report.json``."""
+    def report(self, image: Image | None) -> dict[str, Any]:
+        """The document ``report.json``; of no image if the server ran already."""
         reason = self.reason
         return {
             "result": self.result,
             "cause": reason.cause if reason else None,
             "line": reason.line if reason else None,
+            "line_number": reason.line_number if reason else None,
             "advice": reason.advice if reason else None,
-            "image_id": image.id,
+            "image_id": image.id if image else None,
             "checks": [asdict(check) for check in self.checks.values()],
             "figures": self.figures,
         }

@@ -15,17 +15,15 @@ from urllib.parse import urlsplit
 import docker.errors
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
-from testcontainers.core.waiting_utils import WaitStrategy
 
 from build import labels, owner
-from smoke.server import POLL_S, PORT, TAIL_LINES, Server, ServerFailedError
+from smoke.server import POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from docker.types import DeviceRequest
-    from testcontainers.core.waiting_utils import WaitStrategyTarget
 
     from build.engine import Engine, Image
 
@@ -42,12 +40,16 @@ _COPY_LIMIT = 64 * 2**20
 _PROGRESS_S = 10.0
 _IN_FLIGHT_S = 5.0
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
+    # As --enforce-eager, for what vLLM compiles whatever that says: the first logprobs cost 20 s of compiling.
+    "TORCH_COMPILE_DISABLE": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; the default is a share of the machine's memory
 }
+"""Variables of every process that the suite starts of an image."""
+
 _OPTIONS = ("--served-model-name", MODEL_NAME, "--max-model-len", "512", "--enforce-eager")
 _CPU_OPTIONS = ("--dtype", "float32")
 # A tiny model needs little, and somebody else may use the GPU too. Default: nearly all.
@@ -63,58 +65,54 @@ class Launch:
         model: Folder of the model that it serves.
         devices: GPUs that it is given.
         key: The API key that it is given.
-        start_timeout: Seconds that it has to become healthy.
     """
 
     image: Image
     model: Path
     devices: tuple[DeviceRequest, ...]
     key: str
-    start_timeout: float
 
 
-class _Healthy(WaitStrategy):
-    """Waits until a server is healthy, and no longer than it lives.
+def await_healthy(server: ContainerServer, *, timeout: float, progress: Callable[[str], None]) -> None:
+    """Wait until a server is healthy, and no longer than it lives.
 
     testcontainers' own HTTP strategy does not notice that the container exited.
+
+    Args:
+        server: A server that was started.
+        timeout: Seconds that it has, from its start.
+        progress: Called with one line now and then.
+
+    Raises:
+        ServerFailedError: It ended, or was not healthy in time.
     """
+    reported = time.monotonic()
+    while (now := time.monotonic()) < server.started + timeout:
+        _refuse_the_dead(server)
+        if server.healthy():
+            server.healthy_s = time.monotonic() - server.started
+            return
+        if now >= reported + _PROGRESS_S:
+            reported = now
+            progress(f"still starting, {now - server.started:.0f} s: {_last_line(server)}")
+        time.sleep(POLL_S)
+    raise ServerFailedError(f"the server was not healthy after {timeout:g} s", log=server.log(), timed_out=True)
 
-    def __init__(self, server: Server, *, timeout: float, progress: Callable[[str], None]) -> None:
-        super().__init__()
-        self._startup_timeout = timeout  # its setter rounds down to whole seconds
-        self._server = server
-        self._progress = progress
 
-    def wait_until_ready(self, container: WaitStrategyTarget) -> None:  # noqa: ARG002 - the server holds it
-        start = reported = time.monotonic()
-        while (now := time.monotonic()) < start + self._startup_timeout:
-            self._refuse_the_dead()
-            if self._server.healthy():
-                self._server.healthy_s = time.monotonic() - start
-                return
-            if now >= reported + _PROGRESS_S:
-                reported = now
-                self._progress(f"still starting, {now - start:.0f} s: {self._last_line()}")
-            time.sleep(POLL_S)
+def _last_line(server: ContainerServer) -> str:
+    lines = server.log(tail=TAIL_LINES).split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing printed yet")[:100]
+
+
+def _refuse_the_dead(server: ContainerServer) -> None:
+    code = server.exit_code()
+    if code is not None:
         raise ServerFailedError(
-            f"the server was not healthy after {self._startup_timeout:g} s",
-            log=self._server.log(),
-            timed_out=True,
+            f"the server exited with status {code} before it was healthy",
+            log=server.log(),
+            exit_code=code,
+            out_of_memory=server.out_of_memory,
         )
-
-    def _last_line(self) -> str:
-        lines = self._server.log(tail=TAIL_LINES).split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "nothing printed yet")[:100]
-
-    def _refuse_the_dead(self) -> None:
-        code = self._server.exit_code()
-        if code is not None:
-            raise ServerFailedError(
-                f"the server exited with status {code} before it was healthy",
-                log=self._server.log(),
-                exit_code=code,
-                out_of_memory=self._server.out_of_memory,
-            )
 
 
 def command(entrypoint: Sequence[str], *, gpu: bool) -> list[str]:
@@ -136,19 +134,16 @@ def command(entrypoint: Sequence[str], *, gpu: bool) -> list[str]:
 
 
 @contextlib.contextmanager
-def running(
-    engine: Engine, launch: Launch, *, progress: Callable[[str], None], keep_log: Callable[[str], None]
-) -> Iterator[Server]:
-    """A healthy server while the block runs. The container is removed whatever happens.
+def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) -> Iterator[ContainerServer]:
+    """A server that was started, while the block runs. The container is removed whatever happens.
 
     Args:
         engine: Where it runs.
         launch: What is started and how.
-        progress: Called with one line now and then while it starts.
         keep_log: Called with everything that it printed, before it is removed.
 
     Raises:
-        ServerFailedError: It did not become healthy, or the engine refused to start it.
+        ServerFailedError: The engine refused to start it.
     """
     testcontainers_config.ryuk_disabled = True  # an image to pull; what it is for is done here
     run = secrets.token_hex(8)
@@ -156,14 +151,14 @@ def running(
         launch.image.id, docker_client_kw={"environment": {**os.environ, "DOCKER_HOST": engine.api_host}}
     )
     bind, host = address(engine.host)
-    server = Server(container, host=host, key=launch.key)
+    server = ContainerServer(container, host=host, key=launch.key, model=MODEL_NAME)
     _prepare(container, launch, bind=bind, run=run)
-    container.waiting_for(_Healthy(server, timeout=launch.start_timeout, progress=progress))
     patience = 0.0
     try:
         try:
             with _refusals():
                 container.start()
+            server.started = time.monotonic()
         except KeyboardInterrupt:
             # If it came while the engine was asked, there will be a container that we were not told of.
             patience = _IN_FLIGHT_S if container.status == "not_started" else 0.0
@@ -181,7 +176,7 @@ def running(
 def _prepare(container: DockerContainer, launch: Launch, *, bind: str, run: str) -> None:
     container.image = launch.image.id  # undoes TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX, which is for names
     container.with_command(command(launch.image.config.get("Entrypoint") or (), gpu=bool(launch.devices)))
-    container.with_envs(**_ENVIRONMENT, VLLM_API_KEY=launch.key)
+    container.with_envs(**ENVIRONMENT, VLLM_API_KEY=launch.key)
     # testcontainers has no option for the address; docker-py takes (address,) for "any port there".
     container.ports[f"{PORT}/tcp"] = (bind,)  # type: ignore[assignment]
     container.with_kwargs(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
-from smoke import gpus
+from build.gpus import HELP, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,16 +52,20 @@ class Options:
     """The command line, validated.
 
     Attributes:
-        image: Name, tag or ID of the image under test.
-        gpus: ``auto``, ``all`` or ``none``.
+        image: Name, tag or ID of the image under test; None if a server is tested that already runs.
+        url: Address of that server, without a path.
+        key: Its API key; None if it wants none.
+        gpus: GPUs that the container gets.
         model: Folder of the model to serve; None for the embedded one.
         report: Folder that the results are written to; None to write nothing.
         expect: What the server must show.
         start_timeout: Seconds that the server has to become healthy.
     """
 
-    image: str
-    gpus: gpus.Choice
+    image: str | None
+    url: str | None
+    key: str | None
+    gpus: Selection
     model: Path | None
     report: Path | None
     expect: tuple[Expectation, ...]
@@ -69,13 +75,23 @@ class Options:
 def add(parser: pytest.Parser) -> None:
     """Declare the options to pytest."""
     group = parser.getgroup("smoke", "image under test")
-    group.addoption("--image", metavar="IMAGE", help="name, tag or ID of the image to test (required)")
+    group.addoption("--image", metavar="IMAGE", help="name, tag or ID of the image to test (this or --url is required)")
+    group.addoption(
+        "--url",
+        metavar="URL",
+        help="test a server that already runs, such as http://127.0.0.1:8000: what its API shows, without any engine",
+    )
+    group.addoption(
+        "--api-key",
+        metavar="K",
+        help="its API key. Shows in the list of processes; --api-key-file and the variable VLLM_API_KEY do not",
+    )
+    group.addoption("--api-key-file", metavar="FILE", type=Path, help="file whose first line is its API key")
     group.addoption(
         "--gpus",
-        choices=gpus.CHOICES,
+        metavar="GPUS",
         default="auto",
-        help="GPUs the container gets. auto: all that the engine can pass, none for an image of flavor cpu. "
-        "Default: %(default)s",
+        help=f"GPUs the container gets. {HELP}. Default: %(default)s",
     )
     group.addoption(
         "--model",
@@ -111,17 +127,22 @@ def parse(config: pytest.Config) -> Options:
     """Validate the command line.
 
     Raises:
+        UsageError: The GPUs are named in a way that cannot be.
         pytest.UsageError: An option is missing or its value cannot be used.
     """
-    image = config.getoption("--image", default=None)
-    if not image:
-        raise pytest.UsageError("which image? Give one: pytest smoke --image IMAGE")
+    image, url = config.getoption("--image", default=None), config.getoption("--url", default=None)
+    if not image and not url:
+        raise pytest.UsageError("which image? Give one: pytest smoke --image IMAGE, or a server that runs: --url URL")
+    if image and url:
+        raise pytest.UsageError("give --image or --url, not both")
     start_timeout = config.getoption("--start-timeout")
     if start_timeout <= 0:
         raise pytest.UsageError(f"--start-timeout {start_timeout:g}: give a number of seconds above 0")
     return Options(
-        image=image,
-        gpus=config.getoption("--gpus"),
+        image=image or None,
+        url=_address(url) if url else None,
+        key=_key(config) if url else None,
+        gpus=Selection.parse(config.getoption("--gpus")),
         model=_model(config.getoption("--model")),
         report=config.getoption("--report"),
         expect=expectations(config.getoption("--expect")),
@@ -132,6 +153,27 @@ def parse(config: pytest.Config) -> Options:
 def expectations(words: Sequence[str]) -> tuple[Expectation, ...]:
     """Parse each ``ROUTE=TEXT``."""
     return tuple(Expectation.parse(word) for word in words)
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise pytest.UsageError("--url: give an address such as http://127.0.0.1:8000, without user and password")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
+
+
+def _key(config: pytest.Config) -> str | None:
+    """The API key, from the first place that has one."""
+    file: Path | None = config.getoption("--api-key-file")
+    if file is None:
+        return config.getoption("--api-key") or os.environ.get("VLLM_API_KEY")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise pytest.UsageError(f"--api-key-file {file} cannot be read") from error
+    if not lines or not lines[0].strip():
+        raise pytest.UsageError(f"--api-key-file {file} holds no key")
+    return lines[0].strip()
 
 
 def _model(folder: Path | None) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -10,18 +11,23 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 import requests
 
-from build import embedded, engine, leftovers, settings, suite
-from build.errors import EngineError
+from build import embedded, engine, leftovers, redact, settings, suite
+from build.errors import BusyError, EngineError
 from build.folders import REPOSITORY, write_atomic, write_json
-from smoke import gpus, model
+from build.gpus import ALL
+from smoke import gpus, model, nvidia, report
+from smoke.binaries import Probe, probe
+from smoke.contents import Contents, is_ours
 from smoke.diagnose import Diagnosis, diagnose
 from smoke.findings import Findings
-from smoke.launch import Launch, running
-from smoke.server import TAIL_LINES, Server, ServerFailedError
+from smoke.launch import Launch, await_healthy, running
+from smoke.server import TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from docker.types import DeviceRequest
 
     from build.engine import Engine, Image
     from smoke.options import Options
@@ -53,10 +59,13 @@ class Run:
         image: The image under test.
         findings: What is known so far.
         key: The server's API key, which must not show anywhere.
-        server: The server, while it runs.
+        launch: How the image is started, once that is known.
+        server: The server, while it runs and was healthy.
         model: Fingerprint of the model, once there is one.
-        gpus: What the container was given: ``all`` or ``none``.
+        gpus: What the container was given.
+        locks: Folder of lock files.
         last_words: The end of the log of a server that died after it had been healthy.
+        log: Everything that the server printed, once it is gone.
     """
 
     options: Options
@@ -64,10 +73,13 @@ class Run:
     image: Image
     findings: Findings = field(default_factory=Findings)
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    server: Server | None = None
+    launch: Launch | None = None
+    server: ContainerServer | None = None
     model: str | None = None
-    gpus: str = "none"
+    gpus: gpus.Grant = gpus.NONE
+    locks: Path = field(default_factory=lambda: settings.load({}).folders.locks)
     last_words: Sequence[str] = ()
+    log: str = ""
 
     @classmethod
     def prepare(cls, options: Options) -> Run:
@@ -85,7 +97,7 @@ class Run:
             # Two runs that sweep at once get in each other's way; no harm is done.
             with contextlib.suppress(docker.errors.APIError):
                 leftovers.sweep(found)
-            return cls(options=options, engine=found, image=found.image(options.image))
+            return cls(options=options, engine=found, image=found.image(options.image or ""))
         except _ENGINE_ERRORS as error:
             raise EngineError(str(error), hint="check that the Docker Engine runs, then test again") from error
 
@@ -94,44 +106,146 @@ class Run:
         """What the image runs on."""
         return gpus.flavor(self.image)
 
+    @property
+    def subject(self) -> str:
+        """What is tested, for a table's heading."""
+        return self.image.short_id
+
+    @property
+    def header(self) -> list[str]:
+        """What is tested where, in words."""
+        names = ", ".join(self.image.tags) or "no name"
+        version = self.engine.capabilities.server_version
+        return [
+            f"image: {self.image.short_id} ({names}), flavor {self.flavor}",
+            f"engine: Docker Engine {version} at {self.engine.host}",
+        ]
+
+    def close(self) -> None:
+        """Drop the connections to the engine."""
+        self.engine.close()
+
     def redacted(self, text: str) -> str:
-        """A text without the API key."""
-        return text.replace(self.key, "[redacted]")
+        """A text without the API key, and without passwords and tokens that can be told by their form."""
+        return redact.redacted(text.replace(self.key, "[redacted]"))
 
     @contextlib.contextmanager
-    def serving(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Server]:
-        """A healthy server of the image while the block runs.
+    def starting(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Callable[[], ContainerServer]]:
+        """The image's server, started but not waited for, while the block runs.
 
         Args:
             scratch: An empty folder.
             say: Called with what happens meanwhile, line by line.
 
+        Yields:
+            What waits until it is healthy; raises NotVerifiedError if it cannot be started here and
+            ServerFailedError if the image is to blame that it did not start.
+
         Raises:
-            NotVerifiedError: It cannot be started here.
-            ServerFailedError: It did not start, and the image is to blame.
+            NotVerifiedError: It cannot be judged here.
+            ServerFailedError: The engine did not pass the GPUs, and the image is to blame.
         """
-        launch = self._launch(scratch)
-        say(f"starting server … (GPUs: {self.gpus})")
+        with contextlib.ExitStack() as stack:
+            self.launch = launch = self._launched(scratch, say, stack)
+            say(f"starting server … (GPUs: {self._given})")
+            trouble: Exception | None = None
+            try:
+                started = stack.enter_context(running(self.engine, launch, keep_log=self._keep_log))
+            except (ServerFailedError, *_ENGINE_ERRORS) as error:
+                trouble = error
+            try:
+                yield lambda: self._healthy(trouble or started, say)
+            finally:
+                self.server = None
+
+    def _healthy(self, started: ContainerServer | Exception, say: Callable[[str], None]) -> ContainerServer:
         try:
-            with running(self.engine, launch, progress=say, keep_log=self._keep_log) as started:
-                self.findings.figures["healthy_s"] = round(started.healthy_s, 1)
-                say(f"healthy after {started.healthy_s:.1f} s")
-                self.server = started
-                yield started
+            if isinstance(started, Exception):
+                raise started
+            await_healthy(started, timeout=self.options.start_timeout, progress=say)
         except ServerFailedError as error:
             self._blame(error)
             raise
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
-        finally:
-            self.server = None
+        self.findings.figures["healthy_s"] = round(started.healthy_s, 1)
+        say(f"healthy after {started.healthy_s:.1f} s")
+        self.server = started
+        return started
 
-    def _launch(self, scratch: Path) -> Launch:
-        choice, flavor = self.options.gpus, self.flavor
-        devices = gpus.devices(choice, flavor=flavor, capabilities=self.engine.capabilities)
-        self.gpus = "all" if devices else "none"
-        if reason := gpus.unverifiable(choice, flavor=flavor, requested=devices):
+    @functools.cached_property
+    def contents(self) -> Contents | None:
+        """What the image holds, if it is ours.
+
+        Raises:
+            UnreadableError: It says that it is ours and does not hold what it should.
+        """
+        return Contents.read(self.engine, self.image) if is_ours(self.image) else None
+
+    def probe(self) -> Probe:
+        """What is found from within the image.
+
+        Raises:
+            NotVerifiedError: The engine went away.
+        """
+        assert self.launch is not None, "the server is started first"
+        try:
+            return probe(self.engine, self.launch, flavor=self.flavor, contents=self.contents)
+        except _ENGINE_ERRORS as error:
+            raise self._not_verified(_engine_lost(error)) from error
+
+    def blame(self, words: str) -> None:
+        """Take from what an image says of itself why it is broken, if it is of a known kind."""
+        found = diagnose(words)
+        if found.image_at_fault and found.cause != "unknown" and not self.findings.diagnosis:
+            self.findings.diagnosis = found
+
+    @property
+    def _given(self) -> str:
+        """The GPUs of the container, as ``--gpus`` names them."""
+        if not self.gpus.requests:
+            return "none"
+        return "all" if self.options.gpus.word == "auto" else str(self.options.gpus)
+
+    def _take_gpus(self, say: Callable[[str], None], held: contextlib.ExitStack) -> None:
+        """Find out which GPUs the container gets, and keep other runs from them."""
+        selection = self.options.gpus
+        requests = gpus.devices(selection, flavor=self.flavor, capabilities=self.engine.capabilities)
+        machine = nvidia.Machine.look(nvidia.here) if requests and self.engine.is_here else None
+        if reason := gpus.unverifiable(selection, image=self.image, requested=requests, machine=machine):
             raise self._not_verified(reason)
+        grant = gpus.granted(selection, requests, machine)
+        doing = f"smoke test of {self.image.name}"
+        try:
+            held.enter_context(gpus.held(grant, folder=self.locks, engine_host=self.engine.host, doing=doing, say=say))
+        except BusyError as error:
+            raise self._not_verified(_busy(error)) from error
+        if requests and machine is None:
+            machine = self._look_inside(requests)
+            if reason := gpus.unverifiable(ALL, image=self.image, requested=requests, machine=machine):
+                raise self._not_verified(reason)
+            grant = gpus.guessed(selection, requests, machine)
+        self.gpus = grant
+
+    def _look_inside(self, requests: tuple[DeviceRequest, ...]) -> nvidia.Machine | None:
+        """The GPUs as a container sees them, where this machine does not tell."""
+        try:
+            return nvidia.look_inside(self.engine, self.image, requests)
+        except docker.errors.APIError as error:
+            said = str(error.explanation or error)
+            raise ServerFailedError("the engine did not pass the GPUs", log=said, refused=True) from error
+
+    def _launched(self, scratch: Path, say: Callable[[str], None], held: contextlib.ExitStack) -> Launch:
+        try:
+            return self._launch(scratch, say, held)
+        except ServerFailedError as error:
+            self._blame(error)
+            raise
+        except _ENGINE_ERRORS as error:
+            raise self._not_verified(_engine_lost(error)) from error
+
+    def _launch(self, scratch: Path, say: Callable[[str], None], held: contextlib.ExitStack) -> Launch:
+        self._take_gpus(say, held)
         folder = self.options.model or scratch
         if self.options.model is None:
             model.write(folder)
@@ -139,14 +253,14 @@ class Run:
         return Launch(
             image=self.image,
             model=folder,
-            devices=devices,
+            devices=self.gpus.requests,
             key=self.key,
-            start_timeout=self.options.start_timeout,
         )
 
     def _keep_log(self, log: str) -> None:
+        self.log = self.redacted(log)
         if self.options.report:
-            write_atomic(self.options.report / "server.log", log)
+            write_atomic(self.options.report / "server.log", self.log)
 
     def _blame(self, error: ServerFailedError) -> None:
         found = diagnose(
@@ -181,7 +295,7 @@ class Run:
             self._not_verified(_engine_lost(error))
             return False
 
-    def _look_at(self, live: Server) -> bool:
+    def _look_at(self, live: ContainerServer) -> bool:
         code = live.exit_code(within=0 if live.terminated else _DEATH_S)
         died = code is not None and not live.terminated
         found = diagnose(
@@ -204,24 +318,49 @@ class Run:
         folder = self.options.report
         if folder is None:
             return
-        write_json(folder / "report.json", self.findings.report(self.image))
-        if verdict := self.findings.verdict(self.image, self._configuration()):
+        configuration = self._configuration()
+        write_json(folder / "report.json", self._clean(self.findings.report(self.image)))
+        if verdict := self.findings.verdict(self.image, configuration):
             write_json(folder / "verdict.json", verdict.statement())
+        write_atomic(folder / "report.html", self._page(configuration))
+
+    def _clean(self, document: Any) -> Any:  # noqa: ANN401 - any JSON value
+        """A document whose texts hold no secret."""
+        if isinstance(document, dict):
+            return {name: self._clean(value) for name, value in document.items()}
+        if isinstance(document, list):
+            return [self._clean(value) for value in document]
+        return self.redacted(document) if isinstance(document, str) else document
+
+    def _page(self, configuration: Mapping[str, Any]) -> str:
+        try:
+            image = report.lineage(self.engine, self.image)
+        except _ENGINE_ERRORS:
+            image = report.known(self.image)
+        return report.page(
+            self.findings, image=image, configuration=configuration, server_log=self.log, redacted=self.redacted
+        )
 
     def _configuration(self) -> dict[str, Any]:
         return {
             "suite": suite.fingerprint(REPOSITORY / "smoke"),
             "flavor": self.flavor,
             "model": self.model,
-            "gpus": self.gpus,
+            "gpus": self._given,
+            "gpu_names": list(self.gpus.titles),
+            "driver": self.gpus.driver,
             "expect": [str(expectation) for expectation in self.options.expect],
         }
 
 
 def _clear(report: Path) -> None:
     """Remove the documents of an earlier run: they must not be taken for this one's."""
-    for name in ("report.json", "verdict.json", "junit.xml", "server.log"):
+    for name in ("report.json", "report.html", "verdict.json", "junit.xml", "server.log"):
         (report / name).unlink(missing_ok=True)
+
+
+def _busy(error: BusyError) -> Diagnosis:
+    return Diagnosis(cause="gpu-busy", line=error.what, advice=error.hint, image_at_fault=False)
 
 
 def _engine_lost(error: Exception) -> Diagnosis:

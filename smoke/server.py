@@ -1,15 +1,18 @@
-"""The server under test: a container that can be spoken to and watched."""
+"""The server under test: one that can be spoken to, and, in a container, watched."""
 
 from __future__ import annotations
 
+import functools
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
+    from prometheus_client import Metric
     from testcontainers.core.container import DockerContainer
 
 PORT = 8000
@@ -19,6 +22,8 @@ TAIL_LINES = 40
 """How much of a log is shown of a server that failed."""
 
 POLL_S = 0.25
+
+_LOAD = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
 _ANSWER_TIMEOUT_S = 1.0
 _REQUEST_TIMEOUT_S = 60.0
@@ -55,39 +60,39 @@ class ServerFailedError(Exception):
 
 
 class Server:
-    """A server in a container.
+    """A server that can be spoken to.
 
     Args:
-        container: The container; it need not run yet.
-        host: Where its published port is reached.
-        key: The API key that it was given.
+        url: Its address, without a path.
+        key: Its API key; empty if it wants none.
     """
 
-    def __init__(self, container: DockerContainer, *, host: str, key: str) -> None:
-        self._container = container
-        self._host = host
+    def __init__(self, *, url: str, key: str) -> None:
+        self._url = url
         self._requests = requests.Session()
-        # A proxy from the environment has no business between us and a container.
+        # A proxy from the environment has no business between us and a server under test.
         self._requests.trust_env = False
         self.key = key
-        self.healthy_s = 0.0
-        """Seconds from the start to the first healthy answer."""
-        self.terminated = False
-        """Whether it was told to end."""
-
-    @property
-    def _wrapped(self) -> Container:
-        return self._container.get_wrapped_container()
 
     @property
     def url(self) -> str:
-        """Its address, without a path.
+        """Its address, without a path."""
+        return self._url
 
-        Raises:
-            KeyError: It does not run.
-        """
-        published = self._wrapped.attrs["NetworkSettings"]["Ports"][f"{PORT}/tcp"]
-        return f"http://{self._host}:{published[0]['HostPort']}"
+    @functools.cached_property
+    def model(self) -> str:
+        """What it calls its model: the first that it lists."""
+        return str(self._card["id"])
+
+    @functools.cached_property
+    def context(self) -> int:
+        """Tokens that prompt and answer may have together; 0 where it does not say so."""
+        return int(self._card.get("max_model_len") or 0)
+
+    @functools.cached_property
+    def _card(self) -> dict[str, Any]:
+        cards: list[dict[str, Any]] = self.get("/v1/models").json()["data"]
+        return cards[0]
 
     def get(self, route: str, *, authorized: bool = True, timeout: float = _REQUEST_TIMEOUT_S) -> requests.Response:
         """GET a route.
@@ -106,7 +111,7 @@ class Server:
 
     @property
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.key}"}
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
     def healthy(self) -> bool:
         """Whether it answers ``/health`` with 200 within a second."""
@@ -114,6 +119,72 @@ class Server:
             return self.get("/health", timeout=_ANSWER_TIMEOUT_S).status_code == HTTPStatus.OK
         except (requests.RequestException, KeyError):
             return False
+
+    def metrics(self) -> list[Metric]:
+        """What ``/metrics`` says.
+
+        Raises:
+            ValueError: It is not in Prometheus' text format.
+        """
+        answer = self.get("/metrics")
+        if not answer.ok:
+            raise ValueError(f"/metrics answered {answer.status_code}")
+        return list(text_string_to_metric_families(answer.text))
+
+    def load(self) -> float:
+        """How many requests it works on or keeps waiting (vllm/v1/metrics/loggers.py, 0.32.0)."""
+        found = [metric for metric in self.metrics() if metric.name in _LOAD]
+        return sum(sample.value for metric in found for sample in metric.samples)
+
+    def redacted(self, text: str) -> str:
+        """A text without the API key."""
+        return text.replace(self.key, "[redacted]") if self.key else text
+
+    def close(self) -> None:
+        """Drop the connections to it."""
+        self._requests.close()
+
+
+class ContainerServer(Server):
+    """A server in a container, which can also be watched and ended.
+
+    Args:
+        container: The container; it need not run yet.
+        host: Where its published port is reached.
+        key: The API key that it was given.
+        model: What it was told to call its model.
+    """
+
+    def __init__(self, container: DockerContainer, *, host: str, key: str, model: str) -> None:
+        super().__init__(url="", key=key)
+        self.model = model
+        self._container = container
+        self._host = host
+        self.started = 0.0
+        """When it was started, on the monotonic clock."""
+        self.healthy_s = 0.0
+        """Seconds from the start to the first healthy answer."""
+        self.terminated = False
+        """Whether it was told to end."""
+
+    @property
+    def _wrapped(self) -> Container:
+        return self._container.get_wrapped_container()
+
+    @property
+    def container(self) -> Container:
+        """The container that it runs in."""
+        return self._wrapped
+
+    @property
+    def url(self) -> str:
+        """Its address, without a path.
+
+        Raises:
+            KeyError: It does not run.
+        """
+        published = self._wrapped.attrs["NetworkSettings"]["Ports"][f"{PORT}/tcp"]
+        return f"http://{self._host}:{published[0]['HostPort']}"
 
     def log(self, *, tail: int | None = None) -> str:
         """What it printed, the API key blacked out.
@@ -123,10 +194,6 @@ class Server:
         """
         raw = self._wrapped.logs(stdout=True, stderr=True, tail="all" if tail is None else tail)
         return self.redacted(raw.decode(errors="replace"))
-
-    def redacted(self, text: str) -> str:
-        """A text without the API key."""
-        return text.replace(self.key, "[redacted]")
 
     def exit_code(self, *, within: float = 0.0) -> int | None:
         """How it ended, None if it still runs.
@@ -161,7 +228,3 @@ class Server:
         self.terminated = True
         self._wrapped.kill(signal="SIGTERM")
         return self.exit_code(within=within)
-
-    def close(self) -> None:
-        """Drop the connections to it."""
-        self._requests.close()

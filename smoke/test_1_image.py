@@ -1,32 +1,104 @@
-"""What an image says of itself. Nothing is started."""
+"""What an image says of itself, and whether it holds that. Nothing is started."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from build import labels
+from smoke import secret
+from smoke.contents import has, is_ours
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from build.engine import Image
+    from smoke.contents import Contents
+    from smoke.run import Run
 
 _ROOT = ("", "root", "0")
+_NAMED = 5
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@pytest.fixture(autouse=True)
-def _ours(image: Image) -> None:
-    if image.labels.get(labels.KIND) not in ("base", "overlay"):
+@pytest.fixture
+def ours(image: Image) -> Image:
+    """The image, if it is ours."""
+    if not is_ours(image):
         pytest.skip("not applicable: neither a base nor an overlay of ours")
+    return image
 
 
-def test_labels(image: Image) -> None:
+def _some(paths: Iterable[str]) -> str:
+    listed = tuple(paths)
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return ", ".join(listed[:_NAMED]) + more
+
+
+def test_labels(ours: Image) -> None:
     """The image's labels say its flavor, commit and version."""
-    missing = {labels.FLAVOR, labels.COMMIT, labels.VERSION} - {key for key, value in image.labels.items() if value}
+    missing = {labels.FLAVOR, labels.COMMIT, labels.VERSION} - {key for key, value in ours.labels.items() if value}
     assert not missing, f"no label {', '.join(sorted(missing))}"
 
 
-def test_user(image: Image) -> None:
+def test_user(ours: Image) -> None:
     """The image runs as somebody else than root."""
-    user = (image.config.get("User") or "").partition(":")[0]
+    user = (ours.config.get("User") or "").partition(":")[0]
     assert user not in _ROOT, f"it runs as {user or 'root'}"
+
+
+def test_command(run: Run, image: Image) -> None:
+    """The image has the program of its entry point, or the command `vllm`."""
+    program = (image.config.get("Entrypoint") or ["vllm"])[0]
+    variables = dict(word.partition("=")[::2] for word in image.config.get("Env") or ())
+    folders = variables.get("PATH", _DEFAULT_PATH).split(":")
+    places = [program] if "/" in program else [f"{folder}/{program}" for folder in folders if folder.startswith("/")]
+    root = PurePosixPath(image.config.get("WorkingDir") or "/")
+    with run.engine.created(image.id) as container:
+        assert any(has(container, root / place) for place in places), f"no {program!r} in {', '.join(places)}"
+
+
+def test_description(ours: Image, contents: Contents) -> None:
+    """What sealing wrote into the image fits its labels."""
+    facts, said = contents.facts, ours.labels
+    assert facts.flavor == said.get(labels.FLAVOR), f"base.json says flavor {facts.flavor}"
+    if said[labels.KIND] == "base":
+        assert facts.commit == said.get(labels.COMMIT), f"base.json says commit {facts.commit}"
+        assert facts.version == said.get(labels.VERSION), f"base.json says version {facts.version}"
+
+
+def test_commit(ours: Image, contents: Contents) -> None:
+    """The image's git directory is at the commit that the label names."""
+    said = ours.labels.get(labels.COMMIT)
+    assert contents.head == said, f"HEAD is {contents.head}, the label says {said}"
+
+
+def test_files(contents: Contents) -> None:
+    """Every file that the commit has otherwise than the base is in the image as the commit has it."""
+    assert not contents.wrong, f"{len(contents.wrong)} files are not the commit's: {_some(contents.wrong)}"
+
+
+def test_deletions(contents: Contents) -> None:
+    """No file of the base that the commit deletes is left in the image."""
+    assert not contents.stale, f"{len(contents.stale)} files that the commit deletes are there: {_some(contents.stale)}"
+
+
+def test_history(run: Run, image: Image) -> None:
+    """No credential is in the image's history, variables or labels."""
+    rows: list[dict[str, Any]] = run.engine.client.api.history(image.id)  # type: ignore[no-untyped-call]
+    texts = {f"history, step {len(rows) - number}": row.get("CreatedBy") or "" for number, row in enumerate(rows)}
+    texts |= {f"variable {word.partition('=')[0]}": word for word in image.config.get("Env") or ()}
+    texts |= {f"label {name}": value for name, value in image.labels.items()}
+    found = [f"{place} ({kind})" for place, text in texts.items() for kind in secret.kinds(text)]
+    assert not found, f"a credential is in {_some(found)}"
+
+
+def test_secret_files(run: Run, image: Image) -> None:
+    """No file with credentials is where programs keep theirs."""
+    variables = dict(word.partition("=")[::2] for word in image.config.get("Env") or ())
+    homes = {"/root", variables.get("HOME", "/")}
+    with run.engine.created(image.id) as container:
+        found = secret.files(container, sorted(homes))
+    assert not found, f"there is {_some(found)}"

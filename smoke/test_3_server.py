@@ -15,6 +15,24 @@ if TYPE_CHECKING:
 
 _SHOWN = 300
 
+# What vLLM 0.31 to 0.33 serve for a model that generates text.
+_ROUTES = frozenset(
+    {
+        "/detokenize",
+        "/health",
+        "/load",
+        "/metrics",
+        "/ping",
+        "/tokenize",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/messages",
+        "/v1/models",
+        "/v1/responses",
+        "/version",
+    }
+)
+
 
 def test_health(server: Server) -> None:
     """The server becomes healthy in time."""
@@ -28,6 +46,20 @@ def test_version(server: Server, image: Image) -> None:
         pytest.skip(f"not applicable: the image has no label {labels.VERSION}")
     answer = server.get("/version").json()
     assert answer == {"version": expected}, f"/version says {answer}, the label {expected!r}"
+
+
+def test_routes(server: Server) -> None:
+    """The server's OpenAPI document has every route that clients of vLLM count on."""
+    answer = server.get("/openapi.json")
+    assert answer.ok, f"/openapi.json answered {answer.status_code}"
+    missing = sorted(_ROUTES - answer.json()["paths"].keys())
+    assert not missing, f"no {', '.join(missing)}"
+
+
+def test_metrics(server: Server) -> None:
+    """The server's /metrics are in Prometheus' text format, vLLM's own among them."""
+    names = [metric.name for metric in server.metrics()]
+    assert any(name.startswith("vllm:") for name in names), f"none of {len(names)} metrics is vLLM's"
 
 
 def test_expectation(server: Server, expectation: Expectation) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from smoke.run import Run
-    from smoke.server import Server
+    from smoke.server import ContainerServer, Server
 
 _SHUTDOWN_S = 20.0
 # Ended by itself, or by the signal where nothing handles it: 128 + SIGTERM.
@@ -23,17 +23,17 @@ def test_still_healthy(server: Server) -> None:
     assert server.healthy(), "/health does not answer 200 any more"
 
 
-def test_no_traceback(server: Server) -> None:
+def test_no_traceback(contained: ContainerServer) -> None:
     """The server's log holds no traceback."""
-    lines = server.log().splitlines()
+    lines = contained.log().splitlines()
     found = [number for number, line in enumerate(lines) if _TRACEBACK.search(line)]
     assert not found, "\n".join(lines[found[0] : found[0] + 40])
 
 
-def test_sigterm(server: Server, run: Run) -> None:
+def test_sigterm(contained: ContainerServer, run: Run) -> None:
     """The server ends by itself within 20 seconds of SIGTERM."""
     start = time.monotonic()
-    code = server.terminate(within=_SHUTDOWN_S)
+    code = contained.terminate(within=_SHUTDOWN_S)
     if code is None:
         pytest.fail(f"it still runs {_SHUTDOWN_S:g} s after SIGTERM")
     run.findings.figures["shutdown_s"] = round(time.monotonic() - start, 1)

@@ -31,6 +31,7 @@ def main() -> None:
     sample = (source / "setup.py").stat() if (source / "setup.py").exists() else owner
     document = {
         "files": list(files(source)),
+        "folders": folders(source),
         "uid": owner.st_uid,
         "gid": owner.st_gid,
         "folder_mode": stat.S_IMODE(owner.st_mode),
@@ -58,6 +59,18 @@ def files(source: Path) -> Iterator[list[str]]:
             path = Path(folder, name)
             relative = os.fsencode(path.relative_to(source)).decode("utf-8", "surrogateescape")
             yield [relative, *mode_and_id(path)]
+
+
+def folders(source: Path) -> dict[str, list[int]]:
+    """Permissions, user and group of the folders that an overlay may add to, by path."""
+    below = [Path(folder) for folder, _, _ in os.walk(source) if "__pycache__" not in Path(folder).parts]
+    touched = [Path(sys.executable).parent, Path(vllm_metadata() or source), *below]
+    found = {}
+    for folder in {parent for path in touched for parent in (path, *path.parents)}:
+        status = folder.stat()
+        name = os.fsencode(folder).decode("utf-8", "surrogateescape")
+        found[name] = [stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid]
+    return found
 
 
 def mode_and_id(path: Path) -> tuple[str, str]:

@@ -40,17 +40,16 @@ def _silent(_line: str) -> None:
     """Takes a line of a build."""
 
 
-def _ready(ground: Ground, commit: str) -> tuple[Overlay, Path]:
-    """The overlay of a commit, and the context that the engine makes it from."""
-    made = ground.overlay(commit)
+def _layer(ground: Ground, made: Overlay) -> Path:
+    """The archive of an overlay's layer."""
     folder = Path(tempfile.mkdtemp(dir=ground.folder))
-    overlay._write_context(folder, made)
-    return made, folder
+    overlay.prepare(ground.context, made, folder)
+    return folder / overlay.ARCHIVE
 
 
 def _engine_step(ground: Ground, change: Callable[[], str]) -> Callable[[], object]:
-    made, folder = _ready(ground, change())
-    return lambda: overlay.lay(ground.context, made, folder, tag=ground.tag(), progress=_silent)
+    lay = overlay.prepare(ground.context, ground.overlay(change()), Path(tempfile.mkdtemp(dir=ground.folder)))
+    return lambda: lay(ground.tag(), _silent)
 
 
 def _originals_way(ground: Ground, base: str, change: Callable[[], str]) -> Callable[[], object]:
@@ -133,7 +132,7 @@ def floor(ground: Ground, runs: int) -> Iterator[Figure]:
 
 
 def _floor(ground: Ground, change: Callable[[], str]) -> Callable[[], object]:
-    archive = (_ready(ground, change())[1] / "delta.tar").read_bytes()
+    archive = _layer(ground, ground.overlay(change())).read_bytes()
     repository, _, tag = ground.tag().rpartition(":")
 
     def timed() -> None:
@@ -162,8 +161,8 @@ def size(ground: Ground, _runs: int) -> Iterator[Figure]:
         "next release, forced": ground.newer,
     }
     for name, commit in changes.items():
-        made, folder = _ready(ground, commit)
-        layer, delta = _compressed(folder / "delta.tar"), _compressed(_files_alone(ground, made))
+        made = ground.overlay(commit)
+        layer, delta = _compressed(_layer(ground, made)), _compressed(_files_alone(ground, made))
         yield Figure(
             name=f"compressed layer beyond the compressed delta, {name}",
             value=(layer - delta) / 1e3,

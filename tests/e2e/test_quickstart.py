@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import resource
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import docker
@@ -16,7 +14,8 @@ import pytest
 import requests
 
 from build import embedded, sample
-from build.folders import REPOSITORY, Folders
+from build.folders import Folders
+from tests.e2e.conftest import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,20 +24,6 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 MANIFESTS = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
-
-
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "build", *words], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False
-    )
-
-
-@pytest.fixture(scope="session")
-def quickstart() -> Any:  # noqa: ANN401 - a JSON document
-    """What `quickstart --json` prints."""
-    done = run("quickstart", "--json")
-    assert done.returncode == 0
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +61,7 @@ def served(name: str) -> tuple[str, str]:
 
 
 def test_base_and_overlay_passed_and_the_registry_serves_exactly_them(quickstart: Any) -> None:  # noqa: ANN401
-    listed = {row["id"]: row for row in json.loads(run("status", "--json").stdout)}
+    listed = {row["id"]: row for row in json.loads(run("status", "--json").stdout)["images"]}
     for made in (quickstart["base"], quickstart["overlay"]):
         row = listed[made["id"]]
         assert row["verdict"] == "pass"

@@ -137,9 +137,10 @@ def base(engine: Engine, unsealed: Image, vllm: Path) -> Image:
 
 
 @contextlib.contextmanager
-def inside(engine: Engine, image: Image) -> Iterator[Inside]:
+def inside(engine: Engine, image: Image, **options: Any) -> Iterator[Inside]:  # noqa: ANN401 - docker's own options
     """A container of an image, without network, to look around in."""
-    with engine.created(image.id, entrypoint=["sleep"], command=["inf"], network_mode="none", init=True) as container:
+    options = {"entrypoint": ["sleep"], "command": ["inf"], "network_mode": "none", "init": True, **options}
+    with engine.created(image.id, **options) as container:
         container.start()
         yield Inside(container)
 
@@ -188,6 +189,7 @@ class Cli:
     environment: dict[str, str]
     folders: Folders
     repository: str
+    checkout: Path = REPOSITORY
 
     def __call__(self, *words: Word, **variables: str) -> Ran:
         return finished(self.start(*words, **variables))
@@ -198,7 +200,7 @@ class Cli:
         """A verb that runs on, to be interrupted."""
         return subprocess.Popen(
             [*program, *words],
-            cwd=REPOSITORY,
+            cwd=self.checkout,
             env=self.environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

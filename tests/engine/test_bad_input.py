@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import git
@@ -21,7 +22,6 @@ from tests.standin.image import changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from build.engine import Engine, Image
     from tests.engine.conftest import Cli
@@ -212,14 +212,19 @@ def test_an_engine_without_buildkit(cli: Cli, tmp_path: Path) -> None:
     assert_refused(ran, 8, "engine", "release 22.0.1.* has no BuildKit")
 
 
+def replace_text(file: Path, old: str, new: str) -> None:
+    file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
 @pytest.mark.usefixtures("base")
 def test_a_client_without_buildx(cli: Cli, clone: git.Repo, tmp_path: Path) -> None:
     client = tmp_path / "programs/docker"
     client.parent.mkdir()
     client.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     client.chmod(0o755)
+    replace_text(Path(clone.working_dir, "requirements/common.txt"), "numpy", "numpy\nnowhere-to-be-had")
     commit_all(clone, "To be built")
-    ran = cli("dev", clone.working_dir, "--json", PATH=f"{client.parent}:{os.environ['PATH']}")
+    ran = cli("dev", clone.working_dir, "--install-deps", "--json", PATH=f"{client.parent}:{os.environ['PATH']}")
     assert_refused(ran, 8, "engine", "docker buildx version")
 
 

@@ -94,7 +94,7 @@ def test_progress_is_for_people_and_results_for_pipes(own: Cli, work: Path, docu
 
 
 def test_status_lists_base_and_overlay(own: Cli, base: Image, document: dict[str, Any]) -> None:
-    rows = {row["id"]: row for row in own("status", "--json").json}
+    rows = {row["id"]: row for row in own("status", "--json").json["images"]}
     overlay = rows[document["id"]]
     assert (overlay["kind"], overlay["verdict"], overlay["base"]) == ("overlay", "pass", base.id)
     assert (overlay["names"], overlay["digest"]) == ([document["image"]], document["digest"])

@@ -17,6 +17,7 @@ import pytest
 from build import labels, nightly
 from build.dockerfile import Dockerfile
 from build.llmd import DOCKERFILE
+from tests.engine import gpu_standin
 from tests.engine.conftest import LOCAL, Cli, assert_refused, commit_all, inside, make_cli
 from tests.standin_llmd.tree import write_tree
 from tests.unit.loopback import Answer, serving
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 OWN = f"{LOCAL}-cuda"
 """Local repository: the other tests' bases are not candidates here, nor this one's there."""
 CUDA_IMAGE = f"{LOCAL}/cuda"
+_CPU = "class CpuPlatform:\n"
 
 
 @dataclass(kw_only=True)
@@ -56,11 +58,12 @@ class Box:
     vllm: git.Repo
     wheels: Wheels
     variables: dict[str, str]
+    gpu: str
 
     def nightly(self, *words: str, **variables: str) -> Ran:
         return self.cli(
             *("nightly", "--flavor", "cuda", "--json", "--llm-d", self.tree, "--remote", self.vllm.working_dir),
-            *("--build-arg", f"CUDA_IMAGE={CUDA_IMAGE}", *words),
+            *("--gpus", self.gpu, "--build-arg", f"CUDA_IMAGE={CUDA_IMAGE}", *words),
             **{**self.variables, **variables},
         )
 
@@ -76,8 +79,15 @@ def box(
     folder = tmp_path_factory.mktemp("cuda")
     for kind in ("devel", "runtime"):
         engine.tag(system.id, f"{CUDA_IMAGE}:13.0.2-{kind}-ubi9")
-    write_tree(folder / "llm-d", vllm=vllm)
-    with contextlib.closing(git.Repo.clone_from(str(vllm), folder / "vllm")) as cloned:
+    with (
+        contextlib.closing(git.Repo.clone_from(str(vllm), folder / "vllm")) as cloned,
+        gpu_standin.gpus(engine, folder, count=1) as gpus,
+    ):
+        platforms = Path(cloned.working_dir, "vllm/platforms/__init__.py")
+        text = platforms.read_text(encoding="utf-8")
+        platforms.write_text(text.replace(_CPU, f'{_CPU}    device_type = "cuda"\n\n'), encoding="utf-8")
+        commit_all(cloned, "Take the CPU for a GPU")
+        write_tree(folder / "llm-d", vllm=Path(cloned.working_dir))
         cloned.git.config("uploadpack.allowFilter", "true")
         cloned.git.config("uploadpack.allowAnySHA1InWant", "true")
         wheels = Wheels(commits={cloned.head.commit.hexsha})
@@ -93,25 +103,8 @@ def box(
                 vllm=cloned,
                 wheels=wheels,
                 variables=variables,
+                gpu=gpus[0].uuid,
             )
-
-
-@pytest.fixture(scope="module")
-def gpu(engine: Engine) -> Iterator[None]:
-    """A made-up GPU: a device that engines pass by its CDI specification, with nothing behind it."""
-    folder = Path(engine.client.info()["CDISpecDirs"][0])
-    spec = {
-        "cdiVersion": "0.6.0",
-        "kind": "nvidia.com/gpu",
-        "devices": [{"name": "all", "containerEdits": {"env": ["MADE_UP_GPU=yes"]}}],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{LOCAL}.json"
-    file.write_text(json.dumps(spec), encoding="utf-8")
-    try:
-        yield
-    finally:
-        file.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +119,8 @@ def _base_commit_file() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def made(box: Box, gpu: None, _base_commit_file: None) -> dict[str, Any]:
+def made(box: Box, _base_commit_file: None) -> dict[str, Any]:
     """The first nightly."""
-    del gpu
     ran = box.nightly()
     assert ran.returncode == 0, ran.stderr
     document: dict[str, Any] = ran.json
@@ -168,7 +160,16 @@ def test_an_overlay_stands_on_it_and_passes(box: Box, made: dict[str, Any]) -> N
     path.write_text(path.read_text().replace('owned_by: str = "vllm"', 'owned_by: str = "me"'))
     try:
         overlay = box.cli(
-            *("dev", box.vllm.working_dir, "--dirty", "--json", "--expect", '/v1/models="owned_by": "me"'),
+            *(
+                "dev",
+                box.vllm.working_dir,
+                "--dirty",
+                "--json",
+                "--gpus",
+                box.gpu,
+                "--expect",
+                '/v1/models="owned_by": "me"',
+            ),
             **box.variables,
         )
     finally:

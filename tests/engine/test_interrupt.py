@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import importlib.metadata
 import os
 import re
 import shutil
 import signal
 import socket
-import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +47,8 @@ class Step:
         name: In words.
         request: Pattern of the request that is held; for a moment that is ``logged``, of the line.
         moment: Before the engine has that request, or when it is done; or when something is in the log.
-        work: What there is to do: a ``new`` commit, one whose build is ``slow``, or one whose image is there and
-            ``hangs``, is ``sound``, or has ``passed``.
+        work: What there is to do: a ``new`` commit, one that ``installs`` something, which takes a build, or one
+            whose image is there and ``hangs``, is ``sound``, or has ``passed``.
         cached: Whether what the base holds is known already.
     """
 
@@ -63,8 +62,9 @@ class Step:
 STEPS = (
     Step("container of the base made", "POST .*/containers/create", "done", "new", cached=False),
     Step("reading the base", "GET .*/archive", "asked", "new", cached=False),
-    Step("base tagged", "POST .*/tag.*repo=llm-d-dev-temporary", "done", "new"),
-    Step("building the overlay", r"\[cleared .*delete\.py", "logged", "slow"),
+    Step("overlay handed over", "POST .*/images/load", "asked", "new"),
+    Step("base tagged", "POST .*/tag.*repo=llm-d-dev-temporary", "done", "installs"),
+    Step("building the overlay", r"\[installed .*uv pip install", "logged", "installs"),
     Step("container of the overlay made", "POST .*/containers/create", "done", "hangs"),
     Step("overlay started", "POST .*/start", "done", "hangs"),
     Step("overlay tested", "POST .*/kill", "asked", "sound"),
@@ -116,8 +116,9 @@ class Scene:
         if step.work == "passed":
             cli.pass_smoke(self.images["sound"])
         work = self._work(step, folder)
-        following: list[Word] = ["dev", work, "--json"]
-        words = [*following, *(["--base", self.images["slow"].id] if step.work == "slow" else [])]
+        words: list[Word] = ["dev", work, "--json", *(["--install-deps"] if step.work == "installs" else [])]
+        if step.work == "installs":
+            stand_in_for_uv(cli, "sleep 20")
         if step.moment == "logged":
             run = interrupt(cli, words, number, when=lambda: logged(cli, step.request))
         else:
@@ -125,7 +126,9 @@ class Scene:
                 relay.hold(step.request, step.moment)
                 run = interrupt(cli, words, number, when=lambda: relay.wait(seconds=REACHED_S), DOCKER_HOST=relay.host)
         left = [*traces.left(self.engine, cli, run.pids), *self._half_made(work)]
-        next_run = cli(*following, "--no-smoke") if number == signal.SIGKILL else None
+        if step.work == "installs":
+            stand_in_for_uv(cli, "exit 0")
+        next_run = cli(*words, "--no-smoke") if number == signal.SIGKILL else None
         return Outcome(
             returncode=run.returncode,
             output=run.output,
@@ -145,9 +148,9 @@ class Scene:
 
     def _work(self, step: Step, folder: Path) -> Path:
         """A repository whose HEAD gives the step something to do."""
-        if step.work in ("new", "slow"):
-            deleted = "vllm/gone.py" if step.work == "slow" else None
-            return make_work(self.works["sound"], folder / "vllm", f"New for {folder.name}", deleted=deleted)
+        if step.work in ("new", "installs"):
+            requires = "nowhere-to-be-had" if step.work == "installs" else None
+            return make_work(self.works["sound"], folder / "vllm", f"New for {folder.name}", requires=requires)
         return self.works["hangs" if step.work == "hangs" else "sound"]
 
 
@@ -194,11 +197,20 @@ def logged(cli: Cli, pattern: str) -> bool:
     )
 
 
-def make_work(source: Path, folder: Path, message: str, *, hangs: bool = False, deleted: str | None = None) -> Path:
-    """A clone with a commit of its own; perhaps one whose server never becomes healthy, or that lacks a file."""
+def stand_in_for_uv(cli: Cli, does: str) -> None:
+    """Put a script where uv would be downloaded to."""
+    program = cli.folders.cache / "programs" / f"uv-{importlib.metadata.version('uv')}" / "uv"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
+    program.chmod(0o755)
+
+
+def make_work(source: Path, folder: Path, message: str, *, hangs: bool = False, requires: str | None = None) -> Path:
+    """A clone with a commit of its own; perhaps one whose server never becomes healthy, or that requires something."""
     with contextlib.closing(git.Repo.clone_from(str(source), folder)) as clone:
-        if deleted:
-            (folder / deleted).unlink()
+        if requires:
+            with (folder / "requirements/common.txt").open("a", encoding="utf-8") as lines:
+                lines.write(f"\n{requires}\n")
         if hangs:
             file = folder / FAULTS
             text = file.read_text(encoding="utf-8")
@@ -212,31 +224,17 @@ def make_work(source: Path, folder: Path, message: str, *, hangs: bool = False, 
 def scene(
     engine: Engine, registry_address: str, base: Image, vllm: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Scene:
-    """Two commits whose images are there, a base that deletes slowly, and a cache that knows the other base."""
+    """Two commits whose images are there, and a cache that knows the base."""
+    del base  # what `dev` finds
     folder = tmp_path_factory.mktemp("interrupt")
     cli = make_cli(engine, registry_address, folder / "before")
     works = {name: make_work(vllm, folder / name, name, hangs=name == "hangs") for name in ("sound", "hangs")}
-    images = {"slow": slowed(engine, base)}
+    images = {}
     for name, work in works.items():
         ran = cli("dev", work, "--no-smoke", "--json")
         assert ran.returncode == 0, ran.stderr
         images[name] = engine.image(ran.json["id"])
     return Scene(engine, registry_address, folder, works, images, cli.folders.cache)
-
-
-def slowed(engine: Engine, base: Image) -> Image:
-    """The base with a Python that takes its time over deleting files."""
-    code = b"import sys, time\nif any('delete.py' in word for word in sys.orig_argv):\n    time.sleep(20)\n"
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        member = tarfile.TarInfo("slow/sitecustomize.py")
-        member.size = len(code)
-        tar.addfile(member, io.BytesIO(code))
-    with engine.created(base.id) as container:
-        container.put_archive("/", archive.getvalue())
-        made = container.commit(f"{LOCAL}-slow", "nightly", changes="CMD []\nENV PYTHONPATH=/slow")
-    assert made.id is not None
-    return engine.image(made.id)
 
 
 @pytest.fixture(scope="module")
@@ -275,8 +273,8 @@ def test_kill_leaves_nothing_that_the_next_run_stumbles_over(
     assert outcome.returncode == -number
     assert outcome.next is not None
     assert outcome.next.returncode == 0, outcome.next.stderr
-    # Files in the folder for temporary ones are the machine's to clear; a name for the registry is the next push's.
-    assert [what for what in outcome.left_by_next if not (what.startswith("/") or f"/{LOCAL}/" in what)] == []
+    # A name for the registry is the next push's; a lock's file says who had it.
+    assert [what for what in outcome.left_by_next if not (what.endswith(".json") or f"/{LOCAL}/" in what)] == []
 
 
 def test_interrupt_before_anything_is_done(cli: Cli) -> None:

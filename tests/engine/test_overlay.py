@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,16 @@ import git
 import pytest
 
 from build import base as bases
-from build import labels, seal
+from build import dev as dev_verb
+from build import labels, seal, settings
 from build.base import SOURCE
+from build.console import Console
+from build.context import Context
+from build.delivery import Request
+from build.engine import Engine
 from build.git import Repository
 from build.listing import Listing
+from build.trial import Options
 from tests.engine import changes
 from tests.engine.conftest import LOCAL, assert_refused, commit_all, inside, make_cli
 from tests.standin.image import changed
@@ -23,7 +30,7 @@ from tests.standin.image import changed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine import Engine, Image
+    from build.engine import Image
     from tests.engine.changes import Change
     from tests.engine.conftest import Cli, Ran
     from tests.engine.inside import Inside
@@ -53,8 +60,13 @@ def replace(clone: git.Repo, path: Path, old: str, new: str) -> None:
 
 # --- Overlays with everything that can happen to a file ------------------------------------------------------------
 
-# A commit that deletes nothing takes no step that runs in the image.
-KINDS = {"with deletions": changes.ALL, "without deletions": changes.ADDITIONS}
+# Loaded as a layer; or built, as on an engine that takes no thin images. A commit that deletes nothing takes no step
+# that runs in the image then.
+KINDS = {
+    "loaded, with deletions": changes.ALL,
+    "built, with deletions": changes.ALL,
+    "built, without deletions": changes.ADDITIONS,
+}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -71,19 +83,43 @@ def target(kind: str, vllm: Path, base: Image, tmp_path_factory: pytest.TempPath
     with contextlib.closing(git.Repo.clone_from(str(vllm), folder)) as clone:
         changes.remove(folder, (change.before for change in KINDS[kind]))
         changes.write(folder, (change.after for change in KINDS[kind]))
-        commit_all(clone, "Change everything")
+        # Not the same commit twice: its image would be there.
+        commit_all(clone, f"Change everything, {kind}")
         yield clone
 
 
 @pytest.fixture(scope="module")
 def made(
-    engine: Engine, registry_address: str, target: git.Repo, tmp_path_factory: pytest.TempPathFactory
+    engine: Engine, registry_address: str, target: git.Repo, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """What `dev` says of it."""
-    ran = dev(make_cli(engine, registry_address, tmp_path_factory.mktemp("made")), target)
+    folder = tmp_path_factory.mktemp("made")
+    if kind.startswith("built"):
+        return built(engine, folder, target)
+    ran = dev(make_cli(engine, registry_address, folder), target)
     assert ran.returncode == 0, ran.stderr
     document: dict[str, Any] = ran.json
     return document
+
+
+def built(engine: Engine, folder: Path, target: git.Repo) -> dict[str, Any]:
+    """What `dev` says where the engine takes no thin images."""
+    loaded = settings.load({"state": folder / "state", "cache": folder / "cache", "repository": LOCAL})
+    context = Context(settings=loaded, console=Console(quiet=True))
+    with contextlib.closing(Engine(host=engine.host, origin="tests")) as other:
+        vars(other)["capabilities"] = replace_fields(engine.capabilities, takes_thin_images=False)
+        vars(context)["engine"] = other
+        request = Request(
+            base=None,
+            carried=frozenset(),
+            allow_native=False,
+            install_deps=False,
+            smoke=False,
+            push=False,
+            force=False,
+            options=Options(),
+        )
+        return dev_verb.dev(context, path=Path(target.working_dir), ref="HEAD", dirty=False, request=request).document()
 
 
 @pytest.fixture(scope="module")
@@ -127,12 +163,13 @@ def test_the_image_holds_the_commit_and_what_the_build_made(
 
 def test_a_deleted_package_cannot_be_imported(shell: Inside, kind: str) -> None:
     code, output = shell.status(str(bases.PYTHON), "-B", "-c", "import vllm.gone_package")
-    assert (code, "ModuleNotFoundError" in output) == ((1, True) if kind == "with deletions" else (0, False))
+    deletes = kind.endswith("with deletions")
+    assert (code, "ModuleNotFoundError" in output) == ((1, True) if deletes else (0, False))
 
 
-def test_git_knows_the_commit_and_sees_no_change(shell: Inside, target: git.Repo) -> None:
+def test_git_knows_the_commit_and_sees_no_change(shell: Inside, target: git.Repo, kind: str) -> None:
     assert shell.git("status", "--porcelain") == ""
-    assert shell.git("log", "-1", "--format=%H %s") == f"{target.head.commit.hexsha} Change everything"
+    assert shell.git("log", "-1", "--format=%H %s") == f"{target.head.commit.hexsha} Change everything, {kind}"
 
 
 def test_git_shows_what_the_overlay_changed(shell: Inside, target: git.Repo) -> None:
@@ -211,6 +248,15 @@ def test_configuration_survives(overlay: Image, base: Image, key: str) -> None:
 
 def test_labels_of_the_base_survive(overlay: Image, base: Image) -> None:
     assert base.labels.keys() <= overlay.labels.keys()
+
+
+def test_history_tells_of_the_layer_and_of_those_below(engine: Engine, overlay: Image, base: Image) -> None:
+    rows, below = (engine.client.images.get(image.id).history() for image in (overlay, base))
+    added = rows[: len(rows) - len(below)]
+    assert sum(row["Size"] for row in added) == overlay.size - base.size
+    assert [(row["CreatedBy"], row["Size"]) for row in rows[len(added) :]] == [
+        (row["CreatedBy"], row["Size"]) for row in below
+    ]
 
 
 def test_it_is_small(overlay: Image, base: Image) -> None:

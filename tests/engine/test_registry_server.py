@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from build import packages, registry_server
+from build import expiry, labels, packages, registry_server
 from build.console import Console
 from build.errors import EngineError
 from build.folders import Folders
+from build.registry import Registry, RepositoryName
 from tests.engine import private_network
 
 if TYPE_CHECKING:
@@ -181,3 +183,44 @@ def test_only_our_own_process_is_stopped(folders: Folders, tmp_path: Path) -> No
 def test_status_of_one_that_never_ran(folders: Folders) -> None:
     status = registry_server.status(folders)
     assert (status.running, status.pid, status.address, status.data_bytes) == (False, None, None, 0)
+
+
+def push_image(address: str, tag: str, *, created: str, layer: bytes) -> str:
+    """Upload an image of one layer that expires after three days; its layer's digest."""
+    labelled = {"created": created, "config": {"Labels": {labels.QUAY_EXPIRES: "3d"}}, "rootfs": {"type": "layers"}}
+    described = json.dumps(labelled).encode()
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    document = {
+        "schemaVersion": 2,
+        "mediaType": kind,
+        "config": {"mediaType": "application/json", "size": len(described), "digest": push(address, described)},
+        "layers": [{"mediaType": "application/octet-stream", "size": len(layer), "digest": push(address, layer)}],
+    }
+    done = requests.put(
+        f"http://{address}/v2/thing/manifests/{tag}", json=document, headers={"Content-Type": kind}, timeout=10
+    )
+    assert done.status_code == requests.codes.created, done.text
+    return str(document["layers"][0]["digest"])  # type: ignore[index]
+
+
+def test_what_has_expired_goes_with_its_layers_and_the_rest_is_served_as_before(folders: Folders) -> None:
+    address = up(folders)
+    size = 1_000_000
+    gone = push_image(address, "local-1", created="2020-01-01T00:00:00Z", layer=b"1" * size)
+    stays = push_image(address, "local-2", created="2999-01-01T00:00:00Z", layer=b"2" * size)
+    good = push_image(address, "nightly", created="2020-01-01T00:00:00Z", layer=b"3" * size)
+    assert size <= expiry.sweep(folders, "thing", console=QUIET) < 2 * size
+    assert [len(pull(address, digest)) == size for digest in (gone, stays, good)] == [False, True, True]
+    registry = Registry(RepositoryName.parse(f"{address}/thing"))
+    assert sorted(registry.tags()) == ["local-2", "nightly"]
+    assert expiry.sweep(folders, "thing", console=QUIET) == 0
+    # What went can come again.
+    push_image(address, "local-1", created="2999-01-01T00:00:00Z", layer=b"1" * size)
+    assert len(pull(address, gone)) == size
+
+
+def test_a_registry_that_does_not_run_is_not_started_to_be_swept(folders: Folders) -> None:
+    up(folders)
+    registry_server.down(folders)
+    assert expiry.sweep(folders, "thing", console=QUIET) == 0
+    assert not registry_server.status(folders).running

@@ -6,116 +6,36 @@ import contextlib
 import json
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import git
 import pytest
 
 from build import labels, leftovers, owner, suite
 from build.verdict import Verdict
 from smoke import model
+from tests.engine.conftest import commit_all, make_cli
+from tests.engine.faults import FAULTS, GONE, OWNER, Fault
 from tests.standin import faults, trial
 from tests.standin.image import build_standin, changed
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
-    from pathlib import Path
 
     from docker.models.containers import Container
 
     from build.engine import Engine, Image
+    from tests.engine.conftest import Cli
     from tests.standin.trial import Outcome
 
 _NOTICED_S = 3.0
 _APPEARS_S = 30.0
-_SEALED = (f"LABEL {labels.KIND}=base", f"LABEL {labels.COMMIT}=0123", f"LABEL {labels.VERSION}=0.32.0+cpu")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """A broken image and what the suite must say about it.
-
-    Attributes:
-        name: In words.
-        changes: Dockerfile instructions that break the image.
-        options: Further options of the suite.
-        result: The result.
-        failed: The checks that must fail, and no others.
-        cause: The cause.
-    """
-
-    name: str
-    changes: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    result: str = "fail"
-    failed: tuple[str, ...] = ()
-    cause: str = "check-failed"
-
-
-def _standin(fault: str, *failed: str, cause: str = "check-failed", options: tuple[str, ...] = ()) -> Fault:
-    return Fault(
-        name=fault,
-        changes=(f"ENV STANDIN_FAULT={fault}",),
-        options=options,
-        failed=failed,
-        cause=cause,
-    )
-
-
-def _elsewhere(fault: str, cause: str) -> Fault:
-    return Fault(name=fault, changes=(f"ENV STANDIN_FAULT={fault}",), result="inconclusive", cause=cause)
-
-
-FAULTS = (
-    Fault(name="no-labels", changes=(f"LABEL {labels.KIND}=base",), failed=("image/labels",)),
-    Fault(name="root", changes=("USER 0:0", *_SEALED), failed=("image/user",)),
-    Fault(name="no-vllm", changes=("ENV PATH=/usr/bin:/bin",), failed=("server/health",), cause="entrypoint"),
-    _standin("crash", "server/health", cause="unknown"),
-    _standin("syntax-error", "server/health", cause="syntax-error"),
-    _standin("import-error", "server/health", cause="import-error"),
-    _standin("missing-op", "server/health", cause="undefined-symbol"),
-    _standin("no-permission", "server/health", cause="permission"),
-    _standin("bad-arguments", "server/health", cause="bad-arguments"),
-    _standin("hangs", "server/health", cause="timeout", options=("--start-timeout", "2")),
-    _elsewhere("no-memory", "host-memory"),
-    _elsewhere("hub", "hub"),
-    _elsewhere("no-gpu-memory", "gpu-memory"),
-    _elsewhere("dies-of-memory", "host-memory"),
-    _standin("wrong-version", "server/version"),
-    Fault(
-        name="change-not-seen",
-        options=("--expect", "/v1/models=somebody", "--expect", "/v1/models=vllm"),
-        failed=("server/expectation[/v1/models=somebody]",),
-    ),
-    Fault(
-        name="route-not-there",
-        options=("--expect", "/nowhere=vllm"),
-        failed=("server/expectation[/nowhere=vllm]",),
-    ),
-    _standin("wrong-model", "openai/models"),
-    _standin("wrong-tokens", "openai/tokens"),
-    _standin("wrong-usage", "openai/completion", "openai/chat"),
-    _standin("wrong-text", "openai/completion_is_right"),
-    _standin("broken-stream", "openai/completion_stream", "openai/chat_stream"),
-    _standin("stream-in-one-piece", "openai/completion_stream", "openai/chat_stream"),
-    _standin("wrong-role", "openai/chat"),
-    _standin("wrong-chat", "openai/chat_is_right"),
-    _standin("no-400", "openai/bad_parameter"),
-    _standin("bare-400", "openai/bad_parameter"),
-    _standin("no-404", "openai/unknown_model"),
-    _standin("no-auth", "openai/no_key", "openai/wrong_key"),
-    _standin("any-key", "openai/wrong_key"),
-    _standin("dies-at-completion", "openai/completion", cause="engine-died"),
-    _standin("unhealthy", "shutdown/still_healthy"),
-    _standin("traceback", "shutdown/no_traceback"),
-    _standin("ignores-sigterm", "shutdown/sigterm"),
-    _standin("bad-exit", "shutdown/sigterm"),
-)
-_BY_NAME = {fault.name: fault for fault in FAULTS}
 EXIT_STATUS = {"pass": 0, "fail": 1, "inconclusive": 8}
 
 
@@ -124,29 +44,92 @@ def standin(engine: Engine, system: Image) -> str:
     return build_standin(engine, system.tags[0])
 
 
+class Ground:
+    """What faults are made on: sound images, and a repository whose commits become overlays.
+
+    Args:
+        engine: Where.
+        cli: Makes overlays.
+        clone: The repository.
+    """
+
+    def __init__(self, engine: Engine, cli: Cli, clone: git.Repo) -> None:
+        self._engine = engine
+        self._cli = cli
+        self._clone = clone
+        self._lock = threading.Lock()
+        self.images: dict[str, str] = {}
+
+    def overlay(self, edits: Mapping[str, str]) -> str:
+        """An overlay of the repository's commit with edits, which are not kept; returns the image ID."""
+        with self._lock:
+            before = self._clone.head.commit.hexsha
+            self.commit(edits)
+            made = self._cli("dev", self._clone.working_dir, "--no-smoke", "--json")
+            self._clone.git.reset("--hard", "--quiet", before)
+        assert made.returncode == 0, made.stderr
+        return str(made.json["id"])
+
+    def commit(self, edits: Mapping[str, str]) -> None:
+        """Commit texts by path, empty for files to delete."""
+        for path, text in edits.items():
+            file = Path(self._clone.working_dir, path)
+            if text:
+                file.write_text(text, encoding="utf-8")
+            else:
+                file.unlink()
+        commit_all(self._clone, "Edited")
+
+    @contextlib.contextmanager
+    def broken(self, fault: Fault) -> Iterator[str]:
+        """An image with a fault while the block runs."""
+        image_id = self.overlay(fault.edits) if fault.edits else self.images[fault.on]
+        if not fault.script and not fault.changes:
+            yield image_id
+            return
+        with changed(self._engine, image_id, fault.changes, script=fault.script) as broken:
+            yield broken
+
+
 @pytest.fixture(scope="session")
-def sound(engine: Engine, standin: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """A run on the stand-in with nothing broken."""
-    with changed(engine, standin, _SEALED) as image_id:
-        return trial.run(
-            engine, image_id, tmp_path_factory.mktemp("sound"), "--expect", '/v1/models="owned_by": "vllm"'
-        )
+def ground(  # noqa: PLR0917 - fixtures come by name
+    engine: Engine,
+    registry_address: str,
+    base: Image,
+    standin: str,
+    vllm: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Ground]:
+    folder = tmp_path_factory.mktemp("ground")
+    with contextlib.closing(git.Repo.clone_from(str(vllm), folder / "vllm")) as clone:
+        made = Ground(engine, make_cli(engine, registry_address, folder), clone)
+        owner_text = (folder / "vllm" / OWNER).read_text(encoding="utf-8").replace('"vllm"', '"somebody-else"')
+        made.commit({OWNER: owner_text, GONE: "", "tools/check.sh": "#!/bin/sh\nexit 1\n"})
+        made.images |= {"foreign": standin, "base": base.id, "overlay": made.overlay({})}
+        yield made
+
+
+@pytest.fixture(scope="session")
+def sound(engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A run on an overlay of the stand-in with nothing broken."""
+    folder = tmp_path_factory.mktemp("sound")
+    return trial.run(engine, ground.images["overlay"], folder, "--expect", '/v1/models="owned_by": "somebody-else"')
 
 
 @pytest.fixture(scope="session")
 def tried(
-    request: pytest.FixtureRequest, engine: Engine, standin: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Outcome]]:
     """Gives the outcome of a fault. Those that are asked for run side by side: each is mostly waiting."""
     wanted = dict.fromkeys(fault for item in request.session.items if (fault := _fault_of(item)))
 
     def run(fault: Fault, folder: Path) -> Outcome:
-        with changed(engine, standin, fault.changes) as image_id:
+        with ground.broken(fault) as image_id:
             return trial.run(engine, image_id, folder, *fault.options)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         started: dict[str, Future[Outcome]] = {
-            name: pool.submit(run, _BY_NAME[name], tmp_path_factory.mktemp(name)) for name in wanted
+            name: pool.submit(run, FAULTS[name], tmp_path_factory.mktemp(name)) for name in wanted
         }
         yield lambda name: started[name].result()
 
@@ -156,9 +139,9 @@ def _fault_of(item: pytest.Item) -> str | None:
     return parameters.get("fault")
 
 
-@pytest.mark.parametrize("fault", _BY_NAME)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_fault_is_found_and_named(tried: Callable[[str], Outcome], fault: str) -> None:
-    outcome, expected = tried(fault), _BY_NAME[fault]
+    outcome, expected = tried(fault), FAULTS[fault]
     report = outcome.report
     assert (report["result"], report["cause"]) == (expected.result, expected.cause), outcome.text
     assert outcome.status == EXIT_STATUS[expected.result]
@@ -169,18 +152,20 @@ def test_fault_is_found_and_named(tried: Callable[[str], Outcome], fault: str) -
 
 
 def test_every_check_is_failed_by_some_fault(sound: Outcome) -> None:
-    failed = {name.partition("[")[0] for fault in FAULTS for name in fault.failed}
-    assert {check["name"].partition("[")[0] for check in sound.report["checks"]} == failed
+    failed = {name.partition("[")[0] for fault in FAULTS.values() for name in fault.failed}
+    checks = {check["name"].partition("[")[0] for check in sound.report["checks"]}
+    # Those of a GPU have their faults in test_gpus.py.
+    assert {name for name in checks if not name.startswith("gpu/")} == failed
 
 
 def test_every_fault_of_the_standin_is_tried() -> None:
-    assert {*faults.AT_START, *faults.RUNNING} <= set(_BY_NAME)
+    assert {*faults.AT_START, *faults.RUNNING} <= set(FAULTS)
 
 
 def test_sound_image_passes_every_check(sound: Outcome) -> None:
     assert sound.status == 0, sound.text
     assert sound.report["result"] == "pass"
-    assert {check["outcome"] for check in sound.report["checks"]} == {"passed"}
+    assert {check["outcome"] for check in sound.report["checks"] if not check["name"].startswith("gpu/")} == {"passed"}
     assert all(check["contract"].endswith(".") for check in sound.report["checks"])
     assert sound.report["figures"]["healthy_s"] < _NOTICED_S
     assert not sound.left
@@ -191,8 +176,8 @@ def test_verdict_is_about_the_image_that_was_started(sound: Outcome) -> None:
     verdict = Verdict.parse(sound.verdict)
     assert verdict.ok
     assert verdict.image_id == sound.report["image_id"]
-    assert set(verdict.configuration) == {"suite", "flavor", "model", "gpus", "expect"}
-    assert verdict.configuration["expect"] == ['/v1/models="owned_by": "vllm"']
+    assert set(verdict.configuration) == {"suite", "flavor", "model", "gpus", "gpu_names", "driver", "expect"}
+    assert verdict.configuration["expect"] == ['/v1/models="owned_by": "somebody-else"']
 
 
 def test_report_has_pytests_own_and_the_log(sound: Outcome) -> None:
@@ -205,7 +190,7 @@ def test_progress_is_printed(sound: Outcome) -> None:
     assert "healthy after" in sound.text
 
 
-@pytest.mark.parametrize("fault", ["crash", "no-vllm"])
+@pytest.mark.parametrize("fault", ["crash", "entry-point-runs-nothing"])
 def test_death_is_noticed_at_once(tried: Callable[[str], Outcome], fault: str) -> None:
     (health,) = (check for check in tried(fault).report["checks"] if check["name"] == "server/health")
     assert health["seconds"] < _NOTICED_S

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from build import buildx, labels
+from build.base import SOURCE
 from tests.standin.source import VERSION, source_tree, version_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from build.engine import Engine
+    from build.engine import Engine, Image
 
 _HERE = Path(__file__).parent
 # What llm-d's Dockerfile and ours leave out of the image.
@@ -51,7 +53,7 @@ def build_standin(
         context = Path(folder)
         _write_tree(context / "tree", source)
         (context / "tree/vllm/_version.py").write_text(version_file(version, commit), encoding="utf-8")
-        (context / "tree/vllm/_C.abi3.so").write_bytes(b"no ELF file")
+        shutil.copy(_HERE / "extension.c", context / "extension.c")
         _write_site(context / "site", version)
         request = buildx.Request(
             dockerfile=_HERE / "Dockerfile",
@@ -78,7 +80,7 @@ def _write_site(folder: Path, version: str) -> None:
         "[console_scripts]\nvllm = vllm.entrypoints.cli.main:main\n", encoding="utf-8"
     )
     (folder / "torch").mkdir()
-    (folder / "torch/__init__.py").write_text("from .version import __version__\n", encoding="utf-8")
+    shutil.copy(_HERE / "torch.py", folder / "torch/__init__.py")
     (folder / "torch/version.py").write_text(f'__version__ = "{_INSTALLED["torch"]}"\ncuda = None\n', encoding="utf-8")
 
 
@@ -91,23 +93,45 @@ def _write_dist_info(folder: Path, name: str, version: str) -> None:
 
 
 @contextlib.contextmanager
-def changed(engine: Engine, image_id: str, changes: Sequence[str]) -> Iterator[str]:
-    """An image with another configuration while the block runs.
+def changed(engine: Engine, image_id: str, changes: Sequence[str], *, script: str = "") -> Iterator[str]:
+    """An image with another configuration, or other files, while the block runs.
 
     Args:
         engine: Where.
         image_id: The image to change.
         changes: Dockerfile instructions such as ``ENV STANDIN_FAULT=crash``.
+        script: A shell script that root runs in it, in the source folder.
 
     Yields:
         The image ID.
     """
-    with engine.created(image_id) as container:
+    options = {
+        "entrypoint": ["sh", "-euc", script or "true"],
+        "user": "0",
+        "working_dir": str(SOURCE),
+        "network_mode": "none",
+    }
+    restored = _configuration(engine.image(image_id)) if script else []
+    with engine.created(image_id, **(options if script else {}), command=[]) as container:
+        if script:
+            container.start()
+            if container.wait()["StatusCode"]:
+                raise AssertionError(container.logs().decode())
         # The container's own command is none of the image's.
-        made = container.commit(changes="\n".join(["CMD []", *changes]))
+        made = container.commit(changes="\n".join(["CMD []", *restored, *changes]))
     assert made.id is not None
     try:
         yield made.id
     finally:
         # noprune: the image that it is made of may have no name either.
         engine.client.api.remove_image(made.id, force=True, noprune=True)
+
+
+def _configuration(image: Image) -> list[str]:
+    """Instructions that set again what a container was created otherwise with."""
+    config = image.config
+    return [
+        f"ENTRYPOINT {json.dumps(config.get('Entrypoint') or [])}",
+        f"USER {config.get('User') or 'root'}",
+        f"WORKDIR {config.get('WorkingDir') or '/'}",
+    ]

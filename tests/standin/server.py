@@ -6,6 +6,7 @@ printable character by the next one in ASCII.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import importlib
 import json
@@ -27,6 +28,22 @@ if TYPE_CHECKING:
 
 _FIRST, _LAST = 0x20, 0x7E
 _GUARDED = ("/v1",)
+_CONTEXT = 512
+_SHORT = 3
+ROUTES = (
+    "/detokenize",
+    "/health",
+    "/load",
+    "/metrics",
+    "/ping",
+    "/tokenize",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/messages",
+    "/v1/models",
+    "/v1/responses",
+    "/version",
+)
 
 
 class Refusal(Exception):  # noqa: N818 - what the client gets is no error of the server
@@ -63,18 +80,39 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a GET request."""
-        self._answer({"/health": self._health, "/version": self._version, "/v1/models": self._models})
+        self._answer(
+            {
+                "/health": self._health,
+                "/metrics": self._metrics,
+                "/openapi.json": self._openapi,
+                "/v1/models": self._models,
+                "/version": self._version,
+            }
+        )
 
     def do_POST(self) -> None:
         """Answer a POST request."""
-        self._answer(
-            {
-                "/v1/completions": self._completion,
-                "/v1/chat/completions": self._chat,
-                "/tokenize": self._tokenize,
-                "/detokenize": self._detokenize,
-            }
-        )
+        with self._counted():
+            self._answer(
+                {
+                    "/v1/completions": self._completion,
+                    "/v1/chat/completions": self._chat,
+                    "/v1/responses": self._responses,
+                    "/tokenize": self._tokenize,
+                    "/detokenize": self._detokenize,
+                }
+            )
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count the request among those that are worked on."""
+        with self.server.lock:
+            self.server.running += 1
+        try:
+            yield
+        finally:
+            with self.server.lock:
+                self.server.running -= 1
 
     def _answer(self, routes: dict[str, Any]) -> None:
         try:
@@ -82,6 +120,8 @@ class Handler(BaseHTTPRequestHandler):
             routes.get(self.path, self._nothing)()
         except Refusal as refusal:
             self._send(refusal.body, refusal.status)
+        except BrokenPipeError:
+            log("The client went away")
 
     def _nothing(self) -> None:
         raise Refusal(HTTPStatus.NOT_FOUND, "Not Found", "Not Found")
@@ -121,10 +161,25 @@ class Handler(BaseHTTPRequestHandler):
         version = importlib.import_module("vllm.version").__version__
         self._send({"version": "0.0.1" if self.server.fault == "wrong-version" else version})
 
+    def _openapi(self) -> None:
+        left_out = "/v1/responses" if self.server.fault == "no-route" else None
+        self._send({"openapi": "3.1.0", "paths": {route: {} for route in ROUTES if route != left_out}})
+
+    def _metrics(self) -> None:
+        kept = 1 if self.server.fault == "keeps-cancelled" and self.server.asked else 0
+        text = f"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running {self.server.running + kept}\n"
+        if self.server.fault == "no-metrics":
+            text = "<html>metrics</html>"
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
     def _models(self) -> None:
         card = importlib.import_module("vllm.entrypoints.serve.engine.protocol").ModelCard
         name = "other" if self.server.fault == "wrong-model" else self.server.model
-        self._send({"object": "list", "data": [vars(card(id=name))]})
+        self._send({"object": "list", "data": [{**vars(card(id=name)), "max_model_len": _CONTEXT}]})
 
     def _request(self) -> dict[str, Any]:
         request: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -156,7 +211,7 @@ class Handler(BaseHTTPRequestHandler):
     def _completion(self) -> None:
         request = self._request()
         self._misbehave()
-        text = follow(request["prompt"], request["max_tokens"])
+        text = self._continued(request, request["prompt"])
         if self.server.fault == "wrong-text":
             text = text[::-1]
         self._send_text(request, request["prompt"], text, kind="text_completion", key="text")
@@ -165,15 +220,48 @@ class Handler(BaseHTTPRequestHandler):
         request = self._request()
         self._misbehave()
         prompt = templated(request["messages"])
-        text = follow("" if self.server.fault == "wrong-chat" else prompt, request["max_tokens"])
+        text = self._continued(request, "" if self.server.fault == "wrong-chat" else prompt)
         self._send_text(request, prompt, text, kind="chat.completion", key="message")
+
+    def _responses(self) -> None:
+        request = self._request()
+        prompt = templated([{"role": "user", "content": request["input"]}])
+        text = follow("" if self.server.fault == "wrong-response" else prompt, request["max_output_tokens"])
+        content = [{"type": "output_text", "text": text, "annotations": []}]
+        message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
+        usage = {
+            "input_tokens": len(prompt),
+            "output_tokens": len(text),
+            "total_tokens": len(prompt) + len(text),
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": 0},
+        }
+        frame = {"id": "resp_1", "object": "response", "created_at": 1, "model": self.server.model}
+        self._send({**frame, "status": "incomplete", "output": [message], "usage": usage})
+
+    def _continued(self, request: dict[str, Any], prompt: str) -> str:
+        """What the model says, as the request limits it."""
+        schema = (request.get("response_format") or {}).get("json_schema", {}).get("schema")
+        if schema and self.server.fault != "unstructured":
+            return json.dumps(schema["enum"][0])
+        if len(prompt.encode()) > _CONTEXT and self.server.fault != "takes-too-long":
+            message = f"This model's maximum context length is {_CONTEXT} tokens."
+            raise Refusal(HTTPStatus.BAD_REQUEST, "BadRequestError", message, "input_tokens")
+        if self.server.fault == "mixes-up" and self.server.running > 1:
+            prompt = ""
+        length = request["max_tokens"]
+        text = follow(prompt, length - 1 if self.server.fault == "too-short" and length <= _SHORT else length)
+        for stop in request.get("stop") or () if self.server.fault != "ignores-stop" else ():
+            text = text.partition(stop)[0]
+        return text
 
     def _send_text(self, request: dict[str, Any], prompt: str, text: str, *, kind: str, key: str) -> None:
         wrong = 1 if self.server.fault == "wrong-usage" else 0
+        number = 1 if self.server.fault == "ignores-n" else request.get("n") or 1
         usage = {
             "prompt_tokens": len(prompt.encode()) + wrong,
-            "completion_tokens": len(text),
-            "total_tokens": len(prompt.encode()) + len(text),
+            "completion_tokens": len(text) * number,
+            "total_tokens": len(prompt.encode()) + len(text) * number,
         }
         frame = {"id": "cmpl-1", "created": 1, "model": self.server.model}
         if request.get("stream"):
@@ -182,8 +270,16 @@ class Handler(BaseHTTPRequestHandler):
             return
         role = "user" if self.server.fault == "wrong-role" else "assistant"
         content: Any = text if key == "text" else {"role": role, "content": text}
-        choice = {"index": 0, key: content, "finish_reason": "length", "logprobs": None}
-        self._send({**frame, "object": kind, "choices": [choice], "usage": usage})
+        reason = "length" if len(text) == request["max_tokens"] else "stop"
+        logprobs = self._logprobs(text) if request.get("logprobs") else None
+        choice = {key: content, "finish_reason": reason, "logprobs": logprobs}
+        choices = [{"index": index, **choice} for index in range(number)]
+        self._send({**frame, "object": kind, "choices": choices, "usage": usage})
+
+    def _logprobs(self, text: str) -> dict[str, Any]:
+        value = 0.5 if self.server.fault == "wrong-logprobs" else -0.1
+        tokens = [{"token": character, "logprob": value, "bytes": list(character.encode())} for character in text]
+        return {"content": [{**token, "top_logprobs": [token]} for token in tokens]}
 
     def _chunks(
         self, frame: dict[str, Any], text: str, usage: dict[str, int] | None, *, kind: str, key: str
@@ -225,12 +321,15 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, arguments: Namespace, fault: str | None) -> None:
         super().__init__(("0.0.0.0", arguments.port), Handler)  # noqa: S104 - in a container
         self.model = arguments.served_model_name
         self.fault = fault
         self.asked = False
+        self.running = 0
+        self.lock = threading.Lock()
 
 
 def serve(arguments: Namespace) -> int:

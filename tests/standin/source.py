@@ -35,6 +35,14 @@ build/
     "README.md": "# A stand-in for vLLM\n",
     "cmake/utils.cmake": "# nothing\n",
     "csrc/cpu/ops.cpp": "int ops() { return 1; }\n",
+    "csrc/cpu/torch_bindings.cpp": """\
+TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, ops) {
+#if defined(__aarch64__)
+  ops.def("only_there() -> ()");
+#endif
+  ops.def("init_cpu_memory_env(SymInt[] node_ids) -> ()", &init_cpu_memory_env);
+}
+""",
     "docs/README.md": "# Documentation\n",
     "pyproject.toml": """\
 [build-system]
@@ -122,7 +130,43 @@ class ModelCard:
     "vllm/model_executor/__init__.py": "",
     "vllm/model_executor/models/__init__.py": "",
     "vllm/model_executor/models/llama.py": _LICENCE + "class LlamaForCausalLM:\n    pass\n",
+    "vllm/platforms/__init__.py": _LICENCE
+    + """\
+import importlib
+import sys
+from pathlib import Path
+
+from vllm.platforms.cpu import variant
+
+
+class CpuPlatform:
+    def import_kernels(self):
+        try:
+            importlib.import_module(f"vllm.{variant()}")
+        except ImportError as error:
+            if "dynamic module does not define module export function" not in error.msg:
+                sys.stderr.write(f"WARNING 11-23 18:00:01 [cpu.py:62] Failed to import from vllm._C: {error!r}\\n")
+
+
+current_platform = CpuPlatform()
+""",
+    "vllm/platforms/cpu.py": _LICENCE
+    + """\
+import re
+from pathlib import Path
+
+
+def variant():
+    found = re.search(r"^flags\\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    flags = set(found[1].split()) if found else set()
+    if found and not flags >= {"avx512f", "avx512vl", "avx512bw", "avx512dq"}:
+        return "_C_AVX2"
+    return "_C" if not found or "avx512_bf16" in flags else "_C_AVX512"
+""",
     "vllm/py.typed": "",
+    "vllm/v1/__init__.py": "",
+    "vllm/v1/engine/__init__.py": "",
+    "vllm/v1/engine/core.py": _LICENCE + "class EngineCore:\n    pass\n",
     "vllm/version.py": _LICENCE + "from ._version import __version__, __version_tuple__\n",
 }
 _EXECUTABLE = ("tools/check.sh",)

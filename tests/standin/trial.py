@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from build.engine import Engine
 
-_TIMEOUT_S = 120
+_TIMEOUT_S = 300
 
 
 @dataclass(frozen=True, kw_only=True)

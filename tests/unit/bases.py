@@ -21,6 +21,7 @@ FACTS = Facts(
     cuda=None,
     distributions={"numpy": "2.3.1", "torch": "2.13.0+cpu"},
     owner=Ownership(uid=2000, gid=0, file_mode=0o664, folder_mode=0o775),
+    folders={"opt": (0o755, 0, 0), "opt/vllm": (0o755, 0, 0), "opt/vllm/bin": (0o755, 0, 0)},
     made_by_build=("vllm/_C.abi3.so", "vllm/_version.py"),
     modified=(),
     build_requires=("torch==2.13.0",),

@@ -58,6 +58,8 @@ class FakeDocker:
     Attributes:
         pushes: What happens to an upload: takes name and image ID, gives the rows of the transfer.
         archives: Tar archives of the folders that containers have, by path.
+        used: IDs of images that containers use.
+        cache_prunes: How the build cache was pruned, each time.
     """
 
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -65,6 +67,8 @@ class FakeDocker:
     running: list[FakeContainer] = field(default_factory=list)
     pushes: Callable[[str, str], list[dict[str, Any]]] = lambda _name, _id: []
     archives: dict[str, bytes] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    cache_prunes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def images(self) -> SimpleNamespace:
@@ -84,6 +88,10 @@ class FakeDocker:
             remove_image=self._untag,
             push=self._push,
             remove_container=self._remove,
+            import_image_from_data=self._import,
+            containers=lambda **_: [{"ImageID": image_id} for image_id in self.used],
+            df=lambda: {"LayersSize": sum(attrs["Size"] for attrs in self.known.values())},
+            prune_builds=self._prune_builds,
         )
 
     def _get(self, reference: str) -> SimpleNamespace:
@@ -110,7 +118,7 @@ class FakeDocker:
         wanted = [word.partition("=") for word in (filters or {}).get("label", ())]
         found = []
         for image_id, attrs in self.known.items():
-            marks = attrs["Config"]["Labels"]
+            marks = attrs["Config"].get("Labels", {})
             tags = [
                 tag for tag, held in self.names.items() if held == image_id and tag.startswith(f"{name}:" * bool(name))
             ]
@@ -119,15 +127,29 @@ class FakeDocker:
                 found.append({"Id": image_id, "RepoTags": tags or None})
         return found
 
-    def _tag(self, image_id: str, repository: str, tag: str) -> None:
+    def _tag(self, image: str, repository: str, tag: str) -> None:
+        image_id = self.names.get(image, image)
         assert image_id in self.known
         self.names[f"{repository}:{tag}"] = image_id
 
     def _untag(self, name: str, *, noprune: bool) -> None:
+        """As the engine has it: an image goes with its last name, or by its ID if it has none."""
         assert noprune
-        if name not in self.names:
+        image_id = self.names.pop(name, name)
+        if image_id not in self.known:
             raise docker.errors.ImageNotFound(name)
-        del self.names[name]
+        if image_id not in self.names.values():
+            del self.known[image_id]
+
+    def _import(self, data: bytes, repository: str, tag: str) -> None:
+        assert not data.strip(b"\0")
+        name = f"{repository}:{tag}"
+        self.known[digest(name)] = {"Id": digest(name), "Config": {}, "Size": 0, "Created": ""}
+        self.names[name] = digest(name)
+
+    def _prune_builds(self, **how: Any) -> dict[str, Any]:  # noqa: ANN401 - as the SDK has it
+        self.cache_prunes.append(how)
+        return {"SpaceReclaimed": 5}
 
     def _push(self, repository: str, *, tag: str, stream: bool, decode: bool) -> Iterator[dict[str, Any]]:
         assert stream

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,32 +34,32 @@ def options(words: Sequence[str], name: str) -> list[str]:
 
 
 def test_everything_that_was_asked_for_is_in_the_command_line() -> None:
-    words = REQUEST.argv(iidfile=Path("/i/iid"))
+    words = REQUEST.argv(metadata=Path("/i/iid"))
     assert words[:3] == ["docker", "buildx", "build"]
     assert words[-1] == "/c"
     assert options(words, "--file") == ["/d/overlay.Dockerfile"]
-    assert options(words, "--iidfile") == ["/i/iid"]
+    assert options(words, "--metadata-file") == ["/i/iid"]
     assert options(words, "--tag") == ["llm-d-dev:one", "llm-d-dev:two"]
     assert options(words, "--build-arg") == ["BASE=x y"]
     assert options(words, "--label") == ["llm-d-dev.kind=overlay"]
     assert options(words, "--target") == []
     assert options(
-        Request(dockerfile=Path("d"), context=Path("c"), target="t").argv(iidfile=Path("i")), "--target"
+        Request(dockerfile=Path("d"), context=Path("c"), target="t").argv(metadata=Path("i")), "--target"
     ) == ["t"]
 
 
 def test_the_builder_is_that_of_the_engine_whatever_the_user_selected() -> None:
-    assert options(REQUEST.argv(iidfile=Path("i")), "--builder") == ["default"]
+    assert options(REQUEST.argv(metadata=Path("i")), "--builder") == ["default"]
 
 
 def test_a_context_that_ends_like_a_repository_is_still_a_folder() -> None:
     # docker buildx 0.13 takes `/src/vllm/.git` for a remote repository.
-    words = options(REQUEST.argv(iidfile=Path("i")), "--build-context")
+    words = options(REQUEST.argv(metadata=Path("i")), "--build-context")
     assert words == ["links=/l/", "source=/src/vllm/.git/"]
 
 
 def test_secrets_are_files() -> None:
-    assert options(REQUEST.argv(iidfile=Path("i")), "--secret") == ["id=uv.toml,src=/s/uv.toml"]
+    assert options(REQUEST.argv(metadata=Path("i")), "--secret") == ["id=uv.toml,src=/s/uv.toml"]
 
 
 def test_values_of_hidden_arguments_and_secret_variables_stay_off_the_command_line() -> None:
@@ -67,24 +68,24 @@ def test_values_of_hidden_arguments_and_secret_variables_stay_off_the_command_li
         context=Path("c"),
         hidden_arguments={"HTTPS_PROXY": "http://me:password@proxy"},
         secret_variables={"aws_access_key_id": "AWS_ACCESS_KEY_ID"},
-    ).argv(iidfile=Path("i"))
+    ).argv(metadata=Path("i"))
     assert options(words, "--build-arg") == ["HTTPS_PROXY"]
     assert options(words, "--secret") == ["id=aws_access_key_id,env=AWS_ACCESS_KEY_ID"]
     assert "password" not in " ".join(words)
 
 
 def test_another_builder_is_told_to_load_what_it_builds() -> None:
-    words = Request(dockerfile=Path("d"), context=Path("c"), builder="big").argv(iidfile=Path("i"))
+    words = Request(dockerfile=Path("d"), context=Path("c"), builder="big").argv(metadata=Path("i"))
     assert options(words, "--builder") == ["big"]
     assert "--load" in words
-    assert "--load" not in REQUEST.argv(iidfile=Path("i"))
+    assert "--load" not in REQUEST.argv(metadata=Path("i"))
 
 
 def test_the_cache_goes_where_it_is_told() -> None:
     request = Request(
         dockerfile=Path("d"), context=Path("c"), cache_to="type=local,dest=/k", cache_from="type=local,src=/k"
     )
-    words = request.argv(iidfile=Path("i"))
+    words = request.argv(metadata=Path("i"))
     assert (options(words, "--cache-to"), options(words, "--cache-from")) == (
         ["type=local,dest=/k"],
         ["type=local,src=/k"],
@@ -92,8 +93,8 @@ def test_the_cache_goes_where_it_is_told() -> None:
 
 
 def test_nothing_is_added_that_would_differ_from_run_to_run() -> None:
-    assert options(REQUEST.argv(iidfile=Path("i")), "--provenance") == ["false"]
-    assert REQUEST.argv(iidfile=Path("i")) == REQUEST.argv(iidfile=Path("i"))
+    assert options(REQUEST.argv(metadata=Path("i")), "--provenance") == ["false"]
+    assert REQUEST.argv(metadata=Path("i")) == REQUEST.argv(metadata=Path("i"))
 
 
 # --- Running it --------------------------------------------------------------------------------------------
@@ -111,12 +112,21 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build(
-    docker: Path, *, says: str = "", ends: int = 0, engine: FakeEngine | None = None, request: Request = REQUEST
+    docker: Path,
+    engine: FakeEngine | None = None,
+    *,
+    says: str = "",
+    ends: int = 0,
+    made: dict[str, str] | None = None,
+    request: Request = REQUEST,
 ) -> tuple[str, list[str]]:
+    made = made or {}
     docker.write_text(
         f"""
-        while [ "$1" != --iidfile ]; do shift; done
-        printf 'sha256:0123\\n' > "$2"
+        while [ "$1" != --metadata-file ]; do shift; done
+        cat >"$2" <<'END'
+{json.dumps(made)}
+END
         cat <<'END'
 {says}
 END
@@ -129,10 +139,21 @@ END
 
 
 def test_the_image_id_comes_back_and_steps_are_shown_without_their_numbers(docker: Path) -> None:
-    image_id, lines = build(docker, says="#5 [2/3] RUN make\n#5 0.123 compiling\n#5 DONE 1.0s")
-    assert image_id == "sha256:0123"
+    engine = FakeEngine()
+    image = engine.hold("x:1")
+    made = {"containerimage.digest": image.id}
+    image_id, lines = build(docker, engine, says="#5 [2/3] RUN make\n#5 0.123 compiling\n#5 DONE 1.0s", made=made)
+    assert image_id == image.id
     assert lines == ["RUN make", "compiling", "DONE 1.0s"]
     assert (docker.parent / "environment").read_text() == "unix:///nonexistent \n"
+
+
+@pytest.mark.parametrize("store", ["containerimage.digest", "containerimage.config.digest"])
+def test_the_image_id_is_the_digest_that_the_engine_knows(docker: Path, store: str) -> None:
+    engine = FakeEngine()
+    image = engine.hold("x:1")
+    digests = dict.fromkeys(("containerimage.digest", "containerimage.config.digest"), f"sha256:{'0' * 64}")
+    assert build(docker, engine, made={**digests, store: image.id})[0] == image.id
 
 
 @pytest.mark.parametrize(
@@ -179,16 +200,17 @@ ELSEWHERE = Request(dockerfile=Path("d"), context=Path("c"), builder="big")
 
 def test_hidden_arguments_are_in_the_environment(docker: Path) -> None:
     request = Request(dockerfile=Path("d"), context=Path("c"), hidden_arguments={"HTTPS_PROXY": "http://proxy"})
-    build(docker, request=request)
+    engine = FakeEngine()
+    build(docker, engine, request=request, made={"containerimage.digest": engine.hold("x:1").id})
     assert (docker.parent / "environment").read_text() == "unix:///nonexistent http://proxy\n"
 
 
 def test_what_another_builder_does_not_load_is_no_image(docker: Path) -> None:
-    with pytest.raises(BuildError, match="builder big built sha256:0123, which is not on the engine"):
-        build(docker, request=ELSEWHERE)
+    with pytest.raises(BuildError, match="builder big built what is not on the engine"):
+        build(docker, request=ELSEWHERE, made={"containerimage.digest": f"sha256:{'0' * 64}"})
     engine = FakeEngine()
-    engine.docker.known["sha256:0123"] = engine.docker.known[engine.hold("x:y").id] | {"Id": "sha256:0123"}
-    assert build(docker, request=ELSEWHERE, engine=engine)[0] == "sha256:0123"
+    image = engine.hold("x:y")
+    assert build(docker, engine, request=ELSEWHERE, made={"containerimage.config.digest": image.id})[0] == image.id
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +14,7 @@ from build import base as build_base
 from build import choice, plan
 from build.console import Console
 from build.errors import IncompatibleError, SourceError
-from build.folders import write_atomic_bytes
+from build.folders import Folders, write_atomic_bytes
 from build.git import Repository
 from build.overlay import Target
 from tests.unit import bases
@@ -95,7 +96,7 @@ class Machine:
     @property
     def context(self) -> Context:
         settings = SimpleNamespace(repository="llm-d-dev")
-        folders = SimpleNamespace(cache=self._cache)
+        folders = Folders(state=self._cache / "state", cache=self._cache)
         return cast(
             "Context",
             SimpleNamespace(engine=self.engine, settings=settings, folders=folders, console=Console(quiet=False)),
@@ -129,7 +130,8 @@ def test_the_newest_that_fits_is_taken_and_said(machine: Machine, capsys: pytest
     chosen, delta = machine.choose("base")
     assert chosen.name == newer
     assert set(delta.written) == {"vllm/a.py"}
-    assert f"base {newer} (0.32.0+cpu): the newest with the same native sources" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert re.search(rf"base {newer} \(0\.32\.0\+cpu, \d+ days old\): the newest with the same native sources", said)
 
 
 def test_one_with_the_requirements_is_taken_before_a_newer_one_without(machine: Machine) -> None:

@@ -123,7 +123,7 @@ def test_a_defect_is_two_lines_that_name_the_log_and_never_a_traceback(
 def test_a_failed_build_names_the_log_that_has_its_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], logs: Path
 ) -> None:
-    assert run(monkeypatch, raising(errors.BuildError("x", hint="read the log"))) == 5
+    assert run(monkeypatch, raising(errors.BuildError("x", hint="read the log", see_log=True))) == 5
     (file,) = logs.iterdir()
     assert capsys.readouterr().err.splitlines()[1] == f"try: read the log ({file})"
 

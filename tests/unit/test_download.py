@@ -139,7 +139,7 @@ def test_a_transfer_that_breaks_off_is_taken_up_again(
 
 def test_an_error_status_is_final(index: PackageIndex, served: FakeIndex, tmp_path: Path, pauses: list[float]) -> None:
     served.failures.append(Answer(status=403))
-    with pytest.raises(SourceError, match="does not answer"):
+    with pytest.raises(SourceError, match="answers 403 Forbidden"):
         fetch(index, tmp_path)
     assert pauses == []
 

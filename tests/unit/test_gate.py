@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import gate, verdict
+from build import gate, patience, verdict
 from build.errors import GateError, RegistryError
 from build.registry import RepositoryName
 from build.verdict import Verdict
@@ -230,3 +230,20 @@ def test_a_registry_that_is_down_is_noticed_before_anything_is_tagged(engine: Fa
 def test_an_image_without_tags_is_refused(engine: FakeEngine, image: Image, repository: RepositoryName) -> None:
     with pytest.raises(GateError, match="no tag"):
         push(engine, image, repository)
+
+
+@pytest.mark.parametrize(
+    "words", ["received unexpected HTTP status: 503 Service Unavailable", "toomanyrequests: slow down"]
+)
+def test_an_upload_that_may_work_in_a_while_is_tried_again(
+    engine: FakeEngine, image: Image, repository: RepositoryName, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.0)
+    arrive, failures = engine.docker.pushes, [words, words]
+    engine.docker.pushes = lambda name, image_id: [{"error": failures.pop()}] if failures else arrive(name, image_id)
+    pushed, lines = push(engine, image, repository, "nightly")
+    assert pushed.names == (f"{repository}:nightly",)
+    assert [line for line in lines if "failed" in line] == [
+        f"attempt {number} of 3 failed (push to {repository}:nightly failed: {words}); the next one in 0 s"
+        for number in (1, 2)
+    ]

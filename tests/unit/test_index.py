@@ -191,7 +191,7 @@ def test_no_setting_stands_in_the_command_line_of_a_build(tmp_path: Path) -> Non
         request = buildx.Request(
             dockerfile=tmp_path, context=tmp_path, contexts=handed.contexts, secrets=handed.secrets
         )
-        words = " ".join(request.argv(iidfile=tmp_path / "iid"))
+        words = " ".join(request.argv(metadata=tmp_path / "iid"))
     assert "example" not in words
     assert "word" not in words
 

@@ -99,6 +99,23 @@ def test_a_host_whose_name_has_dashes_is_recognised(engine: FakeEngine, monkeypa
     assert leftovers.sweep(engine) == 1
 
 
+def test_an_image_without_another_name_stays(engine: FakeEngine, gone: str) -> None:
+    image = engine.hold()
+    with pytest.raises(KeyboardInterrupt), engine.temporary_tag(image.id):
+        raise KeyboardInterrupt
+    engine.docker.names[tag(gone)] = image.id
+    assert leftovers.sweep(engine) == 1
+    assert list(engine.docker.known) == [image.id]
+    assert engine.docker.names == {}
+
+
+def test_two_runs_that_let_go_of_an_image_leave_it(engine: FakeEngine, gone: str) -> None:
+    image = engine.hold(tag(gone))
+    with engine.temporary_tag(image.id):
+        assert leftovers.sweep(engine) == 1
+    assert list(engine.docker.known) == [image.id]
+
+
 def test_a_temporary_tag_goes_also_after_an_error(engine: FakeEngine) -> None:
     image = engine.hold("llm-d-dev:nightly")
     with pytest.raises(KeyboardInterrupt), engine.temporary_tag(image.id):

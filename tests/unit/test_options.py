@@ -53,6 +53,7 @@ def test_help_lists_the_verbs_that_do_something(capsys: pytest.CaptureFixture[st
         ("dev", "a", "b", "c"),
         ("nightly", "--flavor", "tpu"),
         ("smoke", "x", "--gpus", "some"),
+        ("dev", "--gpus", "0,0"),
         ("smoke", "x", "--start-timeout", "soon"),
     ],
 )
@@ -65,6 +66,11 @@ def test_words_that_are_off_are_shown_with_the_usage(
     assert caught.value.code == 2
     assert shown.out == ""
     assert shown.err.startswith("usage: ")
+
+
+def test_gpus_are_named_or_not() -> None:
+    assert str(parse("smoke", "x").gpus) == "auto"
+    assert parse("dev", "--gpus", "0,1").gpus.names == ("0", "1")
 
 
 def test_dev_works_on_the_default_repository() -> None:
@@ -94,3 +100,12 @@ def test_settings_on_the_command_line_are_settings(verb: str) -> None:
 def test_settings_that_are_not_named_are_left_open() -> None:
     made = vars(parse("nightly"))
     assert {made.get(name) for name in options.SETTING_OPTIONS} == {None}
+
+
+def test_what_a_scheduled_nightly_is_started_with_is_checked_now(capsys: pytest.CaptureFixture[str]) -> None:
+    parsed = options.parse(["schedule", "install", "--nightly=--no-push --force"], default_path=Path(), default_ref="")
+    assert parsed.nightly == ["--no-push", "--force"]
+    with pytest.raises(SystemExit) as caught:
+        options.parse(["schedule", "install", "--nightly=--flavour x"], default_path=Path(), default_ref="")
+    assert caught.value.code == 2
+    assert "--flavour" in capsys.readouterr().err

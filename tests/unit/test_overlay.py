@@ -7,12 +7,13 @@ import io
 import runpy
 import tarfile
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
-from build import labels, overlay
+from build import labels, layer
 from build.base import Base
+from build.errors import SourceError
 from build.git import Repository
 from build.listing import Listing
 from build.overlay import Overlay, Target
@@ -76,10 +77,12 @@ def make(work: Work) -> Iterator[Make]:
         yield make
 
 
-def archive(made: Overlay) -> tuple[dict[str, tarfile.TarInfo], dict[str, bytes]]:
+def archive(
+    made: Overlay, write: Callable[[IO[bytes], Overlay], None] = layer.write_addition
+) -> tuple[dict[str, tarfile.TarInfo], dict[str, bytes]]:
     """Members, and contents of the files, by path."""
     stream = io.BytesIO()
-    overlay.write_delta(stream, made)
+    write(stream, made)
     stream.seek(0)
     with tarfile.open(fileobj=stream) as tar:
         members = {member.name: member for member in tar}
@@ -107,12 +110,16 @@ def test_the_version_names_the_commit(work: Work, make: Make, tmp_path: Path) ->
     assert made.labels()[labels.VERSION] == made.version
 
 
-def test_the_same_commit_gives_the_same_bytes(work: Work, make: Make) -> None:
+@pytest.mark.parametrize("write", [layer.write, layer.write_addition])
+def test_the_same_commit_gives_the_same_bytes(
+    work: Work, make: Make, write: Callable[[IO[bytes], Overlay], None]
+) -> None:
     work.write("vllm/a.py", "# changed\n")
+    (work.path / "vllm/lone/old.py").unlink()
     work.commit()
     first, second = io.BytesIO(), io.BytesIO()
-    overlay.write_delta(first, make())
-    overlay.write_delta(second, make())
+    write(first, make())
+    write(second, make())
     assert first.getvalue() == second.getvalue()
 
 
@@ -136,6 +143,66 @@ def test_a_folder_that_goes_with_its_last_file_is_brought_back(work: Work, make:
         work.write(name.replace(".py", "_new.py"))
     work.commit()
     assert folders(make()) == {"vllm/lone"}
+
+
+def whiteouts(made: Overlay) -> set[str]:
+    """What the layer deletes."""
+    marks = (name.rpartition("/.wh.") for name in archive(made, layer.write)[0])
+    return {f"{folder}/{name}".removeprefix(f"{SOURCE}/") for folder, mark, name in marks if mark}
+
+
+def test_a_file_goes_with_its_bytecode_and_a_folder_with_its_last_file(work: Work, make: Make) -> None:
+    for name in ("vllm/a.py", "vllm/lone/old.py", "vllm/made/x.py"):
+        (work.path / name).unlink()
+    work.commit()
+    # What the build made keeps vllm/made.
+    assert whiteouts(make()) == {
+        *("vllm/a.py", "vllm/__pycache__/a.cpython-312.pyc"),
+        "vllm/lone",
+        *("vllm/made/x.py", "vllm/made/__pycache__/x.cpython-312.pyc"),
+    }
+
+
+def test_a_file_that_becomes_a_folder_is_hidden_by_it(work: Work, make: Make) -> None:
+    (work.path / "vllm/a.py").unlink()
+    work.write("vllm/a.py/inner.py")
+    work.commit()
+    assert whiteouts(make()) == {"vllm/__pycache__/a.cpython-312.pyc"}
+
+
+def test_a_folder_that_becomes_a_file_is_hidden_by_it(work: Work, make: Make) -> None:
+    (work.path / "vllm/lone/old.py").unlink()
+    (work.path / "vllm/lone").rmdir()
+    work.write("vllm/lone", "a file\n")
+    work.commit()
+    assert whiteouts(make()) == set()
+
+
+def test_a_folder_that_gets_other_files_stays(work: Work, make: Make) -> None:
+    (work.path / "vllm/lone/old.py").unlink()
+    work.write("vllm/lone/deep/new.py")
+    work.commit()
+    assert whiteouts(make()) == {"vllm/lone/old.py", "vllm/lone/__pycache__/old.cpython-312.pyc"}
+
+
+def test_a_layer_has_every_folder_on_the_way_as_the_base_has_it(work: Work, make: Make) -> None:
+    work.write("vllm/a.py", "# changed\n")
+    work.commit()
+    members, _ = archive(make(folders={"opt": (0o755, 0, 0), f"{SOURCE}/vllm": (0o2775, 7, 8)}), layer.write)
+    found = {name: (one.mode, one.uid, one.gid) for name, one in members.items() if one.isdir()}
+    assert [found[name] for name in ("opt", SOURCE, f"{SOURCE}/vllm")] == [
+        (0o755, 0, 0),
+        (0o775, 2000, 0),
+        (0o2775, 7, 8),
+    ]
+
+
+@pytest.mark.parametrize("name", ["vllm/.wh.a.py", "vllm/.wh..wh..opq", "vllm/.wh.x/a.py"])
+def test_a_name_that_would_delete_is_refused(work: Work, make: Make, name: str) -> None:
+    work.write(name)
+    work.commit()
+    with pytest.raises(SourceError, match=r"no image can hold a file whose name starts with \.wh\."):
+        archive(make(), layer.write)
 
 
 def test_owners_are_the_bases(work: Work, make: Make) -> None:

@@ -147,3 +147,19 @@ def test_a_table_in_a_variable_is_json(monkeypatch: pytest.MonkeyPatch, value: s
     assert "LLM_D_DEV_" in caught.value.hint
     monkeypatch.setenv("LLM_D_DEV_BUILD_ARGS", '{"A": "1"}')
     assert settings.load({}).build_args == {"A": "1"}
+
+
+def test_the_webhooks_address_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_D_DEV_NOTIFY_URL", "https://hooks.example/hidden")
+    loaded = settings.load({})
+    assert loaded.notify_url is not None
+    assert loaded.notify_url.get_secret_value() == "https://hooks.example/hidden"
+    assert "hidden" not in f"{loaded!r} {loaded} {loaded.model_dump_json()}"
+
+
+@pytest.mark.parametrize("value", ["'https://hooks.example/hidden'", "['hidden']"])
+def test_a_secret_in_the_file_that_is_committed_is_refused_and_not_repeated(pyproject: Path, value: str) -> None:
+    toml(pyproject, f"notify_url = {value}")
+    with pytest.raises(UsageError, match=r"'notify_url' is a secret and stands in pyproject\.toml") as caught:
+        settings.load({})
+    assert "hidden" not in f"{caught.value.what} {caught.value.hint}"

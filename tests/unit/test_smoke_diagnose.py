@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from build.folders import REPOSITORY
 from smoke import diagnose
+from smoke.log import plain
 from smoke.signs import SIGNS
 from tests.standin import faults
+from tests.unit.server_logs import LOGS, READY, START, WELL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,6 +181,71 @@ def test_empty_log(log: str) -> None:
 def test_colours_are_taken_off() -> None:
     found = diagnose.diagnose("\x1b[31mSyntaxError: invalid syntax\x1b[0m")
     assert (found.cause, found.line) == ("syntax-error", "SyntaxError: invalid syntax")
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_real_logs(name: str) -> None:
+    told = LOGS[name]
+    found = diagnose.diagnose(START + told.log, exit_code=told.exit_code)
+    assert found.cause == told.cause
+    assert told.shown in found.line
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_line_is_where_it_is_said_to_be(name: str) -> None:
+    log = START + LOGS[name].log
+    found = diagnose.diagnose(log, exit_code=LOGS[name].exit_code)
+    assert found.line_number is not None
+    line = found.line.rpartition(" (/")[0] or found.line
+    assert line in plain(log.split("\n")[found.line_number - 1])
+
+
+def test_every_cause_has_a_real_log() -> None:
+    assert {sign.cause for sign in SIGNS} | {"unknown"} == {told.cause for told in LOGS.values()}
+
+
+@pytest.mark.parametrize("exit_code", [None, 0])
+@pytest.mark.parametrize("name", WELL)
+def test_server_that_was_well_has_no_cause(name: str, exit_code: int | None) -> None:
+    assert diagnose.diagnose(WELL[name], exit_code=exit_code).cause == "unknown"
+
+
+def test_failure_after_a_good_start_is_found() -> None:
+    assert diagnose.diagnose(START + READY + CAUSES["permission"], exit_code=1).cause == "permission"
+
+
+def test_carriage_returns_do_not_shift_lines() -> None:
+    found = diagnose.diagnose("1\n 0%\r 50%\rIndentationError: unexpected indent\r\nlast\n")
+    assert (found.line, found.line_number) == ("IndentationError: unexpected indent", 2)
+
+
+def test_form_feeds_and_line_separators_do_not_shift_lines() -> None:
+    found = diagnose.diagnose("a\x0cb\x85c\u2028d\nSyntaxError: x")
+    assert found.line_number == 2
+
+
+def test_shown_line_has_no_power_over_a_terminal() -> None:
+    hostile = "\x1b]0;title\x07\x1b[2J\x00\x9b31mImportError: \u202egnp.exe\x1b[8m hidden"
+    assert diagnose.diagnose(hostile).line == "31mImportError: gnp.exe hidden"
+
+
+def test_long_line_is_cut() -> None:
+    found = diagnose.diagnose("ImportError: " + "x" * 10**6)
+    assert (found.cause, len(found.line)) == ("import-error", 500)
+
+
+def test_cause_at_either_end_of_an_endless_log_is_found() -> None:
+    noise = "".join(f"line {number}\n" for number in range(60_000))
+    assert diagnose.diagnose(f"{CAUSES['port']}\n{noise}{CAUSES['hub']}\n").cause == "port"
+    assert diagnose.diagnose(f"{noise}{CAUSES['hub']}\n").line_number == 60_001
+
+
+def test_program_reads_hostile_bytes(tmp_path: Path) -> None:
+    raw = b"\xff\xfe\x00\r" + b"\xf0\x28" * 1000 + b"\nOSError: [Errno 98] Address already in use\n\x80"
+    (tmp_path / "log").write_bytes(raw)
+    argv = [sys.executable, "-m", "smoke.diagnose", "-", "--json"]
+    said = subprocess.run(argv, input=raw, capture_output=True, check=True, cwd=REPOSITORY).stdout
+    assert (json.loads(said)["cause"], json.loads(said)["line_number"]) == ("port", 2)
 
 
 def test_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

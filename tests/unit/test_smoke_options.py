@@ -31,6 +31,25 @@ def test_bad_expectation(word: str) -> None:
         expectations([word])
 
 
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("https://models.example/v1/", "https://models.example"),
+        ("http://127.0.0.1:8000/below/v1", "http://127.0.0.1:8000/below"),
+    ],
+)
+def test_address(url: str, address: str) -> None:
+    assert options._address(url) == address
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://", "http://me:secret@x", "http://x?key=secret"])
+def test_bad_address_is_not_repeated(url: str) -> None:
+    with pytest.raises(pytest.UsageError, match="without user and password") as refused:
+        options._address(url)
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ["", "config.json", "sub"])
 def test_model_that_the_user_in_the_container_may_not_read(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "model"

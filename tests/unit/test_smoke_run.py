@@ -9,6 +9,7 @@ import docker.errors
 import pytest
 
 from build.engine import Image
+from build.gpus import Selection
 from build.verdict import Verdict
 from smoke.findings import Check, Tier
 from smoke.options import Options
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from build.engine import Engine
     from smoke.findings import Outcome
-    from smoke.server import Server
+    from smoke.server import ContainerServer
 
 IMAGE = Image(
     id="sha256:" + "1" * 64,
@@ -54,10 +55,27 @@ class MadeUpServer:
         return self._log
 
 
+class MadeUpEngine:
+    """An engine that does not answer any more."""
+
+    @property
+    def client(self) -> object:
+        raise docker.errors.DockerException("connection refused")
+
+
 def run_on(folder: Path | None, server: MadeUpServer | None = None) -> Run:
-    options = Options(image="x", gpus="auto", model=None, report=folder, expect=(), start_timeout=1.0)
-    run = Run(options=options, engine=cast("Engine", None), image=IMAGE)
-    run.server = cast("Server", server)
+    options = Options(
+        image="x",
+        url=None,
+        key=None,
+        gpus=Selection(word="auto"),
+        model=None,
+        report=folder,
+        expect=(),
+        start_timeout=1.0,
+    )
+    run = Run(options=options, engine=cast("Engine", MadeUpEngine()), image=IMAGE)
+    run.server = cast("ContainerServer", server)
     return run
 
 
@@ -155,7 +173,7 @@ def test_no_verdict_on_what_is_not_known(tmp_path: Path) -> None:
     run = run_on(tmp_path)
     add(run, "inconclusive")
     run.write()
-    assert {path.name for path in tmp_path.iterdir()} == {"report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.html"}
 
 
 def test_nothing_is_written_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,9 @@ def test_a_person_gets_it_short(context: Context, engine: FakeEngine, capsys: py
     rows.append(replace(rows[0], verdict="untested", digest=f"sha256:{'d' * 64}"))
     Console(quiet=False).result(status.table(rows))
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0].split() == ["image", "kind", "commit", "verdict", "size", "pushed", "digest"]
-    assert shown[1].split() == ["llm-d-dev:nightly", "base", "(cpu)", "c" * 12, "pass", "3.75", "GB", "not", "pushed"]
+    assert shown[0].split() == ["image", "kind", "commit", "verdict", "age", "size", "pushed", "digest"]
+    first = shown[1].split()
+    assert first[:5] == ["llm-d-dev:nightly", "base", "(cpu)", "c" * 12, "pass"]
+    assert first[6:] == ["days", "3.75", "GB", "not", "pushed"]
     assert shown[2].split() == [f"llm-d-dev:nightly-{'c' * 12}"]
     assert shown[3].split()[-1] == "d" * 12

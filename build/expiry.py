@@ -1,0 +1,89 @@
+"""Does for the embedded registry what Quay does by itself: removes what ``quay.expires-after`` says has expired.
+
+https://docs.projectquay.io/use_quay.html, "Setting tag expirations": the time counts from the image's creation.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+from build import labels, registry_server
+from build.record import moment
+from build.registry import Registry, RepositoryName
+from build.retention import lifetime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from build.console import Console
+    from build.folders import Folders
+
+MOVING = "nightly"
+"""The tag that always stays, with all others of its image."""
+
+
+def has_expired(config: Mapping[str, Any], now: dt.datetime) -> bool:
+    """Whether an image has, by its configuration (OCI image-spec, config.md); one that does not say never does."""
+    marks = (config.get("config") or {}).get("Labels") or {}
+    try:
+        return moment(config["created"]) + lifetime(marks.get(labels.QUAY_EXPIRES, "")) < now
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def expired(registry: Registry, now: dt.datetime) -> set[str]:
+    """Digests of manifests that may go.
+
+    Args:
+        registry: Which repository.
+        now: When this is.
+
+    Raises:
+        RegistryError: It does not answer.
+    """
+    found = {tag: manifest for tag in registry.tags() if (manifest := registry.manifest(tag))}
+    kept = {found[MOVING].digest} if MOVING in found else set()
+    return {
+        manifest.digest
+        for manifest in found.values()
+        if manifest.config and manifest.digest not in kept and has_expired(registry.blob(manifest.config), now)
+    }
+
+
+def waiting(folders: Folders, repository: str) -> tuple[Registry, set[str]] | None:
+    """The embedded registry and digests of its manifests that may go; None if it does not run.
+
+    Args:
+        folders: Where it keeps its data.
+        repository: Name on it, without the host.
+
+    Raises:
+        RegistryError: It does not answer.
+    """
+    server = registry_server.status(folders)
+    if not server.running or server.address is None:
+        return None
+    registry = Registry(RepositoryName(host=server.address, path=repository))
+    return registry, expired(registry, dt.datetime.now(dt.UTC))
+
+
+def sweep(folders: Folders, repository: str, *, console: Console) -> int:
+    """Remove expired images from the embedded registry, if it runs; arguments as :func:`waiting` has them.
+
+    Returns:
+        Bytes that were freed.
+
+    Raises:
+        RegistryError: It does not answer.
+        EngineError: It could not be started again.
+        BusyError: Another run is busy with it for 10 minutes.
+    """
+    found = waiting(folders, repository)
+    if found is None or not found[1]:
+        return 0
+    registry, digests = found
+    for digest in digests:
+        registry.delete(digest)
+    return registry_server.collect(folders, console=console)

@@ -1,0 +1,149 @@
+"""What an overlay adds to its base, as one archive: changed files, version file, entry points, git directory."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from build import gitdir, requirements, scratch, version
+from build.base import PYTHON, SOURCE
+from build.listing import EXECUTABLE, REGULAR
+from build.tarball import Tarball
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import IO
+
+    from build.base import Base
+    from build.delta import Delta
+    from build.overlay import Overlay
+
+_ROOT = SOURCE.relative_to("/")
+
+
+def write(stream: IO[bytes], overlay: Overlay) -> None:
+    """Write the layer of an image: with the deletions, and every folder on the way as the base has it.
+
+    Contents are streamed from the repository, one file at a time. The same overlay gives the same bytes.
+    """
+    base, timestamp = overlay.base, overlay.target.commit.timestamp
+    owner, folders = base.facts.owner, base.facts.folders
+    with Tarball(stream, owner=owner, timestamp=timestamp, existing=frozenset(), folders=folders) as tarball:
+        for path in _vanishing(base, overlay.delta):
+            tarball.delete(_ROOT / path)
+        _add_everything(tarball, overlay)
+
+
+def write_addition(stream: IO[bytes], overlay: Overlay) -> None:
+    """Write an archive to be unpacked over the base, where what the commit deletes is gone already."""
+    base, timestamp = overlay.base, overlay.target.commit.timestamp
+    existing = _existing_folders(base, gone=frozenset(overlay.delta.deleted))
+    with Tarball(stream, owner=base.facts.owner, timestamp=timestamp, existing=existing) as tarball:
+        _add_everything(tarball, overlay)
+
+
+def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
+    commit = overlay.target.commit
+    for path, entry in sorted(overlay.delta.written.items()):
+        with overlay.target.source.blob(entry.oid) as (size, content):
+            tarball.add(_ROOT / path, size, content, mode=entry.mode)
+    tarball.add_bytes(_ROOT / "vllm/_version.py", version.module(overlay.version, commit.id), mode=REGULAR)
+    for place, text, mode in _entry_points(overlay):
+        tarball.add_bytes(place, text, mode=mode)
+    with scratch.folder() as folder:
+        target = Path(folder) / ".git"
+        gitdir.write_move(
+            target,
+            source=overlay.target.source,
+            commit=commit,
+            tree=overlay.target.tree,
+            present=overlay.delta.present,
+            base_commit=overlay.base.facts.commit,
+            known=_known_objects(overlay.base),
+        )
+        tarball.add_tree(_ROOT / ".git", target, mode=REGULAR)
+
+
+def _vanishing(base: Base, delta: Delta) -> list[str]:
+    """Files and folders of the source that are to disappear, sorted.
+
+    A folder goes as a whole where nothing is left in it: what stayed of it would import, as a namespace package. A
+    file goes with its bytecode. A path that comes back as something else, or below something that was a folder and
+    becomes a file, is hidden by what comes.
+    """
+    staying = base.held.files.keys() - set(delta.deleted)
+    remaining = _folders_of((*staying, *base.facts.made_by_build, *delta.written))
+    hidden = delta.written.keys() | remaining
+    gone: set[str] = set()
+    for path in delta.deleted:
+        *parents, _ = _beginnings(path)
+        if not any(folder in delta.written for folder in parents):
+            top = next((folder for folder in parents if folder not in remaining), path)
+            gone.update({top} if top != path else _with_bytecode(path, base.facts.python))
+    return sorted(gone - hidden)
+
+
+def _beginnings(path: str) -> list[str]:
+    """``a``, ``a/b``, ``a/b/c`` of ``a/b/c``."""
+    parts = path.split("/")
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def _with_bytecode(path: str, python: str) -> set[str]:
+    folder, _, name = path.rpartition("/")
+    if not name.endswith(".py"):
+        return {path}
+    major, minor, *_ = python.split(".")
+    # CPython's name of a module compiled without optimisation (PEP 3147), which is what sealing makes.
+    return {path, f"{folder}/__pycache__/{name.removesuffix('.py')}.cpython-{major}{minor}.pyc".lstrip("/")}
+
+
+def _folders_of(paths: Iterable[str]) -> frozenset[str]:
+    folders = {""}
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        # Text, not paths: there are thousands, and nearly all are in a folder that is known already.
+        while folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return frozenset(folders)
+
+
+_SCRIPT = """\
+#!{python}
+import sys
+from {module} import {function}
+sys.exit({function}())
+"""
+
+
+def _entry_points(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
+    """Path, content and mode of what an installation would make of changed entry points."""
+    facts = overlay.base.facts
+    pyproject = overlay.target.text("pyproject.toml")
+    wanted = requirements.entry_points(pyproject)
+    if wanted == facts.entry_points or facts.metadata is None:
+        return
+    yield PurePosixPath(facts.metadata).relative_to("/") / "entry_points.txt", wanted.encode(), REGULAR
+    for name, target in sorted(requirements.console_scripts(pyproject).items()):
+        module, _, function = target.partition(":")
+        script = _SCRIPT.format(python=PYTHON, module=module, function=function)
+        yield PYTHON.relative_to("/").parent / name, script.encode(), EXECUTABLE
+
+
+def _existing_folders(base: Base, *, gone: frozenset[str]) -> frozenset[str]:
+    """Folders that an image of the base has when these files are deleted, and the folders with them that are empty."""
+    source = str(SOURCE).lstrip("/")
+    paths = [f"{source}/{path}" for path in (*(base.held.files.keys() - gone), *base.facts.made_by_build)]
+    # What every git directory has (gitrepository-layout(5)).
+    paths += [f"{source}/.git/{name}" for name in ("HEAD", "objects/pack/x", "refs/heads/x")]
+    paths.append(str(PYTHON).lstrip("/"))
+    if base.facts.metadata:
+        paths.append(f"{base.facts.metadata}/entry_points.txt".lstrip("/"))
+    return _folders_of(paths)
+
+
+def _known_objects(base: Base) -> frozenset[str]:
+    """Trees, and blobs of the files that the base holds: what its git directory has."""
+    blobs = (base.tree.files[path].oid for path in base.held.files)
+    return frozenset((*base.tree.trees.values(), *blobs))

@@ -1,0 +1,165 @@
+"""What may go and what must stay: decided from labels, names and ages alone, to be shown before it is done."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from build import labels
+from build.record import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from build.engine import Image
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What decides.
+
+    Attributes:
+        repository: Local repository whose images are ours.
+        keep_bases: How many good bases of each flavor stay.
+        now: When this is.
+        failed: Whether an image is known to be broken.
+        used: IDs of images that containers use.
+    """
+
+    repository: str
+    keep_bases: int
+    now: dt.datetime
+    failed: Callable[[Image], bool]
+    used: Collection[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """About one image.
+
+    Attributes:
+        image: Which.
+        keep: Whether it stays.
+        why: In words.
+    """
+
+    image: Image
+    keep: bool
+    why: str
+
+
+def lifetime(text: str) -> dt.timedelta:
+    """The time that a label ``quay.expires-after`` says, such as ``14d``.
+
+    Raises:
+        ValueError: It says none.
+    """
+    match = re.fullmatch(r"([1-9][0-9]*)([smhdw])", text)
+    if not match:
+        raise ValueError(f"no lifetime: {text!r}")
+    return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def created(image: Image) -> dt.datetime:
+    """When an image was made; the label counts more than the engine's date, which a loaded image may lack."""
+    for stamp in (image.labels.get(labels.OCI_CREATED), image.created):
+        try:
+            return moment(stamp or "")
+        except ValueError:
+            continue
+    return dt.datetime.now(dt.UTC)
+
+
+def is_ours(image: Image, repository: str) -> bool:
+    """Whether this repository made the image or has a name for it.
+
+    Every image with our labels is somebody's: of another local repository, of tests, of another user of the engine.
+    """
+    return bool(image.tags_in(repository)) or image.labels.get(labels.REPOSITORY) == repository
+
+
+def foreign_names(image: Image, repository: str) -> list[str]:
+    """Names that are neither in the local repository nor a registry's that has the image."""
+    pushed = {name.partition("@")[0] for name in image.digests}
+    return [name for name in image.tags if name.rpartition(":")[0] not in {repository, *pushed}]
+
+
+def decide(images: Sequence[Image], rules: Rules) -> list[Decision]:
+    """What becomes of each image of ours; of those of others there is no word.
+
+    Args:
+        images: All images that carry :data:`build.labels.KIND`.
+        rules: What decides.
+    """
+    ours = [image for image in images if is_ours(image, rules.repository)]
+    bases = [image for image in ours if image.labels[labels.KIND] == "base"]
+    kept = _good(bases, rules) | {image.id: why for image in ours if (why := _tied(image, rules))}
+    kept |= {image.id: why for image in ours if image.id not in kept and (why := _valid(image, rules))}
+    # Last, because it depends on what else stays; overlays of other repositories count too.
+    stay = [image for image in images if image.id in kept or not is_ours(image, rules.repository)]
+    for image in stay:
+        if (below := image.labels.get(labels.BASE)) and image.labels[labels.KIND] == "overlay":
+            kept.setdefault(below, f"{image.name} stands on it")
+    return [_decision(image, kept) for image in ours if image.labels[labels.KIND] != "rootfs"]
+
+
+def _decision(image: Image, kept: Mapping[str, str]) -> Decision:
+    if why := kept.get(image.id):
+        return Decision(image=image, keep=True, why=why)
+    kind = image.labels[labels.KIND]
+    gone = {"base": "newer good bases are there", "overlay": "expired"}
+    return Decision(image=image, keep=False, why=gone.get(kind, "left over") if image.tags else "has no name")
+
+
+def _tied(image: Image, rules: Rules) -> str | None:
+    """Why an image must stay whatever else is known of it."""
+    if image.id in rules.used:
+        return "a container uses it"
+    if f"{rules.repository}:nightly" in image.tags:
+        return "the last good base"
+    names = foreign_names(image, rules.repository)
+    return f"also called {names[0]}" if names else None
+
+
+def _good(bases: Sequence[Image], rules: Rules) -> dict[str, str]:
+    """The newest bases that passed, and one that was built after them: the next nightly goes on with it."""
+    kept: dict[str, str] = {}
+    for flavor in {base.labels.get(labels.FLAVOR) for base in bases}:
+        newest = sorted((base for base in bases if base.labels.get(labels.FLAVOR) == flavor), key=created, reverse=True)
+        # Promotion is what a passing smoke run leads to; a later run may have found it broken all the same.
+        good = [base for base in newest if base.tags_in(rules.repository, prefix="nightly") and not rules.failed(base)]
+        kept |= {base.id: f"one of the newest {rules.keep_bases} good bases" for base in good[: rules.keep_bases]}
+        if newest and not newest[0].tags_in(rules.repository, prefix="nightly"):
+            kept[newest[0].id] = "the newest, not promoted yet"
+    return kept
+
+
+def _valid(image: Image, rules: Rules) -> str | None:
+    """Why an overlay with a name stays: it has not expired."""
+    if image.labels[labels.KIND] != "overlay" or not image.tags:
+        return None
+    try:
+        until = created(image) + lifetime(image.labels.get(labels.QUAY_EXPIRES, ""))
+    except ValueError:
+        return "never expires"
+    return f"expires {until:%Y-%m-%d %H:%M}" if until > rules.now else None
+
+
+def at_most(decisions: Sequence[Decision], others: Sequence[Image]) -> int:
+    """Bytes that go with what does not stay: an upper bound, because layers may be shared below known images.
+
+    Args:
+        decisions: What is decided.
+        others: Further images of the engine.
+    """
+    known = [*others, *(one.image for one in decisions if one.keep)]
+    total = 0
+    for image in sorted((one.image for one in decisions if not one.keep), key=lambda image: len(image.diff_ids)):
+        below = [one.size for one in known if image.diff_ids[: len(one.diff_ids)] == one.diff_ids]
+        total += image.size - max(below, default=0)
+        known.append(image)
+    return total

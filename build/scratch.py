@@ -1,0 +1,44 @@
+"""Temporary folders that say whose they are, so that those of a killed run can be told and removed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from build import owner
+
+_PREFIX = "llm-d-dev-"
+
+log = logging.getLogger(__name__)
+
+
+def folder() -> tempfile.TemporaryDirectory[str]:
+    """A new empty folder that only this user may look into; removed when its block ends."""
+    who = owner.identity().replace(":", "-")
+    return tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{who}-")
+
+
+def sweep() -> int:
+    """Remove this user's folders of runs that are gone: some held credentials, some gigabytes.
+
+    Returns:
+        How many were removed.
+    """
+    removed = 0
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        # In a place that everybody may write to: nothing of somebody else's, and no link to it.
+        if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.geteuid():
+            continue
+        if not owner.alive(_owner(path.name)):
+            log.info("removing %s of a run that is gone", path)
+            shutil.rmtree(path, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def _owner(name: str) -> str:
+    """The :func:`build.owner.identity` in a folder's name, which ends with a random part."""
+    return ":".join(name.removeprefix(_PREFIX).rpartition("-")[0].rsplit("-", 2))

@@ -1,0 +1,320 @@
+"""Look at the compiled parts and the modules of an image, from within, in one process.
+
+Run as ``python -c "$(cat binaries.py)" FLAVOR SOURCE CHANGED…``; SOURCE holds the folder ``vllm``, ``-`` looks for it;
+the changed files are relative to it. Each stage prints one line of JSON, ``[stage, finding]``, so that what was found
+is known also when a later one takes the process down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import linecache
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import ModuleType
+
+# Where vLLM 0.32.0 defines its operators.
+BINDINGS = {"cpu": "csrc/cpu/torch_bindings.cpp"}
+
+# What a server imports first, down to the engine and a model; nothing that needs a device.
+SERVER = (
+    "vllm.entrypoints.cli.main",
+    "vllm.v1.engine.core",
+    "vllm.model_executor.models.llama",
+    "vllm.entrypoints.openai.api_server",
+)
+
+# Processor flags that vLLM's choice among its variants for x86 depends on (vllm/platforms/cpu.py, 0.32.0; torch's
+# cpuinfo: AVX-512 counts with these four).
+AVX512 = {"avx512f", "avx512vl", "avx512bw", "avx512dq"}
+
+SHOWN = 2000
+
+
+class Report:
+    """Says what was found on the standard output that the process was started with; the rest goes to the error output.
+
+    What libraries print while they are imported would otherwise come between the lines.
+    """
+
+    def __init__(self) -> None:
+        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def say(self, stage: str, finding: Any) -> None:  # noqa: ANN401 - any JSON value
+        """Print one stage's finding."""
+        self._stream.write(json.dumps([stage, finding]) + "\n")
+        self._stream.flush()
+
+
+def main() -> None:
+    """Look at everything, the cheap and telling first; stop at source that does not compile."""
+    report = Report()
+    flavor, source, changed = sys.argv[1], source_folder(sys.argv[2]), sys.argv[3:]
+    modules = [path for path in changed if path.startswith("vllm/") and path.endswith(".py")]
+    # Looked at before anything is imported, which writes some.
+    sealed = {module_name(path) for path in modules if has_bytecode(source / path)}
+    faulty = list(uncompilable(source, [path for path in changed if path.endswith(".py")]))
+    report.say("compile", faulty)
+    if faulty:
+        return
+    compiled = sorted(compiled_files(source))
+    report.say("files", {str(path.relative_to(source)): blob_id(path) for path in (*compiled, *modules_of(source))})
+    report.say("writable", shut_folders(source))
+    torch = imported("torch")
+    report.say("torch", torch_facts(torch))
+    report.say("libraries", {path.name: missing_libraries(path, torch) for path in compiled})
+    report.say("vllm", vllm_facts())
+    report.say("load", {path.name: load_error(path, torch) for path in compiled if ".so" in path.suffixes})
+    report.say("operators", operator_facts(flavor, source, compiled))
+    failed: list[dict[str, Any]] = []
+    for name in (*map(module_name, modules), *SERVER):
+        report.say("importing", name)
+        if failure := import_failure(name, source):
+            failed.append({**failure, "sealed": name in SERVER or name in sealed})
+    report.say("modules", failed)
+
+
+# --- Source ------------------------------------------------------------------------------------------------
+
+
+def uncompilable(source: Path, paths: Sequence[str]) -> Iterator[list[str]]:
+    """Yield path and complaint of each file that is no Python."""
+    for path in paths:
+        try:
+            compile((source / path).read_bytes(), str(source / path), "exec", dont_inherit=True)
+        except FileNotFoundError:
+            continue  # that it is not there is another check's business
+        except (SyntaxError, ValueError) as error:
+            line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+            yield [path, f'File "{source / path}"{line}\n{type(error).__name__}: {first_line(error)}']
+
+
+def has_bytecode(path: Path) -> bool:
+    """Whether sealing compiled a module: then it could be imported in the base."""
+    return any((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"))
+
+
+def module_name(path: str) -> str:
+    """Dotted name of the module that a file holds."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def source_folder(word: str) -> Path:
+    """The folder that was named, or the one that ``import vllm`` finds."""
+    if word != "-":
+        return Path(word)
+    spec = importlib.util.find_spec("vllm")
+    return Path(spec.origin).parent.parent if spec and spec.origin else Path("/nowhere")
+
+
+def import_failure(name: str, source: Path) -> dict[str, Any] | None:
+    """Why a module cannot be imported, None if it can."""
+    if name.endswith(".__main__"):
+        return None
+    try:
+        importlib.import_module(name)
+    except BaseException as error:  # noqa: BLE001 - a module may even call sys.exit
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).is_relative_to(source)]
+        file, number = (own[-1].filename, own[-1].lineno or 0) if own else (str(source), 0)
+        return {
+            "module": name,
+            "error": f"{type(error).__name__}: {first_line(error)}",
+            "file": os.path.relpath(file, source),
+            "number": number,
+            "text": linecache.getline(file, number).strip(),
+        }
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """The words of an error, one line."""
+    words = error.msg if isinstance(error, SyntaxError) else str(error)
+    return " ".join(words.split())[:SHOWN]
+
+
+def imported(name: str) -> ModuleType | str:
+    """A module, or why it cannot be imported."""
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:  # noqa: BLE001 - as above
+        return f"{type(error).__name__}: {first_line(error)}"
+
+
+# --- Compiled files ----------------------------------------------------------------------------------------
+
+
+def compiled_files(source: Path) -> Iterator[Path]:
+    """Yield what vLLM's build compiled."""
+    for folder, _, names in os.walk(source / "vllm"):
+        yield from (Path(folder, name) for name in names if name.endswith(".so") or name == "vllm-rs")
+
+
+def modules_of(source: Path) -> Iterator[Path]:
+    """Yield the files of the package that Python would import."""
+    return (
+        path for path in (source / "vllm").rglob("*.py") if path.is_file() and not path.is_symlink() and plain(path)
+    )
+
+
+def plain(path: Path) -> bool:
+    """Whether a path is text that can be reported."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def blob_id(path: Path) -> str:
+    """Git's id of a file's content."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def missing_libraries(path: Path, torch: ModuleType | str) -> list[str]:
+    """Shared libraries that the system's loader does not find for a file in a process that has torch."""
+    if shutil.which("ldd") is None:
+        return []
+    folders = [os.environ.get("LD_LIBRARY_PATH", "")]
+    if not isinstance(torch, str) and torch.__file__:
+        folders.append(str(Path(torch.__file__).parent / "lib"))
+    environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(filter(None, folders)), "LC_ALL": "C"}
+    done = subprocess.run(["ldd", str(path)], env=environment, capture_output=True, text=True, check=False)
+    return sorted(set(re.findall(r"^\s*(\S+) => not found", done.stdout, re.MULTILINE)))
+
+
+def load_error(path: Path, torch: ModuleType | str) -> str | None:
+    """Why a compiled file does not load, None if it does.
+
+    Each in a process of its own: variants for several processors define the same operators.
+    """
+    if isinstance(torch, str):
+        return torch
+    return in_child(lambda: torch.ops.load_library(str(path)))
+
+
+def in_child(does: Callable[[], Any]) -> str | None:
+    """Do something in a child; its error, None if there was none."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        words = ""
+        try:
+            does()
+        except BaseException as error:  # noqa: BLE001 - reported to the parent
+            # torch says only that it could not; the loader, why.
+            error = error.__cause__ or error
+            words = f"{type(error).__name__}: {first_line(error)}"
+        os.write(writing, words.encode(errors="replace")[:SHOWN])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as stream:
+        said = stream.read()
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        return f"it kills the process with signal {os.WTERMSIG(status)}"
+    return said or None
+
+
+def operator_facts(flavor: str, source: Path, compiled: Sequence[Path]) -> dict[str, Any]:
+    """Which of its binaries vLLM chose here, which it should have, and which operators are missing."""
+    names = {path.name.partition(".")[0] for path in compiled if path.parent == source / "vllm"}
+    variants = sorted(name for name in names if re.fullmatch(r"_C(_AVX\d+)?", name))
+    failure = None
+    try:
+        importlib.import_module("vllm.platforms").current_platform.import_kernels()
+    except BaseException as error:  # noqa: BLE001 - as above
+        failure = f"{type(error).__name__}: {first_line(error)}"
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    mapped = {Path(line).name.partition(".")[0] for line in re.findall(r"(/\S+\.so)$", maps, re.MULTILINE)}
+    return {
+        "failure": failure,
+        "chosen": [name for name in variants if name in mapped],
+        "expected": expected_variant() if flavor == "cpu" and len(variants) > 1 else None,
+        "missing": sorted(name for name in defined(flavor, source) if not registered(name)),
+    }
+
+
+def expected_variant() -> str:
+    """The variant for this processor, as vLLM chooses it."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    match = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    flags = set(match[1].split()) if match else set()
+    if not match:
+        return "_C"
+    if not flags >= AVX512:
+        return "_C_AVX2"
+    return "_C" if "avx512_bf16" in flags else "_C_AVX512"
+
+
+def defined(flavor: str, source: Path) -> Iterator[str]:
+    """Yield operators that the sources define for every processor: outside of any condition."""
+    path = source / BINDINGS.get(flavor, "")
+    if not path.is_file():
+        return
+    depth, unconditional = 0, []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        depth += bool(re.match(r"\s*#\s*if", line)) - bool(re.match(r"\s*#\s*endif", line))
+        if not depth:
+            unconditional.append(line)
+    yield from re.findall(r'\bops\.def\(\s*"(\w+)\(', "\n".join(unconditional))
+
+
+def registered(name: str) -> bool:
+    """Whether vLLM finds an operator."""
+    torch: Any = sys.modules.get("torch")
+    # A name of torch's, not a private one.
+    return torch is not None and hasattr(getattr(torch.ops, "_C"), name)  # noqa: B009
+
+
+# --- Distributions -----------------------------------------------------------------------------------------
+
+
+def torch_facts(torch: ModuleType | str) -> dict[str, Any]:
+    """Versions of torch and of the CUDA that it is built for."""
+    if isinstance(torch, str):
+        return {"failure": torch, "version": None, "cuda": None}
+    version: Any = importlib.import_module("torch.version")
+    return {"failure": None, "version": str(version.__version__), "cuda": version.cuda}
+
+
+def vllm_facts() -> dict[str, Any]:
+    """Where vllm is imported from."""
+    vllm = imported("vllm")
+    if isinstance(vllm, str):
+        return {"failure": vllm, "file": None}
+    return {"failure": None, "file": vllm.__file__}
+
+
+def shut_folders(source: Path) -> list[str]:
+    """Folders that vLLM writes to and that a user of group 0 may not."""
+    folders = [Path(os.environ.get("HOME", "/")), source / "vllm"]
+    with contextlib.suppress(KeyError):
+        folders.append(Path(os.environ["HF_HOME"]))
+    return [str(folder) for folder in folders if folder.is_dir() and not may_write(folder.stat())]
+
+
+def may_write(status: os.stat_result) -> bool:
+    """Whether group 0 may write to a folder, also where it is mounted for reading only now."""
+    return bool(status.st_mode & stat.S_IWOTH) or (status.st_gid == 0 and bool(status.st_mode & stat.S_IWGRP))
+
+
+main()

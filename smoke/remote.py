@@ -1,0 +1,65 @@
+"""A run of the suite on a server that already runs: only what can be asked through its API, and no engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from build.folders import write_json
+from smoke.findings import Findings
+from smoke.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from smoke.options import Options
+
+
+@dataclass(kw_only=True)
+class Remote:
+    """One run of the suite on a server that already runs.
+
+    Attributes:
+        options: The command line.
+        server: The server.
+        findings: What is known so far.
+        last_words: Nothing: its log cannot be read.
+    """
+
+    options: Options
+    server: Server
+    findings: Findings = field(default_factory=Findings)
+    last_words: Sequence[str] = ()
+
+    @classmethod
+    def prepare(cls, options: Options) -> Remote:
+        """Take the address and the key from the command line."""
+        assert options.url is not None, "the command line was validated"
+        return cls(options=options, server=Server(url=options.url, key=options.key or ""))
+
+    @property
+    def subject(self) -> str:
+        """What is tested, for a table's heading."""
+        return self.server.url
+
+    @property
+    def header(self) -> list[str]:
+        """What is tested where, in words."""
+        return [f"server: {self.server.url}"]
+
+    def redacted(self, text: str) -> str:
+        """A text without the API key."""
+        return self.server.redacted(text)
+
+    def look_into_failure(self) -> bool:
+        """Whether the server is to blame: nothing else is known of it."""
+        return True
+
+    def write(self) -> None:
+        """Write ``report.json``, if a folder for it was named. There is no verdict: that is about an image."""
+        if self.options.report:
+            write_json(self.options.report / "report.json", self.findings.report(None))
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self.server.close()

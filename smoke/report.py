@@ -1,0 +1,301 @@
+"""``report.html``: a run on one page that needs no network and no script, and gives none of the log's text power."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+
+from build import labels
+from smoke import log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from build.engine import Engine, Image
+    from smoke.findings import Findings
+
+_HERE = Path(__file__).parent
+
+# A browser takes seconds for more; who needs more has server.log.
+_FIRST_LINES = 400
+_AROUND_CAUSE = 200
+_LAST_LINES = 1000
+_LINE_LIMIT = 4000
+_MEGABYTE = 1e6
+
+# What begins with which line of vLLM 0.32.0's log, in the order in which they come.
+_MILESTONES = (
+    ("reads its configuration", re.compile(r".")),
+    ("starts the engine's process", re.compile(r"Using max model len")),
+    ("starts the workers", re.compile(r"Initializing a V1 LLM engine")),
+    ("loads the model", re.compile(r"Starting to load model")),
+    ("makes the cache, warms up", re.compile(r"Loading weights took")),
+    ("sets up the API", re.compile(r"init engine \(")),
+    ("opens its port", re.compile(r"Starting vLLM server on")),
+)
+_LAST = _MILESTONES[-1][0]
+_STAMP = re.compile(r"(?:DEBUG|INFO|WARNING|ERROR) (\d\d-\d\d \d\d:\d\d:\d\d) ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of the start.
+
+    Attributes:
+        name: What the server does.
+        line: Number of the line of the log that it begins with; 0 for none.
+        at_s: Seconds from the start of the container, or from the first line if the server was never healthy.
+        took_s: Seconds to the next phase.
+        from_percent: Where it begins, in percent of the whole.
+        percent: Its share of the whole.
+    """
+
+    name: str
+    line: int
+    at_s: float
+    took_s: float
+    from_percent: float
+    percent: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A line of the log."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Lines of the log that follow each other.
+
+    Attributes:
+        left_out: How many before them are not shown.
+        lines: The lines.
+    """
+
+    left_out: int
+    lines: tuple[Shown, ...]
+
+
+def phases(server_log: str, *, healthy_s: float | None) -> list[Phase]:
+    """What a server did while it started, by its log's time stamps, which are whole seconds.
+
+    Args:
+        server_log: Everything that the server printed.
+        healthy_s: Seconds from the container's start to the first healthy answer; None if there was none.
+    """
+    found = list(_milestones(server_log))
+    if not found:
+        return []
+    first, last = found[0][2], found[-1][2]
+    # Healthy within a second of the last milestone: that tells when the container started, long before it printed.
+    silent_s = max(0.0, healthy_s - (last - first).total_seconds()) if healthy_s and found[-1][0] == _LAST else 0.0
+    marks = [("starts Python, imports", 0, 0.0)] if silent_s else []
+    # The clock may be set meanwhile.
+    marks += [(name, line, silent_s + max(0.0, (when - first).total_seconds())) for name, line, when in found]
+    end = max(marks[-1][2], healthy_s or 0.0)
+    if healthy_s is not None:
+        marks.append(("is healthy", 0, end))
+    ends = [at for _, _, at in marks[1:]] + [end]
+    whole = end or 1.0
+    return [
+        Phase(
+            name=name,
+            line=line,
+            at_s=at,
+            took_s=after - at,
+            from_percent=round(100 * at / whole, 1),
+            percent=round(100 * (after - at) / whole, 1),
+        )
+        for (name, line, at), after in zip(marks, ends, strict=True)
+    ]
+
+
+def _milestones(server_log: str) -> Iterator[tuple[str, int, datetime]]:
+    wanted = list(_MILESTONES)
+    for number, line in enumerate(log.split(server_log), start=1):
+        text = log.plain(line[:_LINE_LIMIT])
+        stamp = _STAMP.search(text)
+        reached = next((index for index, (_, pattern) in enumerate(wanted) if pattern.search(text)), None)
+        if stamp and reached is not None:
+            with_year = f"2000-{stamp[1]}"  # a leap year: a log of February 29 has no year of its own
+            try:
+                when = datetime.strptime(with_year, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+            except ValueError:
+                continue
+            yield wanted[reached][0], number, when
+            del wanted[: reached + 1]
+
+
+def excerpt(server_log: str, marked: int | None) -> list[Part]:
+    """What is shown of a log: its start, its end, and what is around the line of the cause.
+
+    Args:
+        server_log: Everything that the server printed.
+        marked: Number of that line.
+    """
+    lines = log.split(server_log)
+    count = len(lines)
+    wanted = {*range(_FIRST_LINES), *range(count - _LAST_LINES, count)}
+    if marked:
+        wanted |= set(range(marked - _AROUND_CAUSE, marked + _AROUND_CAUSE))
+    parts: list[Part] = []
+    run: list[Shown] = []
+    before = 0
+    for index in sorted(wanted & set(range(count))):
+        if run and run[-1].number != index:
+            parts.append(Part(left_out=before, lines=tuple(run)))
+            before, run = index - run[-1].number, []
+        run.append(Shown(number=index + 1, text=log.plain(lines[index].replace("\r", " ⏎ ")[:_LINE_LIMIT])))
+    return [*parts, Part(left_out=before, lines=tuple(run))] if run else parts
+
+
+def lineage(engine: Engine, image: Image) -> dict[str, Any]:
+    """Where an image comes from, as an engine that has it knows: itself, its base, labels and layers.
+
+    Raises:
+        docker.errors.DockerException: The engine does not answer.
+        requests.RequestException: The same.
+    """
+    base_id = image.labels.get(labels.BASE)
+    base = engine.find_image(base_id) if base_id else None
+    steps = engine.client.api.history(image.id)  # type: ignore[no-untyped-call]
+    # What made a layer is not told: it may name secrets.
+    sizes = [step["Size"] for step in reversed(steps) if step["Size"]]
+    return known(image, base=base, sizes=sizes)
+
+
+def known(image: Image, *, base: Image | None = None, sizes: Sequence[int] = ()) -> dict[str, Any]:
+    """Where an image comes from, as far as it is known without asking the engine.
+
+    Args:
+        image: The image.
+        base: The base that it stands on, if the engine has it.
+        sizes: Sizes of the layers, lowest first.
+    """
+    base_id = image.labels.get(labels.BASE)
+    absent = [("image ID", base_id), ("known", "not on this engine")] if base_id else []
+    return {
+        "name": image.name,
+        "facts": [*_facts(image), ("layers", len(image.diff_ids))],
+        "base": _facts(base) if base else absent,
+        "labels": sorted(image.labels.items()),
+        "layers": _layers(image, base, sizes),
+    }
+
+
+def _facts(image: Image) -> list[tuple[str, Any]]:
+    told = [
+        ("image ID", image.id),
+        ("names", ", ".join(image.tags)),
+        ("digests", ", ".join(image.digests)),
+        ("kind", image.labels.get(labels.KIND)),
+        ("commit", image.labels.get(labels.COMMIT)),
+        ("version", image.labels.get(labels.VERSION)),
+        ("created", image.created),
+        ("size", _bytes(image.size)),
+        ("user", image.config.get("User")),
+        ("entry point", " ".join(image.config.get("Entrypoint") or ())),
+    ]
+    return [(name, value) for name, value in told if value]
+
+
+def _layers(image: Image, base: Image | None, sizes: Sequence[int]) -> list[dict[str, str]]:
+    below = set(base.diff_ids) if base else set()
+    # A step that made an empty layer looks like one that made none: then the sizes cannot be told apart.
+    known = sizes if len(sizes) == len(image.diff_ids) else [None] * len(image.diff_ids)
+    return [
+        {"id": layer, "size": _bytes(size), "of": "base" if layer in below else "this image"}
+        for layer, size in zip(image.diff_ids, known, strict=True)
+    ]
+
+
+def _bytes(size: int | None) -> str:
+    return "" if size is None else f"{size / _MEGABYTE:,.2f} MB"
+
+
+def page(
+    findings: Findings,
+    *,
+    image: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+    server_log: str,
+    redacted: Callable[[str], str],
+) -> str:
+    """The page.
+
+    Args:
+        findings: What the run found out.
+        image: The image's :func:`lineage`.
+        configuration: What the checks ran with.
+        server_log: Everything that the server printed.
+        redacted: Takes secrets out of a text.
+    """
+    reason = findings.reason
+    line = reason.line_number if reason else None
+    parts = excerpt(server_log, line)
+    shown = {shown.number for part in parts for shown in part.lines}
+    document = {
+        "result": {
+            "kind": findings.result,
+            "word": findings.result.upper(),
+            "counts": findings.counts or "nothing ran",
+        },
+        "reason": reason,
+        "marked": line if line in shown else None,
+        "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "phases": phases(server_log, healthy_s=findings.figures.get("healthy_s")),
+        "checks": list(findings.checks.values()),
+        "figures": sorted(_figure(name, value) for name, value in findings.figures.items()),
+        "configuration": sorted((name, _text(value)) for name, value in configuration.items()),
+        "image": image,
+        "log": parts,
+        "shown": shown,
+        "note": f"{len(log.split(server_log)):,} lines." if server_log else "",
+    }
+    style = _style()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    # Markup: the style sheet is ours, and its hash must be that of what the browser sees.
+    return _template(redacted).render(**document, style=Markup(style), style_hash=f"sha256-{digest}")  # noqa: S704
+
+
+def _figure(name: str, value: float) -> tuple[str, str]:
+    for ending, unit in (("_s", "s"), ("_mib", "MiB"), ("_bytes", "bytes")):
+        if name.endswith(ending):
+            return name.removesuffix(ending).replace("_", " "), f"{value:,} {unit}"
+    return name.replace("_", " "), f"{value:,}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return "\n".join(map(str, value)) or "none"
+    return "not known" if value is None else str(value)
+
+
+def _style() -> str:
+    return (_HERE / "report.css").read_text(encoding="utf-8")
+
+
+def _template(redacted: Callable[[str], str]) -> jinja2.Template:
+    """The template, in which every value goes through ``redacted`` before it is escaped: none can be forgotten."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        finalize=lambda value: (
+            redacted(log.plain(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")

@@ -1,0 +1,137 @@
+"""What a running server's container shows of its GPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from build import labels
+from build.base import PYTHON
+from smoke import nvidia
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+    from build.engine import Image
+    from smoke.gpus import Grant
+    from smoke.nvidia import Machine
+
+SCRIPT = Path(__file__).parent / "inside" / "gpu.py"
+
+_GREW_MIB = 64
+"""What a process that computes on a GPU takes at least; a CUDA context alone is more."""
+
+
+class _Strict(BaseModel):
+    """What an image prints is taken only in exactly the form that the script gives it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Torch(_Strict):
+    """The image's torch: its version, the CUDA it was built for, and for each device whether it computes."""
+
+    version: str
+    cuda: str | None
+    available: bool
+    products: list[bool]
+
+
+class Findings(_Strict):
+    """What ``smoke/inside/gpu.py`` printed.
+
+    Attributes:
+        torch: None if it cannot be used.
+        torch_failure: Why.
+        platform: The device that vLLM chose; None if it cannot be asked.
+        platform_failure: Why.
+        holders: GPUs that each process has open.
+    """
+
+    torch: Torch | None
+    torch_failure: str = ""
+    platform: str | None
+    platform_failure: str = ""
+    holders: dict[str, list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """GPUs as a container and this machine show them while the server runs.
+
+    Attributes:
+        machine: What ``nvidia-smi`` shows inside; None if it does not run there.
+        findings: What the image's own Python finds; None if it does not run.
+        failure: Why.
+        computing: UUIDs of the GPUs that the server's processes compute on, as the driver tells; None if it does not.
+    """
+
+    machine: Machine | None
+    findings: Findings | None
+    failure: str
+    computing: frozenset[str] | None
+
+    @classmethod
+    def look(cls, container: Container, image: Image, *, here: bool) -> Seen:
+        """Look into a running container.
+
+        Args:
+            container: The server's.
+            image: Its image.
+            here: Whether it runs on this machine.
+        """
+        ask = nvidia.within(container)
+        findings, failure = _findings(ask, image)
+        return cls(
+            machine=nvidia.Machine.look(ask),
+            findings=findings,
+            failure=failure,
+            computing=_computing(container, ask, here=here),
+        )
+
+    def grown(self, grant: Grant) -> dict[str, int]:
+        """MiB by which the memory in use of each GPU has changed since before the start, where that is known."""
+        gpus = self.machine.gpus if self.machine else ()
+        return {
+            gpu.uuid: gpu.used_mib - grant.used_mib[gpu.uuid]
+            for gpu in gpus
+            if gpu.used_mib is not None and gpu.uuid in grant.used_mib
+        }
+
+    def has_grown(self, grant: Grant) -> bool:
+        """Whether the memory in use of some GPU has grown as it does when a process computes on it."""
+        return any(mib >= _GREW_MIB for mib in self.grown(grant).values())
+
+
+def _findings(ask: nvidia.Ask, image: Image) -> tuple[Findings | None, str]:
+    ours = labels.KIND in image.labels
+    try:
+        output = ask([str(PYTHON) if ours else "python3", "-c", SCRIPT.read_text(encoding="utf-8")])
+        return Findings.model_validate_json(output), ""
+    except OSError as error:
+        return None, f"the image's Python does not run: {error}"
+    except ValidationError:
+        return None, "the image's Python printed something else than it was asked for"
+
+
+def _computing(container: Container, ask: nvidia.Ask, *, here: bool) -> frozenset[str] | None:
+    """Asked outside, where a process has the number that the driver knows; inside where that is elsewhere."""
+    if here and (known := nvidia.processes(nvidia.here)):
+        return computing(known, _pids(container))
+    inside = nvidia.processes(ask)
+    return computing(inside, set(inside)) if inside else None
+
+
+def computing(known: dict[int, set[str]], pids: set[int]) -> frozenset[str]:
+    """GPUs that some of these processes compute on."""
+    return frozenset(uuid for pid in pids & known.keys() for uuid in known[pid])
+
+
+def _pids(container: Container) -> set[int]:
+    """A container's processes, in the numbers of the engine's machine."""
+    listed = container.top()
+    column = listed["Titles"].index("PID")
+    return {int(row[column]) for row in listed["Processes"]}

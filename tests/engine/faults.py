@@ -1,0 +1,294 @@
+"""The ways in which an image can be broken, each with what the smoke suite must say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from build import labels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LLAMA = "vllm/model_executor/models/llama.py"
+OWNER = "vllm/entrypoints/serve/engine/protocol.py"
+GONE = "vllm/_custom_ops.py"
+"""A file of the base that the overlay's commit deletes."""
+
+# Which of the stand-in's compiled files the processor does and does not take.
+_CHOSEN = '$(/opt/vllm/bin/python -c "from vllm.platforms.cpu import variant; print(variant())")'
+_OTHER = f"$(ls vllm/_C*.so | grep -v vllm/{_CHOSEN}.abi3.so | tail -n 1)"
+_SITE = "$(/opt/vllm/bin/python -c \"import sysconfig; print(sysconfig.get_path('purelib'))\")"
+_REGISTERS = "int PyRun_SimpleString(const char *); __attribute__((constructor)) static void f(void)"
+
+
+def _compiled(body: str, *options: str) -> str:
+    """A script that puts another compiled file in the place of the one that the processor takes."""
+    return (
+        f"printf '%s\\n' '{body}' >/tmp/x.c; "
+        f"gcc -shared -fPIC -o vllm/{_CHOSEN}.abi3.so /tmp/x.c {' '.join(options)}; rm /tmp/x.c"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A broken image and what the suite must say about it.
+
+    Attributes:
+        name: In words.
+        on: What is broken: the sealed ``base``, the ``overlay``, or ``foreign``, an image that is not ours.
+        edits: Texts by path that a commit on top of the overlay's brings, empty to delete a file.
+        script: Shell script that breaks files of the image.
+        changes: Dockerfile instructions that break its configuration.
+        options: Further options of the suite.
+        result: The result.
+        failed: The checks that must fail, and no others.
+        cause: The cause.
+    """
+
+    name: str
+    on: str = "foreign"
+    edits: Mapping[str, str] = field(default_factory=dict)
+    script: str = ""
+    changes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    result: str = "fail"
+    failed: tuple[str, ...] = ()
+    cause: str = "check-failed"
+
+
+def _standin(fault: str, *failed: str, cause: str = "check-failed", options: tuple[str, ...] = ()) -> Fault:
+    return Fault(
+        name=fault,
+        changes=(f"ENV STANDIN_FAULT={fault}",),
+        options=options,
+        failed=failed,
+        cause=cause,
+    )
+
+
+def _elsewhere(fault: str, cause: str) -> Fault:
+    return Fault(name=fault, changes=(f"ENV STANDIN_FAULT={fault}",), result="inconclusive", cause=cause)
+
+
+_UNREADABLE = ("image/description", "image/commit", "image/files", "image/deletions")
+
+IMAGE = (
+    Fault(name="no-version-label", on="overlay", changes=(f"LABEL {labels.VERSION}=",), failed=("image/labels",)),
+    Fault(name="root", on="overlay", changes=("USER 0:0",), failed=("image/user",)),
+    Fault(name="no-vllm", changes=("ENV PATH=/usr/bin:/bin",), failed=("image/command",)),
+    Fault(name="no-program", changes=('ENTRYPOINT ["/opt/nowhere"]',), failed=("image/command",)),
+    Fault(name="another-flavor", on="overlay", changes=(f"LABEL {labels.FLAVOR}=cuda",), failed=("image/description",)),
+    Fault(name="wrong-commit", on="overlay", changes=(f"LABEL {labels.COMMIT}=0123",), failed=("image/commit",)),
+    Fault(name="not-sealed", on="base", script="rm -r /opt/llm-d-dev", failed=_UNREADABLE),
+    Fault(name="damaged-description", on="base", script="echo '{' >/opt/llm-d-dev/base.json", failed=_UNREADABLE),
+    Fault(
+        name="head-elsewhere",
+        on="overlay",
+        script="echo 0123456789012345678901234567890123456789 >.git/HEAD",
+        failed=_UNREADABLE,
+    ),
+    Fault(name="file-altered", on="overlay", script=f"echo '# altered' >>{OWNER}", failed=("image/files",)),
+    Fault(name="file-missing", on="overlay", script=f"rm {OWNER}", failed=("image/files",)),
+    Fault(name="not-executable", on="overlay", script="chmod a-x tools/check.sh", failed=("image/files",)),
+    Fault(name="stale-file", on="overlay", script=f"echo 'x = 1' >{GONE}", failed=("image/deletions",)),
+    Fault(
+        name="token-in-history",
+        changes=("ENV TOKEN=ghp_0123456789abcdefghijABCDEFGHIJ012345",),
+        failed=("image/history",),
+    ),
+    Fault(
+        name="password-in-label",
+        changes=("LABEL index=https://me:secret@index.example/simple",),
+        failed=("image/history",),
+    ),
+    Fault(
+        name="netrc",
+        script="echo 'machine index.example login me password secret' >/root/.netrc",
+        failed=("image/secret_files",),
+    ),
+)
+
+BINARIES = (
+    Fault(
+        name="syntax-error-in-change",
+        on="overlay",
+        edits={OWNER: "def f(:\n"},
+        failed=("binaries/syntax",),
+        cause="syntax-error",
+    ),
+    Fault(
+        name="import-error-in-model",
+        on="overlay",
+        edits={LLAMA: "from vllm.attention import nothing\n"},
+        failed=("binaries/modules",),
+        cause="import-error",
+    ),
+    Fault(
+        name="new-import-in-module",
+        on="overlay",
+        edits={"vllm/model_executor/models/other.py": "import no_such_package\n"},
+        failed=("binaries/modules",),
+        cause="import-error",
+    ),
+    Fault(
+        name="name-error-in-module",
+        on="overlay",
+        edits={"vllm/model_executor/models/other.py": "class Other(Missing):\n    pass\n"},
+        failed=("binaries/modules",),
+    ),
+    Fault(name="compiled-file-missing", on="base", script=f"rm {_OTHER}", failed=("binaries/compiled_files",)),
+    Fault(
+        name="all-variants-missing",
+        on="overlay",
+        script="rm vllm/_C_AVX2.abi3.so vllm/_C_AVX512.abi3.so vllm/_C.abi3.so",
+        failed=("binaries/compiled_files", "binaries/operators"),
+        cause="missing-op",
+    ),
+    Fault(
+        name="compiled-file-of-another-release",
+        on="base",
+        script=_compiled(f'{_REGISTERS} {{ PyRun_SimpleString("import torch"); }}'),
+        failed=("binaries/compiled_files", "binaries/operators"),
+        cause="missing-op",
+    ),
+    Fault(
+        name="undefined-symbol",
+        on="base",
+        script=_compiled("int other_release(void); int f(void) { return other_release(); }"),
+        failed=("binaries/compiled_files", "binaries/loading", "binaries/operators"),
+        cause="undefined-symbol",
+    ),
+    Fault(
+        name="library-missing",
+        on="base",
+        script="echo 'int numa(void) { return 0; }' >/tmp/n.c; gcc -shared -fPIC -o /tmp/libnone.so /tmp/n.c; "
+        + _compiled("int numa(void); int f(void) { return numa(); }", "-L/tmp", "-lnone")
+        + "; rm /tmp/libnone.so",
+        failed=("binaries/compiled_files", "binaries/libraries", "binaries/loading", "binaries/operators"),
+        cause="missing-library",
+    ),
+    Fault(
+        name="another-torch",
+        on="base",
+        script=f"echo 'cuda = \"12.9\"' >>{_SITE}/torch/version.py",
+        failed=("binaries/torch",),
+    ),
+    Fault(
+        name="no-torch",
+        on="base",
+        script=f"rm -r {_SITE}/torch",
+        failed=("binaries/torch", "binaries/loading", "binaries/operators"),
+        cause="import-error",
+    ),
+    Fault(
+        name="another-vllm",
+        on="base",
+        script=f"cp -R vllm {_SITE}/vllm",
+        failed=("binaries/vllm",),
+    ),
+    Fault(
+        name="module-altered",
+        on="base",
+        script=f"echo '# altered' >>{LLAMA}",
+        failed=("binaries/source",),
+    ),
+    Fault(
+        name="module-of-nobody",
+        on="overlay",
+        script="echo 'x = 1' >vllm/left_over.py",
+        failed=("binaries/source",),
+    ),
+    Fault(name="shut-home", on="base", script="chmod g-w /home/vllm", failed=("binaries/writable",)),
+    Fault(
+        name="another-variant-taken",
+        on="overlay",
+        edits={
+            "vllm/platforms/cpu.py": "import re\nfrom pathlib import Path\n\n\ndef variant():\n"
+            "    flags = set(Path('/proc/cpuinfo').read_text().split())\n"
+            "    return '_C_AVX512' if 'avx512_bf16' in flags or 'avx512f' not in flags else '_C_AVX2'\n"
+        },
+        failed=("binaries/operators",),
+    ),
+    Fault(
+        name="python-shut-to-others",
+        on="base",
+        script="chmod o-x,g-x /opt/vllm-source/vllm",
+        failed=("binaries/compiled_files",),
+        cause="permission",
+    ),
+)
+
+SERVER = (
+    Fault(
+        name="entry-point-runs-nothing",
+        changes=('ENTRYPOINT ["/bin/sh", "-c", "exec nothing-here"]',),
+        failed=("server/health",),
+        cause="entrypoint",
+    ),
+    _standin("crash", "server/health", cause="unknown"),
+    _standin("syntax-error", "server/health", cause="syntax-error"),
+    _standin("import-error", "server/health", cause="import-error"),
+    _standin("missing-op", "server/health", cause="undefined-symbol"),
+    _standin("no-permission", "server/health", cause="permission"),
+    _standin("bad-arguments", "server/health", cause="bad-arguments"),
+    _standin("hangs", "server/health", cause="timeout", options=("--start-timeout", "2")),
+    _elsewhere("no-memory", "host-memory"),
+    _elsewhere("hub", "hub"),
+    _elsewhere("no-gpu-memory", "gpu-memory"),
+    _elsewhere("dies-of-memory", "host-memory"),
+    Fault(
+        name="wrong-version",
+        on="base",
+        changes=("ENV STANDIN_FAULT=wrong-version",),
+        failed=("server/version",),
+    ),
+    _standin("no-route", "server/routes"),
+    _standin("no-metrics", "server/metrics"),
+    Fault(
+        name="change-not-seen",
+        options=("--expect", "/v1/models=somebody", "--expect", "/v1/models=vllm"),
+        failed=("server/expectation[/v1/models=somebody]",),
+    ),
+    Fault(
+        name="route-not-there",
+        options=("--expect", "/nowhere=vllm"),
+        failed=("server/expectation[/nowhere=vllm]",),
+    ),
+)
+
+OPENAI = (
+    _standin("too-short", "openai/length"),
+    _standin("ignores-stop", "openai/stop"),
+    _standin("ignores-n", "openai/n"),
+    _standin("wrong-logprobs", "openai/logprobs"),
+    _standin("unstructured", "openai/structured_output"),
+    _standin("wrong-response", "openai/responses"),
+    _standin("mixes-up", "openai/many_at_once"),
+    _standin("keeps-cancelled", "openai/many_at_once"),
+    _standin("takes-too-long", "openai/too_long"),
+    _standin("wrong-model", "openai/models"),
+    _standin("wrong-tokens", "openai/tokens"),
+    _standin("wrong-usage", "openai/completion", "openai/chat"),
+    _standin("wrong-text", "openai/completion_is_right", "openai/stop", "openai/many_at_once"),
+    _standin("broken-stream", "openai/completion_stream", "openai/chat_stream"),
+    _standin("stream-in-one-piece", "openai/completion_stream", "openai/chat_stream"),
+    _standin("wrong-role", "openai/chat"),
+    _standin("wrong-chat", "openai/chat_is_right"),
+    _standin("no-400", "openai/bad_parameter"),
+    _standin("bare-400", "openai/bad_parameter"),
+    _standin("no-404", "openai/unknown_model"),
+    _standin("no-auth", "openai/no_key", "openai/wrong_key"),
+    _standin("any-key", "openai/wrong_key"),
+    _standin("dies-at-completion", "openai/completion", cause="engine-died"),
+)
+
+SHUTDOWN = (
+    _standin("unhealthy", "shutdown/still_healthy"),
+    _standin("traceback", "shutdown/no_traceback"),
+    _standin("ignores-sigterm", "shutdown/sigterm"),
+    _standin("bad-exit", "shutdown/sigterm"),
+)
+
+FAULTS = {fault.name: fault for fault in (*IMAGE, *BINARIES, *SERVER, *OPENAI, *SHUTDOWN)}
+"""All of them by name."""

@@ -1,0 +1,65 @@
+"""What has expired in a registry that does not know of expiry."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from build import expiry, labels
+from build.registry import Registry, RepositoryName
+from tests.unit.fakes import digest
+from tests.unit.loopback import Answer, Asked, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+
+
+def config(days: float, lasts: str | None) -> dict[str, Any]:
+    """An image's configuration, so many days old."""
+    created = (NOW - dt.timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%S.123456789Z")
+    return {"created": created, "config": {"Labels": {labels.QUAY_EXPIRES: lasts} if lasts else None}}
+
+
+@pytest.mark.parametrize(
+    ("found", "gone"),
+    [
+        (config(2.9, "3d"), False),
+        (config(3.1, "3d"), True),
+        (config(999, None), False),
+        (config(999, "soon"), False),
+        ({}, False),
+        ({"created": None, "config": None}, False),
+    ],
+)
+def test_an_image_expires_as_its_label_says(found: Mapping[str, Any], gone: bool) -> None:  # noqa: FBT001 - a column
+    assert expiry.has_expired(found, NOW) == gone
+
+
+def test_the_moving_tag_and_what_it_names_stay() -> None:
+    images = {"old": config(99, "3d"), "new": config(1, "3d"), "good": config(99, "3d")}
+    tags = {"local-1": "old", "local-2": "new", "nightly-1": "good", "nightly": "good", "nightly-2": "old"}
+
+    def service(asked: Asked) -> Answer:
+        kind, _, name = asked.path.removeprefix("/v2/x/").partition("/")
+        if kind == "tags":
+            document: Any = {"tags": list(tags)}
+        elif kind == "manifests":
+            document = {"config": {"digest": digest(tags[name])}, "layers": []}
+        else:
+            document = next(image for key, image in images.items() if digest(key) == name)
+        return Answer(body=json.dumps(document).encode())
+
+    with serving(service) as address:
+        registry = Registry(RepositoryName(host=address, path="x"))
+        gone = expiry.expired(registry, NOW)
+        assert gone == {found.digest for tag in ("local-1",) if (found := registry.manifest(tag))}
+
+
+def test_a_repository_that_nobody_pushed_to_is_empty() -> None:
+    with serving(lambda _: Answer(status=404)) as address:
+        assert expiry.expired(Registry(RepositoryName(host=address, path="x")), NOW) == set()

@@ -1,0 +1,148 @@
+"""Removing what may go: from the engine and from the folders."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from build import embedded, labels, lock, prune, retention
+from build.console import Console
+from build.errors import BusyError
+from build.folders import Folders
+from tests.unit.fakes import FakeEngine, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from build.context import Context
+    from build.engine import Image
+    from build.retention import Decision, Rules
+
+GB = 1_000_000_000
+SIZE = 3_750_000_000
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def context(engine: FakeEngine, tmp_path: Path) -> Context:
+    settings = SimpleNamespace(repository="llm-d-dev", registry=None, keep_bases=1, keep_days=14)
+    folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
+    found = SimpleNamespace(engine=engine, folders=folders, settings=settings, console=Console(quiet=True))
+    return cast("Context", found)
+
+
+def test_nothing_happens_without_apply(context: Context, engine: FakeEngine) -> None:
+    engine.hold("llm-d-dev:nightly-1", kind="base", created="2026-01-01")
+    engine.hold("llm-d-dev:nightly-2", kind="base", created="2026-01-02")
+    done = prune.prune(context, apply=False)
+    assert len(engine.docker.known) == 2
+    assert (done.applied, [one.image.tags for one in done.decisions if not one.keep]) == (
+        False,
+        [("llm-d-dev:nightly-1",)],
+    )
+
+
+def test_an_image_goes_with_all_its_names_and_the_bytes_are_said(context: Context, engine: FakeEngine) -> None:
+    kept = engine.hold("llm-d-dev:nightly", kind="base", created="2026-01-02")
+    old = engine.hold("llm-d-dev:nightly-1", "quay.example/x:nightly-1", kind="base", created="2026-01-01")
+    engine.docker.known[old.id]["RepoDigests"] = [f"quay.example/x@{digest('m')}"]
+    engine.hold(kind="unsealed", repository="llm-d-dev")
+    done = prune.prune(context, apply=True)
+    assert list(engine.docker.known) == [kept.id]
+    assert list(engine.docker.names) == ["llm-d-dev:nightly"]
+    assert done.freed == 2 * SIZE
+    assert done.summary == "removed 2 images, 0 in the registry, 0 old files: 7.50 GB freed"
+    assert done.document()["freed_bytes"] == 2 * SIZE
+
+
+def test_a_base_that_a_run_has_just_taken_stays(context: Context, engine: FakeEngine) -> None:
+    engine.hold("llm-d-dev:nightly", kind="base", created="2026-01-02")
+    taken = engine.hold("llm-d-dev:nightly-1", kind="base", created="2026-01-01")
+    with engine.temporary_tag(taken.id):
+        done = prune.prune(context, apply=True)
+        assert engine.image(taken.id).tags == ()
+    assert done.freed == 0
+
+
+def test_a_name_that_has_moved_to_a_new_image_stays(
+    context: Context, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expired = engine.hold("llm-d-dev:local-1", kind="overlay", created="2020-01-01", repository="llm-d-dev")
+    engine.docker.known[expired.id]["Config"]["Labels"][labels.QUAY_EXPIRES] = "3d"
+    decide = retention.decide
+
+    def moved_meanwhile(images: Sequence[Image], rules: Rules) -> list[Decision]:
+        decided = decide(images, rules)
+        engine.hold("llm-d-dev:local-1", kind="overlay", created="2026-01-01")
+        return decided
+
+    monkeypatch.setattr(retention, "decide", moved_meanwhile)
+    prune.prune(context, apply=True)
+    assert expired.id not in engine.docker.known
+    assert engine.image("llm-d-dev:local-1").created == "2026-01-01"
+
+
+def test_the_build_cache_goes_only_where_nobody_else_builds(context: Context, engine: FakeEngine) -> None:
+    assert prune.prune(context, apply=True).freed == 0
+    assert engine.docker.cache_prunes == []
+    engine.host = f"unix://{embedded.socket(context.folders)}"
+    assert prune.prune(context, apply=True).freed == 5
+    assert engine.docker.cache_prunes == [{"filters": {"until": "336h"}, "all": True}]
+
+
+def test_it_waits_for_no_nightly_and_disturbs_none(context: Context) -> None:
+    with lock.held(context.folders.locks, "nightly", doing="x"):
+        prune.prune(context, apply=False)
+        with pytest.raises(BusyError):
+            prune.prune(context, apply=True)
+
+
+def aged(path: Path, *, days: float, folder: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if folder:
+        path.mkdir()
+        (path / "content").write_bytes(b"x" * 1000)
+    else:
+        path.write_bytes(b"x" * 1000)
+    stamp = time.time() - dt.timedelta(days=days).total_seconds()
+    os.utime(path, (stamp, stamp))
+    return path
+
+
+def test_old_files_go_and_new_ones_and_those_of_images_that_are_here_stay(context: Context, engine: FakeEngine) -> None:
+    folders = context.folders
+    here = engine.hold("llm-d-dev:nightly", kind="base").id.removeprefix("sha256:")
+    gone = "0" * 64
+    old = [
+        aged(folders.reports / "1", days=15, folder=True),
+        aged(folders.logs / "1.log", days=15),
+        aged(folders.nightlies / "1.json", days=15),
+        aged(folders.verdicts / f"{gone}.json", days=15),
+        aged(folders.cache / "bases" / gone, days=15, folder=True),
+        aged(folders.cache / ".context-1", days=15, folder=True),
+    ]
+    new = [
+        aged(folders.reports / "2", days=13, folder=True),
+        aged(folders.logs / "2.log", days=13),
+        aged(folders.nightlies / "2.json", days=13),
+        aged(folders.verdicts / f"{here}.json", days=15),
+        aged(folders.verdicts / f"{'1' * 64}.json", days=13),
+        aged(folders.cache / "bases" / here, days=15, folder=True),
+        aged(folders.downloads / "wheel", days=99),
+        aged(folders.state / "engine/daemon.json", days=99),
+    ]
+    done = prune.prune(context, apply=True)
+    assert set(done.files) == set(old)
+    assert [path for path in old if path.exists()] == []
+    assert [path for path in new if not path.exists()] == []
+    assert done.freed == 6000

@@ -1,0 +1,160 @@
+"""What may go and what must stay: one row each."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+import pytest
+
+from build import labels, retention
+from build.engine import Image
+from build.retention import Rules
+
+NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+OURS = "llm-d-dev"
+REGISTRY = "quay.example/team/llm-d-dev"
+
+
+def image(
+    name: str,
+    kind: str = "base",
+    *,
+    tags: tuple[str, ...] = (),
+    days: float = 0,
+    base: str = "",
+    expires: str = "3d",
+    repository: str = OURS,
+    flavor: str = "cpu",
+) -> Image:
+    """An image that is so many days old; ``tags`` without a repository are in ours."""
+    marks = {
+        labels.KIND: kind,
+        labels.FLAVOR: flavor,
+        labels.REPOSITORY: repository,
+        labels.OCI_CREATED: (NOW - dt.timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        labels.QUAY_EXPIRES: expires,
+        labels.BASE: base,
+    }
+    return Image(
+        id=name,
+        tags=tuple(tag if ":" in tag else f"{OURS}:{tag}" for tag in tags),
+        digests=(f"{REGISTRY}@sha256:1",),
+        labels=marks,
+        diff_ids=(f"layer of {name}",),
+        size=100,
+        created="2020-01-01T00:00:00Z",
+        config={},
+    )
+
+
+def goes(
+    images: list[Image], *, keep: int = 2, failed: set[str] | None = None, used: set[str] | None = None
+) -> set[str]:
+    """IDs of what would be removed."""
+    rules = Rules(
+        repository=OURS,
+        keep_bases=keep,
+        now=NOW,
+        failed=lambda one: one.id in (failed or set()),
+        used=used or set(),
+    )
+    return {one.image.id for one in retention.decide(images, rules) if not one.keep}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Images, and which of them go."""
+
+    images: list[Image]
+    goes: set[str]
+    failed: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
+
+
+NIGHTLIES = [image(f"b{n}", tags=(f"nightly-{n}",), days=n) for n in range(1, 6)]
+NEWEST = image("b0", tags=("nightly-0", "nightly"))
+
+TABLE = {
+    "the last N good bases stay": Row(images=[NEWEST, *NIGHTLIES], goes={"b2", "b3", "b4", "b5"}),
+    "a base that is found broken does not count": Row(
+        images=[NEWEST, *NIGHTLIES], failed={"b1"}, goes={"b1", "b3", "b4", "b5"}
+    ),
+    "what nightly names stays, however old and broken": Row(
+        images=[*NIGHTLIES[:3], image("old", tags=("nightly",), days=99)], failed={"old"}, goes={"b3"}
+    ),
+    "each flavor has its own": Row(
+        images=[*NIGHTLIES, image("gpu", tags=("nightly-9",), days=99, flavor="cuda")], goes={"b3", "b4", "b5"}
+    ),
+    "a base that a kept overlay stands on stays": Row(
+        images=[NEWEST, *NIGHTLIES, image("o", "overlay", tags=("local-1",), base="b5")], goes={"b2", "b3", "b4"}
+    ),
+    "also without a name": Row(
+        images=[NEWEST, image("b9"), image("o", "overlay", tags=("local-1",), base="b9")], goes=set()
+    ),
+    "also if the overlay is somebody else's": Row(
+        images=[NEWEST, *NIGHTLIES, image("o", "overlay", tags=("x:y",), base="b5", repository="x", days=9)],
+        goes={"b2", "b3", "b4"},
+    ),
+    "not if the overlay goes": Row(
+        images=[NEWEST, *NIGHTLIES, image("o", "overlay", tags=("local-1",), base="b5", days=4)],
+        goes={"o", "b2", "b3", "b4", "b5"},
+    ),
+    "an overlay goes when it expires": Row(
+        images=[
+            image("fresh", "overlay", tags=("local-1",), days=2.9),
+            image("stale", "overlay", tags=("local-2",), days=3.1),
+            image("week", "overlay", tags=("local-3",), days=3.1, expires="1w"),
+            image("never", "overlay", tags=("local-4",), days=999, expires=""),
+        ],
+        goes={"stale"},
+    ),
+    "its copy in a registry does not hold it": Row(
+        images=[image("o", "overlay", tags=("local-1", f"{REGISTRY}:local-1"), days=4)], goes={"o"}
+    ),
+    "another name does": Row(images=[image("o", "overlay", tags=("local-1", "mine:kept"), days=4)], goes=set()),
+    "what lost its names goes": Row(
+        images=[NEWEST, image("o", "overlay"), image("u", "unsealed"), image("b", days=3)], goes={"o", "u", "b"}
+    ),
+    "what a container uses stays": Row(
+        images=[NEWEST, image("o", "overlay", days=99), image("b", days=3)], used={"o", "b"}, goes=set()
+    ),
+    "a base that waits for its test stays": Row(images=[image("c", tags=("candidate",)), *NIGHTLIES[:1]], goes=set()),
+    "also if it has no name yet": Row(images=[image("c"), *NIGHTLIES[:1]], goes=set()),
+    "one that was overtaken goes": Row(images=[NEWEST, image("c", tags=("candidate",), days=1)], goes={"c"}),
+    "others' images are nobody's business": Row(
+        images=[
+            NEWEST,
+            image("t", "overlay", tags=("llm-d-dev-test-1:local-1",), days=99, repository="llm-d-dev-test-1"),
+            image("d", "overlay", days=99, repository="llm-d-dev-test-1"),
+            image("r", "rootfs", tags=("llm-d-dev-rootfs:x",), days=99),
+        ],
+        goes=set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
+def test_what_goes(row: Row) -> None:
+    assert goes(row.images, failed=row.failed, used=row.used) == row.goes
+
+
+@pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
+def test_the_last_good_base_never_goes(row: Row) -> None:
+    good = {one.id for one in row.images if f"{OURS}:nightly" in one.tags}
+    assert not good & goes(row.images, keep=1, failed={one.id for one in row.images})
+
+
+def test_one_good_base_stays_also_if_no_name_says_which() -> None:
+    assert goes(NIGHTLIES, keep=1) == {"b2", "b3", "b4", "b5"}
+
+
+@pytest.mark.parametrize(("text", "hours"), [("3d", 72), ("2h", 2), ("1w", 168), ("90m", 1.5)])
+def test_lifetimes_are_quays(text: str, hours: float) -> None:
+    assert retention.lifetime(text) == dt.timedelta(hours=hours)
+
+
+@pytest.mark.parametrize("text", ["", "3", "d", "-1d", "0d", "3 d"])
+def test_what_is_no_lifetime_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no lifetime"):
+        retention.lifetime(text)

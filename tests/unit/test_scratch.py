@@ -1,0 +1,57 @@
+"""Temporary folders, and what a killed run left of them."""
+
+from __future__ import annotations
+
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from build import owner, scratch
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary ones."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_a_folder_is_this_users_and_gone_after_its_block() -> None:
+    with scratch.folder() as name:
+        assert stat.S_IMODE(Path(name).stat().st_mode) == 0o700
+    assert not Path(name).exists()
+
+
+def test_a_folder_in_use_stays() -> None:
+    with scratch.folder() as name:
+        assert scratch.sweep() == 0
+        assert Path(name).is_dir()
+
+
+def test_a_folder_of_a_run_that_is_gone_is_removed(temporary: Path) -> None:
+    who = owner.identity().rpartition(":")[0].replace(":", "-")
+    left = temporary / f"llm-d-dev-{who}-1-abcd_efg"
+    (left / "deep").mkdir(parents=True)
+    (left / "deep" / "secret").touch(mode=0o600)
+    assert scratch.sweep() == 1
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["llm-d-dev-other", "llm-d-dev-elsewhere-1-1-abc", "llm-d-dev-test-1", "else"])
+def test_what_is_not_known_to_be_left_over_stays(temporary: Path, name: str) -> None:
+    (temporary / name).mkdir()
+    assert scratch.sweep() == 0
+    assert (temporary / name).is_dir()
+
+
+def test_a_link_is_not_followed(temporary: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    who = owner.identity().rpartition(":")[0].replace(":", "-")
+    (temporary / f"llm-d-dev-{who}-1-abcdefgh").symlink_to(elsewhere)
+    assert scratch.sweep() == 0
+    assert elsewhere.is_dir()

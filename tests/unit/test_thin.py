@@ -1,0 +1,50 @@
+"""The history that an image of another's layers gets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from build.thin import _history
+
+WHEN = 1_700_000_000
+
+
+def row(created_by: str, size: int, comment: str = "") -> dict[str, Any]:
+    """What the engine says of a step."""
+    return {"CreatedBy": created_by, "Size": size, "Created": WHEN, "Comment": comment, "Id": "<missing>"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "layers", "made"),
+    [
+        ([row("ADD x /", 5)], 1, [True]),
+        ([row("ENV A=1", 0), row("ADD x /", 5)], 1, [False, True]),
+        ([row("WORKDIR /x", 0), row("ADD x /", 5)], 2, [True, True]),
+        ([row("WORKDIR /x", 0), row("ADD x /", 5)], 1, [False, True]),
+        ([row("USER 1", 0), row("RUN /bin/sh -c true # buildkit", 0), row("ENV B=2", 0)], 1, [False, True, False]),
+    ],
+)
+def test_as_many_steps_made_a_layer_as_there_are_layers(
+    rows: list[dict[str, Any]], layers: int, made: list[bool]
+) -> None:
+    steps = _history(list(reversed(rows)), layers=layers)
+    assert [step["created_by"] for step in steps] == [one["CreatedBy"] for one in rows]
+    assert [not step.get("empty_layer") for step in steps] == made
+
+
+@pytest.mark.parametrize("rows", [[], [row("USER 1", 0)], [row("ADD x /", 5), row("ADD y /", 5), row("ADD z /", 5)]])
+def test_a_history_that_does_not_fit_the_layers_is_left_out(rows: list[dict[str, Any]]) -> None:
+    steps = _history(rows, layers=2)
+    assert len(steps) == 2
+    assert not any(step.get("empty_layer") for step in steps)
+
+
+def test_time_and_comment_survive() -> None:
+    (step,) = _history([row("ADD x /", 5, "buildkit.dockerfile.v0")], layers=1)
+    assert step == {
+        "created": "2023-11-14T22:13:20Z",
+        "created_by": "ADD x /",
+        "comment": "buildkit.dockerfile.v0",
+    }
