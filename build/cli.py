@@ -174,7 +174,13 @@ def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     wanted = {name: getattr(arguments, name) for name in given if name not in options.SETTING_OPTIONS}
     if "remote" in wanted:
         wanted["remote"] = mirror.Remote.named(wanted["remote"])
-    request = nightly.Request(flavor=flavor, force=arguments.force, push=arguments.push, wishes=cuda.Wishes(**wanted))
+    request = nightly.Request(
+        flavor=flavor,
+        force=arguments.force,
+        push=arguments.push,
+        wishes=cuda.Wishes(**wanted),
+        gpus=arguments.gpus,
+    )
     if arguments.dry_run:
         recipe = nightly.plan(context, request)
         context.console.result("\n".join(recipe.lines()))

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -43,6 +44,9 @@ NIGHTLY = "the nightly"
 _OPTIONS = {"VLLM_COMMIT_SHA": "--commit", "VLLM_REPO": "--remote", "VLLM_USE_PRECOMPILED": "--compile"}
 _WHEEL_COMMIT = "VLLM_PRECOMPILED_WHEEL_COMMIT"
 _WHEEL_VARIANT = "VLLM_PRECOMPILED_WHEEL_VARIANT"
+
+# The user of ssh:// is none of it.
+_CREDENTIALS = re.compile(r"https?://[^\s/]+@")
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Docker's names of processors, by those of ``uname -m``."""
@@ -199,6 +203,8 @@ class Cuda:
                 raise UsageError(
                     f"{one.name} ({one.origin}) is decided by {_OPTIONS[one.name]}", hint=f"use {_OPTIONS[one.name]}"
                 )
+            _require_no_credentials(f"{one.name} ({one.origin})", one.value)
+        _require_no_credentials("--remote", self._wishes.remote.address)
         return asked
 
     def wheel(self, oid: str, *, architecture: str) -> Wheel | None:
@@ -390,6 +396,19 @@ class Cuda:
             if (ignored := original.with_name(f"{original.name}.dockerignore")).is_file():
                 shutil.copy(ignored, file.with_name(ignored.name))
             yield file
+
+
+def _require_no_credentials(name: str, value: str) -> None:
+    """Refuse an argument that anybody who has the image could read a password in.
+
+    Raises:
+        UsageError: It holds an address with one.
+    """
+    if _CREDENTIALS.search(value):
+        raise UsageError(
+            f"{name} is an address with a password or token, which would stay in the image's history",
+            hint="leave it out of the address; --build-secret hands secrets in",
+        )
 
 
 def _platform(file: Dockerfile, architecture: str) -> list[Given]:

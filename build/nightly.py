@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from build import cuda, failure, labels, lock, nightlog, notify, prune, publish, record, seal, trial
 from build.errors import BusyError, LlmdDevError
 from build.folders import REPOSITORY, write_atomic
+from build.gpus import AUTO, Selection
 from build.patience import patiently
 from build.registry import Registry
 from build.retention import CANDIDATE
@@ -43,12 +44,14 @@ class Request:
         force: Build and test again although nothing changed.
         push: Whether to push the base, if it passed.
         wishes: What is asked of a cuda base.
+        gpus: GPUs that it is tested on.
     """
 
     flavor: str
     force: bool
     push: bool
     wishes: cuda.Wishes = field(default_factory=cuda.Wishes)
+    gpus: Selection = AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +162,7 @@ def _run(context: Context, request: Request, recorder: Recorder) -> Result:
         found = None if request.force else _find(context, fingerprint)
         image = _candidate(context, found or _built(context, flavor, commit, fingerprint))
     recorder.update(image=image.id, bytes=image.size, built=found is None)
-    tested = trial.run(context, image, Options(), force=request.force)
+    tested = trial.run(context, image, Options(gpus=request.gpus), force=request.force)
     if found and tested.report is None:
         context.console.note(f"nothing to do: the last good nightly is of {commit.short} {commit.subject}")
     promoted = _promote(context, image, commit)

@@ -134,6 +134,7 @@ def _nightly(verbs: Verbs) -> None:
     )
     parser.add_argument("--force", action="store_true", help="build and test again although nothing changed")
     parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
+    _with_gpus(parser)
     parser.add_argument("--dry-run", action="store_true", help="show how it would be built; needs no engine")
     cuda = parser.add_argument_group("options of --flavor cuda")
     cuda.add_argument("--commit", metavar="COMMIT", help="vLLM commit to build (default: the newest of main)")
@@ -312,11 +313,15 @@ def _with_trial(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the answer to GET ROUTE must contain TEXT; repeatable",
     )
-    parser.add_argument(
-        "--gpus", metavar="GPUS", type=_gpus, default="auto", help=f"GPUs to pass: {gpus.HELP} (default: auto)"
-    )
+    _with_gpus(parser)
     parser.add_argument(
         "--model", metavar="DIR", type=Path, help="model to serve (default: a tiny one, made on the spot)"
+    )
+
+
+def _with_gpus(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--gpus", metavar="GPUS", type=_gpus, default="auto", help=f"GPUs to pass: {gpus.HELP} (default: auto)"
     )
 
 

@@ -14,6 +14,7 @@ from pydantic_settings import (
     PyprojectTomlConfigSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings.exceptions import SettingsError
 
 from build.errors import UsageError
 from build.folders import REPOSITORY, Folders
@@ -173,12 +174,16 @@ def load(overrides: dict[str, Any]) -> Settings:
         return Settings(**overrides)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"pyproject.toml cannot be read: {error}", hint="correct it there") from error
+    except SettingsError as error:
+        # What pydantic-settings says when a variable of a table is no JSON.
+        raise UsageError(f"{error}", hint=f"tables are JSON in {ENV_PREFIX}* variables") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        variable = f"{ENV_PREFIX}{str(first['loc'][0]).upper()}"
         raise UsageError(
             f"setting {key!r}: {first['msg']} (got {first['input']!r})",
-            hint=f"correct it on the command line, in {ENV_PREFIX}{key.upper()} or in pyproject.toml",
+            hint=f"correct it on the command line, in {variable} or in pyproject.toml",
         ) from error
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ import git
 import pytest
 
 from build import labels, nightly
+from build.dockerfile import Dockerfile
+from build.llmd import DOCKERFILE
+from tests.engine import gpu_standin
 from tests.engine.conftest import LOCAL, Cli, assert_refused, commit_all, inside, make_cli
 from tests.standin_llmd.tree import write_tree
 from tests.unit.loopback import Answer, serving
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 OWN = f"{LOCAL}-cuda"
 """Local repository: the other tests' bases are not candidates here, nor this one's there."""
 CUDA_IMAGE = f"{LOCAL}/cuda"
+_CPU = "class CpuPlatform:\n"
 
 
 @dataclass(kw_only=True)
@@ -53,11 +58,12 @@ class Box:
     vllm: git.Repo
     wheels: Wheels
     variables: dict[str, str]
+    gpu: str
 
     def nightly(self, *words: str, **variables: str) -> Ran:
         return self.cli(
             *("nightly", "--flavor", "cuda", "--json", "--llm-d", self.tree, "--remote", self.vllm.working_dir),
-            *("--build-arg", f"CUDA_IMAGE={CUDA_IMAGE}", *words),
+            *("--gpus", self.gpu, "--build-arg", f"CUDA_IMAGE={CUDA_IMAGE}", *words),
             **{**self.variables, **variables},
         )
 
@@ -73,8 +79,15 @@ def box(
     folder = tmp_path_factory.mktemp("cuda")
     for kind in ("devel", "runtime"):
         engine.tag(system.id, f"{CUDA_IMAGE}:13.0.2-{kind}-ubi9")
-    write_tree(folder / "llm-d", vllm=vllm)
-    with contextlib.closing(git.Repo.clone_from(str(vllm), folder / "vllm")) as cloned:
+    with (
+        contextlib.closing(git.Repo.clone_from(str(vllm), folder / "vllm")) as cloned,
+        gpu_standin.gpus(engine, folder, count=1) as gpus,
+    ):
+        platforms = Path(cloned.working_dir, "vllm/platforms/__init__.py")
+        text = platforms.read_text(encoding="utf-8")
+        platforms.write_text(text.replace(_CPU, f'{_CPU}    device_type = "cuda"\n\n'), encoding="utf-8")
+        commit_all(cloned, "Take the CPU for a GPU")
+        write_tree(folder / "llm-d", vllm=Path(cloned.working_dir))
         cloned.git.config("uploadpack.allowFilter", "true")
         cloned.git.config("uploadpack.allowAnySHA1InWant", "true")
         wheels = Wheels(commits={cloned.head.commit.hexsha})
@@ -90,25 +103,8 @@ def box(
                 vllm=cloned,
                 wheels=wheels,
                 variables=variables,
+                gpu=gpus[0].uuid,
             )
-
-
-@pytest.fixture(scope="module")
-def gpu(engine: Engine) -> Iterator[None]:
-    """A made-up GPU: a device that engines pass by its CDI specification, with nothing behind it."""
-    folder = Path(engine.client.info()["CDISpecDirs"][0])
-    spec = {
-        "cdiVersion": "0.6.0",
-        "kind": "nvidia.com/gpu",
-        "devices": [{"name": "all", "containerEdits": {"env": ["MADE_UP_GPU=yes"]}}],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{LOCAL}.json"
-    file.write_text(json.dumps(spec), encoding="utf-8")
-    try:
-        yield
-    finally:
-        file.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +119,8 @@ def _base_commit_file() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def made(box: Box, gpu: None, _base_commit_file: None) -> dict[str, Any]:
+def made(box: Box, _base_commit_file: None) -> dict[str, Any]:
     """The first nightly."""
-    del gpu
     ran = box.nightly()
     assert ran.returncode == 0, ran.stderr
     document: dict[str, Any] = ran.json
@@ -165,7 +160,16 @@ def test_an_overlay_stands_on_it_and_passes(box: Box, made: dict[str, Any]) -> N
     path.write_text(path.read_text().replace('owned_by: str = "vllm"', 'owned_by: str = "me"'))
     try:
         overlay = box.cli(
-            *("dev", box.vllm.working_dir, "--dirty", "--json", "--expect", '/v1/models="owned_by": "me"'),
+            *(
+                "dev",
+                box.vllm.working_dir,
+                "--dirty",
+                "--json",
+                "--gpus",
+                box.gpu,
+                "--expect",
+                '/v1/models="owned_by": "me"',
+            ),
             **box.variables,
         )
     finally:
@@ -254,6 +258,33 @@ def test_credentials_and_certificates_reach_the_build_and_stay_out_of_the_image(
             assert container.status("grep", "-rls", secret, "/opt", "/home", "/etc", "/run", user="0") == (1, "")
 
 
+def test_buildkit_reads_the_same_arguments(box: Box, engine: Engine, made: dict[str, Any]) -> None:
+    del made
+    plan = box.nightly("--dry-run", "--no-preflight").json
+    assert plan["command"][:3] == ["docker", "buildx", "build"]
+    options = [word for word in plan["command"][3:] if word not in ("--iidfile", "IMAGE_ID")]
+    # Experimental in docker buildx 0.13.
+    done = subprocess.run(
+        ["docker", "buildx", "build", "--print=outline,format=json", *options],
+        env={**os.environ, "DOCKER_HOST": engine.host, "BUILDX_EXPERIMENTAL": "1"},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    outline = {one["name"]: one for one in json.loads(done.stdout)["args"]}
+    ours = {one["name"]: one["value"] for one in (*plan["arguments"], *plan["defaults"])}
+    # Without a default, and given by nobody.
+    assert set(outline) - set(ours) <= {"CACHE_BUSTER", "SUPPRESS_PYTHON_OUTPUT"}
+    assert {name: one.get("value", "") for name, one in outline.items() if name in ours} == {
+        name: value for name, value in ours.items() if name in outline
+    }
+    assert len(outline) > 15
+    declared = {(one.name, one.line) for one in Dockerfile.read(box.tree / DOCKERFILE, name="D").arguments}
+    places = {(name, one["location"]["ranges"][0]["start"]["line"]) for name, one in outline.items()}
+    assert places <= declared
+
+
 # --- Builders and engines elsewhere --------------------------------------------------------------------------------
 
 
@@ -274,6 +305,14 @@ def test_a_builder_that_is_not_there_or_cannot_what_is_asked(
         assert (box.cli.folders.cache / "buildkit/index.json").exists()
     else:
         assert_refused(ran, 2, "usage", said)
+
+
+def test_a_builder_loads_what_it_builds(box: Box, engine: Engine, made: dict[str, Any]) -> None:
+    # The one builder that is on every machine; those that are not in the engine go the same way.
+    ran = box.nightly("--no-push", "--force", "--builder", "default")
+    assert ran.returncode == 0, ran.stderr
+    assert engine.image(f"{OWN}:nightly").id == ran.json["id"]
+    del made
 
 
 @pytest.fixture

@@ -158,6 +158,25 @@ def test_proxies_are_named_and_their_passwords_are_not(monkeypatch: pytest.Monke
     assert "THE-PASSWORD" not in json.dumps(made.document())
 
 
+@pytest.mark.parametrize(
+    ("build_args", "address"),
+    [
+        (("CUDA_IMAGE=https://me:THE-PASSWORD@r.io/cuda",), "https://git.example/vllm"),
+        ((), "https://THE-TOKEN@git.example/vllm"),
+    ],
+)
+def test_passwords_in_arguments_are_refused_for_they_stay_in_the_image(
+    build_args: tuple[str, ...], address: str
+) -> None:
+    with pytest.raises(UsageError, match="would stay in the image's history") as caught:
+        recipe(*build_args, remote=Remote(name="x", address=address))
+    assert "THE-" not in str(caught.value)
+
+
+def test_the_user_of_ssh_is_no_secret() -> None:
+    assert values(recipe(remote=Remote(name="x", address="ssh://git@h/vllm")))["VLLM_REPO"] == "ssh://git@h/vllm"
+
+
 def test_a_certificate_bundle_is_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = tmp_path / "ca.pem"
     bundle.write_text("x")
@@ -243,6 +262,11 @@ def test_main_is_resolved_without_a_clone_and_the_wheel_of_an_ancestor_found(
     with pytest.raises(SourceError, match=r"the wheel of .* was compiled from other setup\.py"):
         recipe(f"VLLM_PRECOMPILED_WHEEL_COMMIT={first}", commit=None, preflight=True, remote=remote)
     assert not (isolated / "cache/vllm.git/refs/heads/main").exists()
+    fourth = work.commit(
+        "Fourth", **{"setup.py": "1", "pyproject.toml": '[build-system]\nrequires = ["torch == 2.1"]\n'}
+    )
+    with pytest.raises(SourceError, match=rf"{fourth} has no precompiled wheel .*pyproject\.toml"):
+        recipe(commit=None, preflight=True, remote=remote)
 
 
 def test_a_tree_of_2025_cannot_take_an_ancestors_wheel(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,19 @@ def test_the_file_of_this_repository_is_good() -> None:
     assert settings.load({}).nightly_expires_after == "14d"
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("notjson", "build_args"), ('{"1A": "x"}', "build_args.1A"), ('{"A": 1}', "build_args.A")],
+)
+def test_a_table_in_a_variable_is_json(monkeypatch: pytest.MonkeyPatch, value: str, said: str) -> None:
+    monkeypatch.setenv("LLM_D_DEV_BUILD_ARGS", value)
+    with pytest.raises(UsageError, match=said) as caught:
+        settings.load({})
+    assert "LLM_D_DEV_" in caught.value.hint
+    monkeypatch.setenv("LLM_D_DEV_BUILD_ARGS", '{"A": "1"}')
+    assert settings.load({}).build_args == {"A": "1"}
+
+
 def test_the_webhooks_address_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_D_DEV_NOTIFY_URL", "https://hooks.example/hidden")
     loaded = settings.load({})

@@ -70,7 +70,11 @@ def find(address: str, commit: str = A, variant: str = "cu130", architecture: st
 
 
 def test_exactly_that_commit_variant_and_architecture(index: Index, address: str) -> None:
-    index.rows[A, "cu130"] = [row(package_name="other"), row(platform_tag="manylinux_2_28_aarch64", path="arm"), row()]
+    index.rows[A, "cu130"] = [
+        row(package_name="other", path="other"),
+        row(platform_tag="manylinux_2_28_aarch64", path="arm"),
+        row(),
+    ]
     assert find(address) == f"{address}/{A}/vllm-0.33.0.dev1%2Bgabc-cp38-abi3-manylinux_2_28_x86_64.whl"
     assert find(address, architecture="aarch64") == f"{address}/{A}/cu130/vllm/arm"
     assert find(address, architecture="ppc64le") is None

@@ -14,9 +14,13 @@ if [ "${VLLM_USE_PRECOMPILED}" = 1 ]; then
 else
     echo "Compiling fully from source."
 fi
-printf 'no ELF file' >/opt/vllm-source/vllm/_C.abi3.so
+for name in _C _C_AVX2 _C_AVX512; do
+    gcc -shared -fPIC -o "/opt/vllm-source/vllm/${name}.abi3.so" /site/extension.c
+done
 cp /site/_version.py /opt/vllm-source/vllm/_version.py
 
+# Elsewhere the driver's, mounted into the container.
+cp /site/nvidia-smi /usr/local/bin/nvidia-smi
 umask 0002
 python3 -m venv --without-pip /opt/vllm
 packages="$(/opt/vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
