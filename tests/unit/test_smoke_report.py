@@ -189,6 +189,11 @@ def test_every_link_leads_somewhere(failed: Findings) -> None:
     assert "L9000" in ids
 
 
+def test_line_that_is_not_in_the_log_is_not_linked(failed: Findings) -> None:
+    failed.diagnosis = Diagnosis(cause="x", line="x", advice="x", image_at_fault=True, line_number=9000)
+    assert "9000" not in page(failed)
+
+
 def test_it_can_be_read_by_everyone(failed: Findings) -> None:
     parsed = Parsed(page(failed))
     assert parsed.named("html")[0]["lang"] == "en"
@@ -278,7 +283,7 @@ def test_log_without_time(log: str) -> None:
 
 
 def test_clock_that_is_set_back() -> None:
-    phases = report.phases("INFO 01-01 00:00:00 x\nINFO 12-31 23:59:59 Using max model len\n", healthy_s=None)
+    phases = report.phases("INFO 12-31 23:59:59 x\nINFO 01-01 00:00:00 Using max model len\n", healthy_s=None)
     assert all(phase.took_s >= 0 for phase in phases)
 
 
