@@ -281,7 +281,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if run is None:
         return
     writer = terminalreporter._tw  # noqa: SLF001 - pytest has no public name for it
-    shown = summary.text(run.findings, run.image, width=writer.fullwidth, colour=writer.hasmarkup)
+    shown = summary.text(run.findings, run.image.short_id, width=writer.fullwidth, colour=writer.hasmarkup)
     terminalreporter.write_line(shown)
 
 

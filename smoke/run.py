@@ -119,7 +119,8 @@ class Run:
         """
         held = contextlib.ExitStack()
         try:
-            launch = self._launch(scratch, say, held)
+            self._take_gpus(say, held)
+            launch = self._launch(scratch)
             say(f"starting server … (GPUs: {self._given})")
             with running(self.engine, launch, progress=say, keep_log=self._keep_log) as started:
                 self.findings.figures["healthy_s"] = round(started.healthy_s, 1)
@@ -170,8 +171,7 @@ class Run:
             said = str(error.explanation or error)
             raise ServerFailedError("the engine did not pass the GPUs", log=said, refused=True) from error
 
-    def _launch(self, scratch: Path, say: Callable[[str], None], held: contextlib.ExitStack) -> Launch:
-        self._take_gpus(say, held)
+    def _launch(self, scratch: Path) -> Launch:
         folder = self.options.model or scratch
         if self.options.model is None:
             model.write(folder)

@@ -11,19 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from build.engine import Image
     from smoke.findings import Check, Findings
 
 _COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow", "skipped": "dim"}
 _RESULTS = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 
 
-def text(findings: Findings, image: Image, *, width: int, colour: bool) -> str:
-    """What is known about an image: a row a tier, a row a check that did not pass, and the reason.
+def text(findings: Findings, subject: str, *, width: int, colour: bool) -> str:
+    """What is known about what was tested: a row a tier, a row a check that did not pass, and the reason.
 
     Args:
         findings: What the run found out.
-        image: The image.
+        subject: What was tested, in a word.
         width: Columns of the terminal.
         colour: Whether it shows colours.
     """
@@ -40,7 +39,7 @@ def text(findings: Findings, image: Image, *, width: int, colour: bool) -> str:
     if findings.checks:
         console.print(_table(findings))
     counts = findings.counts or "nothing ran"
-    console.print(Text(f"{findings.result.upper()} {image.short_id}: {counts}", style=_RESULTS[findings.result]))
+    console.print(Text(f"{findings.result.upper()} {subject}: {counts}", style=_RESULTS[findings.result]))
     if reason := findings.reason:
         # As one line each, which can be searched for and pasted.
         console.print(Text(f"{reason.cause}: {reason.line}"), soft_wrap=True)

@@ -182,7 +182,7 @@ def test_pass_marks_nothing() -> None:
 
 
 def test_every_link_leads_somewhere(failed: Findings) -> None:
-    failed.diagnosis = Diagnosis(cause="x", line="x", advice="x", image_at_fault=True, line_number=9000)
+    failed.diagnosis = Diagnosis(cause="x", line="line", advice="x", image_at_fault=True, line_number=9000)
     parsed = Parsed(page(failed, log=LOG + "line\n" * 20_000))
     ids = {attributes["id"] for _, attributes in parsed.elements if "id" in attributes}
     assert {f"#{name}" for name in ids} >= {attributes["href"] for attributes in parsed.named("a")}
@@ -192,6 +192,28 @@ def test_every_link_leads_somewhere(failed: Findings) -> None:
 def test_line_that_is_not_in_the_log_is_not_linked(failed: Findings) -> None:
     failed.diagnosis = Diagnosis(cause="x", line="x", advice="x", image_at_fault=True, line_number=9000)
     assert "9000" not in page(failed)
+
+
+def test_line_of_another_text_is_not_taken_for_one_of_the_log(failed: Findings) -> None:
+    failed.diagnosis = Diagnosis(cause="x", line="said by the engine", advice="x", image_at_fault=True, line_number=4)
+    assert not Parsed(page(failed)).named("mark")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "hf_abcdefghijklmnopqrstuvwxyz012345 ImportError: x",
+            "hf_abcdefghijklmnopqrstuvwxyz012345 ImportError: x (a.py:1)",
+        ),
+        ("  50%\r  ImportError: x", "ImportError: x"),
+        ("ImportError: " + "x" * 2000, "ImportError: " + "x" * 487),
+        ("\x1b[31mImportError\x1b[0m: x", "ImportError: x"),
+    ],
+)
+def test_line_is_known_again(failed: Findings, line: str, told: str) -> None:
+    failed.diagnosis = Diagnosis(cause="x", line=told, advice="x", image_at_fault=True, line_number=2)
+    assert len(Parsed(page(failed, log=f"first\n{line}\n")).named("mark")) == 1
 
 
 def test_it_can_be_read_by_everyone(failed: Findings) -> None:
@@ -296,7 +318,7 @@ def test_table_in_the_terminal() -> None:
         Check(name="openai/chat", contract="It chats.", outcome="failed", seconds=2.0, message="[red]no[/] \nmore"),
         Tier(number=4, name="openai"),
     )
-    lines = summary.text(findings, IMAGE, width=100, colour=False).splitlines()
+    lines = summary.text(findings, IMAGE.short_id, width=100, colour=False).splitlines()
     assert re.search(r"^server +1 passed +1\.2$", lines[1])
     assert re.search(r"^openai +1 failed +2\.0$", lines[2])
     assert re.search(r"^  chat +\[red\]no\[/\] +2\.0$", lines[3])
@@ -308,13 +330,21 @@ def test_table_in_the_terminal() -> None:
 def test_reason_is_not_wrapped() -> None:
     findings = found("failed")
     findings.diagnosis = Diagnosis(cause="hub", line="x" * 300, advice="y" * 300, image_at_fault=True)
-    assert f"hub: {'x' * 300}\ntry: {'y' * 300}" in summary.text(findings, IMAGE, width=60, colour=False)
+    assert f"hub: {'x' * 300}\ntry: {'y' * 300}" in summary.text(findings, IMAGE.short_id, width=60, colour=False)
 
 
 def test_terminal_without_a_check() -> None:
-    assert summary.text(Findings(), IMAGE, width=80, colour=False).startswith("FAIL 111111111111: nothing ran\n")
+    assert summary.text(Findings(), IMAGE.short_id, width=80, colour=False).startswith(
+        "FAIL 111111111111: nothing ran\n"
+    )
 
 
 def test_colour_only_where_it_is_shown() -> None:
-    assert "\x1b[" not in summary.text(found(), IMAGE, width=80, colour=False)
-    assert "\x1b[" in summary.text(found(), IMAGE, width=80, colour=True)
+    assert "\x1b[" not in summary.text(found(), IMAGE.short_id, width=80, colour=False)
+    assert "\x1b[" in summary.text(found(), IMAGE.short_id, width=80, colour=True)
+
+
+def test_server_without_an_image() -> None:
+    text = Parsed(page(found(), image=report.unknown("http://127.0.0.1:8000"))).text()
+    assert "http://127.0.0.1:8000" in text
+    assert "The image is not known" in text
