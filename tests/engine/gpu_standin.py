@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import docker.errors
+
 from build import labels
 from build.base import PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from docker.models.containers import Container
 
     from build.engine import Engine
 
@@ -62,8 +66,9 @@ from types import SimpleNamespace
 fault = os.environ.get("STANDIN_GPU_FAULT")
 if fault == "no-torch":
     raise ImportError("libcudart.so.13: cannot open shared object file: No such file or directory")
-__version__ = "2.13.0+cpu" if fault == "cpu-torch" else "2.13.0+cu130"
-version = SimpleNamespace(__version__=__version__, cuda=None if fault == "cpu-torch" else "13.0")
+from . import version
+from .version import __version__
+
 cuda = SimpleNamespace(is_available=lambda: fault not in ("cpu-torch", "no-cuda"), device_count=lambda: 1)
 
 
@@ -108,12 +113,21 @@ def equal(one, other):
     return one.rows == other.rows
 """
 
+_VERSION = """\
+import os
+
+if os.environ.get("STANDIN_GPU_FAULT") != "cpu-torch":
+    __version__ = "2.13.0+cu130"
+    cuda = "13.0"
+"""
+
 _PLATFORMS = """\
 import os
 from types import SimpleNamespace
 
 fault = os.environ.get("STANDIN_GPU_FAULT")
-current_platform = SimpleNamespace(device_type="cpu" if fault == "cpu-platform" else "cuda")
+current_platform = globals().get("current_platform") or SimpleNamespace()
+current_platform.device_type = "cpu" if fault == "cpu-platform" else "cuda"
 """
 
 # A server that has a GPU open keeps the device node open.
@@ -189,13 +203,16 @@ def cuda_standin(engine: Engine, standin: str) -> Iterator[str]:
     """The stand-in as an image of flavor cuda while the block runs; yields its ID."""
     with engine.created(standin) as container:
         site = container_site(engine, standin)
-        files = {
+        added = {
             "/usr/local/bin/nvidia-smi": _SMI,
             f"{site}/torch/__init__.py": _TORCH,
+            f"{site}/torch/version.py": _VERSION,
             f"{site}/standin_gpus.pth": "import standin_gpus\n",
             f"{site}/standin_gpus.py": _HOLD,
             "/opt/vllm-source/vllm/platforms/__init__.py": _PLATFORMS,
         }
+        # What the stand-in's own modules have besides stays there.
+        files = {path: _text(container, path) + text for path, text in added.items()}
         assert container.put_archive("/", _tar(files))
         made = container.commit(changes=f"CMD []\nLABEL {labels.FLAVOR}=cuda")
     assert made.id is not None
@@ -203,6 +220,18 @@ def cuda_standin(engine: Engine, standin: str) -> Iterator[str]:
         yield made.id
     finally:
         engine.client.api.remove_image(made.id, force=True, noprune=True)
+
+
+def _text(container: Container, path: str) -> str:
+    """A file of a container; empty if it has none."""
+    try:
+        stream, _ = container.get_archive(path)
+    except docker.errors.NotFound:
+        return ""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+        file = tar.extractfile(tar.getmembers()[0])
+        assert file is not None
+        return file.read().decode() + "\n"
 
 
 def container_site(engine: Engine, image_id: str) -> str:
