@@ -32,6 +32,8 @@ _EXCEPTION_LINE = re.compile(rf"{_PROCESS}[\w.]+(?:Error|Exception|Interrupt|Exi
 
 # vLLM reports a failed attempt as an error and goes on (vllm/transformers_utils/repo_utils.py, with_retry, 0.32.0).
 _RETRIED = re.compile(r", retrying \d+ of \d+$|[Rr]etrying (?:with|in) ")
+# Python's last words, of whatever reason it ends.
+_LAST_WORDS = re.compile(r"ImportError: sys\.meta_path is None")
 
 # uvicorn/lifespan/on.py: said once the engine is ready, so what was printed before did not keep it from that.
 _READY = re.compile(r"Application startup complete\.")
@@ -119,6 +121,6 @@ def _texts(log: str) -> Iterator[tuple[int, str]]:
 
 def _weight(text: str) -> Weight:
     level = _LEVEL.match(text)
-    if (level and level["quiet"]) or _RETRIED.search(text):
+    if (level and level["quiet"]) or _RETRIED.search(text) or _LAST_WORDS.search(text):
         return Weight.NOTHING
     return Weight.HINT if level or _GLOG.match(text) or _WARN.match(text) else Weight.FULL

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from build.engine import Engine, Image
+    from smoke.diagnose import Diagnosis
     from smoke.findings import Findings
 
 _HERE = Path(__file__).parent
@@ -29,6 +30,8 @@ _FIRST_LINES = 400
 _AROUND_CAUSE = 200
 _LAST_LINES = 1000
 _LINE_LIMIT = 4000
+_OVERWRITTEN = " ⏎ "
+_ALIKE = 80
 _MEGABYTE = 1e6
 
 # What begins with which line of vLLM 0.32.0's log, in the order in which they come.
@@ -156,7 +159,7 @@ def excerpt(server_log: str, marked: int | None) -> list[Part]:
         if run and run[-1].number != index:
             parts.append(Part(left_out=before, lines=tuple(run)))
             before, run = index - run[-1].number, []
-        run.append(Shown(number=index + 1, text=log.plain(lines[index].replace("\r", " ⏎ ")[:_LINE_LIMIT])))
+        run.append(Shown(number=index + 1, text=log.plain(lines[index].replace("\r", _OVERWRITTEN)[:_LINE_LIMIT])))
     return [*parts, Part(left_out=before, lines=tuple(run))] if run else parts
 
 
@@ -192,6 +195,11 @@ def known(image: Image, *, base: Image | None = None, sizes: Sequence[int] = ())
         "labels": sorted(image.labels.items()),
         "layers": _layers(image, base, sizes),
     }
+
+
+def unknown(name: str) -> dict[str, Any]:
+    """Nothing, of a server whose image is not known."""
+    return {"name": name, "facts": [], "base": [], "labels": [], "layers": []}
 
 
 def _facts(image: Image) -> list[tuple[str, Any]]:
@@ -242,9 +250,8 @@ def page(
         redacted: Takes secrets out of a text.
     """
     reason = findings.reason
-    line = reason.line_number if reason else None
-    parts = excerpt(server_log, line)
-    shown = {shown.number for part in parts for shown in part.lines}
+    parts = excerpt(server_log, reason.line_number if reason else None)
+    shown = {shown.number: shown.text for part in parts for shown in part.lines}
     document = {
         "result": {
             "kind": findings.result,
@@ -252,7 +259,7 @@ def page(
             "counts": findings.counts or "nothing ran",
         },
         "reason": reason,
-        "marked": line if line in shown else None,
+        "marked": _marked(reason, shown, redacted) if reason else None,
         "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "phases": phases(server_log, healthy_s=findings.figures.get("healthy_s")),
         "checks": list(findings.checks.values()),
@@ -267,6 +274,14 @@ def page(
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     # Markup: the style sheet is ours, and its hash must be that of what the browser sees.
     return _template(redacted).render(**document, style=Markup(style), style_hash=f"sha256-{digest}")  # noqa: S704
+
+
+def _marked(reason: Diagnosis, shown: Mapping[int, str], redacted: Callable[[str], str]) -> int | None:
+    """The line that shows the cause. A cause may also come from what the engine or another program said."""
+    states = shown.get(reason.line_number or 0, "").split(_OVERWRITTEN)
+    told = redacted(log.plain(reason.line))
+    found = any(state.strip() and told.startswith(redacted(state.strip())[:_ALIKE]) for state in states)
+    return reason.line_number if found else None
 
 
 def _figure(name: str, value: float) -> tuple[str, str]:

@@ -237,15 +237,15 @@ class Run:
 
     def _launched(self, scratch: Path, say: Callable[[str], None], held: contextlib.ExitStack) -> Launch:
         try:
-            return self._launch(scratch, say, held)
+            self._take_gpus(say, held)
+            return self._launch(scratch)
         except ServerFailedError as error:
             self._blame(error)
             raise
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
 
-    def _launch(self, scratch: Path, say: Callable[[str], None], held: contextlib.ExitStack) -> Launch:
-        self._take_gpus(say, held)
+    def _launch(self, scratch: Path) -> Launch:
         folder = self.options.model or scratch
         if self.options.model is None:
             model.write(folder)

@@ -154,8 +154,7 @@ SIGNS = (
     ),
     _sign(
         "import-error",
-        # Python says the first while it shuts down, of whatever reason.
-        r"\b(?:ModuleNotFoundError|ImportError): (?!sys\.meta_path is None)",
+        r"\b(?:ModuleNotFoundError|ImportError): ",
         "look for a file that was deleted or renamed, and for a dependency that the base does not have",
     ),
     _sign("permission", r"PermissionError: |[Pp]ermission denied|Read-only file system", _PERMISSION),

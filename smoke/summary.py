@@ -18,11 +18,11 @@ _RESULTS = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yell
 
 
 def text(findings: Findings, subject: str, *, width: int, colour: bool) -> str:
-    """What is known about an image or a server: a row a tier, a row a check that did not pass, and the reason.
+    """What is known about what was tested: a row a tier, a row a check that did not pass, and the reason.
 
     Args:
         findings: What the run found out.
-        subject: What to call it.
+        subject: What was tested, in a word.
         width: Columns of the terminal.
         colour: Whether it shows colours.
     """

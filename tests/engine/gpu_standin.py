@@ -1,7 +1,8 @@
 """GPUs that are made up: CDI specifications that the engine reads, and a stand-in image that takes them for real.
 
-Each made-up GPU is an environment variable, a device node and a mounted file. Inside, a made-up ``nvidia-smi``
-lists those files, a made-up torch and ``vllm.platforms`` say what CUDA's would; ``STANDIN_GPU_FAULT`` breaks one.
+Each made-up GPU is an environment variable, a device node and a mounted file; ``nvidia-smi`` is mounted too, as by
+NVIDIA's own specifications, and lists those files. In the image a made-up torch and ``vllm.platforms`` say what CUDA's
+would. ``STANDIN_GPU_FAULT`` breaks one.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import docker.errors
+
 from build import labels
 from build.base import PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from docker.models.containers import Container
 
     from build.engine import Engine
 
@@ -62,8 +67,9 @@ from types import SimpleNamespace
 fault = os.environ.get("STANDIN_GPU_FAULT")
 if fault == "no-torch":
     raise ImportError("libcudart.so.13: cannot open shared object file: No such file or directory")
-__version__ = "2.13.0+cpu" if fault == "cpu-torch" else "2.13.0+cu130"
-version = SimpleNamespace(__version__=__version__, cuda=None if fault == "cpu-torch" else "13.0")
+from . import version
+from .version import __version__
+
 cuda = SimpleNamespace(is_available=lambda: fault not in ("cpu-torch", "no-cuda"), device_count=lambda: 1)
 
 
@@ -108,12 +114,21 @@ def equal(one, other):
     return one.rows == other.rows
 """
 
+_VERSION = """\
+import os
+
+if os.environ.get("STANDIN_GPU_FAULT") != "cpu-torch":
+    __version__ = "2.13.0+cu130"
+    cuda = "13.0"
+"""
+
 _PLATFORMS = """\
 import os
 from types import SimpleNamespace
 
 fault = os.environ.get("STANDIN_GPU_FAULT")
-current_platform = SimpleNamespace(device_type="cpu" if fault == "cpu-platform" else "cuda")
+current_platform = globals().get("current_platform") or SimpleNamespace()
+current_platform.device_type = "cpu" if fault == "cpu-platform" else "cuda"
 """
 
 # A server that has a GPU open keeps the device node open.
@@ -124,6 +139,14 @@ from pathlib import Path
 if os.environ.get("STANDIN_GPU_FAULT") != "unused":
     HELD = [node.open("rb") for node in Path("/dev").glob("nvidia[0-9]")]
 """
+
+PACKAGES = {
+    "torch/__init__.py": _TORCH,
+    "torch/version.py": _VERSION,
+    "standin_gpus.pth": "import standin_gpus\n",
+    "standin_gpus.py": _HOLD,
+}
+"""What an image's site-packages need to take the GPUs for real: text to add to each file."""
 
 FAULTS = {
     "another-gpu": {"devices"},
@@ -154,21 +177,26 @@ class MadeUp:
 
 
 @contextlib.contextmanager
-def gpus(engine: Engine, scratch: Path, *, count: int) -> Iterator[Sequence[MadeUp]]:
+def gpus(engine: Engine, scratch: Path, *, count: int, as_all: bool = False) -> Iterator[Sequence[MadeUp]]:
     """GPUs that the engine can pass while the block runs, under names that are nobody else's.
 
     Args:
         engine: It reads CDI specifications; those of this machine.
         scratch: A folder that it can mount from.
         count: How many.
+        as_all: Whether the last one is also what ``all`` stands for. Other tests on this engine then see it.
     """
     folders = [Path(name) for name in engine.client.info()["CDISpecDirs"]]
     folder = next(path for path in folders if path.is_dir())
     made = [MadeUp(uuid=f"GPU-{uuid.uuid4()}", number=number) for number in range(count)]
     for gpu in made:
         (scratch / gpu.uuid).touch()
+    (scratch / "nvidia-smi").write_text(_SMI, encoding="utf-8")
+    (scratch / "nvidia-smi").chmod(0o755)
     specification = folder / f"llm-d-dev-test-{uuid.uuid4()}.json"
     devices = [_device(gpu, scratch) for gpu in made]
+    if as_all:
+        devices.append({**_device(made[-1], scratch), "name": "all"})
     document = {"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": devices}
     specification.write_text(json.dumps(document), encoding="utf-8")
     try:
@@ -180,7 +208,8 @@ def gpus(engine: Engine, scratch: Path, *, count: int) -> Iterator[Sequence[Made
 def _device(gpu: MadeUp, scratch: Path) -> dict[str, object]:
     node = {"path": f"/dev/nvidia{gpu.number}", "hostPath": "/dev/zero", "type": "c", "major": 1, "minor": 5}
     mount = {"hostPath": str(scratch / gpu.uuid), "containerPath": f"{FOLDER}/{gpu.uuid}", "options": ["ro", "bind"]}
-    edits = {"env": [f"STANDIN_GPU_{gpu.number}={gpu.uuid}"], "deviceNodes": [node], "mounts": [mount]}
+    tool = {"hostPath": str(scratch / "nvidia-smi"), "containerPath": "/usr/bin/nvidia-smi", "options": ["ro", "bind"]}
+    edits = {"env": [f"STANDIN_GPU_{gpu.number}={gpu.uuid}"], "deviceNodes": [node], "mounts": [mount, tool]}
     return {"name": gpu.uuid, "containerEdits": edits}
 
 
@@ -189,13 +218,10 @@ def cuda_standin(engine: Engine, standin: str) -> Iterator[str]:
     """The stand-in as an image of flavor cuda while the block runs; yields its ID."""
     with engine.created(standin) as container:
         site = container_site(engine, standin)
-        files = {
-            "/usr/local/bin/nvidia-smi": _SMI,
-            f"{site}/torch/__init__.py": _TORCH,
-            f"{site}/standin_gpus.pth": "import standin_gpus\n",
-            f"{site}/standin_gpus.py": _HOLD,
-            "/opt/vllm-source/vllm/platforms/__init__.py": _PLATFORMS,
-        }
+        added = {f"{site}/{name}": text for name, text in PACKAGES.items()}
+        added["/opt/vllm-source/vllm/platforms/__init__.py"] = _PLATFORMS
+        # What the stand-in's own modules have besides stays there.
+        files = {path: _text(container, path) + text for path, text in added.items()}
         assert container.put_archive("/", _tar(files))
         made = container.commit(changes=f"CMD []\nLABEL {labels.FLAVOR}=cuda")
     assert made.id is not None
@@ -203,6 +229,18 @@ def cuda_standin(engine: Engine, standin: str) -> Iterator[str]:
         yield made.id
     finally:
         engine.client.api.remove_image(made.id, force=True, noprune=True)
+
+
+def _text(container: Container, path: str) -> str:
+    """A file of a container; empty if it has none."""
+    try:
+        stream, _ = container.get_archive(path)
+    except docker.errors.NotFound:
+        return ""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+        file = tar.extractfile(tar.getmembers()[0])
+        assert file is not None
+        return file.read().decode() + "\n"
 
 
 def container_site(engine: Engine, image_id: str) -> str:

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 BROWSER = "chromium-headless-shell"
 _TIMEOUT_S = 90
 
-# The stand-in prints the key that it was given and what a browser must not take for its own.
+# The stand-in prints secrets that are in no part of the image, and what a browser must not take for its own.
 _HOSTILE = """\
 import os, sys
-print("key", os.environ.get("VLLM_API_KEY"), "hf_abcdefghijklmnopqrstuvwxyz012345", flush=True)
+print("key", os.environ.get("VLLM_API_KEY"), "hf_" + "abcdefghijklmnopqrstuvwxyz012345", flush=True)
+print("proxy http://me:" + "word@proxy:3128", flush=True)
 print("<script>document.title='taken over'</script><img src=http://localhost:9/x.png>", flush=True)
 print("</code></li></ol><h2>PASS</h2>", flush=True)
 """
@@ -48,7 +49,7 @@ def broken(engine: Engine, system: Image, tmp_path_factory: pytest.TempPathFacto
     """A run on a stand-in whose source has a syntax error, and whose log is hostile."""
     program = _HOSTILE + "os.execvp(sys.argv[1], sys.argv[1:])"
     entrypoint = json.dumps(["/opt/vllm/bin/python", "-c", program])
-    changes = [f"ENTRYPOINT {entrypoint}", "ENV STANDIN_FAULT=syntax-error", "LABEL proxy=http://me:word@proxy:3128"]
+    changes = [f"ENTRYPOINT {entrypoint}", "ENV STANDIN_FAULT=syntax-error"]
     with changed(engine, build_standin(engine, system.tags[0]), changes) as image_id:
         return trial.run(engine, image_id, tmp_path_factory.mktemp("report"))
 
@@ -120,8 +121,7 @@ def _corner(picture: Path) -> tuple[int, ...]:
 def test_no_secret_is_in_any_document(broken: Outcome) -> None:
     texts = {path.name: path.read_text(encoding="utf-8") for path in broken.folder.iterdir()}
     assert set(texts) == {"report.json", "report.html", "verdict.json", "junit.xml", "server.log"}
-    log = texts["server.log"].splitlines()[0]
-    assert re.fullmatch(r"key \[redacted\] \[redacted\]", log), log
+    assert texts["server.log"].startswith("key [redacted] [redacted]\nproxy http://[redacted]@proxy:3128\n")
     for name, text in {**texts, "the terminal": broken.text}.items():
         assert "hf_abcdef" not in text, name
         assert "me:word@" not in text, name

@@ -10,6 +10,7 @@ import pytest
 
 from build import lock, nightlog, nightly, notify, prune, record
 from build.console import Console
+from build.cpu import Cpu
 from build.errors import BusyError, EngineError, SmokeError
 from build.folders import Folders
 from build.nightly import Request
@@ -89,4 +90,5 @@ def test_the_disk_that_a_build_needs_grows_with_the_bases(sizes: tuple[int, ...]
     for day, size in enumerate(sizes):
         image = engine.hold(kind="base", flavor="cpu", created=f"2026-01-{20 - day}")
         engine.docker.known[image.id]["Size"] = size * GB
-    assert nightly._needed(cast("Context", SimpleNamespace(engine=engine))) == needed * GB
+    context = cast("Context", SimpleNamespace(engine=engine))
+    assert nightly._needed(context, Cpu(context=context)) == needed * GB

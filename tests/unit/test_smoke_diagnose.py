@@ -214,6 +214,47 @@ def test_failure_after_a_good_start_is_found() -> None:
     assert diagnose.diagnose(START + READY + CAUSES["permission"], exit_code=1).cause == "permission"
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "(APIServer pid=1) INFO 11-23 18:00:01 [x.py:1] ",
+        "DEBUG 11-23 18:00:01 [x.py:1] ",
+        "INFO:     172.17.0.1:46150 - GET /?q=",
+        "2026-11-23 18:00:23,300 - INFO - autotuner.py:256 - ",
+        "[2026-11-23 18:00:23] INFO x ",
+        "WARNING:root:",
+        "WARNING 11-23 18:00:01 [x.py:1] ",
+        "[W1123 20:59:19.029589283 utils.cpp:41] ",
+        "(Worker pid=3) /opt/x.py:12: UserWarning: ",
+    ],
+)
+def test_what_is_said_below_an_error_is_no_cause(prefix: str) -> None:
+    assert diagnose.diagnose(f"{prefix}ImportError: x\n", exit_code=1).cause == "unknown"
+
+
+def test_what_comes_late_in_a_line_is_not_looked_at() -> None:
+    assert diagnose.diagnose("x" * 20_000 + " ImportError: x").cause == "unknown"
+
+
+_WARNED = "WARNING 11-23 18:00:20 [x.py:1] Failed to import from vllm._C: ImportError('x.so: undefined symbol: y')\n"
+
+
+def test_warning_explains_only_what_it_can() -> None:
+    assert diagnose.diagnose(_WARNED + CAUSES["permission"], exit_code=1).cause == "permission"
+    assert diagnose.diagnose(_WARNED + CAUSES["engine-died"], exit_code=1).cause == "undefined-symbol"
+
+
+def test_warning_explains_a_failure_and_no_success() -> None:
+    assert diagnose.diagnose(_WARNED).cause == "unknown"
+    assert diagnose.diagnose(_WARNED, exit_code=0).cause == "unknown"
+    assert diagnose.diagnose(_WARNED, exit_code=1).cause == "undefined-symbol"
+
+
+def test_last_words_of_python_hide_no_exception() -> None:
+    log = "RuntimeError: this\nImportError: sys.meta_path is None, Python is likely shutting down\n"
+    assert diagnose.diagnose(log, exit_code=1).line == "RuntimeError: this"
+
+
 def test_carriage_returns_do_not_shift_lines() -> None:
     found = diagnose.diagnose("1\n 0%\r 50%\rIndentationError: unexpected indent\r\nlast\n")
     assert (found.line, found.line_number) == ("IndentationError: unexpected indent", 2)
@@ -237,7 +278,8 @@ def test_long_line_is_cut() -> None:
 def test_cause_at_either_end_of_an_endless_log_is_found() -> None:
     noise = "".join(f"line {number}\n" for number in range(60_000))
     assert diagnose.diagnose(f"{CAUSES['port']}\n{noise}{CAUSES['hub']}\n").cause == "port"
-    assert diagnose.diagnose(f"{noise}{CAUSES['hub']}\n").line_number == 60_001
+    found = diagnose.diagnose(f"{noise}{CAUSES['hub']}\nlast\n")
+    assert (found.cause, found.line_number) == ("hub", 60_001)
 
 
 def test_program_reads_hostile_bytes(tmp_path: Path) -> None:

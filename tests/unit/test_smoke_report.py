@@ -182,11 +182,38 @@ def test_pass_marks_nothing() -> None:
 
 
 def test_every_link_leads_somewhere(failed: Findings) -> None:
-    failed.diagnosis = Diagnosis(cause="x", line="x", advice="x", image_at_fault=True, line_number=9000)
+    failed.diagnosis = Diagnosis(cause="x", line="line", advice="x", image_at_fault=True, line_number=9000)
     parsed = Parsed(page(failed, log=LOG + "line\n" * 20_000))
     ids = {attributes["id"] for _, attributes in parsed.elements if "id" in attributes}
     assert {f"#{name}" for name in ids} >= {attributes["href"] for attributes in parsed.named("a")}
     assert "L9000" in ids
+
+
+def test_line_that_is_not_in_the_log_is_not_linked(failed: Findings) -> None:
+    failed.diagnosis = Diagnosis(cause="x", line="x", advice="x", image_at_fault=True, line_number=9000)
+    assert "9000" not in page(failed)
+
+
+def test_line_of_another_text_is_not_taken_for_one_of_the_log(failed: Findings) -> None:
+    failed.diagnosis = Diagnosis(cause="x", line="said by the engine", advice="x", image_at_fault=True, line_number=4)
+    assert not Parsed(page(failed)).named("mark")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "hf_abcdefghijklmnopqrstuvwxyz012345 ImportError: x",
+            "hf_abcdefghijklmnopqrstuvwxyz012345 ImportError: x (a.py:1)",
+        ),
+        ("  50%\r  ImportError: x", "ImportError: x"),
+        ("ImportError: " + "x" * 2000, "ImportError: " + "x" * 487),
+        ("\x1b[31mImportError\x1b[0m: x", "ImportError: x"),
+    ],
+)
+def test_line_is_known_again(failed: Findings, line: str, told: str) -> None:
+    failed.diagnosis = Diagnosis(cause="x", line=told, advice="x", image_at_fault=True, line_number=2)
+    assert len(Parsed(page(failed, log=f"first\n{line}\n")).named("mark")) == 1
 
 
 def test_it_can_be_read_by_everyone(failed: Findings) -> None:
@@ -278,7 +305,7 @@ def test_log_without_time(log: str) -> None:
 
 
 def test_clock_that_is_set_back() -> None:
-    phases = report.phases("INFO 01-01 00:00:00 x\nINFO 12-31 23:59:59 Using max model len\n", healthy_s=None)
+    phases = report.phases("INFO 12-31 23:59:59 x\nINFO 01-01 00:00:00 Using max model len\n", healthy_s=None)
     assert all(phase.took_s >= 0 for phase in phases)
 
 
@@ -315,3 +342,9 @@ def test_terminal_without_a_check() -> None:
 def test_colour_only_where_it_is_shown() -> None:
     assert "\x1b[" not in summary.text(found(), IMAGE.short_id, width=80, colour=False)
     assert "\x1b[" in summary.text(found(), IMAGE.short_id, width=80, colour=True)
+
+
+def test_server_without_an_image() -> None:
+    text = Parsed(page(found(), image=report.unknown("http://127.0.0.1:8000"))).text()
+    assert "http://127.0.0.1:8000" in text
+    assert "The image is not known" in text

@@ -1,0 +1,191 @@
+"""What is made of what a container and its machine show of their GPUs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import docker.errors
+import pytest
+
+from build import labels
+from build.engine import Image
+from build.gpus import Selection
+from smoke import gpus, nvidia
+from smoke.nvidia import Gpu, Machine
+from smoke.seen import SCRIPT, Seen, computing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from docker.models.containers import Container
+
+ONE = "GPU-00000000-0000-0000-0000-000000000001"
+TWO = "GPU-00000000-0000-0000-0000-000000000002"
+THREE = "GPU-00000000-0000-0000-0000-000000000003"
+FOUND = {
+    "holders": {"1": ["/dev/nvidia0"]},
+    "torch": {"version": "2.13.0+cu130", "cuda": "13.0", "available": True, "products": [True]},
+    "platform": "cuda",
+}
+IMAGE = Image(
+    id="sha256:1",
+    tags=(),
+    digests=(),
+    labels={labels.KIND: "base"},
+    diff_ids=(),
+    size=1,
+    created="",
+    config={},
+)
+
+
+class MadeUpContainer:
+    """A container whose commands answer as one likes; others fail."""
+
+    def __init__(self, *, smi: dict[str, str] | None = None, python: str = "", gone: bool = False) -> None:
+        self._smi = smi or {}
+        self._python = python
+        self._gone = gone
+
+    def exec_run(self, argv: Sequence[str], *, demux: bool) -> SimpleNamespace:
+        assert demux
+        if self._gone:
+            raise docker.errors.APIError("container is not running")
+        answer = self._smi.get(argv[1].partition("=")[0]) if argv[0] == "nvidia-smi" else self._python
+        if not answer:
+            return SimpleNamespace(exit_code=127, output=(None, b"not found\n"))
+        return SimpleNamespace(exit_code=0, output=(answer.encode(), None))
+
+    def top(self) -> dict[str, Any]:
+        return {"Titles": ["UID", "PID", "CMD"], "Processes": [["2000", "4711", "vllm"], ["2000", "4712", "core"]]}
+
+
+def look(container: MadeUpContainer, *, here: bool = False) -> Seen:
+    return Seen.look(cast("Container", container), IMAGE, here=here)
+
+
+def smi(*uuids: str, used: int = 9000) -> dict[str, str]:
+    rows = [f"{number}, {uuid}, H100, 580.65.06, {used}" for number, uuid in enumerate(uuids)]
+    return {"--query-gpu": "\n".join(rows), "-L": "GPU", "-q": "CUDA Version : 13.0"}
+
+
+def machine(*uuids: str, used: int | None = 500) -> Machine:
+    made = tuple(Gpu(index=n, uuid=uuid, name="H100", used_mib=used, migs=()) for n, uuid in enumerate(uuids))
+    return Machine(driver="580.65.06", cuda="13.0", brand=None, gpus=made)
+
+
+def test_container_that_shows_everything() -> None:
+    seen = look(MadeUpContainer(smi=smi(ONE), python=json.dumps(FOUND)))
+    assert seen.machine is not None
+    assert seen.findings is not None
+    assert seen.findings.torch is not None
+    assert (seen.machine.units, seen.findings.torch.cuda, seen.findings.platform) == ((ONE,), "13.0", "cuda")
+    assert seen.computing is None
+
+
+@pytest.mark.parametrize(
+    ("printed", "why"),
+    [
+        ("", "does not run: it ended with status 127: not found"),
+        ("Segmentation fault", "printed something else"),
+        (json.dumps({**FOUND, "torch": {"cuda": 13}}), "printed something else"),
+        (json.dumps({**FOUND, "surprise": 1}), "printed something else"),
+    ],
+)
+def test_python_that_does_not_say_what_it_is_asked(printed: str, why: str) -> None:
+    seen = look(MadeUpContainer(smi=smi(ONE), python=printed))
+    assert seen.findings is None
+    assert why in seen.failure
+
+
+def test_container_that_is_gone() -> None:
+    seen = look(MadeUpContainer(gone=True))
+    assert (seen.machine, seen.findings, seen.computing) == (None, None, None)
+    assert "not running" in seen.failure
+
+
+def test_processes_are_told_from_others_by_their_numbers_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = f"4712, {ONE}\n9999, {TWO}\n"
+    monkeypatch.setattr(nvidia, "here", lambda _argv: rows)
+    assert look(MadeUpContainer(), here=True).computing == frozenset({ONE})
+
+
+def test_processes_inside_where_the_machine_is_elsewhere() -> None:
+    container = MadeUpContainer(smi={"--query-compute-apps": f"1, {TWO}"})
+    assert look(container).computing == frozenset({TWO})
+
+
+def test_computing() -> None:
+    assert computing({1: {ONE}, 2: {TWO}}, {2, 3}) == {TWO}
+    assert computing({1: {ONE}}, {3}) == set()
+
+
+@pytest.mark.parametrize(("used", "grown"), [(9000, True), (564, True), (563, False), (100, False)])
+def test_memory_that_grew(used: int, *, grown: bool) -> None:
+    seen = look(MadeUpContainer(smi=smi(ONE, used=used)))
+    grant = gpus.granted(Selection(word="all"), (cast("Any", {}),), machine(ONE))
+    assert seen.grown(grant) == {ONE: used - 500}
+    assert seen.has_grown(grant) == grown
+
+
+def test_memory_that_was_not_told() -> None:
+    seen = look(MadeUpContainer(smi=smi(ONE)))
+    grant = gpus.granted(Selection(word="all"), (cast("Any", {}),), machine(ONE, used=None))
+    assert seen.grown(grant) == {}
+
+
+# --- What was asked for, where only a container tells --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "inside", "units"),
+    [
+        ("all", (ONE, TWO), {ONE, TWO}),
+        ("3", (ONE,), {ONE}),
+        ("2,3", (ONE, TWO), {ONE, TWO}),
+        (ONE, (ONE, TWO), {ONE}),
+        (f"{TWO},5", (ONE, TWO, THREE), {TWO, ONE}),
+        ("0", (ONE, TWO), {ONE}),
+        ("0,1", (ONE,), {ONE, "1"}),
+        (THREE, (ONE,), {THREE}),
+    ],
+)
+def test_asked_for(asked: str, inside: tuple[str, ...], units: set[str]) -> None:
+    grant = gpus.guessed(Selection.parse(asked), (cast("Any", {}),), machine(*inside))
+    assert set(grant.units) == units
+
+
+# --- The script itself -----------------------------------------------------------------------------------------
+
+
+def test_script_says_what_is_missing(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", SCRIPT.read_text(encoding="utf-8")],
+        capture_output=True,
+        check=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    found = json.loads(ran.stdout)
+    assert (found["torch"], found["platform"], found["holders"]) == (None, None, {})
+    assert found["torch_failure"] == "ModuleNotFoundError: No module named 'torch'"
+
+
+def test_script_keeps_what_libraries_print_out_of_its_answer(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(
+        "import os\nprint('hello', flush=True)\nos.system('echo there')\nraise OSError('no')\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT.read_text(encoding="utf-8")],
+        capture_output=True,
+        check=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert json.loads(ran.stdout)["torch_failure"] == "OSError: no"
+    assert "hello" in ran.stderr
