@@ -14,7 +14,7 @@ import requests
 from build import embedded, engine, leftovers, settings, suite
 from build.errors import EngineError
 from build.folders import REPOSITORY, write_atomic, write_json
-from smoke import gpus, model
+from smoke import gpus, hub, model
 from smoke.binaries import Probe, probe
 from smoke.contents import Contents, is_ours
 from smoke.diagnose import Diagnosis, diagnose
@@ -198,9 +198,7 @@ class Run:
         self.gpus = "all" if devices else "none"
         if reason := gpus.unverifiable(choice, flavor=flavor, requested=devices):
             raise self._not_verified(reason)
-        folder = self.options.model or scratch
-        if self.options.model is None:
-            model.write(folder)
+        folder = self._model(scratch)
         self.model = suite.fingerprint(folder, "**/*")
         return Launch(
             image=self.image,
@@ -208,6 +206,19 @@ class Run:
             devices=devices,
             key=self.key,
         )
+
+    def _model(self, scratch: Path) -> Path:
+        """The folder of the model to serve."""
+        chosen = self.options.model
+        if chosen is None:
+            model.write(scratch)
+            return scratch
+        if not isinstance(chosen, hub.ModelName):
+            return chosen
+        try:
+            return hub.fetch(chosen, settings.load({}).folders.cache)
+        except hub.HubError as error:
+            raise self._not_verified(_hub_down(error)) from error
 
     def _keep_log(self, log: str) -> None:
         if self.options.report:
@@ -287,6 +298,15 @@ def _clear(report: Path) -> None:
     """Remove the documents of an earlier run: they must not be taken for this one's."""
     for name in ("report.json", "verdict.json", "junit.xml", "server.log"):
         (report / name).unlink(missing_ok=True)
+
+
+def _hub_down(error: hub.HubError) -> Diagnosis:
+    return Diagnosis(
+        cause="hub",
+        line=str(error),
+        advice="check the model's name and that the hub answers (HF_TOKEN for a gated one), or give a folder",
+        image_at_fault=False,
+    )
 
 
 def _engine_lost(error: Exception) -> Diagnosis:

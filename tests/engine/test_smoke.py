@@ -230,6 +230,13 @@ def test_model_of_ones_own(engine: Engine, standin: str, tmp_path: Path, padding
     assert Verdict.parse(outcome.verdict).configuration["model"] == fingerprint
 
 
+def test_hub_that_does_not_answer_is_no_failure_of_the_image(engine: Engine, standin: str, tmp_path: Path) -> None:
+    variables = {"HF_ENDPOINT": "http://127.0.0.1:1", "LLM_D_DEV_CACHE": str(tmp_path / "cache")}
+    outcome = trial.run(engine, standin, tmp_path / "report", "--model", "org/name@main", **variables)
+    assert (outcome.status, outcome.report["cause"]) == (8, "hub"), outcome.text
+    assert outcome.verdict is None
+
+
 def test_cuda_image_without_gpu_is_not_verified(engine: Engine, standin: str, tmp_path: Path) -> None:
     with changed(engine, standin, [f"LABEL {labels.FLAVOR}=cuda"]) as image_id:
         outcome = trial.run(engine, image_id, tmp_path, "--gpus", "none")
