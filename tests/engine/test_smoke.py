@@ -169,6 +169,15 @@ def test_sound_image_passes_every_check(sound: Outcome) -> None:
     assert not sound.left
 
 
+def test_sound_image_passes_ten_times_in_a_row(
+    engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folders = [tmp_path_factory.mktemp("again") for _ in range(10)]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        runs = [pool.submit(trial.run, engine, ground.images["overlay"], folder) for folder in folders]
+    assert [run.result().status for run in runs] == [0] * 10
+
+
 def test_verdict_is_about_the_image_that_was_started(sound: Outcome) -> None:
     assert sound.verdict is not None
     verdict = Verdict.parse(sound.verdict)
