@@ -138,17 +138,19 @@ class Run:
             NotVerifiedError: It cannot be judged here.
         """
         self.launch = launch = self._launch(scratch)
-        with contextlib.ExitStack() as stack:
-            say(f"starting server … (GPUs: {self.gpus})")
-            trouble: Exception | None = None
-            try:
-                started = stack.enter_context(running(self.engine, launch, keep_log=self._keep_log))
-            except (ServerFailedError, *_ENGINE_ERRORS) as error:
-                trouble = error
-            try:
-                yield lambda: self._healthy(trouble or started, say)
-            finally:
-                self.server = None
+        say(f"starting server … (GPUs: {self.gpus})")
+        try:
+            with contextlib.ExitStack() as stack:
+                started: ContainerServer | Exception
+                try:
+                    started = stack.enter_context(running(self.engine, launch, keep_log=self._keep_log))
+                except (ServerFailedError, *_ENGINE_ERRORS) as error:
+                    started = error
+                yield lambda: self._healthy(started, say)
+        except _ENGINE_ERRORS as error:
+            raise self._not_verified(_engine_lost(error)) from error
+        finally:
+            self.server = None
 
     def _healthy(self, started: ContainerServer | Exception, say: Callable[[str], None]) -> ContainerServer:
         try:
@@ -242,6 +244,13 @@ class Run:
         self.findings.diagnosis = reason
         self.findings.blocked = f"not verified ({reason.cause})"
         return NotVerifiedError(reason)
+
+    def engine_lost(self, error: BaseException | None) -> bool:
+        """Whether a check broke off because the engine went away, before there was a server to speak to."""
+        if self.server is not None or not isinstance(error, _ENGINE_ERRORS):
+            return False
+        self._not_verified(_engine_lost(error))
+        return True
 
     def look_into_failure(self) -> bool:
         """Find out why a check failed, if the server shows it.
