@@ -315,7 +315,10 @@ def _with_trial(parser: argparse.ArgumentParser) -> None:
     )
     _with_gpus(parser)
     parser.add_argument(
-        "--model", metavar="DIR", type=Path, help="model to serve (default: a tiny one, made on the spot)"
+        "--model",
+        metavar="DIR|ID[@REVISION]",
+        type=Path,
+        help="model to serve: a folder, or its name on Hugging Face's hub (default: a tiny one, made on the spot)",
     )
 
 

@@ -34,7 +34,7 @@ class Options:
     Attributes:
         expect: ``ROUTE=TEXT`` each: the answer to GET ROUTE must contain TEXT.
         gpus: GPUs that the image is given.
-        model: Folder of a model; None for the one made on the spot.
+        model: Folder of a model, or its name on the hub; None for the one made on the spot.
     """
 
     expect: tuple[str, ...] = ()
@@ -113,7 +113,9 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
 def _argv(context: Context, image: Image, options: Options, report: Path) -> list[str]:
     argv = [sys.executable, "-m", "pytest", str(SUITE), "--image", image.id, "--report", str(report)]
     argv += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
-    argv += ["--model", str(options.model)] if options.model else []
+    if options.model:
+        # The suite runs elsewhere than its caller.
+        argv += ["--model", str(options.model.absolute() if options.model.exists() else options.model)]
     for expectation in options.expect:
         argv += ["--expect", expectation]
     return [*argv, "-p", "no:cacheprovider"]

@@ -294,7 +294,8 @@ def pytest_runtest_makereport(
     item.stash[_SECONDS] = item.stash.get(_SECONDS, 0.0) + call.duration
     if report.when == "call" or not report.passed:
         message = run.redacted(call.excinfo.exconly()) if call.excinfo else ""
-        _note(run, item, _outcome(run, report), _EXCEPTION.sub("", message))
+        lost = run.engine_lost(call.excinfo.value if call.excinfo else None)
+        _note(run, item, "inconclusive" if lost else _outcome(run, report), _EXCEPTION.sub("", message))
     _shorten(run, item, call, report)
     return report
 

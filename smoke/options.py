@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from build.gpus import HELP, Selection
+from smoke.hub import ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,7 @@ class Options:
         url: Address of that server, without a path.
         key: Its API key; None if it wants none.
         gpus: GPUs that the container gets.
-        model: Folder of the model to serve; None for the embedded one.
+        model: Folder of the model to serve, or its name on the hub; None for the embedded one.
         report: Folder that the results are written to; None to write nothing.
         expect: What the server must show.
         start_timeout: Seconds that the server has to become healthy.
@@ -66,7 +67,7 @@ class Options:
     url: str | None
     key: str | None
     gpus: Selection
-    model: Path | None
+    model: Path | ModelName | None
     report: Path | None
     expect: tuple[Expectation, ...]
     start_timeout: float
@@ -95,10 +96,9 @@ def add(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--model",
-        metavar="DIR",
-        type=Path,
-        help="folder of a model to serve, as Hugging Face has it, with a chat template, readable by everyone. "
-        "Default: a tiny one made on the spot",
+        metavar="DIR|ID[@REVISION]",
+        help="model to serve, with a chat template: its folder, readable by everyone, or its name on Hugging Face's "
+        "hub, from where it is fetched once. Default: a tiny one made on the spot",
     )
     group.addoption(
         "--report",
@@ -176,10 +176,15 @@ def _key(config: pytest.Config) -> str | None:
     return lines[0].strip()
 
 
-def _model(folder: Path | None) -> Path | None:
-    if folder is not None and not folder.joinpath("config.json").is_file():
-        raise pytest.UsageError(f"--model {folder}: no folder with a config.json")
-    if folder and (shut := _shut(folder)):
+def _model(word: str | None) -> Path | ModelName | None:
+    if word is None:
+        return None
+    folder = Path(word)
+    if not folder.exists() and (name := ModelName.parse(word)):
+        return name
+    if not folder.joinpath("config.json").is_file():
+        raise pytest.UsageError(f"--model {word}: no folder with a config.json, and no ID of a model")
+    if shut := _shut(folder):
         raise pytest.UsageError(f"--model {folder}: {shut} must be readable by everyone: chmod -R a+rX {folder}")
     return folder
 

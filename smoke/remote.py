@@ -51,6 +51,11 @@ class Remote:
         """A text without the API key."""
         return self.server.redacted(text)
 
+    def engine_lost(self, error: BaseException | None) -> bool:
+        """There is no engine."""
+        del error
+        return False
+
     def look_into_failure(self) -> bool:
         """Whether the server is to blame: nothing else is known of it."""
         return True

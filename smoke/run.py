@@ -15,7 +15,7 @@ from build import embedded, engine, leftovers, redact, settings, suite
 from build.errors import BusyError, EngineError
 from build.folders import REPOSITORY, write_atomic, write_json
 from build.gpus import ALL
-from smoke import gpus, model, nvidia, report
+from smoke import gpus, hub, model, nvidia, report
 from smoke.binaries import Probe, probe
 from smoke.contents import Contents, is_ours
 from smoke.diagnose import Diagnosis, diagnose
@@ -145,18 +145,20 @@ class Run:
             NotVerifiedError: It cannot be judged here.
             ServerFailedError: The engine did not pass the GPUs, and the image is to blame.
         """
-        with contextlib.ExitStack() as stack:
-            self.launch = launch = self._launched(scratch, say, stack)
-            say(f"starting server … (GPUs: {self._given})")
-            trouble: Exception | None = None
-            try:
-                started = stack.enter_context(running(self.engine, launch, keep_log=self._keep_log))
-            except (ServerFailedError, *_ENGINE_ERRORS) as error:
-                trouble = error
-            try:
-                yield lambda: self._healthy(trouble or started, say)
-            finally:
-                self.server = None
+        try:
+            with contextlib.ExitStack() as stack:
+                self.launch = launch = self._launched(scratch, say, stack)
+                say(f"starting server … (GPUs: {self._given})")
+                started: ContainerServer | Exception
+                try:
+                    started = stack.enter_context(running(self.engine, launch, keep_log=self._keep_log))
+                except (ServerFailedError, *_ENGINE_ERRORS) as error:
+                    started = error
+                yield lambda: self._healthy(started, say)
+        except _ENGINE_ERRORS as error:
+            raise self._not_verified(_engine_lost(error)) from error
+        finally:
+            self.server = None
 
     def _healthy(self, started: ContainerServer | Exception, say: Callable[[str], None]) -> ContainerServer:
         try:
@@ -246,9 +248,7 @@ class Run:
             raise self._not_verified(_engine_lost(error)) from error
 
     def _launch(self, scratch: Path) -> Launch:
-        folder = self.options.model or scratch
-        if self.options.model is None:
-            model.write(folder)
+        folder = self._model(scratch)
         self.model = suite.fingerprint(folder, "**/*")
         return Launch(
             image=self.image,
@@ -256,6 +256,19 @@ class Run:
             devices=self.gpus.requests,
             key=self.key,
         )
+
+    def _model(self, scratch: Path) -> Path:
+        """The folder of the model to serve."""
+        chosen = self.options.model
+        if chosen is None:
+            model.write(scratch)
+            return scratch
+        if not isinstance(chosen, hub.ModelName):
+            return chosen
+        try:
+            return hub.fetch(chosen, settings.load({}).folders.cache)
+        except hub.HubError as error:
+            raise self._not_verified(_hub_down(error)) from error
 
     def _keep_log(self, log: str) -> None:
         self.log = self.redacted(log)
@@ -280,6 +293,13 @@ class Run:
         self.findings.diagnosis = reason
         self.findings.blocked = f"not verified ({reason.cause})"
         return NotVerifiedError(reason)
+
+    def engine_lost(self, error: BaseException | None) -> bool:
+        """Whether a check broke off because the engine went away, before there was a server to speak to."""
+        if self.server is not None or not isinstance(error, _ENGINE_ERRORS):
+            return False
+        self._not_verified(_engine_lost(error))
+        return True
 
     def look_into_failure(self) -> bool:
         """Find out why a check failed, if the server shows it.
@@ -361,6 +381,15 @@ def _clear(report: Path) -> None:
 
 def _busy(error: BusyError) -> Diagnosis:
     return Diagnosis(cause="gpu-busy", line=error.what, advice=error.hint, image_at_fault=False)
+
+
+def _hub_down(error: hub.HubError) -> Diagnosis:
+    return Diagnosis(
+        cause="hub",
+        line=str(error),
+        advice="check the model's name and that the hub answers (HF_TOKEN for a gated one), or give a folder",
+        image_at_fault=False,
+    )
 
 
 def _engine_lost(error: Exception) -> Diagnosis:

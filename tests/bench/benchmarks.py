@@ -15,6 +15,7 @@ from build.git import Repository
 from build.tarball import Tarball
 from tests.bench.figures import Figure, medians
 from tests.bench.ground import Clone, Ground
+from tests.bench.suite import smoke
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -218,5 +219,6 @@ ALL: Mapping[str, Callable[[Ground, int], Iterator[Figure]]] = {
     "size": size,
     "plan": plan,
     "memory": memory,
+    "smoke": smoke,
 }
 """Benchmarks by name. Each takes the ground and how many repetitions there are to be, and yields figures."""

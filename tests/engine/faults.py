@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from build import labels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 LLAMA = "vllm/model_executor/models/llama.py"
 OWNER = "vllm/entrypoints/serve/engine/protocol.py"
@@ -289,6 +289,29 @@ SHUTDOWN = (
     _standin("ignores-sigterm", "shutdown/sigterm"),
     _standin("bad-exit", "shutdown/sigterm"),
 )
+
+
+def batches(faults: Iterable[Fault]) -> list[tuple[Fault, ...]]:
+    """Faults that can be tried in one run: of a server that lives on, of one tier, each found by checks of its own."""
+    found: list[list[Fault]] = []
+    for fault in faults:
+        for batch in found:
+            if _fit(fault, batch):
+                batch.append(fault)
+                break
+        else:
+            found.append([fault])
+    return [tuple(batch) for batch in found]
+
+
+def _fit(fault: Fault, batch: list[Fault]) -> bool:
+    failed = {check for one in batch for check in one.failed}
+    tiers = {check.partition("/")[0] for check in (*failed, *fault.failed)}
+    alone = [one for one in (*batch, fault) if one not in _TOGETHER]
+    return not alone and len(tiers) == 1 and failed.isdisjoint(fault.failed)
+
+
+_TOGETHER = tuple(fault for fault in (*OPENAI, *SHUTDOWN) if fault.cause == "check-failed")
 
 FAULTS = {fault.name: fault for fault in (*IMAGE, *BINARIES, *SERVER, *OPENAI, *SHUTDOWN)}
 """All of them by name."""

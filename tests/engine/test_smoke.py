@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,13 @@ from build import labels, leftovers, owner, suite
 from build.verdict import Verdict
 from smoke import model
 from tests.engine.conftest import commit_all, make_cli
-from tests.engine.faults import FAULTS, GONE, OWNER, Fault
+from tests.engine.faults import FAULTS, GONE, OWNER, Fault, batches
 from tests.standin import faults, trial
 from tests.standin.image import build_standin, changed
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from docker.models.containers import Container
@@ -81,8 +82,12 @@ class Ground:
         commit_all(self._clone, "Edited")
 
     @contextlib.contextmanager
-    def broken(self, fault: Fault) -> Iterator[str]:
-        """An image with a fault while the block runs."""
+    def broken(self, batch: Sequence[Fault]) -> Iterator[str]:
+        """An image with a fault, or several of the server, while the block runs."""
+        fault = batch[0]
+        if len(batch) > 1:
+            names = ",".join(one.name for one in batch)
+            fault = replace(fault, changes=(f"ENV STANDIN_FAULT={names}",))
         image_id = self.overlay(fault.edits) if fault.edits else self.images[fault.on]
         if not fault.script and not fault.changes:
             yield image_id
@@ -116,22 +121,31 @@ def sound(engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFacto
     return trial.run(engine, ground.images["overlay"], folder, "--expect", '/v1/models="owned_by": "somebody-else"')
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """A run of the suite on an image with one fault, or several of its server."""
+
+    batch: Sequence[Fault]
+    outcome: Outcome
+
+
 @pytest.fixture(scope="session")
 def tried(
     request: pytest.FixtureRequest, engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Outcome]]:
-    """Gives the outcome of a fault. Those that are asked for run side by side: each is mostly waiting."""
+) -> Iterator[Callable[[str], Tried]]:
+    """Tries a fault. Those that are asked for run side by side: each is mostly waiting."""
     wanted = dict.fromkeys(fault for item in request.session.items if (fault := _fault_of(item)))
 
-    def run(fault: Fault, folder: Path) -> Outcome:
-        with ground.broken(fault) as image_id:
-            return trial.run(engine, image_id, folder, *fault.options)
+    def run(batch: Sequence[Fault], folder: Path) -> Outcome:
+        with ground.broken(batch) as image_id:
+            return trial.run(engine, image_id, folder, *batch[0].options)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        started: dict[str, Future[Outcome]] = {
-            name: pool.submit(run, FAULTS[name], tmp_path_factory.mktemp(name)) for name in wanted
-        }
-        yield lambda name: started[name].result()
+        started: dict[str, tuple[Sequence[Fault], Future[Outcome]]] = {}
+        for batch in batches(FAULTS[name] for name in wanted):
+            running = pool.submit(run, batch, tmp_path_factory.mktemp(batch[0].name))
+            started |= dict.fromkeys((fault.name for fault in batch), (batch, running))
+        yield lambda name: Tried(batch=started[name][0], outcome=started[name][1].result())
 
 
 def _fault_of(item: pytest.Item) -> str | None:
@@ -140,12 +154,14 @@ def _fault_of(item: pytest.Item) -> str | None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fault_is_found_and_named(tried: Callable[[str], Outcome], fault: str) -> None:
-    outcome, expected = tried(fault), FAULTS[fault]
+def test_fault_is_found_and_named(tried: Callable[[str], Tried], fault: str) -> None:
+    run, expected = tried(fault), FAULTS[fault]
+    outcome = run.outcome
     report = outcome.report
     assert (report["result"], report["cause"]) == (expected.result, expected.cause), outcome.text
     assert outcome.status == EXIT_STATUS[expected.result]
-    assert outcome.named("failed") == set(expected.failed)
+    # No check is failed by two faults of a run.
+    assert outcome.named("failed") == {check for one in run.batch for check in one.failed}
     assert report["advice"]
     assert (outcome.verdict is None) == (expected.result == "inconclusive")
     assert not outcome.left
@@ -171,6 +187,15 @@ def test_sound_image_passes_every_check(sound: Outcome) -> None:
     assert not sound.left
 
 
+def test_sound_image_passes_ten_times_in_a_row(
+    engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folders = [tmp_path_factory.mktemp("again") for _ in range(10)]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        runs = [pool.submit(trial.run, engine, ground.images["overlay"], folder) for folder in folders]
+    assert [run.result().status for run in runs] == [0] * 10
+
+
 def test_verdict_is_about_the_image_that_was_started(sound: Outcome) -> None:
     assert sound.verdict is not None
     verdict = Verdict.parse(sound.verdict)
@@ -191,14 +216,14 @@ def test_progress_is_printed(sound: Outcome) -> None:
 
 
 @pytest.mark.parametrize("fault", ["crash", "entry-point-runs-nothing"])
-def test_death_is_noticed_at_once(tried: Callable[[str], Outcome], fault: str) -> None:
-    (health,) = (check for check in tried(fault).report["checks"] if check["name"] == "server/health")
+def test_death_is_noticed_at_once(tried: Callable[[str], Tried], fault: str) -> None:
+    (health,) = (check for check in tried(fault).outcome.report["checks"] if check["name"] == "server/health")
     assert health["seconds"] < _NOTICED_S
 
 
 @pytest.mark.parametrize("fault", ["crash"])
-def test_log_of_the_dead_is_shown(tried: Callable[[str], Outcome], fault: str) -> None:
-    outcome = tried(fault)
+def test_log_of_the_dead_is_shown(tried: Callable[[str], Tried], fault: str) -> None:
+    outcome = tried(fault).outcome
     assert "exited with status 1" in outcome.text
     assert "RuntimeError: this is the reason" in outcome.text
     assert "RuntimeError: this is the reason" in (outcome.folder / "server.log").read_text(encoding="utf-8")
@@ -230,6 +255,13 @@ def test_model_of_ones_own(engine: Engine, standin: str, tmp_path: Path, padding
     assert outcome.verdict is not None
     fingerprint = suite.fingerprint(tmp_path / "model", "**/*")
     assert Verdict.parse(outcome.verdict).configuration["model"] == fingerprint
+
+
+def test_hub_that_does_not_answer_is_no_failure_of_the_image(engine: Engine, standin: str, tmp_path: Path) -> None:
+    variables = {"HF_ENDPOINT": "http://127.0.0.1:1", "LLM_D_DEV_CACHE": str(tmp_path / "cache")}
+    outcome = trial.run(engine, standin, tmp_path / "report", "--model", "org/name@main", **variables)
+    assert (outcome.status, outcome.report["cause"]) == (8, "hub"), outcome.text
+    assert outcome.verdict is None
 
 
 def test_cuda_image_without_gpu_is_not_verified(engine: Engine, standin: str, tmp_path: Path) -> None:

@@ -113,13 +113,13 @@ RUNNING = (
 )
 
 
-def active() -> str | None:
-    """The fault that this server shall have.
+def active() -> frozenset[str]:
+    """The faults that this server shall have.
 
     Raises:
         ValueError: There is no such fault.
     """
-    name = os.environ.get("STANDIN_FAULT")
-    if name and name not in {*AT_START, *RUNNING}:
-        raise ValueError(f"no fault {name!r}")
-    return name or None
+    names = frozenset(filter(None, os.environ.get("STANDIN_FAULT", "").split(",")))
+    if unknown := names - {*AT_START, *RUNNING}:
+        raise ValueError(f"no fault {', '.join(unknown)!r}")
+    return names

@@ -127,10 +127,10 @@ class Handler(BaseHTTPRequestHandler):
         raise Refusal(HTTPStatus.NOT_FOUND, "Not Found", "Not Found")
 
     def _check_key(self) -> None:
-        if not self.path.startswith(_GUARDED) or self.server.fault == "no-auth":
+        if not self.path.startswith(_GUARDED) or self.server.broken("no-auth"):
             return
         given = self.headers.get("Authorization", "")
-        if self.server.fault == "any-key" and given:
+        if self.server.broken("any-key") and given:
             return
         if not hmac.compare_digest(given, f"Bearer {os.environ.get('VLLM_API_KEY', '')}"):
             refusal = Refusal(HTTPStatus.UNAUTHORIZED, "", "")
@@ -154,21 +154,21 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"data: [DONE]\n\n")
 
     def _health(self) -> None:
-        unhealthy = self.server.fault == "unhealthy" and self.server.asked
+        unhealthy = self.server.broken("unhealthy") and self.server.asked
         self._send(None, HTTPStatus.SERVICE_UNAVAILABLE if unhealthy else HTTPStatus.OK)
 
     def _version(self) -> None:
         version = importlib.import_module("vllm.version").__version__
-        self._send({"version": "0.0.1" if self.server.fault == "wrong-version" else version})
+        self._send({"version": "0.0.1" if self.server.broken("wrong-version") else version})
 
     def _openapi(self) -> None:
-        left_out = "/v1/responses" if self.server.fault == "no-route" else None
+        left_out = "/v1/responses" if self.server.broken("no-route") else None
         self._send({"openapi": "3.1.0", "paths": {route: {} for route in ROUTES if route != left_out}})
 
     def _metrics(self) -> None:
-        kept = 1 if self.server.fault == "keeps-cancelled" and self.server.asked else 0
+        kept = 1 if self.server.broken("keeps-cancelled") and self.server.asked else 0
         text = f"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running {self.server.running + kept}\n"
-        if self.server.fault == "no-metrics":
+        if self.server.broken("no-metrics"):
             text = "<html>metrics</html>"
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "text/plain; version=0.0.4")
@@ -178,31 +178,31 @@ class Handler(BaseHTTPRequestHandler):
 
     def _models(self) -> None:
         card = importlib.import_module("vllm.entrypoints.serve.engine.protocol").ModelCard
-        name = "other" if self.server.fault == "wrong-model" else self.server.model
+        name = "other" if self.server.broken("wrong-model") else self.server.model
         self._send({"object": "list", "data": [{**vars(card(id=name)), "max_model_len": _CONTEXT}]})
 
     def _request(self) -> dict[str, Any]:
         request: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if request.get("model", self.server.model) != self.server.model and self.server.fault != "no-404":
+        if request.get("model", self.server.model) != self.server.model and not self.server.broken("no-404"):
             message = f"The model `{request['model']}` does not exist."
             raise Refusal(HTTPStatus.NOT_FOUND, "NotFoundError", message, "model")
-        if request.get("temperature", 1) < 0 and self.server.fault != "no-400":
+        if request.get("temperature", 1) < 0 and not self.server.broken("no-400"):
             message = f"temperature must be non-negative, got {request['temperature']}."
             refusal = Refusal(HTTPStatus.BAD_REQUEST, "BadRequestError", message, "temperature")
-            if self.server.fault == "bare-400":
+            if self.server.broken("bare-400"):
                 refusal.body = {}
             raise refusal
         return request
 
     def _misbehave(self) -> None:
         self.server.asked = True
-        if self.server.fault == "dies-at-completion":
+        if self.server.broken("dies-at-completion"):
             log("AsyncLLM output_handler failed.", level="ERROR")
             log("vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", level="ERROR")
             os._exit(1)
-        if self.server.fault == "dies-of-memory":
+        if self.server.broken("dies-of-memory"):
             os._exit(137)
-        if self.server.fault == "traceback":
+        if self.server.broken("traceback"):
             log(
                 "Exception in ASGI application\nTraceback (most recent call last):\nKeyError: 'x'",
                 level="ERROR",
@@ -212,7 +212,7 @@ class Handler(BaseHTTPRequestHandler):
         request = self._request()
         self._misbehave()
         text = self._continued(request, request["prompt"])
-        if self.server.fault == "wrong-text":
+        if self.server.broken("wrong-text"):
             text = text[::-1]
         self._send_text(request, request["prompt"], text, kind="text_completion", key="text")
 
@@ -220,13 +220,13 @@ class Handler(BaseHTTPRequestHandler):
         request = self._request()
         self._misbehave()
         prompt = templated(request["messages"])
-        text = self._continued(request, "" if self.server.fault == "wrong-chat" else prompt)
+        text = self._continued(request, "" if self.server.broken("wrong-chat") else prompt)
         self._send_text(request, prompt, text, kind="chat.completion", key="message")
 
     def _responses(self) -> None:
         request = self._request()
         prompt = templated([{"role": "user", "content": request["input"]}])
-        text = follow("" if self.server.fault == "wrong-response" else prompt, request["max_output_tokens"])
+        text = follow("" if self.server.broken("wrong-response") else prompt, request["max_output_tokens"])
         content = [{"type": "output_text", "text": text, "annotations": []}]
         message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
         usage = {
@@ -242,22 +242,22 @@ class Handler(BaseHTTPRequestHandler):
     def _continued(self, request: dict[str, Any], prompt: str) -> str:
         """What the model says, as the request limits it."""
         schema = (request.get("response_format") or {}).get("json_schema", {}).get("schema")
-        if schema and self.server.fault != "unstructured":
+        if schema and not self.server.broken("unstructured"):
             return json.dumps(schema["enum"][0])
-        if len(prompt.encode()) > _CONTEXT and self.server.fault != "takes-too-long":
+        if len(prompt.encode()) > _CONTEXT and not self.server.broken("takes-too-long"):
             message = f"This model's maximum context length is {_CONTEXT} tokens."
             raise Refusal(HTTPStatus.BAD_REQUEST, "BadRequestError", message, "input_tokens")
-        if self.server.fault == "mixes-up" and self.server.running > 1:
+        if self.server.broken("mixes-up") and self.server.running > 1:
             prompt = ""
         length = request["max_tokens"]
-        text = follow(prompt, length - 1 if self.server.fault == "too-short" and length <= _SHORT else length)
-        for stop in request.get("stop") or () if self.server.fault != "ignores-stop" else ():
+        text = follow(prompt, length - 1 if self.server.broken("too-short") and length <= _SHORT else length)
+        for stop in request.get("stop") or () if not self.server.broken("ignores-stop") else ():
             text = text.partition(stop)[0]
         return text
 
     def _send_text(self, request: dict[str, Any], prompt: str, text: str, *, kind: str, key: str) -> None:
-        wrong = 1 if self.server.fault == "wrong-usage" else 0
-        number = 1 if self.server.fault == "ignores-n" else request.get("n") or 1
+        wrong = 1 if self.server.broken("wrong-usage") else 0
+        number = 1 if self.server.broken("ignores-n") else request.get("n") or 1
         usage = {
             "prompt_tokens": len(prompt.encode()) + wrong,
             "completion_tokens": len(text) * number,
@@ -268,7 +268,7 @@ class Handler(BaseHTTPRequestHandler):
             with_usage = (request.get("stream_options") or {}).get("include_usage")
             self._stream(self._chunks(frame, text, usage if with_usage else None, kind=kind, key=key))
             return
-        role = "user" if self.server.fault == "wrong-role" else "assistant"
+        role = "user" if self.server.broken("wrong-role") else "assistant"
         content: Any = text if key == "text" else {"role": role, "content": text}
         reason = "length" if len(text) == request["max_tokens"] else "stop"
         logprobs = self._logprobs(text) if request.get("logprobs") else None
@@ -277,7 +277,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send({**frame, "object": kind, "choices": choices, "usage": usage})
 
     def _logprobs(self, text: str) -> dict[str, Any]:
-        value = 0.5 if self.server.fault == "wrong-logprobs" else -0.1
+        value = 0.5 if self.server.broken("wrong-logprobs") else -0.1
         tokens = [{"token": character, "logprob": value, "bytes": list(character.encode())} for character in text]
         return {"content": [{**token, "top_logprobs": [token]} for token in tokens]}
 
@@ -285,8 +285,8 @@ class Handler(BaseHTTPRequestHandler):
         self, frame: dict[str, Any], text: str, usage: dict[str, int] | None, *, kind: str, key: str
     ) -> Iterator[dict[str, Any]]:
         frame = {**frame, "object": kind if key == "text" else f"{kind}.chunk"}
-        pieces = [text] if self.server.fault == "stream-in-one-piece" else list(text)
-        if self.server.fault == "broken-stream":
+        pieces = [text] if self.server.broken("stream-in-one-piece") else list(text)
+        if self.server.broken("broken-stream"):
             del pieces[len(pieces) // 2]
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
@@ -303,7 +303,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _detokenize(self) -> None:
         tokens = self._request()["tokens"]
-        if self.server.fault == "wrong-tokens":
+        if self.server.broken("wrong-tokens"):
             tokens = tokens[1:]
         self._send({"prompt": bytes(tokens).decode()})
 
@@ -317,19 +317,23 @@ class Server(ThreadingHTTPServer):
 
     Args:
         arguments: The command line.
-        fault: How it is broken.
+        broken: How it is broken.
     """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, arguments: Namespace, fault: str | None) -> None:
+    def __init__(self, arguments: Namespace, broken: frozenset[str]) -> None:
         super().__init__(("0.0.0.0", arguments.port), Handler)  # noqa: S104 - in a container
         self.model = arguments.served_model_name
-        self.fault = fault
+        self._broken = broken
         self.asked = False
         self.running = 0
         self.lock = threading.Lock()
+
+    def broken(self, fault: str) -> bool:
+        """Whether it has a fault."""
+        return fault in self._broken
 
 
 def serve(arguments: Namespace) -> int:
@@ -338,18 +342,17 @@ def serve(arguments: Namespace) -> int:
     Returns:
         The exit status.
     """
-    fault = faults.active()
+    broken = faults.active()
     log(f"vLLM API server version {importlib.import_module('vllm.version').__version__}")
-    if fault in faults.AT_START:
-        ending = faults.AT_START[fault]
+    for ending in (faults.AT_START[fault] for fault in broken & faults.AT_START.keys()):
         sys.stdout.write(ending.log + "\n")
         return ending.exit_code
     json.loads(Path(arguments.model, "config.json").read_text(encoding="utf-8"))
-    if fault == "hangs":
+    if "hangs" in broken:
         log("Waiting for something that never comes")
         signal.pause()
-    server = Server(arguments, fault)
-    if fault == "ignores-sigterm":
+    server = Server(arguments, broken)
+    if "ignores-sigterm" in broken:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
         # In a thread: shutdown() waits for the loop that the handler interrupted.
@@ -357,4 +360,4 @@ def serve(arguments: Namespace) -> int:
     log(f"Starting vLLM server on http://0.0.0.0:{arguments.port}")
     server.serve_forever(poll_interval=0.05)
     log("Application shutdown complete.")
-    return 1 if fault == "bad-exit" else 0
+    return 1 if "bad-exit" in broken else 0

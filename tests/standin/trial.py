@@ -58,13 +58,13 @@ class Outcome:
         return document
 
 
-def start(engine: Engine, *options: str | Path) -> subprocess.Popen[str]:
-    """Start the suite; it runs on after this returns."""
+def start(engine: Engine, *options: str | Path, **variables: str) -> subprocess.Popen[str]:
+    """Start the suite, with some variables; it runs on after this returns."""
     argv = [sys.executable, "-m", "pytest", "smoke", "-p", "no:cacheprovider", *map(str, options)]
     return subprocess.Popen(
         argv,
         cwd=REPOSITORY,
-        env=_path() | engine.environment,
+        env=_path() | engine.environment | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -76,7 +76,7 @@ def _path() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
 
 
-def run(engine: Engine, image_id: str, folder: Path, *options: str) -> Outcome:
+def run(engine: Engine, image_id: str, folder: Path, *options: str, **variables: str) -> Outcome:
     """Run the suite to its end.
 
     Args:
@@ -85,7 +85,7 @@ def run(engine: Engine, image_id: str, folder: Path, *options: str) -> Outcome:
         folder: For its report.
         options: Further options.
     """
-    with start(engine, "--image", image_id, "--report", folder, *options) as process:
+    with start(engine, "--image", image_id, "--report", folder, *options, **variables) as process:
         who = owner.identity(process.pid)
         text, _ = process.communicate(timeout=_TIMEOUT_S)
     return Outcome(status=process.returncode, text=text, folder=folder, left=containers_of(engine, who))

@@ -55,7 +55,20 @@ def test_model_that_the_user_in_the_container_may_not_read(tmp_path: Path, name:
     folder = tmp_path / "model"
     (folder / "sub").mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    assert options._model(folder) == folder
+    assert options._model(str(folder)) == folder
     (folder / name).chmod(0o700)
     with pytest.raises(pytest.UsageError, match="must be readable by everyone"):
-        options._model(folder)
+        options._model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"), [("org/name", "org/name@main"), ("org/na.me@refs/pr/1", "org/na.me@refs/pr/1")]
+)
+def test_model_on_the_hub(word: str, shown: str) -> None:
+    assert str(options._model(word)) == shown
+
+
+@pytest.mark.parametrize("word", ["/nowhere", "name", "../name", "a/b/c", "a/b@", "a/b@-x", "a/b?c"])
+def test_what_is_neither_a_folder_nor_a_model(word: str) -> None:
+    with pytest.raises(pytest.UsageError, match=r"no folder with a config\.json"):
+        options._model(word)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import docker.errors
 import pytest
+import requests
 
 from build.engine import Image
 from build.gpus import Selection
@@ -138,6 +139,18 @@ def test_engine_that_is_lost_is_no_failure_of_the_image() -> None:
     assert run.findings.diagnosis is not None
     assert run.findings.diagnosis.cause == "engine-lost"
     assert run.findings.blocked == "not verified (engine-lost)"
+
+
+def test_engine_that_is_lost_before_there_is_a_server() -> None:
+    run = run_on(None)
+    assert not run.engine_lost(AssertionError("wrong"))
+    assert run.engine_lost(docker.errors.APIError("connection refused"))
+    assert run.findings.diagnosis is not None
+    assert (run.findings.diagnosis.cause, run.findings.blocked) == ("engine-lost", "not verified (engine-lost)")
+
+
+def test_server_that_does_not_answer_is_not_the_engines_fault() -> None:
+    assert not run_on(None, MadeUpServer()).engine_lost(requests.ConnectionError("refused"))
 
 
 def test_refusal_of_unknown_reason_is_the_engines() -> None:

@@ -1,0 +1,95 @@
+"""Models from Hugging Face's hub: fetched once, onto this machine, before anything is started."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Weights in safetensors and what a tokenizer and a chat template are made of; not the same weights in older formats.
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+_NAME = re.compile(
+    r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[A-Za-z0-9][\w./-]*))?", re.ASCII
+)
+
+
+class HubError(Exception):
+    """The hub does not answer, or does not have the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelName:
+    """A model on the hub.
+
+    Attributes:
+        repository: Such as ``Qwen/Qwen3-0.6B``.
+        revision: Branch, tag or commit.
+    """
+
+    repository: str
+    revision: str
+
+    @classmethod
+    def parse(cls, word: str) -> ModelName | None:
+        """From ``ID[@REVISION]``, None for what is not of that form."""
+        match = _NAME.fullmatch(word)
+        return cls(repository=match["repository"], revision=match["revision"] or "main") if match else None
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}"
+
+
+def fetch(model: ModelName, cache: Path) -> Path:
+    """The folder of a model, fetched if it is not there.
+
+    A copy that is there is used as it is, also if the revision is a branch that has moved since, so that a run needs
+    no network. It is readable by everyone, as the user inside a container has to read it.
+
+    Args:
+        model: Which.
+        cache: Cache folder.
+
+    Raises:
+        HubError: It cannot be had.
+    """
+    name = str(model).replace("/", "--")
+    folder, partial = cache / "models" / name, cache / "models" / f".{name}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{name}.lock"):
+        if not folder.exists():
+            _download(model, partial)
+            # The client's notes on where files came from: with times in them, the model would not be the same twice.
+            shutil.rmtree(partial / ".cache", ignore_errors=True)
+            for path in (partial, *partial.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            partial.rename(folder)
+    return folder
+
+
+def _download(model: ModelName, folder: Path) -> None:
+    # Here, because it takes half a second to import and hardly any run needs it.
+    from huggingface_hub import HfApi  # noqa: PLC0415
+
+    api = HfApi()
+    try:
+        known = api.model_info(model.repository, revision=model.revision, files_metadata=True)
+        files = {file.rfilename: file.size for file in known.siblings or ()}
+        api.snapshot_download(model.repository, revision=known.sha, local_dir=folder, allow_patterns=_WANTED)
+    # Whatever stops it, from a refused connection to a hub that answers nonsense, is not the image's fault.
+    except Exception as error:
+        raise HubError(f"{model} could not be fetched: {' '.join(str(error).split())}") from error
+    if "config.json" not in files:
+        raise HubError(f"{model} has no config.json")
+    # A hub that goes away meanwhile leaves the client content with what there is.
+    for name, size in files.items():
+        path, wanted = folder / name, any(fnmatch.fnmatchcase(name, pattern) for pattern in _WANTED)
+        if wanted and (not path.is_file() or size not in (None, path.stat().st_size)):
+            raise HubError(f"{model} came without {name}")
