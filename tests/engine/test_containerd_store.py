@@ -27,14 +27,27 @@ START_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def bridge() -> Iterator[str]:
+    """A network of the second engine's own: without one it takes the first one's, or removes it."""
+    name = f"lldt{os.getpid()}"
+    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+    try:
+        # An address for documentation, which nothing else has (RFC 5737).
+        subprocess.run(["ip", "address", "add", "192.0.2.1/24", "dev", name], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True)
+
+
+@pytest.fixture(scope="module")
+def store(bridge: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """A second engine, with nothing that could disturb the first one's network."""
     folder = tmp_path_factory.mktemp("containerd")
     host = f"unix://{folder}/docker.sock"
     configuration = {
         **{name: str(folder / name) for name in ("data-root", "exec-root", "pidfile")},
         "hosts": [host],
-        "bridge": "none",
+        "bridge": bridge,
         "iptables": False,
         "containerd-namespace": f"{LOCAL}-store",
         "features": {"containerd-snapshotter": True},
