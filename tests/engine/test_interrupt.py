@@ -214,8 +214,8 @@ def make_work(source: Path, folder: Path, message: str, *, hangs: bool = False, 
         if hangs:
             file = folder / FAULTS
             text = file.read_text(encoding="utf-8")
-            assert "return name or None" in text
-            file.write_text(text.replace("return name or None", 'return "hangs"'), encoding="utf-8")
+            assert "return names" in text
+            file.write_text(text.replace("return names", 'return frozenset({"hangs"})'), encoding="utf-8")
         commit_all(clone, message)
     return folder
 

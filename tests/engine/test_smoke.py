@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import docker.errors
 import git
 import pytest
 
@@ -362,11 +363,13 @@ def _left_at_last(engine: Engine, who: str) -> list[Container]:
 
 
 def _waits(engine: Engine, who: str) -> Container:
+    """The server's container, once the image was looked into and the server is waited for."""
     deadline = time.monotonic() + _APPEARS_S
     while time.monotonic() < deadline:
-        for container in trial.containers_of(engine, who):
-            if b"never comes" in container.logs():
-                container.reload()
-                return container
+        with contextlib.suppress(docker.errors.APIError):  # a container may go while it is looked at
+            found = trial.containers_of(engine, who)
+            if len(found) == 1 and b"never comes" in found[0].logs():
+                found[0].reload()
+                return found[0]
         time.sleep(0.1)
     raise AssertionError("the server did not start")
