@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import git
 import pytest
 
-from build import labels, nightly
+from build import cuda, labels, nightly, settings
+from build.console import Console
+from build.context import Context
 from build.dockerfile import Dockerfile
 from build.llmd import DOCKERFILE
+from build.mirror import Remote
 from tests.engine import gpu_standin
 from tests.engine.conftest import LOCAL, Cli, assert_refused, commit_all, inside, make_cli
 from tests.standin_llmd.tree import write_tree
@@ -307,12 +310,23 @@ def test_a_builder_that_is_not_there_or_cannot_what_is_asked(
         assert_refused(ran, 2, "usage", said)
 
 
-def test_a_builder_loads_what_it_builds(box: Box, engine: Engine, made: dict[str, Any]) -> None:
+def test_a_builder_loads_what_it_builds(box: Box, engine: Engine) -> None:
     # The one builder that is on every machine; those that are not in the engine go the same way.
-    ran = box.nightly("--no-push", "--force", "--builder", "default")
-    assert ran.returncode == 0, ran.stderr
-    assert engine.image(f"{OWN}:nightly").id == ran.json["id"]
-    del made
+    overrides = {"builder": "default", "cache": box.cli.folders.cache, "state": box.cli.folders.state}
+    context = Context(settings=settings.load(overrides), console=Console(quiet=True))
+    wishes = cuda.Wishes(
+        commit=box.main,
+        remote=Remote.named(str(box.vllm.working_dir)),
+        llm_d=box.tree,
+        build_args=(f"CUDA_IMAGE={CUDA_IMAGE}",),
+        preflight=False,
+    )
+    with cuda.opened(context, wishes) as flavor:
+        built = engine.image(flavor.build(engine, flavor.commit()))
+    try:
+        assert built.config["User"] == "2000"
+    finally:
+        engine.client.api.remove_image(built.id, force=True, noprune=True)
 
 
 @pytest.fixture
