@@ -339,6 +339,8 @@ class Cuda:
             hidden_arguments={name: value for name, value in proxies.items() if name not in chosen.values},
             secrets=secrets,
             secret_variables=self._sccache(chosen, frozenset(secrets)),
+            # What a killed run leaves can then be told to be ours.
+            labels={labels.KIND: "unsealed", labels.REPOSITORY: self._settings.repository},
             builder=self._settings.builder,
             cache_to=cache_to,
             cache_from=cache_from,

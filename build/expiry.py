@@ -62,10 +62,10 @@ def waiting(folders: Folders, repository: str) -> tuple[Registry, set[str]] | No
     Raises:
         RegistryError: It does not answer.
     """
-    server = registry_server.status(folders)
-    if not server.running or server.address is None:
+    address = registry_server.running(folders)
+    if address is None:
         return None
-    registry = Registry(RepositoryName(host=server.address, path=repository))
+    registry = Registry(RepositoryName(host=address, path=repository))
     return registry, expired(registry, dt.datetime.now(dt.UTC))
 
 

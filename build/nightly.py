@@ -15,7 +15,7 @@ from build.folders import REPOSITORY, write_atomic
 from build.gpus import AUTO, Selection
 from build.patience import patiently
 from build.registry import Registry
-from build.retention import CANDIDATE
+from build.retention import CANDIDATE, is_ours
 from build.trial import Options
 
 if TYPE_CHECKING:
@@ -190,7 +190,16 @@ def _fingerprint(context: Context, flavor: Flavor, commit: Commit) -> str:
 
 
 def _find(context: Context, fingerprint: str) -> Image | None:
-    found = context.engine.images(kind="base", fingerprint=fingerprint)
+    """A base that is what would be built: rather one that has passed, then one of an earlier run, then any.
+
+    The newest is not the best: what somebody commits from a container of a base inherits its labels.
+    """
+    repository = context.settings.repository
+    found = sorted(
+        context.engine.images(kind="base", fingerprint=fingerprint),
+        key=lambda image: (bool(image.tags_in(repository, prefix="nightly")), is_ours(image, repository)),
+        reverse=True,
+    )
     if found:
         context.console.note(f"base {found[0].short_id} is already built")
     return found[0] if found else None

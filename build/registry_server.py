@@ -78,17 +78,17 @@ def up(folders: Folders, *, port: int | None, install: bool, console: Console) -
         EngineError: The wanted port is taken, or it cannot be installed or started; says why.
         BusyError: Another run is busy with it for 10 minutes.
     """
-    if address := _running(folders, port):
+    if address := running(folders, port):
         return address
     with turn.taken(folders.locks, "registry", doing="starting the registry", console=console):
-        if address := _running(folders, port):
+        if address := running(folders, port):
             return address
         packages.ensure(PACKAGES, allowed=install, console=console)
         with console.step("image registry"):
             return _start(folders, port)
 
 
-def _running(folders: Folders, port: int | None) -> str | None:
+def running(folders: Folders, port: int | None = None) -> str | None:
     """Address of the registry if it runs, answers, and has the wanted port."""
     remembered = _remembered(folders)
     if remembered is None or port not in (None, remembered) or _server(folders).pid() is None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from build.folders import write_json
+from build import redact
+from build.folders import write_atomic, write_json
+from smoke import report
 from smoke.findings import Findings
 from smoke.server import Server
 
@@ -48,8 +50,8 @@ class Remote:
         return [f"server: {self.server.url}"]
 
     def redacted(self, text: str) -> str:
-        """A text without the API key."""
-        return self.server.redacted(text)
+        """A text without the API key, and without passwords and tokens that can be told by their form."""
+        return redact.redacted(self.server.redacted(text))
 
     def engine_lost(self, error: BaseException | None) -> bool:
         """There is no engine."""
@@ -61,9 +63,20 @@ class Remote:
         return True
 
     def write(self) -> None:
-        """Write ``report.json``, if a folder for it was named. There is no verdict: that is about an image."""
-        if self.options.report:
-            write_json(self.options.report / "report.json", self.findings.report(None))
+        """Write the documents, if a folder for them was named. There is no verdict: that is about an image."""
+        folder = self.options.report
+        if folder is None:
+            return
+        write_json(folder / "report.json", self.findings.report(None))
+        expect = [str(expectation) for expectation in self.options.expect]
+        page = report.page(
+            self.findings,
+            image=report.unknown(self.subject),
+            configuration={"url": self.server.url, "expect": expect},
+            server_log="",
+            redacted=self.redacted,
+        )
+        write_atomic(folder / "report.html", page)
 
     def close(self) -> None:
         """Drop the connections."""

@@ -200,7 +200,8 @@ class Run:
         """Take from what an image says of itself why it is broken, if it is of a known kind."""
         found = diagnose(words)
         if found.image_at_fault and found.cause != "unknown" and not self.findings.diagnosis:
-            self.findings.diagnosis = found
+            # Its line is one of the words, not of the server's log.
+            self.findings.diagnosis = replace(found, line_number=None)
 
     @property
     def _given(self) -> str:

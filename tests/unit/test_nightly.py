@@ -92,3 +92,25 @@ def test_the_disk_that_a_build_needs_grows_with_the_bases(sizes: tuple[int, ...]
         engine.docker.known[image.id]["Size"] = size * GB
     context = cast("Context", SimpleNamespace(engine=engine))
     assert nightly._needed(context, Cpu(context=context)) == needed * GB
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        ([("llm-d-dev:nightly",), ("llm-d-dev:candidate",), ()], 0),
+        ([("llm-d-dev:candidate",), ("elsewhere:nightly",), ()], 0),
+        ([("elsewhere:kept",), ()], 1),
+        ([("llm-d-dev:nightly-1",), ("llm-d-dev:nightly",)], 1),
+        ([], None),
+    ],
+)
+def test_a_base_that_passed_is_taken_before_a_newer_copy(names: list[tuple[str, ...]], taken: int | None) -> None:
+    engine = FakeEngine()
+    made = [
+        engine.hold(*found, kind="base", fingerprint="same", created=f"2026-01-{10 + day}")
+        for day, found in enumerate(names)
+    ]
+    settings = SimpleNamespace(repository="llm-d-dev")
+    where = cast("Context", SimpleNamespace(engine=engine, settings=settings, console=Console(quiet=True)))
+    found = nightly._find(where, "same")
+    assert (found.id if found else None) == (None if taken is None else made[taken].id)
