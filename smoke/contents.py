@@ -53,7 +53,7 @@ class Contents:
     Attributes:
         facts: Its base's ``base.json``.
         held: Source files of the base as sealing found them.
-        made: What vLLM's build made in the base, with the ids of the contents; None if sealing did not note it.
+        made: What vLLM's build made in the base, with the ids of the contents.
         head: The commit that its git directory is at.
         tree: All files of that commit.
         changed: Those that it has otherwise than the base.
@@ -63,7 +63,7 @@ class Contents:
 
     facts: Facts
     held: Listing
-    made: Listing | None
+    made: Listing
     head: str
     tree: Listing
     changed: Mapping[str, Entry]
@@ -164,11 +164,10 @@ def _archive(container: Container, path: PurePosixPath) -> Iterator[tarfile.TarF
         yield tar
 
 
-def _sealed(files: Mapping[str, bytes]) -> tuple[Facts, Listing, Listing | None]:
+def _sealed(files: Mapping[str, bytes]) -> tuple[Facts, Listing, Listing]:
     try:
         facts = Facts.parse(json.loads(files["base.json"]))
-        made = Listing.parse(files[MADE]) if MADE in files else None
-        return facts, Listing.parse(files["held.tree"]), made
+        return facts, Listing.parse(files["held.tree"]), Listing.parse(files[MADE])
     except KeyError as error:
         raise UnreadableError(f"{FACTS} has no {error.args[0]}") from error
     except ValueError as error:
