@@ -22,7 +22,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         "429 Too Many Requests",
         "net/http: TLS handshake timeout",
         "read tcp 10.0.0.1:44->1.1.1.1:443: read: connection reset by peer",
-        "E: Failed to fetch http://x Temporary failure resolving 'deb.debian.org'",
+        "E: Failed to fetch http://x Temporary failure resolving 'mirror.example'",
         "error: Request failed after 3 retries: error sending request for url",
         "#12 ERROR: failed to copy: httpReadSeeker: failed open: unexpected status: 502 Bad Gateway",
     ],
