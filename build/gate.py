@@ -186,5 +186,6 @@ def _upload(engine: Engine, repository: RepositoryName, tag: str, progress: Call
 
 def _describe(row: dict[str, Any]) -> str:
     detail = row.get("progressDetail") or {}
-    amount = f" {detail['current'] / 1e6:.0f}/{detail['total'] / 1e6:.0f} MB" if detail.get("total") else ""
+    # The containerd image store leaves out `current` as long as it is 0.
+    amount = f" {detail.get('current', 0) / 1e6:.0f}/{detail['total'] / 1e6:.0f} MB" if detail.get("total") else ""
     return f"{row.get('status', '')} {row.get('id', '')}{amount}".strip()

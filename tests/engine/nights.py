@@ -60,7 +60,7 @@ class Nights:
         faults = self.vllm / "vllm/entrypoints/launchers/faults.py"
         sound = faults.read_text(encoding="utf-8").replace('return "crash"', "return name or None")
         faults.write_text(sound.replace("return name or None", 'return "crash"') if broken else sound, encoding="utf-8")
-        (self.vllm / "vllm/payload.so").write_bytes(secrets.token_bytes(PAYLOAD_BYTES))
+        (self.vllm / "vllm/payload.bin").write_bytes(secrets.token_bytes(PAYLOAD_BYTES))
         with contextlib.closing(git.Repo(self.vllm)) as source:
             commit = commit_all(source, message)
             for tag in _RELEASES:

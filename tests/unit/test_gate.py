@@ -155,6 +155,15 @@ def test_what_arrived_is_told(
     assert lines[0] == "Pushing 0a 1/2 MB"
 
 
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [({"current": 1e6, "total": 2e6}, " 1/2 MB"), ({"total": 2e6}, " 0/2 MB"), ({}, ""), (None, "")],
+)
+def test_progress_is_shown_as_far_as_the_engine_tells_it(detail: dict[str, float] | None, shown: str) -> None:
+    row = {"status": "Pushing", "id": "0a", "progressDetail": detail}
+    assert gate._describe(row) == f"Pushing 0a{shown}"
+
+
 def test_the_image_is_pushed_by_its_id_whatever_the_name_is_now(
     engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
 ) -> None:
