@@ -56,11 +56,14 @@ class Nights:
     repository: str
 
     def commit(self, message: str, *, broken: bool = False) -> str:
-        """A new commit, with compiled code of its own, that the next nightly builds from; perhaps one that crashes."""
+        """A new commit, with data that git ignores, that the next nightly builds from; perhaps one that crashes."""
         faults = self.vllm / "vllm/entrypoints/launchers/faults.py"
-        sound = faults.read_text(encoding="utf-8").replace('return "crash"', "return name or None")
-        faults.write_text(sound.replace("return name or None", 'return "crash"') if broken else sound, encoding="utf-8")
-        (self.vllm / "vllm/payload.bin").write_bytes(secrets.token_bytes(PAYLOAD_BYTES))
+        sound = faults.read_text(encoding="utf-8").replace(_CRASHES, _SOUND)
+        assert _SOUND in sound
+        faults.write_text(sound.replace(_SOUND, _CRASHES) if broken else sound, encoding="utf-8")
+        payload = self.vllm / "vllm/__pycache__/payload.bin"
+        payload.parent.mkdir(exist_ok=True)
+        payload.write_bytes(secrets.token_bytes(PAYLOAD_BYTES))
         with contextlib.closing(git.Repo(self.vllm)) as source:
             commit = commit_all(source, message)
             for tag in _RELEASES:
@@ -94,6 +97,8 @@ class Nights:
             return None
         return str(answer.json()["config"]["digest"])
 
+
+_SOUND, _CRASHES = "return names", 'return frozenset({"crash"})'
 
 PAYLOAD_BYTES = 3_000_000
 """What the base of each commit adds to the disk at least."""
