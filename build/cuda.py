@@ -9,12 +9,11 @@ import os
 import platform
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import arguments, buildx, common_versions, dockerfile, labels, llmd, recipe, wheels
+from build import arguments, buildx, common_versions, dockerfile, labels, llmd, recipe, scratch, wheels
 from build.arguments import Given
 from build.base import NOT_IN_IMAGES
 from build.errors import BuildError, SourceError, UsageError
@@ -384,7 +383,7 @@ class Cuda:
         if self._network.bundle is None:
             yield original
             return
-        with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name:
+        with scratch.folder() as name:
             file = Path(name) / original.name
             text = dockerfile.with_secret(
                 original.read_text(encoding="utf-8"),

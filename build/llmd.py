@@ -7,12 +7,11 @@ import hashlib
 import os
 import subprocess
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import command
+from build import command, scratch
 from build.dockerfile import Dockerfile
 from build.errors import SourceError
 from build.folders import REPOSITORY
@@ -176,7 +175,7 @@ def _address(place: Path, home: Path) -> str:
 
 @contextlib.contextmanager
 def _extracted(repository: Repository, commit: Commit) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name:
+    with scratch.folder() as name:
         archive, folder = Path(name) / "tree.tar", Path(name) / "llm-d"
         try:
             command.output(["git", "-C", repository.path, "archive", "--format=tar", "--output", archive, commit.id])

@@ -1,4 +1,5 @@
-# Another commit's source over a base's compiled binaries.
+# Another commit's source over a base's compiled binaries, where it cannot be handed over as a layer (build/thin.py):
+# something is to be installed, or the engine keeps images in the containerd store.
 #
 # Contexts: (main)  delta.tar, laid over /; deleted, the paths to delete; requirements.txt, what to install
 #           inside  scripts of build/inside

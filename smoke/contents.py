@@ -12,7 +12,6 @@ import json
 import re
 import subprocess
 import tarfile
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 import docker.errors
 
-from build import command, labels
+from build import command, labels, scratch
 from build.base import FACTS, MADE, SOURCE, Facts
 from build.errors import LlmdDevError
 from build.git import Repository
@@ -77,7 +76,7 @@ class Contents:
         Raises:
             UnreadableError: Something is missing or cannot be understood.
         """
-        with engine.created(image.id) as container, tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
+        with engine.created(image.id) as container, scratch.folder() as folder:
             sealed = _members(container, FACTS)
             facts, held, made = _sealed(sealed)
             git = _members(container, SOURCE / ".git", skip=("index",))
