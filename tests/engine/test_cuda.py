@@ -265,7 +265,7 @@ def test_buildkit_reads_the_same_arguments(box: Box, engine: Engine, made: dict[
     del made
     plan = box.nightly("--dry-run", "--no-preflight").json
     assert plan["command"][:3] == ["docker", "buildx", "build"]
-    options = [word for word in plan["command"][3:] if word not in ("--iidfile", "IMAGE_ID")]
+    options = [word for word in plan["command"][3:] if word not in ("--metadata-file", "METADATA")]
     # Experimental in docker buildx 0.13.
     done = subprocess.run(
         ["docker", "buildx", "build", "--print=outline,format=json", *options],
