@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import time
@@ -21,25 +22,25 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def upstream(tmp_path: Path) -> git.Repo:
+def upstream(tmp_path: Path) -> Iterator[git.Repo]:
     """Two commits on main, a tag with an object of its own, a pull request."""
-    repository = git.Repo.init(tmp_path / "served" / "vllm", initial_branch="main")
-    folder = Path(repository.working_dir)
-    (folder / "a.py").write_text("first\n")
-    commit(repository, "First")
-    repository.git.execute(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "tag", "-am", "t", "v1"])
-    (folder / "a.py").write_text("second\n")
-    (folder / "b.py").write_text("another\n")
-    commit(repository, "Second")
-    repository.git.checkout("-qb", "proposal")
-    (folder / "c.py").write_text("proposed\n")
-    commit(repository, "Third")
-    repository.git.update_ref("refs/pull/7/head", "proposal")
-    repository.git.checkout("-q", "main")
-    repository.git.branch("-qD", "proposal")
-    repository.git.config("uploadpack.allowFilter", "true")
-    repository.git.config("uploadpack.allowAnySHA1InWant", "true")
-    return repository
+    with contextlib.closing(git.Repo.init(tmp_path / "served" / "vllm", initial_branch="main")) as repository:
+        folder = Path(repository.working_dir)
+        (folder / "a.py").write_text("first\n")
+        commit(repository, "First")
+        repository.git.execute(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "tag", "-am", "t", "v1"])
+        (folder / "a.py").write_text("second\n")
+        (folder / "b.py").write_text("another\n")
+        commit(repository, "Second")
+        repository.git.checkout("-qb", "proposal")
+        (folder / "c.py").write_text("proposed\n")
+        commit(repository, "Third")
+        repository.git.update_ref("refs/pull/7/head", "proposal")
+        repository.git.checkout("-q", "main")
+        repository.git.branch("-qD", "proposal")
+        repository.git.config("uploadpack.allowFilter", "true")
+        repository.git.config("uploadpack.allowAnySHA1InWant", "true")
+        yield repository
 
 
 def free_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import git
 import pytest
@@ -12,6 +13,9 @@ import pytest
 from build.errors import SourceError
 from build.git import Repository
 from build.worktree import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -32,16 +36,16 @@ def commit(repository: git.Repo, message: str = "x") -> str:
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> git.Repo:
-    repository = git.Repo.init(tmp_path / "vllm", initial_branch="main")
-    folder = Path(repository.working_dir)
-    (folder / "kept.py").write_text("kept\n")
-    (folder / "edited.py").write_text("old\n")
-    (folder / "gone.py").write_text("gone\n")
-    (folder / "tool.sh").write_text("#!/bin/sh\n")
-    (folder / ".gitignore").write_text("*.so\n")
-    commit(repository)
-    return repository
+def clone(tmp_path: Path) -> Iterator[git.Repo]:
+    with contextlib.closing(git.Repo.init(tmp_path / "vllm", initial_branch="main")) as repository:
+        folder = Path(repository.working_dir)
+        (folder / "kept.py").write_text("kept\n")
+        (folder / "edited.py").write_text("old\n")
+        (folder / "gone.py").write_text("gone\n")
+        (folder / "tool.sh").write_text("#!/bin/sh\n")
+        (folder / ".gitignore").write_text("*.so\n")
+        commit(repository)
+        yield repository
 
 
 def make_dirty(folder: Path) -> None:
