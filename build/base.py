@@ -31,7 +31,7 @@ FACTS = PurePosixPath("/opt/llm-d-dev")
 NOT_IN_IMAGES = ("tests", "docs")
 """Top-level folders that are left out of bases: llm-d's CUDA image deletes them, and so does the cpu flavor."""
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class Facts:
         unmet: Lines of its requirement files that it does not meet itself.
         metadata: Folder of the installed distribution's metadata; None if it was not found.
         entry_points: Its ``entry_points.txt`` as its pyproject.toml makes it.
+        shared_index: Name of the file in its git directory that the indexes of overlays build on.
     """
 
     flavor: str
@@ -71,6 +72,7 @@ class Facts:
     unmet: tuple[str, ...]
     metadata: str | None
     entry_points: str
+    shared_index: str
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""

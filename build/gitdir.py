@@ -1,15 +1,19 @@
 """The small git directory that images carry at ``/opt/vllm-source/.git``.
 
 Holds one commit, its trees and the blobs of the files that are in the image, so that ``git status``, ``git diff``
-and ``git log -1`` work without a network. Files that the image leaves out are marked in the index. Everything is
-made next to the source repository, with its objects as alternates: the source is only read.
+and ``git log -1`` work without a network; an overlay leaves the blobs out where they are many. Files that the image
+leaves out are marked in the index. Everything is made next to the source repository, with its objects as alternates:
+the source is only read.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -17,9 +21,12 @@ from build import command, scratch
 from build.listing import SUBMODULE, Listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from build.git import Commit, Repository
+    from build.git import Repository
+    from build.listing import Entry
+
+log = logging.getLogger(__name__)
 
 REMOTES: Mapping[str, str] = {
     "vllm": "https://github.com/vllm-project/vllm.git",
@@ -29,62 +36,118 @@ REMOTES: Mapping[str, str] = {
 }
 """Git remotes set up in every image."""
 
+_NOTHING = "0" * 40
 BASE_REF = "refs/llm-d-dev/base"
 """Names the base's commit inside an image: ``git diff llm-d-dev/base`` shows what an overlay changed."""
 
 
-def write_full(target: Path, *, source: Repository, commit: Commit, tree: Listing, present: frozenset[str]) -> None:
+CONTENTS_LIMIT = 2**20
+"""Bytes of changed files up to which an overlay's git directory has their contents too, about 60 of vLLM's modules.
+
+Each file is in the layer a second time then, as git keeps it. Beyond that git fetches what it is asked for from the
+first remote, as in any partial clone; `git status` and `git log` need none of it.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What a git directory is to describe.
+
+    Attributes:
+        commit: Full id of the commit that ``HEAD`` is.
+        tree: The commit's files and trees.
+        present: Paths of the tree that the image holds.
+    """
+
+    commit: str
+    tree: Listing
+    present: frozenset[str]
+
+    @property
+    def contents(self) -> Iterator[str]:
+        """Ids of the blobs of what the image holds."""
+        files = self.tree.files
+        return (files[path].oid for path in sorted(self.present) if files[path].mode != SUBMODULE)
+
+    @property
+    def rows(self) -> dict[str, tuple[Entry, bool]]:
+        """Every file of the tree, and whether the image holds it."""
+        return {path: (entry, path in self.present) for path, entry in self.tree.files.items()}
+
+
+def write_full(target: Path, *, source: Repository, state: State) -> str:
     """Write the git directory of a base.
 
     Args:
         target: The new ``.git`` folder.
         source: Repository that has the commit.
-        commit: What ``HEAD`` is to be.
-        tree: The commit's files and trees.
-        present: Paths of the tree that the image holds.
+        state: What it is to describe.
+
+    Returns:
+        The name of its shared index, which those of overlays build on.
     """
     for folder in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info"):
         (target / folder).mkdir(parents=True)
     (target / "config").write_text(_config(), encoding="utf-8")
-    (target / "info" / "sparse-checkout").write_text(_sparse(tree, present), encoding="utf-8", errors="surrogateescape")
-    blobs = (entry.oid for path, entry in tree.files.items() if path in present and entry.mode != SUBMODULE)
+    sparse = _sparse(state.tree, state.present)
+    (target / "info" / "sparse-checkout").write_text(sparse, encoding="utf-8", errors="surrogateescape")
     with _Workshop(source) as workshop:
-        workshop.pack([commit.id, *tree.trees.values(), *blobs], target / "objects" / "pack")
-        workshop.index(commit, tree, present, target / "index")
-    _write_head(target, commit=commit, base=commit.id, shallow=[commit.id])
+        workshop.pack([state.commit, *state.tree.trees.values(), *state.contents], target / "objects" / "pack")
+        shared = workshop.shared_index(state)
+        shutil.copy(shared, target)
+        shutil.copy(workshop.index, target)
+    _write_head(target, commit=state.commit, base=state.commit, shallow=[state.commit])
+    return shared.name
 
 
-def write_move(  # noqa: D417 - `source` and `commit` are as above
-    target: Path,
-    *,
-    source: Repository,
-    commit: Commit,
-    tree: Listing,
-    present: frozenset[str],
-    base_commit: str,
-    known: frozenset[str],
+def write_shared_index(target: Path, *, source: Repository, state: State) -> str:  # noqa: D417 - as above
+    """Write only what overlays need, for a base that brings a git directory of its own.
+
+    Args:
+        target: Folder that is laid over that one.
+
+    Returns:
+        As above.
+    """
+    target.mkdir()
+    with _Workshop(source) as workshop:
+        shared = workshop.shared_index(state)
+        shutil.copy(shared, target)
+        return shared.name
+
+
+def write_move(  # noqa: D417 - `source` is as above
+    target: Path, *, source: Repository, old: State, new: State, shared_index: str
 ) -> None:
     """Write those files of a git directory that move a base's one to another commit.
 
     Args:
         target: Folder that is laid over the base's ``.git``.
-        tree: The new commit's files and trees.
-        present: Paths of the tree that the image will hold.
-        base_commit: The base's commit.
-        known: Ids of the trees and blobs that the base's git directory has.
+        old: What the base's describes.
+        new: What it is to describe.
+        shared_index: Name of the shared index that the base's has.
     """
     (target / "objects" / "pack").mkdir(parents=True)
-    wanted = [*tree.trees.values(), *(tree.files[path].oid for path in sorted(present))]
+    known = {*old.tree.trees.values(), *old.contents}
     with _Workshop(source) as workshop:
-        if commit.id != base_commit:
-            workshop.pack([commit.id, *(oid for oid in wanted if oid not in known)], target / "objects" / "pack")
-        workshop.index(commit, tree, present, target / "index")
-    shallow = sorted({base_commit, commit.id})
-    _write_head(target, commit=commit, base=base_commit, shallow=shallow)
+        if new.commit != old.commit:
+            blobs = [oid for oid in dict.fromkeys(new.contents) if oid not in known]
+            if sum(source.sizes(blobs)) > CONTENTS_LIMIT:
+                log.info("the contents of %d changed files are left out of the git directory", len(blobs))
+                blobs = []
+            trees = [oid for oid in new.tree.trees.values() if oid not in known]
+            workshop.pack([new.commit, *trees, *blobs], target / "objects" / "pack")
+        shared = workshop.shared_index(old)
+        # It may differ only if the base was made with a git that writes indexes otherwise.
+        if shared.name != shared_index:
+            shutil.copy(shared, target)
+        workshop.move_index(old, new)
+        shutil.copy(workshop.index, target)
+    _write_head(target, commit=new.commit, base=old.commit, shallow=sorted({old.commit, new.commit}))
 
 
-def _write_head(target: Path, *, commit: Commit, base: str, shallow: Iterable[str]) -> None:
-    (target / "HEAD").write_text(f"{commit.id}\n", encoding="ascii")
+def _write_head(target: Path, *, commit: str, base: str, shallow: Iterable[str]) -> None:
+    (target / "HEAD").write_text(f"{commit}\n", encoding="ascii")
     (target / "shallow").write_text("".join(f"{oid}\n" for oid in shallow), encoding="ascii")
     (target / BASE_REF).parent.mkdir(parents=True, exist_ok=True)
     (target / BASE_REF).write_text(f"{base}\n", encoding="ascii")
@@ -134,14 +197,13 @@ class _Workshop:
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
-    def _git(self, *words: str | Path, lines: bytes = b"", index: Path | None = None) -> None:
+    def _git(self, *words: str | Path, lines: bytes = b"") -> None:
         with tempfile.TemporaryFile() as stdin:
             stdin.write(lines)
             stdin.seek(0)
             # Not the user's settings: core.splitIndex, say, would leave half of the index here.
             env = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
             env |= {"GIT_DIR": str(self._dir), "GIT_NO_LAZY_FETCH": "1"}
-            env |= {"GIT_INDEX_FILE": str(index)} if index else {}
             # What is made here lives for seconds: waiting for the disk would be for nothing.
             command.output(["git", "-c", "core.fsync=none", *words], env=env, cwd=self._dir, stdin=stdin)
 
@@ -153,12 +215,45 @@ class _Workshop:
         for pack in folder.glob("pack-*.pack"):
             pack.with_suffix(".promisor").touch()
 
-    def index(self, commit: Commit, tree: Listing, present: frozenset[str], target: Path) -> None:
-        """Write an index of the whole tree in which what the image leaves out is marked skip-worktree."""
-        self._git("read-tree", commit.id, index=target)
-        absent = sorted(path for path in tree.files if path not in present)
-        lines = b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in absent)
-        if absent:
-            self._git("update-index", "--skip-worktree", "-z", "--stdin", lines=lines, index=target)
+    @property
+    def index(self) -> Path:
+        """The index that :meth:`shared_index` starts and :meth:`move_index` changes."""
+        return self._dir / "index"
+
+    def shared_index(self, state: State) -> Path:
+        """Write an index of the whole tree in which what the image leaves out is marked skip-worktree.
+
+        All of it is in a file of its own, to which the index only refers (git-update-index(1), split index): an
+        overlay brings the entries that it changes, not 20 bytes that do not compress for each file of the tree.
+
+        Returns:
+            That file. Its name is its digest; the same state gives the same.
+        """
         # Version 4 stores paths by their difference to the one before: two thirds of the size.
-        self._git("update-index", "--index-version", "4", index=target)
+        self._git("-c", "index.version=4", "update-index", "-z", "--index-info", lines=_info(state.rows))
+        absent = _names(path for path in state.tree.files if path not in state.present)
+        self._git("update-index", "--split-index", "-z", "--skip-worktree", "--stdin", lines=absent)
+        return next(self._dir.glob("sharedindex.*"))
+
+    def move_index(self, old: State, new: State) -> None:
+        """Make the index that of another tree, with only what differs in it."""
+        before, after = old.rows, new.rows
+        changed = {path: row for path, row in after.items() if before.get(path) != row}
+        gone = before.keys() - after.keys()
+        # However much differs, git is not to start another shared index.
+        split = ("-c", "core.splitIndex=true", "-c", "splitIndex.maxPercentChange=100")
+        self._git(*split, "update-index", "-z", "--index-info", lines=_info(changed, gone))
+        absent = _names(path for path, (_, present) in changed.items() if not present)
+        if absent:
+            self._git(*split, "update-index", "-z", "--skip-worktree", "--stdin", lines=absent)
+
+
+def _info(rows: Mapping[str, tuple[Entry, bool]], gone: Iterable[str] = ()) -> bytes:
+    """What ``git update-index --index-info`` reads: what is removed, then what is there."""
+    removed = (f"0 {_NOTHING}\t{path}\0" for path in sorted(gone))
+    added = (f"{entry.mode} {entry.oid}\t{path}\0" for path, (entry, _) in sorted(rows.items()))
+    return "".join((*removed, *added)).encode("utf-8", "surrogateescape")
+
+
+def _names(paths: Iterable[str]) -> bytes:
+    return "".join(f"{path}\0" for path in sorted(paths)).encode("utf-8", "surrogateescape")

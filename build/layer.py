@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from build import gitdir, requirements, scratch, version
 from build.base import PYTHON, SOURCE
+from build.gitdir import State
 from build.listing import EXECUTABLE, REGULAR
 from build.tarball import Tarball
 
@@ -52,14 +53,13 @@ def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
         tarball.add_bytes(place, text, mode=mode)
     with scratch.folder() as folder:
         target = Path(folder) / ".git"
+        base = overlay.base
         gitdir.write_move(
             target,
             source=overlay.target.source,
-            commit=commit,
-            tree=overlay.target.tree,
-            present=overlay.delta.present,
-            base_commit=overlay.base.facts.commit,
-            known=_known_objects(overlay.base),
+            old=State(commit=base.facts.commit, tree=base.tree, present=frozenset(base.held.files)),
+            new=State(commit=commit.id, tree=overlay.target.tree, present=overlay.delta.present),
+            shared_index=base.facts.shared_index,
         )
         tarball.add_tree(_ROOT / ".git", target, mode=REGULAR)
 
@@ -141,9 +141,3 @@ def _existing_folders(base: Base, *, gone: frozenset[str]) -> frozenset[str]:
     if base.facts.metadata:
         paths.append(f"{base.facts.metadata}/entry_points.txt".lstrip("/"))
     return _folders_of(paths)
-
-
-def _known_objects(base: Base) -> frozenset[str]:
-    """Trees, and blobs of the files that the base holds: what its git directory has."""
-    blobs = (base.tree.files[path].oid for path in base.held.files)
-    return frozenset((*base.tree.trees.values(), *blobs))

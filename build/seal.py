@@ -12,6 +12,7 @@ from build.base import Facts
 from build.compatibility import made_by_build
 from build.errors import BuildError, SourceError
 from build.folders import REPOSITORY
+from build.gitdir import State
 from build.listing import REGULAR, SUBMODULE, Entry, Listing
 from build.tarball import Ownership, Tarball
 
@@ -63,15 +64,22 @@ def seal(
         progress("reading what the image holds")
         found = probe(engine, image)
         tree = source.listing(commit)
-        held, facts = _compare(found, flavor=flavor, source=source, commit=commit, tree=tree)
+        held = _held(found, commit, tree)
         with (
             scratch.folder() as folder,
+            scratch.folder() as git_folder,
             engine.temporary_tag(image.id) as name,
         ):
             progress("writing its description and git directory")
+            state = State(commit=commit.id, tree=tree, present=frozenset(held.files))
+            git = Path(git_folder) / ".git"
+            write = gitdir.write_shared_index if found["has_repository"] else gitdir.write_full
+            index = write(git, source=source, state=state)
+            facts = _facts(found, flavor=flavor, source=source, state=state, held=held, shared_index=index)
+            files = {**base.files(facts, held, tree), base.MADE: _made(found, facts).serialize()}
             with (Path(folder) / "seal.tar").open("wb") as stream:
                 _write_tar(
-                    stream, facts, held, _made(found, facts), tree, source, commit, with_git=not found["has_repository"]
+                    stream, files, git, owner=facts.owner, timestamp=commit.timestamp, over=found["has_repository"]
                 )
             request = buildx.Request(
                 dockerfile=DOCKERFILE,
@@ -121,17 +129,15 @@ def probe(engine: Engine, image: Image) -> dict[str, Any]:
     return found
 
 
-def _compare(
-    found: Mapping[str, Any], *, flavor: str, source: Repository, commit: Commit, tree: Listing
-) -> tuple[Listing, Facts]:
-    """What of the commit's tree is in the image, and what else sealing knows of it.
+def _held(found: Mapping[str, Any], commit: Commit, tree: Listing) -> Listing:
+    """What of the commit's tree is in the image.
 
     Raises:
         SourceError: Python of the package is missing or differs: the image is not made from this commit.
     """
     files = {path: Entry(mode=mode, oid=oid) for path, mode, oid in found["files"]}
     held = {path: entry for path, entry in files.items() if path in tree.files}
-    modified = sorted(path for path, entry in held.items() if entry.oid != tree.files[path].oid)
+    modified = _modified(held, tree)
     runs = {path for path, entry in tree.files.items() if _runs(path) and entry.mode != SUBMODULE}
     wrong = sorted((runs - held.keys()) | (runs & set(modified)))
     if wrong:
@@ -142,11 +148,23 @@ def _compare(
         )
     for path in modified:
         log.warning("the image has its own %s", path)
+    return Listing(files=held, trees={})
+
+
+def _modified(held: Mapping[str, Entry], tree: Listing) -> list[str]:
+    return sorted(path for path, entry in held.items() if entry.oid != tree.files[path].oid)
+
+
+def _facts(
+    found: Mapping[str, Any], *, flavor: str, source: Repository, state: State, held: Listing, shared_index: str
+) -> Facts:
+    """What is to be known of the base."""
+    tree = state.tree
     pyproject = _text(source, tree, "pyproject.toml")
     wanted = requirements.of_tree(lambda path: _text(source, tree, path), flavor)
-    return Listing(files=held, trees={}), Facts(
+    return Facts(
         flavor=flavor,
-        commit=commit.id,
+        commit=state.commit,
         version=found["version"],
         python=found["python"],
         torch=found["torch"]["version"],
@@ -159,12 +177,13 @@ def _compare(
             folder_mode=found["folder_mode"],
         ),
         folders=_folders(found),
-        made_by_build=tuple(sorted(files.keys() - held.keys())),
-        modified=tuple(modified),
+        made_by_build=tuple(sorted(path for path, _, _ in found["files"] if path not in held.files)),
+        modified=tuple(_modified(held.files, tree)),
         build_requires=requirements.build_requires(pyproject),
         unmet=tuple(requirements.unmet(wanted, found["distributions"], python=found["python"])),
         metadata=found["metadata"],
         entry_points=requirements.entry_points(pyproject),
+        shared_index=shared_index,
     )
 
 
@@ -194,28 +213,16 @@ def _text(source: Repository, tree: Listing, path: str) -> str:
         return content.read().decode(errors="replace")
 
 
-def _write_tar(  # noqa: PLR0917 - one call, right above
-    stream: IO[bytes],
-    facts: Facts,
-    held: Listing,
-    made: Listing,
-    tree: Listing,
-    source: Repository,
-    commit: Commit,
-    *,
-    with_git: bool,
+def _write_tar(
+    stream: IO[bytes], files: Mapping[str, bytes], git: Path, *, owner: Ownership, timestamp: int, over: bool
 ) -> None:
-    existing = frozenset({"/", "opt", str(base.SOURCE).lstrip("/")})
+    """Write what sealing adds: the description, and the git directory or what is laid ``over`` the image's own."""
     root = base.SOURCE.relative_to("/")
-    with Tarball(stream, owner=facts.owner, timestamp=commit.timestamp, existing=existing) as tarball:
-        for name, content in base.files(facts, held, tree).items():
+    existing = {"opt", str(root), *([f"{root}/.git"] if over else ())}
+    with Tarball(stream, owner=owner, timestamp=timestamp, existing=frozenset(existing)) as tarball:
+        for name, content in files.items():
             tarball.add_bytes(base.FACTS.relative_to("/") / name, content, mode=REGULAR)
-        tarball.add_bytes(base.FACTS.relative_to("/") / base.MADE, made.serialize(), mode=REGULAR)
-        if with_git:
-            with scratch.folder() as folder:
-                target = Path(folder) / ".git"
-                gitdir.write_full(target, source=source, commit=commit, tree=tree, present=frozenset(held.files))
-                tarball.add_tree(root / ".git", target, mode=REGULAR)
+        tarball.add_tree(root / ".git", git, mode=REGULAR)
 
 
 def _labels(facts: Facts) -> dict[str, str]:

@@ -30,9 +30,9 @@ def _git_helpers() -> dict[int, str]:
     return found
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _repositories_are_closed() -> Iterator[None]:
-    """An open repository warns when it is collected, at any time later: it is the test that opened it that fails."""
+    """An open repository warns when it is collected, at any time later: it is the module that opened it that fails."""
     before = _git_helpers()
     yield
     left = {number: words for number, words in _git_helpers().items() if number not in before}

@@ -121,9 +121,11 @@ def test_the_binaries_of_the_base_load_in_the_overlay(overlay: Container) -> Non
 
 
 @pytest.fixture
-def working(quickstart: Any, tmp_path: Path) -> git.Repo:  # noqa: ANN401
+def working(quickstart: Any, tmp_path: Path) -> Iterator[git.Repo]:  # noqa: ANN401
     """A clone of the sample repository."""
-    return git.Repo.clone_from(quickstart["sample"]["path"], tmp_path / "vllm", branch=quickstart["sample"]["ref"])
+    sample = quickstart["sample"]
+    with contextlib.closing(git.Repo.clone_from(sample["path"], tmp_path / "vllm", branch=sample["ref"])) as cloned:
+        yield cloned
 
 
 def test_a_commit_that_breaks_the_server_is_not_pushed(working: git.Repo, quickstart: Any) -> None:  # noqa: ANN401

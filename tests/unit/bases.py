@@ -28,6 +28,7 @@ FACTS = Facts(
     unmet=(),
     metadata="/opt/vllm/lib/python3.12/site-packages/vllm-0.32.0.dist-info",
     entry_points="",
+    shared_index="",
 )
 
 PYPROJECT = '[build-system]\nrequires = ["torch == 2.13.0"]\n'

@@ -13,6 +13,7 @@ import pytest
 
 from build import gitdir
 from build.git import Repository
+from build.gitdir import State
 from tests.unit.work import Work, contents
 from tests.unit.work import git as run_git
 
@@ -22,11 +23,21 @@ if TYPE_CHECKING:
 
     from build.git import Commit
 
+# As `git ls-files --stage` shows it.
+_STAGED = "%(objectmode) %(objectname) 0\t%(path)"
 _LEFT_OUT = ("tests/", "docs/", "odd [a-z]* name ", "vllm/left_out.py", "vllm/module")
 
 
-def is_present(path: str) -> bool:
-    return not path.startswith(_LEFT_OUT)
+def is_present(path: str, carried: str = "-") -> bool:
+    return path.startswith(carried) or not path.startswith(_LEFT_OUT)
+
+
+def state(source: Repository, commit: Commit, carried: str = "-") -> State:
+    """What an image of a commit holds."""
+    tree = source.listing(commit)
+    return State(
+        commit=commit.id, tree=tree, present=frozenset(path for path in tree.files if is_present(path, carried))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +77,20 @@ class Image:
         self.path = path
         self._source = source
 
-    def lay_out(self, ref: str) -> None:
-        """Make the files those of a commit."""
+    def lay_out(self, ref: str, carried: str = "-") -> None:
+        """Make the files those of a commit; those below ``carried`` too, which are left out otherwise."""
         for entry in self.path.iterdir() if self.path.exists() else ():
             if entry.name != ".git":
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         archive = run_git(self._source.path, "archive", "--format=tar", ref)
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            members = [member for member in tar if not member.isdir() and is_present(member.name)]
+            members = [member for member in tar if not member.isdir() and is_present(member.name, carried)]
             tar.extractall(self.path, members, filter="data")
+
+    @property
+    def shared_index(self) -> str:
+        """Its name, if there is one."""
+        return next((path.name for path in (self.path / ".git").glob("sharedindex.*")), "")
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Repository]:
@@ -86,26 +102,20 @@ class Image:
         """Files and git directory of a base."""
         with self._opened() as source:
             commit = source.commit(ref)
-            tree = source.listing(commit)
-            present = frozenset(filter(is_present, tree.files))
-            gitdir.write_full(self.path / ".git", source=source, commit=commit, tree=tree, present=present)
+            gitdir.write_full(self.path / ".git", source=source, state=state(source, commit))
         self.lay_out(ref)
 
-    def move(self, ref: str, *, base: str = "main") -> Commit:
+    def move(self, ref: str, *, base: str = "main", carried: str = "-") -> Commit:
         """Files of an overlay, and what it lays over the git directory."""
         laid = self.path.parent / "laid"
         with self._opened() as source:
-            commit, base_commit = source.commit(ref), source.commit(base)
-            tree, base_tree = source.listing(commit), source.listing(base_commit)
-            present = frozenset(path for path in tree.files if is_present(path))
-            blobs = (entry.oid for path, entry in base_tree.files.items() if is_present(path))
-            known = frozenset((*base_tree.trees.values(), *blobs))
+            commit, old = source.commit(ref), state(source, source.commit(base))
             gitdir.write_move(
-                laid, source=source, commit=commit, tree=tree, present=present, base_commit=base_commit.id, known=known
+                laid, source=source, old=old, new=state(source, commit, carried), shared_index=self.shared_index
             )
         shutil.copytree(laid, self.path / ".git", dirs_exist_ok=True)
         shutil.rmtree(laid)
-        self.lay_out(ref)
+        self.lay_out(ref, carried)
         return commit
 
     def git(self, *words: str) -> str:
@@ -197,6 +207,47 @@ def test_what_an_overlay_changed_can_be_asked_for(image: Image) -> None:
     image.git("checkout", "--quiet", "llm-d-dev/base")
     assert image.git("status", "--porcelain") == ""
     assert (image.path / "vllm/b.py").exists()
+
+
+def test_a_folder_that_the_base_lacks_counts_once_an_overlay_has_it(image: Image) -> None:
+    image.move("main", carried="tests/")
+    (image.path / "tests/test_a.py").unlink()
+    assert image.git("status", "--porcelain").strip() == "D tests/test_a.py"
+
+
+@pytest.mark.parametrize("files", [1, 50])
+def test_an_overlay_brings_only_what_differs_of_the_index(image: Image, source: Work, files: int) -> None:
+    source.git("checkout", "--quiet", "-b", "more", "main")
+    for number in range(files):
+        source.write(f"vllm/new/{number}.py", "# new\n")
+    source.git("add", "vllm/new")
+    source.git("commit", "--quiet", "-m", "More")
+    before = _files(image)
+    image.move("more")
+    brought = {path for path, content in _files(image).items() if before.get(path) != content}
+    assert not {path for path in brought if "sharedindex" in path}
+    assert image.git("ls-files", "--stage") == image.git("ls-tree", "-r", "HEAD", f"--format={_STAGED}")
+
+
+def test_contents_of_a_large_change_are_fetched_when_something_asks_for_them(image: Image, source: Work) -> None:
+    source.git("checkout", "--quiet", "-b", "large", "main")
+    source.write("vllm/large.py", "# new\n" * (gitdir.CONTENTS_LIMIT // 6 + 1))
+    source.git("add", "vllm/large.py")
+    source.git("commit", "--quiet", "-m", "Large")
+    commit = image.move("large")
+    assert image.git("status", "--porcelain") == ""
+    assert image.git("log", "-1", "--format=%H %s") == f"{commit.id} Large"
+    assert image.git("fsck", "--no-dangling") == ""
+    left_out = source.git("rev-parse", "large:vllm/large.py")
+    assert not any(left_out in ids for ids in _packed(image).values())
+    # As with a network, where the remotes answer.
+    source.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    source.git("config", "uploadpack.allowFilter", "true")
+    (image.path / "vllm/large.py").write_text("# mine\n")
+    for remote in ("njhill", "nm", "tms"):
+        image.git("remote", "remove", remote)
+    image.git("remote", "set-url", "vllm", f"file://{source.path}")
+    assert "+# mine" in run_git(image.path, "diff", env={"GIT_ALLOW_PROTOCOL": "file"}).decode()
 
 
 def test_a_commit_that_is_only_here_can_be_moved_to(image: Image, source: Work) -> None:
