@@ -27,13 +27,12 @@ RUN useradd --uid 2000 --gid 0 --home-dir /home/vllm --shell /bin/bash vllm; \
     chmod -R u=rwX,g=u,o=rX /home/vllm /var/lib/llm-d
 
 FROM system AS dependencies
-# Group 0 may write: OpenShift runs containers as an arbitrary user of that group.
+# As in llm-d's image the environment is root's; what is worked on is the source.
 RUN --mount=type=secret,id=environment --mount=type=secret,id=uv.toml --mount=type=secret,id=ca.pem \
     --mount=type=bind,from=uv,target=/uv --mount=type=bind,from=find-links,target=/find-links \
     --mount=type=bind,source=requirements.txt,target=/requirements.txt \
     --mount=type=bind,source=build-requirements.txt,target=/build-requirements.txt \
     --mount=type=cache,target=/root/.cache/uv \
-    umask 0002; \
     . /run/secrets/environment; \
     export UV_LINK_MODE=copy UV_NO_PROGRESS=1; \
     /uv/uv venv --no-python-downloads --python /usr/bin/python3 /opt/vllm; \
@@ -49,6 +48,7 @@ ARG VLLM_VERSION
 # vLLM's setup.py misses _C_AVX2 and _C_AVX512.
 RUN --mount=type=bind,from=wheel,target=/wheel --mount=type=bind,from=uv,target=/uv \
     --mount=type=tmpfs,target=/root/.cache \
+    # Group 0 may write to the source: OpenShift runs containers as an arbitrary user of that group.
     umask 0002; \
     /opt/vllm/bin/python -c 'import glob, zipfile; \
 wheel = zipfile.ZipFile(glob.glob("/wheel/*.whl")[0]); \

@@ -23,7 +23,6 @@ RUN --mount=type=secret,id=environment --mount=type=secret,id=uv.toml --mount=ty
     --mount=type=bind,from=uv,target=/uv --mount=type=bind,from=find-links,target=/find-links \
     --mount=type=bind,source=requirements.txt,target=/requirements.txt \
     --mount=type=cache,target=/root/.cache/uv \
-    umask 0002; \
     . /run/secrets/environment; \
     HOME=/root UV_LINK_MODE=copy UV_NO_PROGRESS=1 \
         /uv/uv pip install --python /opt/vllm/bin/python --requirement /requirements.txt
