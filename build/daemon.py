@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _PROC = Path("/proc")
 _POLL_S = 0.1
 _KILLED_S = 10.0
-_LOOKS = 20
+# Half a second: on a loaded machine a process may stand still in the middle of execve(2).
+_LOOKS = 500
 _LOOK_S = 0.001
 _TAIL_LINES = 3
 _TAIL_BYTES = 20_000
