@@ -15,7 +15,11 @@ import requests
 from build import daemon
 from build.daemon import Daemon
 from build.engine import Engine, answering
+from smoke import layers
+from smoke.layers import Memory
 from tests.engine.conftest import LOCAL, commit_all, inside, make_cli
+from tests.engine.test_layers import LAYERS, TOLD
+from tests.standin.saved import as_docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +112,13 @@ def test_a_commit_becomes_an_image_that_is_pushed(
     host, _, path = cli.repository.partition("/")
     served = requests.get(f"http://{host}/v2/{path}/manifests/local-{commit}", headers=_ANY_MANIFEST, timeout=10)
     assert served.headers["Docker-Content-Digest"] == made.id == pushed.json["digest"]
+
+
+def test_layers_are_read_from_the_archive(store: Engine, tmp_path: Path) -> None:
+    made, *_ = store.client.images.load(as_docker(LAYERS, name=f"{LOCAL}:layers"))
+    assert made.id
+    told = layers.credentials(store, store.image(made.id), memory=Memory(tmp_path), say=print)
+    assert sorted(told) == TOLD
 
 
 _ANY_MANIFEST = {

@@ -1,0 +1,96 @@
+"""Credentials in the layers of images, on a real engine: from the folders of its store, and from its archive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from smoke import layers
+from smoke.layers import Memory
+from tests.engine.conftest import LOCAL
+from tests.standin.saved import GONE, as_docker, layer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from build.engine import Engine, Image
+
+MARK = "hush-hush"
+NETRC = f"machine index.example\n  login me\n  password {MARK}\n".encode()
+KEY = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{MARK}\n".encode()
+LAYERS = (
+    layer({"etc/hostname": bytes(2**21)}),
+    layer({"root/.netrc": NETRC, "app/id_rsa": KEY, "srv/prod.env": b"T=ghp_" + b"a1" * 18}),
+    layer({"root/.netrc": GONE, "app/id_rsa": b""}),
+)
+TOLD = [
+    "/app/id_rsa of layer 2 of 3 (history, step 2), which a later layer replaces",
+    "/root/.netrc of layer 2 of 3 (history, step 2), which a later layer deletes",
+    "/srv/prod.env of layer 2 of 3 (history, step 2)",
+]
+
+
+@pytest.fixture
+def image(engine: Engine) -> Iterator[Image]:
+    """An image that nobody ever builds: it has no shell, and its layers are what we say."""
+    made, *_ = engine.client.images.load(as_docker(LAYERS, name=f"{LOCAL}:layers"))
+    assert made.id
+    yield engine.image(made.id)
+    engine.client.images.remove(made.id, force=True)
+
+
+def told(engine: Engine, image: Image, folder: Path) -> list[str]:
+    said: list[str] = []
+    found = layers.credentials(engine, image, memory=Memory(folder), say=said.append)
+    assert not said
+    return sorted(found)
+
+
+def test_every_credential_is_told_with_what_became_of_it(engine: Engine, image: Image, tmp_path: Path) -> None:
+    found = told(engine, image, tmp_path)
+    assert found == TOLD
+    assert MARK not in str(found)
+    assert MARK not in "".join(path.read_text(encoding="utf-8") for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("folders", [[], ["/nowhere/at/all"] * 3])
+def test_both_ways_find_the_same(
+    engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: list[str]
+) -> None:
+    """Engines with another storage driver do not say where a layer's folder is, or let nobody mount it."""
+    mounted = told(engine, image, tmp_path / "mounted")
+    monkeypatch.setattr(layers, "_folders", lambda *_: folders)
+    assert told(engine, image, tmp_path / "saved") == mounted
+    names = [sorted(path.name for path in (tmp_path / way).iterdir()) for way in ("mounted", "saved")]
+    assert names[0] == names[1] != []
+
+
+def test_a_layer_that_was_read_is_not_asked_for_again(engine: Engine, image: Image, tmp_path: Path) -> None:
+    before = told(engine, image, tmp_path)
+    (remembered,) = tmp_path.iterdir()
+    text = remembered.read_text(encoding="utf-8").replace('"files": []', '"files": ["/remembered"]')
+    remembered.write_text(text, encoding="utf-8")
+    assert set(told(engine, image, tmp_path)) - set(before) == {
+        "/remembered of layer 1 of 3 (history, step 1), which a later layer deletes"
+    }
+
+
+def test_an_engine_elsewhere_sends_only_known_places(
+    engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(engine), "is_here", property(lambda _: False))
+    assert told(engine, image, tmp_path) == [TOLD[1].replace(" (history, step 2)", "")]
+
+
+def test_an_engine_elsewhere_does_not_send_its_archive(
+    engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(engine), "is_here", property(lambda _: False))
+    monkeypatch.setattr(layers, "_folders", lambda *_: [])
+    said: list[str] = []
+    assert not layers.credentials(engine, image, memory=Memory(tmp_path), say=said.append)
+    assert [line.partition(" for credentials: ")[0] for line in said] == [
+        f"layer {number} of 3 was not looked into" for number in (1, 2, 3)
+    ]
