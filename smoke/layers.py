@@ -108,7 +108,7 @@ def credentials(engine: Engine, image: Image, *, memory: Memory, say: Callable[[
     steps = _steps(engine, image, read) if len(read) == len(layers) else {}
     with engine.created(image.id) as container:
         told = [
-            f"{_shown(path)} of layer {number} of {len(layers)}{steps.get(number, '')}{_fate(container, path)}"
+            f"{_shown(path)} in layer {number} of {len(layers)}{steps.get(number, '')}{_fate(container, path)}"
             for number, layer in read.items()
             for path in layer.files
         ]
@@ -165,7 +165,7 @@ def _steps(engine: Engine, image: Image, read: Mapping[int, Layer]) -> dict[int,
 
 def _fate(container: Container, path: str) -> str:
     """What became of a file of a layer in the image as a whole, for the end of a sentence."""
-    with contextlib.suppress(UnicodeEncodeError):  # the engine cannot be asked for such a path
+    with contextlib.suppress(UnicodeEncodeError, docker.errors.APIError):  # the engine cannot be asked for any path
         if not has(container, PurePosixPath(path)):
             return ", which a later layer deletes"
         if not secret.tells(container, path):
@@ -207,14 +207,16 @@ def _mounted(engine: Engine, image: Image, wanted: Iterable[str], homes: Iterabl
         with engine.created(image.id, mounts=mounts) as container:
             if engine.is_here:
                 return {digest: _folder(container, place) for digest, place in places.items()}
-            # Gigabytes are not fetched from another machine: there, the places where programs keep theirs must do.
-            return {
-                digest: Layer(files=tuple(secret.files(container, homes, root=place)), content_bytes=0)
-                for digest, place in places.items()
-            }
+            return {digest: _known_places(container, place, homes) for digest, place in places.items()}
     except docker.errors.APIError:
         # Not every engine lets anybody mount what is its own. If it is in trouble, that shows again at once.
         return {}
+
+
+def _known_places(container: Container, place: str, homes: Iterable[str]) -> Layer:
+    """A layer on another machine, whose gigabytes are not fetched: the places where programs keep theirs must do."""
+    there = [home for home in homes if has(container, PurePosixPath(place + home))]
+    return Layer(files=tuple(secret.files(container, there, root=place)), content_bytes=0)
 
 
 def _folder(container: Container, place: str) -> Found:

@@ -26,9 +26,9 @@ LAYERS = (
     layer({"root/.netrc": GONE, "app/id_rsa": b""}),
 )
 TOLD = [
-    "/app/id_rsa of layer 2 of 3 (history, step 2), which a later layer replaces",
-    "/root/.netrc of layer 2 of 3 (history, step 2), which a later layer deletes",
-    "/srv/prod.env of layer 2 of 3 (history, step 2)",
+    "/app/id_rsa in layer 2 of 3 (history, step 2), which a later layer replaces",
+    "/root/.netrc in layer 2 of 3 (history, step 2), which a later layer deletes",
+    "/srv/prod.env in layer 2 of 3 (history, step 2)",
 ]
 
 
@@ -73,7 +73,7 @@ def test_a_layer_that_was_read_is_not_asked_for_again(engine: Engine, image: Ima
     text = remembered.read_text(encoding="utf-8").replace('"files": []', '"files": ["/remembered"]')
     remembered.write_text(text, encoding="utf-8")
     assert set(told(engine, image, tmp_path)) - set(before) == {
-        "/remembered of layer 1 of 3 (history, step 1), which a later layer deletes"
+        "/remembered in layer 1 of 3 (history, step 1), which a later layer deletes"
     }
 
 
