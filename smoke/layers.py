@@ -5,7 +5,10 @@ is mounted, read-only, in a container that never runs, and read through the arch
 containerd store, all layers are read from ``docker save``. Docker's own store writes that archive to its disk as a
 whole before it sends any of it: of an image of 3.9 GB, 104 s before the first byte, against 25 s for all folders.
 
-A layer's digest says all that it holds. So each large one is read once: overlays cost what they add to their base.
+A layer's digest says all that it holds. So a large one is read once: overlays cost what they add to their base. Of an
+overlay of ours no archive is read, as it would be the base's once more for a few kilobytes: the image as a whole, where
+programs keep their credentials, tells as much. Its base was looked into when it was tested. The one step that is given
+credentials installs packages (overlay.Dockerfile); what comes after it deletes only files of vLLM's source.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import docker.errors
 from docker.types import Mount
 from pydantic import TypeAdapter, ValidationError
 
-from build import suite
+from build import labels, suite
 from build.folders import write_json
 from smoke import secret
 from smoke.contents import UnreadableError, has
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 _MOUNTED = "/llm-d-dev-layers"
 _CHUNK_BYTES = 2**20
 _REMEMBERED_BYTES = 2**20
-"""Smaller layers are read faster than it is worth to remember them."""
+"""Smaller layers that have a folder are read faster than it is worth to remember them."""
 _SAID_BYTES = 500 * 10**6
 """Images of which it takes a while."""
 _MANIFEST = "manifest.json"
@@ -74,9 +77,8 @@ class Memory:
             return None
 
     def put(self, digest: str, layer: Layer) -> None:
-        """Remember a layer, if it is large."""
-        if layer.content_bytes >= _REMEMBERED_BYTES:
-            write_json(self._path(digest), {"rules": self._rules, "layer": asdict(layer)})
+        """Remember a layer."""
+        write_json(self._path(digest), {"rules": self._rules, "layer": asdict(layer)})
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest.removeprefix('sha256:')}.json"
@@ -119,8 +121,8 @@ def credentials(engine: Engine, image: Image, *, memory: Memory, say: Callable[[
 
 def look(
     engine: Engine, image: Image, *, homes: Iterable[str], memory: Memory, say: Callable[[str], None]
-) -> list[Found]:
-    """Look into all layers of an image, lowest first.
+) -> list[Found | None]:
+    """Look into all layers of an image, lowest first; None for one that need not be looked into.
 
     Args:
         engine: Where it is.
@@ -137,12 +139,17 @@ def look(
     if not known and image.size >= _SAID_BYTES:
         say(f"looking for credentials in {len(missing)} layers, this first time …")
     if missing:
-        read = _mounted(engine, image, missing, homes) or _saved(engine, image, memory)
-        for digest, found in read.items():
-            if isinstance(found, Layer):
-                memory.put(digest, found)
-        known |= read
-    return [known[digest] for digest in image.diff_ids]
+        known |= _mounted(engine, image, missing, homes, memory)
+    if missing and missing[0] not in known and not _is_overlay(engine, image):
+        known |= _saved(engine, image, memory)
+    return [known.get(digest) for digest in image.diff_ids]
+
+
+def _is_overlay(engine: Engine, image: Image) -> bool:
+    """Whether an image is an overlay of ours on a base that is there."""
+    base_id = image.labels.get(labels.BASE) if image.labels.get(labels.KIND) == "overlay" else None
+    base = engine.find_image(base_id) if base_id else None
+    return base is not None and image.diff_ids[: len(base.diff_ids)] == base.diff_ids
 
 
 def _homes(image: Image) -> list[str]:
@@ -194,7 +201,9 @@ def _folders(engine: Engine, image: Image) -> list[str]:
     return folders if all(folders) and len(folders) == len(image.diff_ids) else []
 
 
-def _mounted(engine: Engine, image: Image, wanted: Iterable[str], homes: Iterable[str]) -> dict[str, Found]:
+def _mounted(
+    engine: Engine, image: Image, wanted: Iterable[str], homes: Iterable[str], memory: Memory
+) -> dict[str, Found]:
     """Layers by digest; none where their folders cannot be had."""
     folders = dict(zip(image.diff_ids, _folders(engine, image), strict=False))
     if not folders:
@@ -205,12 +214,24 @@ def _mounted(engine: Engine, image: Image, wanted: Iterable[str], homes: Iterabl
     ]
     try:
         with engine.created(image.id, mounts=mounts) as container:
-            if engine.is_here:
-                return {digest: _folder(container, place) for digest, place in places.items()}
-            return {digest: _known_places(container, place, homes) for digest, place in places.items()}
+            if not engine.is_here:
+                return {digest: _known_places(container, place, homes) for digest, place in places.items()}
+            read = {digest: _folder(container, place) for digest, place in places.items()}
     except docker.errors.APIError:
         # Not every engine lets anybody mount what is its own. If it is in trouble, that shows again at once.
         return {}
+    _remember(memory, {digest: found for digest, found in read.items() if _is_large(found)})
+    return read
+
+
+def _is_large(found: Found) -> bool:
+    return isinstance(found, Layer) and found.content_bytes >= _REMEMBERED_BYTES
+
+
+def _remember(memory: Memory, read: Mapping[str, Found]) -> None:
+    for digest, found in read.items():
+        if isinstance(found, Layer):
+            memory.put(digest, found)
 
 
 def _known_places(container: Container, place: str, homes: Iterable[str]) -> Layer:
@@ -244,7 +265,9 @@ def _saved(engine: Engine, image: Image, memory: Memory) -> dict[str, Found]:
         found = from_archive(stream, memory)
     if len(found) != len(image.diff_ids):
         raise UnreadableError(f"the engine's archive has {len(found)} of {len(image.diff_ids)} layers")
-    return dict(zip(image.diff_ids, found, strict=True))
+    read = dict(zip(image.diff_ids, found, strict=True))
+    _remember(memory, read)
+    return read
 
 
 def from_archive(stream: IO[bytes], memory: Memory) -> list[Found]:
@@ -283,10 +306,9 @@ def _blob(name: str, content: IO[bytes], memory: Memory) -> Found:
     match = _BLOB.fullmatch(name)
     if match is None:
         return _read(content)
-    known = memory.get(match["digest"])
-    found = known or _read(content)
-    if isinstance(found, Layer) and not known:
-        memory.put(match["digest"], found)
+    found: Found = memory.get(match["digest"]) or _read(content)
+    # Its compressed form has another digest than the layer.
+    _remember(memory, {match["digest"]: found})
     return found
 
 

@@ -73,7 +73,7 @@ def _config(layers: Sequence[bytes]) -> bytes:
         "architecture": "amd64",
         "created": _CREATED,
         "os": "linux",
-        "config": {},
+        "config": {"Cmd": ["nothing"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_digest(content)}" for content in layers]},
         "history": [{"created": _CREATED, "created_by": "by hand"} for _ in layers],
     }

@@ -269,15 +269,10 @@ DIGEST = f"sha256:{'a' * 64}"
 LARGE = Layer(files=("/root/.netrc",), content_bytes=2**30)
 
 
-def test_a_large_layer_is_remembered(memory: Memory) -> None:
+def test_a_layer_is_remembered(memory: Memory) -> None:
     memory.put(DIGEST, LARGE)
     assert memory.get(DIGEST) == LARGE
     assert memory.get(f"sha256:{'b' * 64}") is None
-
-
-def test_a_small_layer_is_read_again(memory: Memory) -> None:
-    memory.put(DIGEST, Layer(files=(), content_bytes=1000))
-    assert memory.get(DIGEST) is None
 
 
 def test_other_rules_read_again(memory: Memory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
