@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from build import labels
 from smoke import layers
+from smoke.contents import UnreadableError
+from smoke.layer import Layer, UnreadableLayerError
 from smoke.layers import Memory
 from tests.engine.conftest import LOCAL
 from tests.standin.image import changed
@@ -36,11 +41,19 @@ TOLD = [
 
 @pytest.fixture
 def image(engine: Engine) -> Iterator[Image]:
+    with loaded(engine, *LAYERS) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def loaded(engine: Engine, *archives: bytes) -> Iterator[Image]:
     """An image that nobody ever builds: it has no shell, and its layers are what we say."""
-    made, *_ = engine.client.images.load(as_docker(LAYERS, name=f"{LOCAL}:layers"))
+    made, *_ = engine.client.images.load(as_docker(archives, name=f"{LOCAL}:layers"))
     assert made.id
-    yield engine.image(made.id)
-    engine.client.images.remove(made.id, force=True)
+    try:
+        yield engine.image(made.id)
+    finally:
+        engine.client.images.remove(made.id, force=True)
 
 
 def told(engine: Engine, image: Image, folder: Path) -> list[str]:
@@ -120,3 +133,23 @@ def test_an_overlay_of_another_base_is_anybodys_image(
     marks = [f"LABEL {labels.KIND}=overlay {labels.BASE}={system.id}"]
     with changed(engine, image.id, marks) as overlay:
         assert len(told(engine, engine.image(overlay), tmp_path)) == len(TOLD)
+
+
+def test_a_second_name_of_a_file_is_found_in_the_image_as_a_whole(engine: Engine, tmp_path: Path) -> None:
+    stream = io.BytesIO(layer({"data": NETRC}))
+    with tarfile.open(fileobj=stream, mode="a") as archive:
+        link = tarfile.TarInfo("root/.netrc")
+        link.type, link.linkname = tarfile.LNKTYPE, "data"
+        archive.addfile(link)
+    with loaded(engine, stream.getvalue()) as found:
+        assert told(engine, found, tmp_path) == ["/root/.netrc"]
+
+
+def test_a_damaged_layer_fails_the_image(
+    engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, damaged = Layer(files=(), content_bytes=0), UnreadableLayerError("it breaks off")
+    read = dict(zip(image.diff_ids, (good, damaged, good), strict=True))
+    monkeypatch.setattr(layers, "_mounted", lambda *_: read)
+    with pytest.raises(UnreadableError, match="layer 2 of 3 cannot be read: it breaks off"):
+        told(engine, image, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, cast
 
 import pytest
@@ -18,6 +19,8 @@ from tests.standin.saved import GONE, as_docker, as_oci, layer, tar
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from build.engine import Engine, Image
 
 NETRC = b"machine index.example login me password secret\n"
 KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
@@ -303,3 +306,14 @@ def test_chunks_are_read_in_pieces() -> None:
         assert [pieces.read(3) for _ in range(3)] == [b"ab", b"cde", b"f"]
     assert next(chunks, None) is None
     assert not pieces.read(3)
+
+
+def test_layers_of_an_archive_are_remembered_by_what_the_engine_calls_them(memory: Memory) -> None:
+    """A compressed layer has two digests: the archive's own names are those of the compressed ones."""
+    packed = as_oci(LAYERS, blobs=[gzip.compress(one) for one in LAYERS])
+    client = SimpleNamespace(api=SimpleNamespace(get_image=lambda *_, **__: [packed]))
+    engine = SimpleNamespace(is_here=True, client=client)
+    image = SimpleNamespace(id="x", diff_ids=[f"sha256:{number:064}" for number in range(3)])
+    layers._saved(cast("Engine", engine), cast("Image", image), memory)
+    known = [memory.get(digest) for digest in image.diff_ids]
+    assert [one.files for one in known if one] == FOUND
