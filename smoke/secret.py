@@ -89,7 +89,7 @@ def judge(path: str) -> Callable[[str], bool] | None:
 
 def tells(container: Container, path: str) -> bool:
     """Whether a container has a file with credentials at a path."""
-    return _tells(_read(container, path))
+    return (judge(path) or _tells)(_read(container, path))
 
 
 def _is_known(text: str) -> bool:
