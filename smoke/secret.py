@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import docker.errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from docker.models.containers import Container
 
@@ -22,7 +22,7 @@ _PATTERNS = {
     "an AWS key": r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
     "a package index token": r"\bpypi-[A-Za-z0-9_-]{50}",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "an address with a password": r"\b[a-z][a-z0-9+.-]*://[^\s/:@$]+:[^\s/@$]+@",
+    "an address with a password": r"\b[a-z][a-z0-9+.-]{0,30}://[^\s/:@$]+:[^\s/@$]+@",
 }
 _COMPILED = {kind: re.compile(pattern) for kind, pattern in _PATTERNS.items()}
 
@@ -42,10 +42,21 @@ _KEPT = (
     ".ssh/id_ed25519",
 )
 _SYSTEM = ("/etc/pip.conf", "/etc/uv/uv.toml", "/run/secrets/environment", "/run/secrets/uv.toml")
-# What else gives a credential away in such a file.
-_ENTRY = re.compile(r'^\s*(?:machine\s+\S+.*password|password\s*[=:]|"auth"\s*:|aws_secret_access_key)', re.MULTILINE)
+# Of these there is no telling where a build puts them.
+_ANYWHERE = ("id_rsa", "id_ecdsa", "id_ed25519", "pip.conf", "uv.toml", "huggingface/token")
+_KEEPS = tuple(f"/{name}" for name in (*_KEPT, *_ANYWHERE))
+# These say `password=` also where there is none: only a credential of a known form counts.
+_MAY_KEEP = ("/.git/config", ".env")
+# What else gives a credential away in such a file: netrc(5) on one line or several, settings, Docker's log-ins.
+# No two parts of an expression can share a long text between them in many ways: it may be made to take hours.
+_ENTRY = re.compile(
+    r"^[ \t]*(?:(?:machine|default|login)[ \t].*\bpassword[ \t]|password(?:[ \t]*[=:]|[ \t]+\S)|aws_secret_access_key)"
+    r'|"(?:auth|identitytoken|registrytoken)"\s*:\s*"[^"]',
+    re.MULTILINE,
+)
 
-_READ_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024
+"""Of a file."""
 
 
 def kinds(text: str) -> list[str]:
@@ -53,15 +64,36 @@ def kinds(text: str) -> list[str]:
     return [kind for kind, pattern in _COMPILED.items() if pattern.search(text)]
 
 
-def files(container: Container, homes: Iterable[str]) -> list[str]:
+def files(container: Container, homes: Iterable[str], *, root: str = "") -> list[str]:
     """Files with credentials, in the places where programs keep theirs.
 
     Args:
         container: A container of the image.
         homes: Home folders.
+        root: Folder of the container that stands for the root.
     """
     places = [*_SYSTEM, *(f"{home.rstrip('/')}/{name}" for home in homes for name in _KEPT)]
-    return [place for place in places if _tells(_read(container, place))]
+    return [place for place in places if tells(container, root + place)]
+
+
+def judge(path: str) -> Callable[[str], bool] | None:
+    """What tells whether a file's content is a credential; None for a file that nothing keeps any in.
+
+    Args:
+        path: Its path, with a slash in front. Any folder may have been somebody's home.
+    """
+    if path in _SYSTEM or path.endswith(_KEEPS):
+        return _tells
+    return _is_known if path.endswith(_MAY_KEEP) else None
+
+
+def tells(container: Container, path: str) -> bool:
+    """Whether a container has a file with credentials at a path."""
+    return (judge(path) or _tells)(_read(container, path))
+
+
+def _is_known(text: str) -> bool:
+    return bool(kinds(text))
 
 
 def _tells(text: str) -> bool:
@@ -78,12 +110,12 @@ def _read(container: Container, path: str) -> str:
     kept = b""
     for chunk in stream:
         kept += chunk
-        if len(kept) > _READ_BYTES:
+        if len(kept) > READ_BYTES:
             break
     try:
         with tarfile.open(fileobj=BytesIO(kept)) as tar:
             member = next(iter(tar), None)
             content = tar.extractfile(member) if member and member.isfile() else None
-            return content.read(_READ_BYTES).decode(errors="replace") if content else ""
+            return content.read(READ_BYTES).decode(errors="replace") if content else ""
     except tarfile.TarError:
         return kept.decode(errors="replace")

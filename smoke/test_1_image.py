@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import labels
-from smoke import secret
-from smoke.contents import has, is_ours
+from build import labels, settings
+from smoke import layers, secret
+from smoke.contents import UnreadableError, has, is_ours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from build.engine import Image
     from smoke.contents import Contents
@@ -95,10 +95,11 @@ def test_history(run: Run, image: Image) -> None:
     assert not found, f"a credential is in {_some(found)}"
 
 
-def test_secret_files(run: Run, image: Image) -> None:
-    """No file with credentials is where programs keep theirs."""
-    variables = dict(word.partition("=")[::2] for word in image.config.get("Env") or ())
-    homes = {"/root", variables.get("HOME", "/")}
-    with run.engine.created(image.id) as container:
-        found = secret.files(container, sorted(homes))
+def test_secret_files(run: Run, image: Image, say: Callable[[str], None]) -> None:
+    """No file with credentials is in any layer, where programs keep theirs; also none that a later layer deletes."""
+    memory = layers.Memory(settings.load({}).folders.cache / "layers")
+    try:
+        found = layers.credentials(run.engine, image, memory=memory, say=say)
+    except UnreadableError as error:
+        pytest.fail(str(error), pytrace=False)
     assert not found, f"there is {_some(found)}"

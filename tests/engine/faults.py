@@ -39,6 +39,7 @@ class Fault:
         on: What is broken: the sealed ``base``, the ``overlay``, or ``foreign``, an image that is not ours.
         edits: Texts by path that a commit on top of the overlay's brings, empty to delete a file.
         script: Shell script that breaks files of the image.
+        later: Shell script of one more layer.
         changes: Dockerfile instructions that break its configuration.
         options: Further options of the suite.
         result: The result.
@@ -50,6 +51,7 @@ class Fault:
     on: str = "foreign"
     edits: Mapping[str, str] = field(default_factory=dict)
     script: str = ""
+    later: str = ""
     changes: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     result: str = "fail"
@@ -105,6 +107,26 @@ IMAGE = (
     Fault(
         name="netrc",
         script="echo 'machine index.example login me password secret' >/root/.netrc",
+        failed=("image/secret_files",),
+    ),
+    Fault(
+        name="netrc-deleted-later",
+        on="overlay",
+        script="printf 'machine index.example\\nlogin me\\npassword secret\\n' >/root/.netrc",
+        later="rm /root/.netrc",
+        failed=("image/secret_files",),
+    ),
+    Fault(
+        name="token-deleted-later",
+        script="mkdir -p /srv/.cache/huggingface; echo hf_0123456789abcdefghijABCDEFGHIJ0123 "
+        ">/srv/.cache/huggingface/token",
+        later="rm -r /srv/.cache",
+        failed=("image/secret_files",),
+    ),
+    Fault(
+        name="key-emptied-later",
+        script="echo '-----BEGIN OPENSSH PRIVATE KEY-----' >/tmp/id_rsa",
+        later=": >/tmp/id_rsa",
         failed=("image/secret_files",),
     ),
 )

@@ -12,10 +12,15 @@ import git
 import pytest
 import requests
 
-from build import daemon
+from build import daemon, labels
 from build.daemon import Daemon
 from build.engine import Engine, answering
+from smoke import layers
+from smoke.layers import Memory
 from tests.engine.conftest import LOCAL, commit_all, inside, make_cli
+from tests.engine.test_layers import LAYERS, TOLD
+from tests.standin.image import changed
+from tests.standin.saved import as_docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +113,24 @@ def test_a_commit_becomes_an_image_that_is_pushed(
     host, _, path = cli.repository.partition("/")
     served = requests.get(f"http://{host}/v2/{path}/manifests/local-{commit}", headers=_ANY_MANIFEST, timeout=10)
     assert served.headers["Docker-Content-Digest"] == made.id == pushed.json["digest"]
+
+
+def test_layers_are_read_from_the_archive_once(store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, *_ = store.client.images.load(as_docker(LAYERS, name=f"{LOCAL}:layers"))
+    assert loaded.id
+    image, memory = store.image(loaded.id), Memory(tmp_path)
+    assert sorted(layers.credentials(store, image, memory=memory, say=print)) == TOLD
+    monkeypatch.setattr(layers, "_saved", None)
+    assert sorted(layers.credentials(store, image, memory=memory, say=print)) == TOLD
+
+
+def test_the_archive_of_an_overlay_is_not_read(
+    store: Engine, stored: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "_saved", None)
+    marks = [f"LABEL {labels.KIND}=overlay {labels.BASE}={stored.id}"]
+    with changed(store, stored.id, marks) as overlay:
+        assert not layers.credentials(store, store.image(overlay), memory=Memory(tmp_path), say=print)
 
 
 _ANY_MANIFEST = {

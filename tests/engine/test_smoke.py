@@ -93,7 +93,10 @@ class Ground:
         if not fault.script and not fault.changes:
             yield image_id
             return
-        with changed(self._engine, image_id, fault.changes, script=fault.script) as broken:
+        with contextlib.ExitStack() as made:
+            broken = made.enter_context(changed(self._engine, image_id, fault.changes, script=fault.script))
+            if fault.later:
+                broken = made.enter_context(changed(self._engine, broken, (), script=fault.later))
             yield broken
 
 

@@ -124,6 +124,10 @@ def test_what_is_no_credential(text: str) -> None:
     assert not secret.kinds(text)
 
 
+def test_a_text_that_could_take_hours_to_look_through() -> None:
+    assert not secret.kinds("a." * 2**18)
+
+
 def test_only_files_that_hold_credentials_are_named() -> None:
     image = container(
         {
