@@ -106,8 +106,8 @@ def add(parser: pytest.Parser) -> None:
         "--report",
         metavar="DIR",
         type=Path,
-        help="folder to write report.json, junit.xml, server.log and, of a conclusive run, verdict.json to. "
-        "Default: nothing is written",
+        help="folder to write report.json, report.html, junit.xml, the server's logs and, of a conclusive run, "
+        "verdict.json to. Default: nothing is written",
     )
     group.addoption(
         "--expect",
