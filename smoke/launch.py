@@ -53,17 +53,13 @@ ENVIRONMENT = {
 }
 """Variables of every process that the suite starts of an image."""
 
-_CACHES = {
-    # vLLM's (vllm/envs.py, 0.32.0: VLLM_CACHE_ROOT), torch's and huggingface_hub's.
-    "XDG_CACHE_HOME": "/tmp/.cache",  # noqa: S108 - in the container, which is ours alone
-    # Of a GPU's server, which compiles kernels as it goes; these two go by the home folder alone otherwise.
-    "TRITON_CACHE_DIR": "/tmp/.triton",  # noqa: S108
-    "FLASHINFER_WORKSPACE_BASE": "/tmp",  # noqa: S108
-}
-"""Where caches are if the root cannot be written to: in the one place that every image may count on."""
+# Where a root that cannot be written to has folders that can, and as llm-d's own pods have them: what a server
+# compiles as it goes is kept below the home folder unless the image says otherwise. .cache is for vLLM, FlashInfer,
+# torch and huggingface_hub, .triton for Triton. Usage statistics, which would want .config, are off.
+_CACHES = {"XDG_CACHE_HOME": ".cache", "TRITON_CACHE_DIR": ".triton"}
 
-# exec: what a server has compiled it loads from there, which Docker's default for a tmpfs forbids.
-_WRITABLE = {"/tmp": "mode=1777,exec"}  # noqa: S108
+# exec: what was compiled is loaded from there, which Docker's default for a tmpfs forbids.
+_WRITABLE = "mode=1777,exec"
 
 _OPTIONS = ("--served-model-name", MODEL_NAME, "--max-model-len", "512", "--enforce-eager")
 _CPU_OPTIONS = ("--dtype", "float32")
@@ -81,7 +77,7 @@ class Launch:
         devices: GPUs that it is given.
         key: The API key that it is given.
         confined_to: User and group that it runs as, then without capabilities and on a root that cannot be written
-            to but for ``/tmp``; None if it runs as the image says.
+            to but for ``/tmp`` and caches; None if it runs as the image says.
     """
 
     image: Image
@@ -214,11 +210,22 @@ def _prepare(container: DockerContainer, launch: Launch, *, bind: str, run: str)
         "device_requests": list(launch.devices),
     }
     if launch.confined_to:
-        container.with_envs(**_CACHES)
-        container.tmpfs.update(_WRITABLE)
+        container.tmpfs.update(dict.fromkeys(writable(launch.image.config.get("Env") or ()), _WRITABLE))
         options |= {"user": launch.confined_to, "read_only": True}
         options |= {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
     container.with_kwargs(**options, mounts=_provide(container, launch.model))
+
+
+def writable(variables: Sequence[str]) -> list[str]:
+    """Folders that a server must be able to write to.
+
+    Args:
+        variables: The image's own, ``NAME=VALUE`` each.
+    """
+    values = dict(variable.partition("=")[::2] for variable in variables)
+    home = PurePosixPath(values.get("HOME", "/"))  # Docker's for a user who is not in /etc/passwd
+    caches = [values.get(name, str(home / folder)) for name, folder in _CACHES.items()]
+    return ["/tmp", *caches]  # noqa: S108 - in the container, which is ours alone
 
 
 def _provide(container: DockerContainer, model: Path) -> list[Mount]:

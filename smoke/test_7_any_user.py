@@ -1,7 +1,7 @@
 """The image also serves where nothing of its own choice is left to it, as on OpenShift.
 
 A second server of a base, or of any image with ``--any-user``, after the first is gone: as an arbitrary user of
-group 0, without capabilities, on a root that cannot be written to. ``/tmp`` is writable, and caches are sent there.
+group 0, without capabilities, on a root that cannot be written to. ``/tmp`` and the folders of caches are writable.
 """
 
 from __future__ import annotations

@@ -223,17 +223,21 @@ def test_other_image_is_not_unless_asked(engine: Engine, ground: Ground, tmp_pat
     assert not (tmp_path / "server-any-user.log").exists()
 
 
-def test_arbitrary_user_can_use_caches(engine: Engine, standin: str, tmp_path: Path) -> None:
-    # As vLLM, Triton and FlashInfer find theirs, and as the last two use them: what they compiled is loaded.
-    folders = (
-        '"${XDG_CACHE_HOME:-$HOME/.cache}" "${TRITON_CACHE_DIR:-$HOME/.triton}" "${FLASHINFER_WORKSPACE_BASE:-$HOME}"'
-    )
+@pytest.mark.parametrize(
+    "variables", [(), ("ENV XDG_CACHE_HOME=/srv/cache TRITON_CACHE_DIR=/srv/triton",)], ids=["home", "elsewhere"]
+)
+def test_arbitrary_user_can_use_caches(
+    engine: Engine, standin: str, tmp_path: Path, variables: tuple[str, ...]
+) -> None:
+    # As FlashInfer and Triton do, which load what they compiled from there.
+    folders = '"${XDG_CACHE_HOME:-$HOME/.cache}/flashinfer" "${TRITON_CACHE_DIR:-$HOME/.triton/cache}"'
     load = "import sys, ctypes; ctypes.CDLL(sys.argv[1])"
     script = (
         f'for folder in {folders}; do mkdir -p "$folder"; cp /opt/vllm-source/vllm/_C.abi3.so "$folder/made.so"; '
         f'/opt/vllm/bin/python -c "{load}" "$folder/made.so"; done; exec "$@"'
     )
-    with changed(engine, standin, [f"ENTRYPOINT {json.dumps(['/bin/sh', '-euc', script, 'sh'])}"]) as image_id:
+    changes = [f"ENTRYPOINT {json.dumps(['/bin/sh', '-euc', script, 'sh'])}", *variables]
+    with changed(engine, standin, changes, script="mkdir -m 777 /srv/cache /srv/triton") as image_id:
         outcome = trial.run(engine, image_id, tmp_path, "--any-user")
     assert outcome.status == 0, outcome.text
     assert outcome.named("passed") >= _ANY_USER
