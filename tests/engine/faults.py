@@ -300,6 +300,13 @@ ANY_USER = (
         failed=("any_user/health",),
         cause="permission",
     ),
+    Fault(
+        name="command-of-one-user",
+        on="base",
+        script="chown 2000:2000 /opt/vllm/bin/vllm; chmod 750 /opt/vllm/bin/vllm",
+        failed=("any_user/health",),
+        cause="permission",
+    ),
     _standin("asks-who-it-is", "any_user/health", cause="permission", options=_ANYBODY),
     _standin("hangs-for-anybody", "any_user/health", cause="timeout", options=(*_ANYBODY, "--start-timeout", "4")),
     Fault(
