@@ -39,6 +39,8 @@ _EXCEPTION = re.compile(r"^(?:Skipped|Failed|AssertionError): ")
 _RUN: pytest.StashKey[Run | Remote] = pytest.StashKey()
 _SECONDS: pytest.StashKey[float] = pytest.StashKey()
 
+_INHERITED = "no base: an overlay inherits what decides it, others choose their user; --any-user asks for it"
+
 _INCOMPLETE = Diagnosis(
     cause="incomplete",
     line="only some of the checks ran",
@@ -188,6 +190,23 @@ def contained(starting: Callable[[], ContainerServer]) -> ContainerServer:
 
 
 @pytest.fixture(scope="session")
+def anybodys_server(run: Run, starting: Callable[[], ContainerServer], say: Callable[[str], None]) -> ContainerServer:
+    """A healthy server of the image that runs as an arbitrary user; the one before is gone."""
+    if not run.any_user:
+        pytest.skip(f"not applicable: {_INHERITED}")
+    del starting
+    with _told_shortly():
+        return run.start_as_anybody(say)
+
+
+@pytest.fixture
+def anybodys_client(anybodys_server: ContainerServer) -> Iterator[openai.OpenAI]:
+    """An openai client of that server."""
+    with _client(anybodys_server, anybodys_server.key) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def server(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Server:
     """The server under test, healthy if it is the image's."""
     found = pytestconfig.stash[_RUN]
@@ -253,7 +272,11 @@ def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
 @pytest.fixture(scope="session")
 def connect(server: Server) -> Callable[[str], openai.OpenAI]:
     """Makes an openai client of the server with a given API key. It repeats nothing and uses no proxy."""
-    return lambda key: openai.OpenAI(
+    return lambda key: _client(server, key)
+
+
+def _client(server: Server, key: str) -> openai.OpenAI:
+    return openai.OpenAI(
         base_url=f"{server.url}/v1",
         api_key=key,
         max_retries=0,

@@ -9,12 +9,14 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import docker.errors
+from docker.types import Mount
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
+from testcontainers.core.transferable import build_transfer_tar
 
 from build import labels, owner
 from smoke.server import POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docker.types import DeviceRequest
+    from testcontainers.core.transferable import Transferable
 
     from build.engine import Engine, Image
 
@@ -50,6 +53,14 @@ ENVIRONMENT = {
 }
 """Variables of every process that the suite starts of an image."""
 
+# Where a root that cannot be written to has folders that can, and as llm-d's own pods have them: what a server
+# compiles as it goes is kept below the home folder unless the image says otherwise. .cache is for vLLM, FlashInfer,
+# torch and huggingface_hub, .triton for Triton. Usage statistics, which would want .config, are off.
+_CACHES = {"XDG_CACHE_HOME": ".cache", "TRITON_CACHE_DIR": ".triton"}
+
+# exec: what was compiled is loaded from there, which Docker's default for a tmpfs forbids.
+_WRITABLE = "mode=1777,exec"
+
 _OPTIONS = ("--served-model-name", MODEL_NAME, "--max-model-len", "512", "--enforce-eager")
 _CPU_OPTIONS = ("--dtype", "float32")
 # A tiny model needs little, and somebody else may use the GPU too. Default: nearly all.
@@ -65,12 +76,26 @@ class Launch:
         model: Folder of the model that it serves.
         devices: GPUs that it is given.
         key: The API key that it is given.
+        confined_to: User and group that it runs as, then without capabilities and on a root that cannot be written
+            to but for ``/tmp`` and caches; None if it runs as the image says.
     """
 
     image: Image
     model: Path
     devices: tuple[DeviceRequest, ...]
     key: str
+    confined_to: str | None = None
+
+
+class _Container(DockerContainer):
+    """A container whose files are put into its volume.
+
+    testcontainers puts them into ``/``, which the engine refuses for a root that cannot be written to.
+    """
+
+    def _transfer_into_container(self, transferable: Transferable, destination_in_container: str, mode: int) -> None:
+        name = PurePosixPath(destination_in_container).relative_to(MODEL_FOLDER)
+        self.get_wrapped_container().put_archive(MODEL_FOLDER, build_transfer_tar(transferable, str(name), mode))
 
 
 def await_healthy(server: ContainerServer, *, timeout: float, progress: Callable[[str], None]) -> None:
@@ -147,7 +172,7 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
     """
     testcontainers_config.ryuk_disabled = True  # an image to pull; what it is for is done here
     run = secrets.token_hex(8)
-    container = DockerContainer(
+    container = _Container(
         launch.image.id, docker_client_kw={"environment": {**os.environ, "DOCKER_HOST": engine.api_host}}
     )
     bind, host = address(engine.host)
@@ -179,22 +204,44 @@ def _prepare(container: DockerContainer, launch: Launch, *, bind: str, run: str)
     container.with_envs(**ENVIRONMENT, VLLM_API_KEY=launch.key)
     # testcontainers has no option for the address; docker-py takes (address,) for "any port there".
     container.ports[f"{PORT}/tcp"] = (bind,)  # type: ignore[assignment]
-    container.with_kwargs(
-        labels={labels.OWNER: owner.identity(), _RUN: run},
-        shm_size=_SHARED_MEMORY,
-        device_requests=list(launch.devices),
-    )
-    _provide(container, launch.model)
+    options: dict[str, Any] = {
+        "labels": {labels.OWNER: owner.identity(), _RUN: run},
+        "shm_size": _SHARED_MEMORY,
+        "device_requests": list(launch.devices),
+    }
+    if launch.confined_to:
+        container.tmpfs.update(dict.fromkeys(writable(launch.image.config.get("Env") or ()), _WRITABLE))
+        options |= {"user": launch.confined_to, "read_only": True}
+        options |= {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
+    container.with_kwargs(**options, mounts=_provide(container, launch.model))
 
 
-def _provide(container: DockerContainer, model: Path) -> None:
-    """Put the model into the container: by copy, which works with any engine, unless it is large."""
+def writable(variables: Sequence[str]) -> list[str]:
+    """Folders that a server must be able to write to.
+
+    Args:
+        variables: The image's own, ``NAME=VALUE`` each.
+    """
+    values = dict(variable.partition("=")[::2] for variable in variables)
+    home = PurePosixPath(values.get("HOME", "/"))  # Docker's for a user who is not in /etc/passwd
+    caches = [values.get(name, str(home / folder)) for name, folder in _CACHES.items()]
+    return ["/tmp", *caches]  # noqa: S108 - in the container, which is ours alone
+
+
+def _provide(container: DockerContainer, model: Path) -> list[Mount]:
+    """Give the container the model: by copy, which works with any engine, unless it is large.
+
+    Returns:
+        The volume that it is copied to: one without a name, which goes with the container.
+    """
     files = copied(model)
+    if not files:
+        container.with_volume_mapping(model.absolute(), MODEL_FOLDER)
+        return []
     for name, content in files.items():
         # One by one and as bytes: a folder keeps its owner and permissions, which may shut user 2000 out.
         container.with_copy_into_container(content, f"{MODEL_FOLDER}/{name}")
-    if not files:
-        container.with_volume_mapping(model.absolute(), MODEL_FOLDER)
+    return [Mount(target=MODEL_FOLDER, source=None, type="volume")]
 
 
 def copied(model: Path) -> dict[str, bytes]:

@@ -61,6 +61,7 @@ class Options:
         report: Folder that the results are written to; None to write nothing.
         expect: What the server must show.
         start_timeout: Seconds that the server has to become healthy.
+        any_user: Whether it is also started as an arbitrary user if the image is no base.
     """
 
     image: str | None
@@ -71,6 +72,7 @@ class Options:
     report: Path | None
     expect: tuple[Expectation, ...]
     start_timeout: float
+    any_user: bool
 
 
 def add(parser: pytest.Parser) -> None:
@@ -104,8 +106,8 @@ def add(parser: pytest.Parser) -> None:
         "--report",
         metavar="DIR",
         type=Path,
-        help="folder to write report.json, junit.xml, server.log and, of a conclusive run, verdict.json to. "
-        "Default: nothing is written",
+        help="folder to write report.json, report.html, junit.xml, the server's logs and, of a conclusive run, "
+        "verdict.json to. Default: nothing is written",
     )
     group.addoption(
         "--expect",
@@ -121,6 +123,12 @@ def add(parser: pytest.Parser) -> None:
         default=_DEFAULT_START_TIMEOUT_S,
         help="seconds that the server has to become healthy. Default: %(default)s",
     )
+    group.addoption(
+        "--any-user",
+        action="store_true",
+        help="at the end start the image once more, as an arbitrary user of group 0 on a read-only root. "
+        "Default: only a base, from which overlays inherit what decides it",
+    )
 
 
 def parse(config: pytest.Config) -> Options:
@@ -135,6 +143,8 @@ def parse(config: pytest.Config) -> Options:
         raise pytest.UsageError("which image? Give one: pytest smoke --image IMAGE, or a server that runs: --url URL")
     if image and url:
         raise pytest.UsageError("give --image or --url, not both")
+    if url and config.getoption("--any-user"):
+        raise pytest.UsageError("--any-user starts an image: give --image, not --url")
     start_timeout = config.getoption("--start-timeout")
     if start_timeout <= 0:
         raise pytest.UsageError(f"--start-timeout {start_timeout:g}: give a number of seconds above 0")
@@ -147,6 +157,7 @@ def parse(config: pytest.Config) -> Options:
         report=config.getoption("--report"),
         expect=expectations(config.getoption("--expect")),
         start_timeout=start_timeout,
+        any_user=config.getoption("--any-user"),
     )
 
 

@@ -74,6 +74,8 @@ class Remote:
             image=report.unknown(self.subject),
             configuration={"url": self.server.url, "expect": expect},
             server_log="",
+            log_name="",
+            healthy_s=None,
             redacted=self.redacted,
         )
         write_atomic(folder / "report.html", page)

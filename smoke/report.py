@@ -238,6 +238,8 @@ def page(
     image: Mapping[str, Any],
     configuration: Mapping[str, Any],
     server_log: str,
+    log_name: str,
+    healthy_s: float | None,
     redacted: Callable[[str], str],
 ) -> str:
     """The page.
@@ -247,6 +249,8 @@ def page(
         image: The image's :func:`lineage`.
         configuration: What the checks ran with.
         server_log: Everything that the server printed.
+        log_name: The file that has it.
+        healthy_s: Seconds from that server's start to its first healthy answer; None if there was none.
         redacted: Takes secrets out of a text.
     """
     reason = findings.reason
@@ -261,12 +265,13 @@ def page(
         "reason": reason,
         "marked": _marked(reason, shown, redacted) if reason else None,
         "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "phases": phases(server_log, healthy_s=findings.figures.get("healthy_s")),
+        "phases": phases(server_log, healthy_s=healthy_s),
         "checks": list(findings.checks.values()),
         "figures": sorted(_figure(name, value) for name, value in findings.figures.items()),
         "configuration": sorted((name, _text(value)) for name, value in configuration.items()),
         "image": image,
         "log": parts,
+        "log_name": log_name,
         "shown": shown,
         "note": f"{len(log.split(server_log)):,} lines." if server_log else "",
     }

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 import requests
 
-from build import embedded, engine, leftovers, redact, settings, suite
+from build import embedded, engine, labels, leftovers, redact, settings, suite
 from build.errors import BusyError, EngineError
 from build.folders import REPOSITORY, write_atomic, write_json
 from build.gpus import ALL
 from smoke import gpus, hub, model, nvidia, report
-from smoke.binaries import Probe, probe
+from smoke.binaries import ANYBODY, Probe, probe
 from smoke.contents import Contents, is_ours
 from smoke.diagnose import Diagnosis, diagnose
 from smoke.findings import Findings
@@ -36,6 +36,26 @@ if TYPE_CHECKING:
 _ENGINE_ERRORS = (docker.errors.DockerException, requests.RequestException)
 # How long a server that just answered wrongly gets to show that it is dying.
 _DEATH_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """One of the starts of the server.
+
+    Attributes:
+        log: File in the report's folder with what the server printed.
+        figure: Name of the seconds that it took to become healthy.
+    """
+
+    log: str
+    figure: str
+
+
+FIRST = Start(log="server.log", figure="healthy_s")
+"""As the image says."""
+
+AS_ANYBODY = Start(log="server-any-user.log", figure="any_user_healthy_s")
+"""As an arbitrary user."""
 
 
 class NotVerifiedError(Exception):
@@ -65,7 +85,8 @@ class Run:
         gpus: What the container was given.
         locks: Folder of lock files.
         last_words: The end of the log of a server that died after it had been healthy.
-        log: Everything that the server printed, once it is gone.
+        start: The last start of the server.
+        logs: Everything that the server printed, by its start, once it is gone.
     """
 
     options: Options
@@ -79,7 +100,9 @@ class Run:
     gpus: gpus.Grant = gpus.NONE
     locks: Path = field(default_factory=lambda: settings.load({}).folders.locks)
     last_words: Sequence[str] = ()
-    log: str = ""
+    start: Start = FIRST
+    logs: dict[Start, str] = field(default_factory=dict)
+    _serving: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @classmethod
     def prepare(cls, options: Options) -> Run:
@@ -148,17 +171,48 @@ class Run:
         try:
             with contextlib.ExitStack() as stack:
                 self.launch = launch = self._launched(scratch, say, stack)
+                stack.enter_context(self._serving)
                 say(f"starting server … (GPUs: {self._given})")
-                started: ContainerServer | Exception
-                try:
-                    started = stack.enter_context(running(self.engine, launch, keep_log=self._keep_log))
-                except (ServerFailedError, *_ENGINE_ERRORS) as error:
-                    started = error
+                started = self._started(launch)
                 yield lambda: self._healthy(started, say)
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
         finally:
             self.server = None
+
+    @property
+    def any_user(self) -> bool:
+        """Whether the server is also started as an arbitrary user."""
+        return self.options.any_user or self.image.labels.get(labels.KIND) == "base"
+
+    def start_as_anybody(self, say: Callable[[str], None]) -> ContainerServer:
+        """Start the server again: as an arbitrary user of group 0, on a root that cannot be written to.
+
+        The one before is removed first, as both would not fit into a GPU's memory.
+
+        Args:
+            say: Called with what happens meanwhile, line by line.
+
+        Raises:
+            NotVerifiedError: It cannot be judged here.
+            ServerFailedError: The image is to blame that it did not become healthy.
+        """
+        assert self.launch is not None, "the server was started before"
+        self.server = None
+        try:
+            self._serving.close()
+        except _ENGINE_ERRORS as error:
+            raise self._not_verified(_engine_lost(error)) from error
+        self.start = AS_ANYBODY
+        say(f"starting server as {ANYBODY} on a read-only root … (GPUs: {self._given})")
+        return self._healthy(self._started(replace(self.launch, confined_to=ANYBODY)), say)
+
+    def _started(self, launch: Launch) -> ContainerServer | Exception:
+        """A server that is removed with the others, or why there is none."""
+        try:
+            return self._serving.enter_context(running(self.engine, launch, keep_log=self._keep_log))
+        except (ServerFailedError, *_ENGINE_ERRORS) as error:
+            return error
 
     def _healthy(self, started: ContainerServer | Exception, say: Callable[[str], None]) -> ContainerServer:
         try:
@@ -170,7 +224,7 @@ class Run:
             raise
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
-        self.findings.figures["healthy_s"] = round(started.healthy_s, 1)
+        self.findings.figures[self.start.figure] = round(started.healthy_s, 1)
         say(f"healthy after {started.healthy_s:.1f} s")
         self.server = started
         return started
@@ -272,9 +326,9 @@ class Run:
             raise self._not_verified(_hub_down(error)) from error
 
     def _keep_log(self, log: str) -> None:
-        self.log = self.redacted(log)
+        self.logs[self.start] = self.redacted(log)
         if self.options.report:
-            write_atomic(self.options.report / "server.log", self.log)
+            write_atomic(self.options.report / self.start.log, self.logs[self.start])
 
     def _blame(self, error: ServerFailedError) -> None:
         found = diagnose(
@@ -358,8 +412,16 @@ class Run:
             image = report.lineage(self.engine, self.image)
         except _ENGINE_ERRORS:
             image = report.known(self.image)
+        # A cause is one of the last start: nothing fails before another one.
+        told = FIRST if self.findings.result == "pass" else self.start
         return report.page(
-            self.findings, image=image, configuration=configuration, server_log=self.log, redacted=self.redacted
+            self.findings,
+            image=image,
+            configuration=configuration,
+            server_log=self.logs.get(told, ""),
+            log_name=told.log,
+            healthy_s=self.findings.figures.get(told.figure),
+            redacted=self.redacted,
         )
 
     def _configuration(self) -> dict[str, Any]:
@@ -376,7 +438,7 @@ class Run:
 
 def _clear(report: Path) -> None:
     """Remove the documents of an earlier run: they must not be taken for this one's."""
-    for name in ("report.json", "report.html", "verdict.json", "junit.xml", "server.log"):
+    for name in ("report.json", "report.html", "verdict.json", "junit.xml", FIRST.log, AS_ANYBODY.log):
         (report / name).unlink(missing_ok=True)
 
 

@@ -159,6 +159,11 @@ SIGNS = (
     ),
     _sign("permission", r"PermissionError: |[Pp]ermission denied|Read-only file system", _PERMISSION),
     _sign(
+        "permission",
+        r"getpwuid\(\): uid not found",  # pwd and getpass of CPython 3.11 to 3.14
+        "set HOME and USER in the image: an arbitrary user has no entry in /etc/passwd",
+    ),
+    _sign(
         "bad-arguments",
         r"\berror: (?:unrecognized arguments|argument |the following arguments|ambiguous option|invalid choice)",
         "compare the options that the suite gives (`docker inspect` shows them) with the server's `--help`",

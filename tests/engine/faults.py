@@ -312,6 +312,43 @@ SHUTDOWN = (
     _standin("bad-exit", "shutdown/sigterm"),
 )
 
+_ANYBODY = ("--any-user",)
+
+ANY_USER = (
+    Fault(
+        name="writes-to-its-source",
+        on="base",
+        changes=("ENV STANDIN_FAULT=writes-to-its-source",),
+        failed=("any_user/health",),
+        cause="permission",
+    ),
+    Fault(
+        name="command-of-one-user",
+        on="base",
+        script="chown 2000:2000 /opt/vllm/bin/vllm; chmod 750 /opt/vllm/bin/vllm",
+        failed=("any_user/health",),
+        cause="permission",
+    ),
+    _standin("asks-who-it-is", "any_user/health", cause="permission", options=_ANYBODY),
+    _standin("hangs-for-anybody", "any_user/health", cause="timeout", options=(*_ANYBODY, "--start-timeout", "4")),
+    Fault(
+        name="looks-at-home",
+        script="chmod 700 /home/vllm",
+        changes=("ENV STANDIN_FAULT=looks-at-home",),
+        options=_ANYBODY,
+        failed=("any_user/health",),
+        cause="permission",
+    ),
+    Fault(
+        name="writes-at-completion",
+        on="overlay",
+        changes=("ENV STANDIN_FAULT=writes-at-completion",),
+        options=_ANYBODY,
+        failed=("any_user/completion",),
+        cause="permission",
+    ),
+)
+
 
 def batches(faults: Iterable[Fault]) -> list[tuple[Fault, ...]]:
     """Faults that can be tried in one run: of a server that lives on, of one tier, each found by checks of its own."""
@@ -335,5 +372,5 @@ def _fit(fault: Fault, batch: list[Fault]) -> bool:
 
 _TOGETHER = tuple(fault for fault in (*OPENAI, *SHUTDOWN) if fault.cause == "check-failed")
 
-FAULTS = {fault.name: fault for fault in (*IMAGE, *BINARIES, *SERVER, *OPENAI, *SHUTDOWN)}
+FAULTS = {fault.name: fault for fault in (*IMAGE, *BINARIES, *SERVER, *OPENAI, *SHUTDOWN, *ANY_USER)}
 """All of them by name."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _NOTICED_S = 3.0
 _APPEARS_S = 30.0
+_ANY_USER = {"any_user/health", "any_user/completion"}
 EXIT_STATUS = {"pass": 0, "fail": 1, "inconclusive": 8}
 
 
@@ -122,7 +123,8 @@ def ground(  # noqa: PLR0917 - fixtures come by name
 def sound(engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A run on an overlay of the stand-in with nothing broken."""
     folder = tmp_path_factory.mktemp("sound")
-    return trial.run(engine, ground.images["overlay"], folder, "--expect", '/v1/models="owned_by": "somebody-else"')
+    expect = '/v1/models="owned_by": "somebody-else"'
+    return trial.run(engine, ground.images["overlay"], folder, "--any-user", "--expect", expect)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +202,59 @@ def test_sound_image_passes_ten_times_in_a_row(
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         runs = [pool.submit(trial.run, engine, ground.images["overlay"], folder) for folder in folders]
     assert [run.result().status for run in runs] == [0] * 10
+
+
+def test_base_is_also_started_as_an_arbitrary_user(engine: Engine, ground: Ground, tmp_path: Path) -> None:
+    outcome = trial.run(engine, ground.images["base"], tmp_path)
+    assert outcome.status == 0, outcome.text
+    assert outcome.named("passed") >= _ANY_USER
+    assert outcome.report["figures"]["any_user_healthy_s"] > 0
+    for log in ("server.log", "server-any-user.log"):
+        assert "Starting vLLM server" in (tmp_path / log).read_text(encoding="utf-8")
+    assert "any user healthy" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not outcome.left
+
+
+@pytest.mark.parametrize("kind", ["overlay", "foreign"])
+def test_other_image_is_not_unless_asked(engine: Engine, ground: Ground, tmp_path: Path, kind: str) -> None:
+    outcome = trial.run(engine, ground.images[kind], tmp_path)
+    assert outcome.status == 0, outcome.text
+    assert outcome.named("skipped") >= _ANY_USER
+    assert "not applicable: no base" in outcome.text
+    assert outcome.verdict is not None
+    assert "any_user_healthy_s" not in outcome.report["figures"]
+    assert not (tmp_path / "server-any-user.log").exists()
+
+
+@pytest.mark.parametrize(
+    "variables", [(), ("ENV XDG_CACHE_HOME=/srv/cache TRITON_CACHE_DIR=/srv/triton",)], ids=["home", "elsewhere"]
+)
+def test_arbitrary_user_can_use_caches(
+    engine: Engine, standin: str, tmp_path: Path, variables: tuple[str, ...]
+) -> None:
+    # As FlashInfer and Triton do, which load what they compiled from there.
+    folders = '"${XDG_CACHE_HOME:-$HOME/.cache}/flashinfer" "${TRITON_CACHE_DIR:-$HOME/.triton/cache}"'
+    load = "import sys, ctypes; ctypes.CDLL(sys.argv[1])"
+    script = (
+        f'for folder in {folders}; do mkdir -p "$folder"; cp /opt/vllm-source/vllm/_C.abi3.so "$folder/made.so"; '
+        f'/opt/vllm/bin/python -c "{load}" "$folder/made.so"; done; exec "$@"'
+    )
+    changes = [f"ENTRYPOINT {json.dumps(['/bin/sh', '-euc', script, 'sh'])}", *variables]
+    with changed(engine, standin, changes, script="mkdir -m 777 /srv/cache /srv/triton") as image_id:
+        outcome = trial.run(engine, image_id, tmp_path, "--any-user")
+    assert outcome.status == 0, outcome.text
+    assert outcome.named("passed") >= _ANY_USER
+
+
+@pytest.mark.parametrize("fault", ["writes-to-its-source"])
+def test_log_of_the_server_that_failed_is_shown(tried: Callable[[str], Tried], fault: str) -> None:
+    outcome = tried(fault).outcome
+    report, page = outcome.report, (outcome.folder / "report.html").read_text(encoding="utf-8")
+    log = (outcome.folder / "server-any-user.log").read_text(encoding="utf-8").splitlines()
+    assert "Read-only file system" in log[report["line_number"] - 1]
+    assert "← the cause: permission" in page
+    assert "Read-only file system" not in (outcome.folder / "server.log").read_text(encoding="utf-8")
+    assert report["figures"].keys() >= {"healthy_s", "shutdown_s"}
 
 
 def test_verdict_is_about_the_image_that_was_started(sound: Outcome) -> None:
@@ -307,6 +362,7 @@ def test_part_of_the_suite_passes_no_image(
         (["--image", "x", "--expect", "models"], "give ROUTE=TEXT"),
         (["--image", "x", "--model", "/nowhere"], "no folder with a config.json"),
         (["--image", "x", "--start-timeout", "0"], "seconds above 0"),
+        (["--url", "http://127.0.0.1:1", "--any-user"], "give --image, not --url"),
     ],
 )
 def test_wrong_usage(engine: Engine, options: list[str], said: str) -> None:
@@ -317,16 +373,26 @@ def test_wrong_usage(engine: Engine, options: list[str], said: str) -> None:
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_leaves_nothing(engine: Engine, standin: str, tmp_path: Path, number: signal.Signals) -> None:
-    with _hanging(engine, standin, tmp_path) as (process, container, who):
+@pytest.mark.parametrize(
+    ("number", "fault", "log"),
+    [
+        (signal.SIGINT, "hangs", "server.log"),
+        (signal.SIGTERM, "hangs", "server.log"),
+        (signal.SIGINT, "hangs-for-anybody", "server-any-user.log"),
+        (signal.SIGTERM, "hangs-for-anybody", "server-any-user.log"),
+    ],
+)
+def test_interrupt_leaves_nothing(  # noqa: PLR0917 - fixtures and parameters come by name
+    engine: Engine, standin: str, tmp_path: Path, number: signal.Signals, fault: str, log: str
+) -> None:
+    with _hanging(engine, standin, tmp_path, fault=fault) as (process, container, who):
         key = dict(word.split("=", 1) for word in container.attrs["Config"]["Env"])["VLLM_API_KEY"]
         process.send_signal(number)
         text, _ = process.communicate(timeout=30)
     assert process.returncode == 2
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["cause"] == "interrupted"
     assert not trial.containers_of(engine, who)
-    assert "Waiting for something that never comes" in (tmp_path / "server.log").read_text(encoding="utf-8")
+    assert "Waiting for something that never comes" in (tmp_path / log).read_text(encoding="utf-8")
     assert not (tmp_path / "verdict.json").exists()
     assert key not in text + "".join(path.read_text(encoding="utf-8") for path in tmp_path.iterdir())
 
@@ -349,12 +415,24 @@ def test_container_is_reachable_from_this_machine_only(engine: Engine, standin: 
     assert [binding["HostIp"] for bindings in published.values() for binding in bindings] == ["127.0.0.1"]
 
 
+def test_arbitrary_user_has_no_privileges(engine: Engine, standin: str, tmp_path: Path) -> None:
+    with _hanging(engine, standin, tmp_path, fault="hangs-for-anybody") as (process, container, _):
+        config, host = container.attrs["Config"], container.attrs["HostConfig"]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert config["User"] == "1234567:0"
+    assert (host["ReadonlyRootfs"], host["CapDrop"], host["SecurityOpt"]) == (True, ["ALL"], ["no-new-privileges"])
+    assert [binding["HostIp"] for bindings in host["PortBindings"].values() for binding in bindings] == ["127.0.0.1"]
+
+
 @contextlib.contextmanager
-def _hanging(engine: Engine, standin: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], Container, str]]:
+def _hanging(
+    engine: Engine, standin: str, folder: Path, *, fault: str = "hangs"
+) -> Iterator[tuple[subprocess.Popen[str], Container, str]]:
     """A run of the suite whose server runs and never becomes healthy."""
     with (
-        changed(engine, standin, ["ENV STANDIN_FAULT=hangs"]) as image_id,
-        trial.start(engine, "--image", image_id, "--report", folder) as process,
+        changed(engine, standin, [f"ENV STANDIN_FAULT={fault}"]) as image_id,
+        trial.start(engine, "--image", image_id, "--any-user", "--report", folder) as process,
     ):
         who = owner.identity(process.pid)
         yield process, _waits(engine, who), who

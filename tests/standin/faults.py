@@ -110,6 +110,11 @@ RUNNING = (
     "unhealthy",
     "ignores-sigterm",
     "bad-exit",
+    "writes-to-its-source",
+    "asks-who-it-is",
+    "looks-at-home",
+    "hangs-for-anybody",
+    "writes-at-completion",
 )
 
 

@@ -11,6 +11,7 @@ import hmac
 import importlib
 import json
 import os
+import pwd
 import signal
 import sys
 import threading
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _FIRST, _LAST = 0x20, 0x7E
 _GUARDED = ("/v1",)
 _CONTEXT = 512
+_USER = 2000
+"""Whom the image runs as."""
 _SHORT = 3
 ROUTES = (
     "/detokenize",
@@ -200,6 +203,8 @@ class Handler(BaseHTTPRequestHandler):
             log("AsyncLLM output_handler failed.", level="ERROR")
             log("vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", level="ERROR")
             os._exit(1)
+        if self.server.broken("writes-at-completion"):
+            _write_to_source()
         if self.server.broken("dies-of-memory"):
             os._exit(137)
         if self.server.broken("traceback"):
@@ -336,6 +341,11 @@ class Server(ThreadingHTTPServer):
         return fault in self._broken
 
 
+def _write_to_source() -> None:
+    """Leave something in the source folder."""
+    Path(__file__).with_name("written.txt").write_text("written\n", encoding="utf-8")
+
+
 def serve(arguments: Namespace) -> int:
     """Serve until SIGTERM.
 
@@ -348,7 +358,13 @@ def serve(arguments: Namespace) -> int:
         sys.stdout.write(ending.log + "\n")
         return ending.exit_code
     json.loads(Path(arguments.model, "config.json").read_text(encoding="utf-8"))
-    if "hangs" in broken:
+    if "writes-to-its-source" in broken:
+        _write_to_source()
+    if "asks-who-it-is" in broken:
+        log(f"Started by {pwd.getpwuid(os.getuid()).pw_name}")
+    if "looks-at-home" in broken:
+        log(f"Found at home: {sorted(Path.home().iterdir())}")
+    if "hangs" in broken or ("hangs-for-anybody" in broken and os.getuid() != _USER):
         log("Waiting for something that never comes")
         signal.pause()
     server = Server(arguments, broken)

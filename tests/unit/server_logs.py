@@ -308,6 +308,27 @@ LOGS = {
         + "\n"
         + _FAILED,
     ),
+    "user without a name": Told(
+        "permission",
+        "uid not found: 1234567",
+        _in(
+            "EngineCore pid=9",
+            """\
+Traceback (most recent call last):
+  File "/usr/lib/python3.13/getpass.py", line 173, in getuser
+    return pwd.getpwuid(os.getuid())[0]
+KeyError: 'getpwuid(): uid not found: 1234567'
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "/opt/vllm-source/vllm/config/vllm.py", line 871, in _get_tmp_dir
+    tmp_dir = os.path.join(tmp_dir, getpass.getuser())
+OSError: No username set in the environment""",
+        )
+        + "\n"
+        + _FAILED,
+    ),
     "entry point that may not be run": Told(
         "permission",
         "permission denied",

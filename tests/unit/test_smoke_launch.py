@@ -39,6 +39,18 @@ def test_options_fit_the_device() -> None:
 
 
 @pytest.mark.parametrize(
+    ("variables", "caches"),
+    [
+        (["HOME=/home/vllm", "USER=vllm"], ["/home/vllm/.cache", "/home/vllm/.triton"]),
+        (["HOME=/h", "XDG_CACHE_HOME=/cache", "TRITON_CACHE_DIR=/cache/t"], ["/cache", "/cache/t"]),
+        ([], ["/.cache", "/.triton"]),
+    ],
+)
+def test_caches_on_a_root_that_cannot_be_written_to(variables: list[str], caches: list[str]) -> None:
+    assert launch.writable(variables) == ["/tmp", *caches]  # noqa: S108 - no folder of this machine
+
+
+@pytest.mark.parametrize(
     ("host", "address"),
     [
         ("unix:///var/run/docker.sock", ("127.0.0.1", "127.0.0.1")),

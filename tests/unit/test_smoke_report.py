@@ -67,6 +67,8 @@ def page(findings: Findings, *, log: str = LOG, image: dict[str, Any] | None = N
         image=image or report.known(IMAGE, base=BASE, sizes=[3_889_000_000, 1_000_000]),
         configuration={"flavor": "cuda", "gpu_names": ["NVIDIA H100"], "driver": None},
         server_log=log,
+        log_name="server.log",
+        healthy_s=36.5,
         redacted=lambda text: redacted(text.replace("x-secret-x", "[redacted]")),
     )
 

@@ -74,6 +74,7 @@ def run_on(folder: Path | None, server: MadeUpServer | None = None) -> Run:
         report=folder,
         expect=(),
         start_timeout=1.0,
+        any_user=False,
     )
     run = Run(options=options, engine=cast("Engine", MadeUpEngine()), image=IMAGE)
     run.server = cast("ContainerServer", server)

@@ -1,0 +1,36 @@
+"""The image also serves where nothing of its own choice is left to it, as on OpenShift.
+
+A second server of a base, or of any image with ``--any-user``, after the first is gone: as an arbitrary user of
+group 0, without capabilities, on a root that cannot be written to. ``/tmp`` and the folders of caches are writable.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from smoke import model
+
+if TYPE_CHECKING:
+    import openai
+
+    from smoke.server import ContainerServer
+
+_PROMPT = "Go on: abc"
+_LENGTH = 8
+
+
+def test_health(anybodys_server: ContainerServer) -> None:
+    """The server becomes healthy in time as an arbitrary user of group 0 on a read-only root."""
+    assert anybodys_server.healthy(), "/health does not answer 200 any more"
+
+
+def test_completion(anybodys_server: ContainerServer, anybodys_client: openai.OpenAI, *, foreseeable: bool) -> None:
+    """That server answers a completion."""
+    answer = anybodys_client.completions.create(
+        model=anybodys_server.model, prompt=_PROMPT, max_tokens=_LENGTH, temperature=0
+    )
+    assert answer.usage, "the answer has no usage"
+    assert 0 < answer.usage.completion_tokens <= _LENGTH, f"{_LENGTH} tokens were allowed: {answer.usage}"
+    if foreseeable:
+        text, expected = answer.choices[0].text, model.continuation(_PROMPT, _LENGTH)
+        assert text == expected, f"{_PROMPT!r} went on with {text!r}, not {expected!r}"
