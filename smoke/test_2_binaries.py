@@ -134,8 +134,9 @@ def test_operators(look: Callable[[str], Any], refuse: Callable[[str], NoReturn]
     if operators.failure:
         refuse(operators.failure)
     if operators.missing:
-        names = "\n".join(f"'_OpNamespace' '_C' object has no attribute '{name}'" for name in operators.missing)
-        refuse(f"{len(operators.missing)} operators are missing:\n{names}")
+        names = (name.split(".") for name in operators.missing)
+        lines = (f"'_OpNamespace' '{namespace}' object has no attribute '{name}'" for namespace, name in names)
+        refuse("\n".join((f"{len(operators.missing)} operators are missing:", *lines)))
     if operators.expected:
         chosen = ", ".join(operators.chosen) or "none"
         assert chosen == operators.expected, f"{chosen} is loaded, {operators.expected} fits this processor"
