@@ -54,7 +54,10 @@ class Vllm(_Strict):
 
 
 class Operators(_Strict):
-    """Which variants of its compiled code vLLM chose, which one fits the processor, and which operators it lacks."""
+    """Which variants of its compiled code vLLM chose, which one fits the processor, and which operators it lacks.
+
+    An operator is named with its namespace, as in ``_C_cache_ops.swap_blocks``.
+    """
 
     failure: _Text | None
     chosen: list[_Text]
@@ -150,7 +153,8 @@ def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | N
         "command": ["-I", "-c", script, flavor, str(SOURCE) if contents else "-", *changed],
         "network_mode": "none",
         "read_only": True,
-        "tmpfs": {"/tmp": "mode=1777"},  # noqa: S108 - in the container, which is ours alone
+        # exec: Triton compiles a library there that asks the driver what GPU there is.
+        "tmpfs": {"/tmp": "mode=1777,exec"},  # noqa: S108 - in the container, which is ours alone
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "device_requests": list(launch.devices),

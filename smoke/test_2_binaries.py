@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from smoke.contents import Contents
     from smoke.run import Run
 
+# The driver's library comes with the GPU that a container is given, not with the image. Without it nothing that is
+# compiled for CUDA loads, which tells nothing of the image; whether that stops the server, the server tells.
+_DRIVER = "libcuda.so.1"
+
 
 @pytest.fixture
 def refuse(run: Run) -> Callable[[str], NoReturn]:
@@ -104,8 +108,8 @@ def test_torch(look: Callable[[str], Any], run: Run, image: Image, refuse: Calla
 def test_libraries(look: Callable[[str], Any], refuse: Callable[[str], NoReturn]) -> None:
     """The loader finds every shared library that the compiled files need."""
     # A library that torch has brought into the process need not be where the system's loader looks.
-    loaded = {name for name, why in look("load").items() if why is None}
-    missing = {name: them for name, them in look("libraries").items() if them and name not in loaded}
+    excused = {name for name, why in look("load").items() if why is None or _DRIVER in why}
+    missing = {name: them for name, them in look("libraries").items() if them and name not in excused}
     if missing:
         refuse(
             "\n".join(f"{name}: {', '.join(them)}: cannot open shared object file" for name, them in missing.items())
@@ -123,19 +127,22 @@ def test_vllm(look: Callable[[str], Any], contents: Contents, refuse: Callable[[
 
 def test_loading(look: Callable[[str], Any], refuse: Callable[[str], NoReturn]) -> None:
     """Every compiled file loads, with every symbol that it needs."""
-    failed = {name: why for name, why in look("load").items() if why}
+    failed = {name: why for name, why in look("load").items() if why and _DRIVER not in why}
     if failed:
         refuse("\n".join(f"{name}: {why}" for name, why in failed.items()))
 
 
 def test_operators(look: Callable[[str], Any], refuse: Callable[[str], NoReturn]) -> None:
     """The server takes the compiled code for this processor, and that has the operators that the sources define."""
+    if any(_DRIVER in (why or "") for why in look("load").values()):
+        pytest.skip(f"not run: {_DRIVER} is not there")
     operators = look("operators")
     if operators.failure:
         refuse(operators.failure)
     if operators.missing:
-        names = "\n".join(f"'_OpNamespace' '_C' object has no attribute '{name}'" for name in operators.missing)
-        refuse(f"{len(operators.missing)} operators are missing:\n{names}")
+        names = (name.split(".") for name in operators.missing)
+        lines = (f"'_OpNamespace' '{namespace}' object has no attribute '{name}'" for namespace, name in names)
+        refuse("\n".join((f"{len(operators.missing)} operators are missing:", *lines)))
     if operators.expected:
         chosen = ", ".join(operators.chosen) or "none"
         assert chosen == operators.expected, f"{chosen} is loaded, {operators.expected} fits this processor"

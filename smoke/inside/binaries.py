@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.machinery
 import importlib.util
 import json
 import linecache
@@ -18,16 +19,37 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import ModuleType
 
-# Where vLLM 0.32.0 defines its operators.
-BINDINGS = {"cpu": "csrc/cpu/torch_bindings.cpp"}
+# Where vLLM defines the operators that every build of a flavor has, with what TORCH_EXTENSION_NAME stands for there
+# (0.32.0 and 0.33.0; 0.31.0 has those for CUDA in libtorch_stable). Those in other sources depend on the architectures
+# that were built for.
+BINDINGS = {
+    "cpu": {"csrc/cpu/torch_bindings.cpp": "_C"},
+    "cuda": {
+        "csrc/torch_bindings.cpp": "_C",
+        "csrc/moe/torch_bindings.cpp": "_moe_C",
+        "csrc/libtorch_stable/torch_bindings.cpp": "_C",
+        "csrc/libtorch_stable/moe/torch_bindings.cpp": "_moe_C",
+    },
+}
+
+# Macros of which it is certain whether a flavor's build defines them (CMakeLists.txt). All others, such as the
+# VLLM_ENABLE_… of kernels for some architectures, may be either.
+MACROS: dict[str, dict[str, bool]] = {"cpu": {}, "cuda": {"USE_CUDA": True, "USE_ROCM": False}}
+
+# A block of definitions: the namespace of its operators, the name of the library in it, and what is in it.
+LIBRARY = re.compile(
+    r"^(?:STABLE_)?TORCH_LIBRARY(?:_FRAGMENT)?(?:_EXPAND)?\(\s*(\w+)\s*,\s*(\w+)\s*\)\s*\{(.*?)^\}",
+    re.MULTILINE | re.DOTALL,
+)
 
 # What a server imports first, down to the engine and a model; nothing that needs a device.
 SERVER = (
@@ -74,11 +96,14 @@ def main() -> None:
     compiled = sorted(compiled_files(source))
     report.say("files", {str(path.relative_to(source)): blob_id(path) for path in (*compiled, *modules_of(source))})
     report.say("writable", shut_folders(source))
+    # As when the base was sealed: flashinfer, tilelang and numba make folders for their caches while they are imported.
+    os.environ.update(dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME"), tempfile.gettempdir()))
     torch = imported("torch")
     report.say("torch", torch_facts(torch))
-    report.say("libraries", {path.name: missing_libraries(path, torch) for path in compiled})
+    own = {str(path.relative_to(source)): path for path in compiled if is_for_this_python(path)}
+    report.say("libraries", {name: missing_libraries(path, torch) for name, path in own.items()})
     report.say("vllm", vllm_facts())
-    report.say("load", {path.name: load_error(path, torch) for path in compiled if ".so" in path.suffixes})
+    report.say("load", {name: load_error(path, torch) for name, path in own.items() if path.suffix == ".so"})
     report.say("operators", operator_facts(flavor, source, compiled))
     failed: list[dict[str, Any]] = []
     for name in (*map(module_name, modules), *SERVER):
@@ -162,6 +187,12 @@ def compiled_files(source: Path) -> Iterator[Path]:
     """Yield what vLLM's build compiled."""
     for folder, _, names in os.walk(source / "vllm"):
         yield from (Path(folder, name) for name in names if name.endswith(".so") or name == "vllm-rs")
+
+
+def is_for_this_python(path: Path) -> bool:
+    """Whether this version of Python would import a compiled file: deep_gemm has one for each (vLLM 0.31.0)."""
+    tag = re.search(r"\.cpython-[^.]+\.so$", path.name)
+    return tag is None or tag[0] in importlib.machinery.EXTENSION_SUFFIXES
 
 
 def modules_of(source: Path) -> Iterator[Path]:
@@ -249,7 +280,7 @@ def operator_facts(flavor: str, source: Path, compiled: Sequence[Path]) -> dict[
         "failure": failure,
         "chosen": [name for name in variants if name in mapped],
         "expected": expected_variant() if flavor == "cpu" and len(variants) > 1 else None,
-        "missing": sorted(name for name in defined(flavor, source) if not registered(name)),
+        "missing": sorted({name for name in defined(flavor, source) if not registered(name)}),
     }
 
 
@@ -266,23 +297,54 @@ def expected_variant() -> str:
 
 
 def defined(flavor: str, source: Path) -> Iterator[str]:
-    """Yield operators that the sources define for every processor: outside of any condition."""
-    path = source / BINDINGS.get(flavor, "")
-    if not path.is_file():
-        return
-    depth, unconditional = 0, []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        depth += bool(re.match(r"\s*#\s*if", line)) - bool(re.match(r"\s*#\s*endif", line))
-        if not depth:
-            unconditional.append(line)
-    yield from re.findall(r'\bops\.def\(\s*"(\w+)\(', "\n".join(unconditional))
+    """Yield the operators, with their namespace, that the sources certainly define for a flavor."""
+    for name, extension in BINDINGS.get(flavor, {}).items():
+        path = source / name
+        if path.is_file():
+            yield from operators(path.read_text(encoding="utf-8", errors="replace"), extension, MACROS[flavor])
+
+
+def operators(text: str, extension: str, macros: Mapping[str, bool]) -> Iterator[str]:
+    """Yield what a source text defines whatever the macros that are not given stand for."""
+    for namespace, library, body in LIBRARY.findall("\n".join(certain_lines(text, macros))):
+        prefix = extension if namespace == "TORCH_EXTENSION_NAME" else namespace
+        # Adjoining literals: a name that does not end in the first is none that is known.
+        for name in re.findall(rf'\b{library}\.def\(\s*"(\w+)[(.]', body):
+            yield f"{prefix}.{name}"
+
+
+def certain_lines(text: str, macros: Mapping[str, bool]) -> Iterator[str]:
+    """Yield the lines that a compiler certainly comes to see."""
+    conditions: list[bool | None] = []
+    for line in re.sub(r"\\\n|/\*.*?\*/", " ", text, flags=re.DOTALL).splitlines():
+        directive = re.match(r"\s*#\s*(\w+)\s*(.*)", line)
+        if directive is None:
+            if all(conditions) and not line.lstrip().startswith("//"):
+                yield line
+        elif directive[1].startswith("if"):
+            conditions.append(holds(directive[1], directive[2], macros))
+        elif conditions and directive[1] == "endif":
+            conditions.pop()
+        elif conditions and directive[1].startswith("el"):
+            # What comes after #elif depends on more than one condition.
+            known = directive[1] == "else" and conditions[-1] is not None
+            conditions[-1] = not conditions[-1] if known else None
+
+
+def holds(directive: str, words: str, macros: Mapping[str, bool]) -> bool | None:
+    """Whether a condition holds, None if that is not certain."""
+    words = words.partition("//")[0].strip()
+    is_defined = macros.get(words)
+    if is_defined is None or directive == "if":
+        return None
+    return is_defined is (directive == "ifdef")
 
 
 def registered(name: str) -> bool:
     """Whether vLLM finds an operator."""
     torch: Any = sys.modules.get("torch")
-    # A name of torch's, not a private one.
-    return torch is not None and hasattr(getattr(torch.ops, "_C"), name)  # noqa: B009
+    namespace, _, operator = name.partition(".")
+    return torch is not None and hasattr(getattr(torch.ops, namespace, None), operator)
 
 
 # --- Distributions -----------------------------------------------------------------------------------------

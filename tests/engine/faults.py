@@ -191,6 +191,16 @@ BINARIES = (
         cause="missing-library",
     ),
     Fault(
+        name="no-driver",
+        script="echo 'int cuInit(void) { return 0; }' >/tmp/n.c; "
+        "gcc -shared -fPIC -Wl,-soname,libcuda.so.1 -o /tmp/libcuda.so /tmp/n.c; "
+        + _compiled("int cuInit(void); int f(void) { return cuInit(); }", "-L/tmp", "-lcuda")
+        + "; rm /tmp/libcuda.so",
+        changes=("ENV STANDIN_FAULT=no-driver",),
+        result="inconclusive",
+        cause="no-gpu",
+    ),
+    Fault(
         name="another-torch",
         on="base",
         script=f"echo 'cuda = \"12.9\"' >>{_SITE}/torch/version.py",

@@ -59,6 +59,13 @@ ImportError('/opt/vllm-source/vllm/_C.abi3.so: undefined symbol: _ZNK3c1010Tenso
 (EngineCore pid=77) AttributeError: '_OpNamespace' '_C' object has no attribute 'init_cpu_memory_env'
 (APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.""",
     ),
+    "no-driver": Ending(
+        1,
+        """\
+WARNING 11-23 18:00:01 [cuda.py:242] Failed to import from vllm._C_stable_libtorch: \
+ImportError('libcuda.so.1: cannot open shared object file: No such file or directory')
+(APIServer pid=1) RuntimeError: Failed to infer device type""",
+    ),
     "no-permission": Ending(
         1, "PermissionError: [Errno 13] Permission denied: '/home/vllm/.cache/vllm/torch_compile_cache'"
     ),

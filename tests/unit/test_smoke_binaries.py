@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -13,6 +15,7 @@ from build.listing import REGULAR, Entry
 from smoke.binaries import SCRIPT, ImportFailure, Probe, misfits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from smoke.contents import Contents
@@ -94,3 +97,182 @@ def test_script_stops_at_source_that_does_not_compile(tmp_path: Path) -> None:
     ((path, words),) = found.stages["compile"]
     assert path == "vllm/a.py"
     assert words == f'File "{tmp_path}/vllm/a.py", line 3\nSyntaxError: invalid syntax'
+
+
+# The shapes in which vLLM's sources define operators (csrc/torch_bindings.cpp and csrc/moe/torch_bindings.cpp, 0.31.0
+# to 0.33.0; csrc/cpu/torch_bindings.cpp).
+STABLE = """\
+STABLE_TORCH_LIBRARY_FRAGMENT(_C, ops) {
+  ops.def(
+      "silu_and_mul(Tensor! out, "
+      "Tensor input) -> ()");
+  // ops.def("commented_out() -> ()");
+  /* ops.def("that_too() -> ()");
+   */
+#ifndef USE_ROCM
+  ops.def("machete_mm(Tensor a) -> Tensor");
+  ops.def("scaled_fp4_quant.out(Tensor a) -> ()");
+#ifdef VLLM_ENABLE_FUSED_KDA_DECODE
+  ops.def("fused_kda_decode(Tensor a) -> ()");
+#else
+  ops.def("without_kda(Tensor a) -> ()");
+#endif
+#else
+  ops.def("for_rocm(Tensor a) -> ()");
+#endif  // !USE_ROCM
+#if defined(ENABLE_SOMETHING) && \\
+    ENABLE_SOMETHING
+  ops.def("perhaps(Tensor a) -> ()");
+#endif
+#ifdef USE_ROCM
+  ops.def("for_rocm_too(Tensor a) -> ()");
+#elif 1
+  ops.def("who_knows(Tensor a) -> ()");
+#else
+  ops.def("who_knows_either(Tensor a) -> ()");
+#endif
+  ops.def("a_name_in_" "two_parts(Tensor a) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(_C, CUDA, ops) {
+  ops.impl("silu_and_mul", TORCH_BOX(&silu_and_mul));
+}
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_C_custom_ar, custom_ar) {
+  custom_ar.def("meta_size() -> int");
+}
+
+#ifdef USE_ROCM
+TORCH_LIBRARY_FRAGMENT(CONCAT(TORCH_EXTENSION_NAME, _custom_ar), custom_ar) {
+  custom_ar.def("qr_destroy(int fa) -> ()");
+}
+#endif
+
+TORCH_LIBRARY_FRAGMENT(CONCAT(TORCH_EXTENSION_NAME, _cache_ops), ops) {
+  ops.def("of_a_namespace_made_up() -> ()");
+}
+
+REGISTER_EXTENSION(_C_stable_libtorch)
+"""
+MOE = """\
+TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, m) {
+  m.def("topk_softmax(Tensor! topk_weights) -> ()");
+#ifdef USE_CUDA
+  m.def("fused_globalize(Tensor! topk_idx) -> ()");
+#endif
+}
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  m.def("no_operator(int a)", &f);
+}
+"""
+CPU = """\
+#define TORCH_EXTENSION_NAME _C
+TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, ops) {
+  ops.def("gelu_new(Tensor! out, Tensor input) -> ()");
+#if (defined(__aarch64__) && !defined(__APPLE__))
+  ops.def("activation_lut_bf16(Tensor! out) -> ()");
+#endif  // (defined(__aarch64__) && !defined(__APPLE__))
+}
+"""
+CERTAIN = {
+    "_C.silu_and_mul",
+    "_C.machete_mm",
+    "_C.scaled_fp4_quant",
+    "_C_custom_ar.meta_size",
+    "_moe_C.topk_softmax",
+    "_moe_C.fused_globalize",
+}
+# A torch whose operators are those that the module `kernels` has defined.
+TORCH = """\
+class Namespace:
+    pass
+
+class Operators:
+    def __init__(self):
+        self._C, self._moe_C, self._C_custom_ar = Namespace(), Namespace(), Namespace()
+
+    def load_library(self, path):
+        raise OSError(f"{path}: file too short")
+
+ops = Operators()
+"""
+PLATFORMS = """\
+import torch
+
+class current_platform:
+    @staticmethod
+    def import_kernels():
+        for name in {registered}:
+            namespace, _, operator = name.partition(".")
+            setattr(getattr(torch.ops, namespace), operator, True)
+"""
+
+
+def found_inside(folder: Path, flavor: str, *changed: str, **variables: str) -> Probe:
+    """What the script finds of a source folder, whose ``torch`` and ``vllm`` are what is imported."""
+    script = SCRIPT.read_text(encoding="utf-8")
+    argv = [sys.executable, "-c", script, flavor, str(folder), *changed]
+    variables = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    done = subprocess.run(argv, env=variables, capture_output=True, text=True, check=True)
+    return Probe.parse(done.stdout, status=done.returncode, errors=done.stderr)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a source folder with as much of torch as the script looks at."""
+
+    def write(files: Mapping[str, str], *, registered: Iterable[str] = ()) -> Path:
+        ours = {
+            "torch/__init__.py": TORCH,
+            "torch/version.py": "__version__, cuda = '2.13.0', '13.0'\n",
+            "vllm/__init__.py": "",
+            "vllm/platforms.py": PLATFORMS.format(registered=sorted(registered)),
+        }
+        for path, text in {**ours, **files}.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return write
+
+
+# Where they are: since 0.32.0, and in 0.31.0, whose csrc/torch_bindings.cpp is for ROCm only.
+@pytest.mark.parametrize("folder", ["csrc", "csrc/libtorch_stable"])
+def test_every_operator_that_is_certain_is_demanded_of_a_cuda_build(tree: Callable[..., Path], folder: str) -> None:
+    sources = {f"{folder}/torch_bindings.cpp": STABLE, f"{folder}/moe/torch_bindings.cpp": MOE}
+    found = found_inside(tree({"csrc/cpu/torch_bindings.cpp": CPU, **sources}), "cuda")
+    assert set(found.stages["operators"].missing) == CERTAIN
+
+
+def test_operators_that_are_there_are_not_missed(tree: Callable[..., Path]) -> None:
+    sources = {"csrc/torch_bindings.cpp": STABLE, "csrc/moe/torch_bindings.cpp": MOE}
+    registered = CERTAIN - {"_moe_C.topk_softmax"} | {"_C.topk_softmax", "_C.fused_kda_decode"}
+    found = found_inside(tree(sources, registered=registered), "cuda")
+    assert found.stages["operators"].missing == ["_moe_C.topk_softmax"]
+
+
+def test_cpu_build_has_its_own_operators(tree: Callable[..., Path]) -> None:
+    found = found_inside(tree({"csrc/torch_bindings.cpp": STABLE, "csrc/cpu/torch_bindings.cpp": CPU}), "cpu")
+    assert found.stages["operators"].missing == ["_C.gelu_new"]
+
+
+def test_compiled_files_for_other_versions_of_python_need_not_load(tree: Callable[..., Path]) -> None:
+    own = importlib.machinery.EXTENSION_SUFFIXES[0]
+    deep_gemm = "vllm/third_party/deep_gemm/_C"
+    names = (f"{deep_gemm}{own}", f"{deep_gemm}.cpython-39-x86_64-linux-gnu.so", "vllm/_C.abi3.so", "vllm/vllm-rs")
+    found = found_inside(tree(dict.fromkeys(names, "no library")), "cuda")
+    assert found.end is None
+    assert set(found.stages["libraries"]) == {names[0], *names[2:]}
+    assert set(found.stages["load"]) == {names[0], names[2]}
+    assert all("file too short" in why for why in found.stages["load"].values())
+    assert set(names) <= set(found.stages["files"])
+
+
+def test_module_may_make_a_folder_for_its_cache_while_it_is_imported(tree: Callable[..., Path], tmp_path: Path) -> None:
+    text = "from pathlib import Path\nPath.home().joinpath('.cache', 'flashinfer').mkdir(parents=True, exist_ok=True)\n"
+    (tmp_path / "temporary").mkdir()
+    # Nobody can make a folder there, not even root.
+    variables = {"HOME": "/proc/nowhere", "TMPDIR": str(tmp_path / "temporary")}
+    found = found_inside(tree({"vllm/a.py": text}), "cuda", "vllm/a.py", **variables)
+    assert "vllm.a" not in {one.module for one in found.stages["modules"]}
+    assert (tmp_path / "temporary/.cache/flashinfer").is_dir()
