@@ -9,9 +9,8 @@ FROM ${BASE}
 ARG BASE_USER
 USER 0
 ADD seal.tar /
-# HOME elsewhere: whatever the imports leave there is not for the image. umask: group 0 may rewrite the bytecode.
+# HOME elsewhere: whatever the imports leave there is not for the image.
 RUN --network=none --mount=type=bind,from=inside,target=/inside --mount=type=tmpfs,target=/tmp \
-    umask 0002; \
     HOME=/tmp HF_HOME=/tmp XDG_CACHE_HOME=/tmp VLLM_NO_USAGE_STATS=1 /opt/vllm/bin/python /inside/bytecode.py; \
     if command -v git >/dev/null && ! git config --system --get-all safe.directory '^/opt/vllm-source$'; then \
         git config --system --add safe.directory /opt/vllm-source; \
