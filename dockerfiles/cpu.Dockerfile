@@ -48,8 +48,8 @@ ARG VLLM_VERSION
 # vLLM's setup.py misses _C_AVX2 and _C_AVX512.
 RUN --mount=type=bind,from=wheel,target=/wheel --mount=type=bind,from=uv,target=/uv \
     --mount=type=tmpfs,target=/root/.cache \
-    # Group 0 may write to the source: OpenShift runs containers as an arbitrary user of that group.
-    umask 0002; \
+    # Bytecode is sealing's to make: what the installation leaves is checked by time stamp.
+    export PYTHONDONTWRITEBYTECODE=1; \
     /opt/vllm/bin/python -c 'import glob, zipfile; \
 wheel = zipfile.ZipFile(glob.glob("/wheel/*.whl")[0]); \
 [wheel.extract(name) for name in wheel.namelist() if name.endswith(".so")]'; \
@@ -57,7 +57,8 @@ wheel = zipfile.ZipFile(glob.glob("/wheel/*.whl")[0]); \
         /uv/uv pip install --offline --no-deps --no-build-isolation --python /opt/vllm/bin/python --editable .; \
     rm -rf build; \
     find . -user root -exec chown 2000:0 {} +; \
-    find . -type d ! -perm -g=w -exec chmod g+w {} +; \
+    # Group 0 may write to the source: OpenShift runs containers as an arbitrary user of that group.
+    find . -type l -o ! -perm -g=w -exec chmod g+w {} +; \
     if command -v git >/dev/null; then git config --system --add safe.directory /opt/vllm-source; fi
 
 # HOME and USER are set because an arbitrary user has no entry in /etc/passwd.

@@ -103,6 +103,10 @@ def test_an_arbitrary_user_of_group_0_can_edit_the_source(overlay: Container) ->
     inside(overlay, "git checkout --quiet -- vllm/version.py && rm vllm/new.py")
 
 
+def test_an_arbitrary_user_cannot_change_the_environment(overlay: Container) -> None:
+    assert inside(overlay, "find /opt/vllm -type d -writable").strip() == ""
+
+
 def test_bytecode_of_the_image_is_checked_by_hash(overlay: Container) -> None:
     script = (
         "import glob; "

@@ -36,6 +36,14 @@ print(json.dumps({str(path): int.from_bytes(path.read_bytes()[4:8], "little")
                   for folder in ("/opt/vllm-source", "/opt/vllm")
                   for path in pathlib.Path(folder).rglob("*.pyc")}))
 """
+# Every folder of bytecode, with owner, group and permissions, and those of the folder that it is in.
+_PERMISSIONS = """
+import json, pathlib
+def of(path): return [path.stat().st_mode & 0o777, path.stat().st_uid, path.stat().st_gid]
+print(json.dumps([(str(path), of(path), of(path.parent))
+                  for folder in ("/opt/vllm-source", "/opt/vllm")
+                  for path in pathlib.Path(folder).rglob("__pycache__")]))
+"""
 _IMPORTED = """
 import json, sys
 import vllm.entrypoints.cli.main
@@ -150,6 +158,12 @@ def test_what_the_server_imports_is_compiled(shell: Inside) -> None:
 def test_bytecode_can_be_written_by_whoever_may_edit(shell: Inside) -> None:
     folder = PurePosixPath(bases.SOURCE, "vllm", "__pycache__")
     shell.run("sh", "-c", f"for file in {folder}/*; do test -w $file || exit 1; done; touch {folder}/new", user="99:0")
+
+
+def test_bytecode_can_be_written_by_nobody_else(shell: Inside) -> None:
+    caches = shell.python(_PERMISSIONS)
+    assert caches
+    assert [folder for folder, own, around in caches if own != around] == []
 
 
 def test_a_commit_that_the_image_does_not_hold_is_refused(engine: Engine, unsealed: Image, clone: git.Repo) -> None:
