@@ -104,7 +104,8 @@ class Image:
             labels=config.get("Labels") or {},
             diff_ids=tuple(attrs.get("RootFS", {}).get("Layers") or ()),
             size=attrs["Size"],
-            created=attrs["Created"],
+            # Optional (OCI image-spec v1.1, config.md).
+            created=attrs.get("Created") or "",
             config=config,
         )
 

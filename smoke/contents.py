@@ -83,8 +83,12 @@ class Contents:
             head = _head(git)
             with _repository(Path(folder), git, head) as repository:
                 tree = _tree(repository, head)
-                # A base may have files of its own; sealing has looked at them.
-                wanted = {} if head == facts.commit else changed(held, tree)
+                absent = tree.top_level - held.top_level
+                carried = frozenset(name for name in absent if has(container, SOURCE / name))
+                wanted = changed(held, tree, carried)
+                if head == facts.commit:
+                    # A base may have files of its own; sealing has looked at them.
+                    wanted = {path: entry for path, entry in wanted.items() if path.partition("/")[0] in carried}
                 gone = [path for path in held.files if path not in tree.files]
                 texts = {path: _text(repository, held.files[path].oid) for path in wanted if path in held.files}
             found = _found(container, (*wanted, *gone))
@@ -103,9 +107,15 @@ class Contents:
         return tuple(sorted(path for path in self.found if path not in self.tree.files))
 
 
-def changed(held: Listing, tree: Listing) -> dict[str, Entry]:
-    """The files of a commit that differ from the base's, in folders that the base holds."""
-    folders = held.top_level
+def changed(held: Listing, tree: Listing, carried: frozenset[str] = frozenset()) -> dict[str, Entry]:
+    """The files of a commit that differ from the base's.
+
+    Args:
+        held: What the base holds.
+        tree: The commit.
+        carried: Top-level entries that count although the base does not hold them.
+    """
+    folders = held.top_level | carried
     return {
         path: entry
         for path, entry in tree.files.items()

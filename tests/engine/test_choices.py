@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build import labels
+from smoke.contents import Contents
 from tests.engine.conftest import LOCAL, commit_all
+from tests.standin.image import changed
 
 if TYPE_CHECKING:
     import git
@@ -92,6 +94,9 @@ def test_a_folder_that_the_base_lacks_is_carried_when_asked_for(cli: Cli, clone:
     made = dev(cli, clone, "--with", "tests").json
     assert made["written"] == 1
     assert inside(engine, made["id"], "git status --porcelain; tail -1 tests/test_nothing.py") == "# changed"
+    assert Contents.read(engine, engine.image(made["id"])).wrong == ()
+    with changed(engine, made["id"], (), script="echo '# altered' >>tests/test_nothing.py") as altered:
+        assert Contents.read(engine, engine.image(altered)).wrong == ("tests/test_nothing.py",)
 
 
 def test_changed_entry_points_are_those_of_an_installation(cli: Cli, clone: git.Repo, engine: Engine) -> None:

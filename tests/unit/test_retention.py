@@ -168,3 +168,8 @@ def test_lifetimes_are_quays(text: str, hours: float) -> None:
 def test_what_is_no_lifetime_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no lifetime"):
         retention.lifetime(text)
+
+
+def test_an_image_without_any_date_counts_as_new() -> None:
+    before = dt.datetime.now(dt.UTC)
+    assert retention.created(Image.parse({"Id": f"sha256:{'1' * 64}", "Size": 1})) >= before
