@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NOTHING = "0" * 40
+
 REMOTES: Mapping[str, str] = {
     "vllm": "https://github.com/vllm-project/vllm.git",
     "njhill": "https://github.com/njhill/vllm.git",
@@ -36,16 +38,14 @@ REMOTES: Mapping[str, str] = {
 }
 """Git remotes set up in every image."""
 
-_NOTHING = "0" * 40
 BASE_REF = "refs/llm-d-dev/base"
 """Names the base's commit inside an image: ``git diff llm-d-dev/base`` shows what an overlay changed."""
-
 
 CONTENTS_LIMIT = 2**20
 """Bytes of changed files up to which an overlay's git directory has their contents too, about 60 of vLLM's modules.
 
 Each file is in the layer a second time then, as git keeps it. Beyond that git fetches what it is asked for from the
-first remote, as in any partial clone; `git status` and `git log` need none of it.
+remotes, as in any partial clone; ``git status`` and ``git log`` need none of it.
 """
 
 
@@ -157,7 +157,7 @@ def _config() -> str:
     lines = ["[core]", "\trepositoryformatversion = 1", "\tfilemode = true", "\tbare = false"]
     # Files that the image leaves out stay left out when another commit is checked out.
     lines += ["\tsparseCheckout = true", "\tsharedRepository = group"]
-    # Objects that are not here are promised by the first remote, fetched only when something asks for them.
+    # Objects that are not here are promised by the remotes, fetched only when something asks for them.
     lines += ["[extensions]", "\tpartialClone = vllm"]
     for name, address in REMOTES.items():
         lines += [
