@@ -54,6 +54,7 @@ class Facts:
         unmet: Lines of its requirement files that it does not meet itself.
         metadata: Folder of the installed distribution's metadata; None if it was not found.
         entry_points: Its ``entry_points.txt`` as its pyproject.toml makes it.
+        own_git: Whether it brought a git directory, which then need not know where to fetch what it lacks.
         shared_index: Name of the file in its git directory that the indexes of overlays build on.
     """
 
@@ -72,6 +73,7 @@ class Facts:
     unmet: tuple[str, ...]
     metadata: str | None
     entry_points: str
+    own_git: bool
     shared_index: str
 
     def document(self) -> dict[str, Any]:

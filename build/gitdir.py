@@ -117,7 +117,7 @@ def write_shared_index(target: Path, *, source: Repository, state: State) -> str
 
 
 def write_move(  # noqa: D417 - `source` is as above
-    target: Path, *, source: Repository, old: State, new: State, shared_index: str
+    target: Path, *, source: Repository, old: State, new: State, complete: bool, shared_index: str
 ) -> None:
     """Write those files of a git directory that move a base's one to another commit.
 
@@ -125,6 +125,7 @@ def write_move(  # noqa: D417 - `source` is as above
         target: Folder that is laid over the base's ``.git``.
         old: What the base's describes.
         new: What it is to describe.
+        complete: Whether the contents of all files go along, however many have changed.
         shared_index: Name of the shared index that the base's has.
     """
     (target / "objects" / "pack").mkdir(parents=True)
@@ -132,7 +133,7 @@ def write_move(  # noqa: D417 - `source` is as above
     with _Workshop(source) as workshop:
         if new.commit != old.commit:
             blobs = [oid for oid in dict.fromkeys(new.contents) if oid not in known]
-            if sum(source.sizes(blobs)) > CONTENTS_LIMIT:
+            if not complete and sum(source.sizes(blobs)) > CONTENTS_LIMIT:
                 log.info("the contents of %d changed files are left out of the git directory", len(blobs))
                 blobs = []
             trees = [oid for oid in new.tree.trees.values() if oid not in known]

@@ -59,6 +59,7 @@ def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
             source=overlay.target.source,
             old=State(commit=base.facts.commit, tree=base.tree, present=frozenset(base.held.files)),
             new=State(commit=commit.id, tree=overlay.target.tree, present=overlay.delta.present),
+            complete=base.facts.own_git,
             shared_index=base.facts.shared_index,
         )
         tarball.add_tree(_ROOT / ".git", target, mode=REGULAR)

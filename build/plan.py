@@ -108,6 +108,7 @@ def _assumed(of: Target, flavor: str) -> Contents:
         unmet=tuple(requirements.of_tree(of.text, flavor)),
         metadata=None,
         entry_points=requirements.entry_points(pyproject),
+        own_git=False,
         shared_index="",
     )
     return Contents(facts=facts, held=Listing(files=held, trees={}), tree=of.tree)

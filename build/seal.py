@@ -78,9 +78,7 @@ def seal(
             facts = _facts(found, flavor=flavor, source=source, state=state, held=held, shared_index=index)
             files = {**base.files(facts, held, tree), base.MADE: _made(found, facts).serialize()}
             with (Path(folder) / "seal.tar").open("wb") as stream:
-                _write_tar(
-                    stream, files, git, owner=facts.owner, timestamp=commit.timestamp, over=found["has_repository"]
-                )
+                _write_tar(stream, files, git, facts=facts, timestamp=commit.timestamp)
             request = buildx.Request(
                 dockerfile=DOCKERFILE,
                 context=Path(folder),
@@ -183,6 +181,7 @@ def _facts(
         unmet=tuple(requirements.unmet(wanted, found["distributions"], python=found["python"])),
         metadata=found["metadata"],
         entry_points=requirements.entry_points(pyproject),
+        own_git=found["has_repository"],
         shared_index=shared_index,
     )
 
@@ -213,13 +212,11 @@ def _text(source: Repository, tree: Listing, path: str) -> str:
         return content.read().decode(errors="replace")
 
 
-def _write_tar(
-    stream: IO[bytes], files: Mapping[str, bytes], git: Path, *, owner: Ownership, timestamp: int, over: bool
-) -> None:
-    """Write what sealing adds: the description, and the git directory or what is laid ``over`` the image's own."""
+def _write_tar(stream: IO[bytes], files: Mapping[str, bytes], git: Path, *, facts: Facts, timestamp: int) -> None:
+    """Write what sealing adds: the description, and the git directory or what is laid over the image's own."""
     root = base.SOURCE.relative_to("/")
-    existing = {"opt", str(root), *([f"{root}/.git"] if over else ())}
-    with Tarball(stream, owner=owner, timestamp=timestamp, existing=frozenset(existing)) as tarball:
+    existing = {"opt", str(root), *([f"{root}/.git"] if facts.own_git else ())}
+    with Tarball(stream, owner=facts.owner, timestamp=timestamp, existing=frozenset(existing)) as tarball:
         for name, content in files.items():
             tarball.add_bytes(base.FACTS.relative_to("/") / name, content, mode=REGULAR)
         tarball.add_tree(root / ".git", git, mode=REGULAR)

@@ -28,6 +28,7 @@ FACTS = Facts(
     unmet=(),
     metadata="/opt/vllm/lib/python3.12/site-packages/vllm-0.32.0.dist-info",
     entry_points="",
+    own_git=False,
     shared_index="",
 )
 

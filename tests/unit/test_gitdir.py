@@ -105,14 +105,13 @@ class Image:
             gitdir.write_full(self.path / ".git", source=source, state=state(source, commit))
         self.lay_out(ref)
 
-    def move(self, ref: str, *, base: str = "main", carried: str = "-") -> Commit:
+    def move(self, ref: str, *, base: str = "main", carried: str = "-", complete: bool = False) -> Commit:
         """Files of an overlay, and what it lays over the git directory."""
         laid = self.path.parent / "laid"
         with self._opened() as source:
             commit, old = source.commit(ref), state(source, source.commit(base))
-            gitdir.write_move(
-                laid, source=source, old=old, new=state(source, commit, carried), shared_index=self.shared_index
-            )
+            new, index = state(source, commit, carried), self.shared_index
+            gitdir.write_move(laid, source=source, old=old, new=new, complete=complete, shared_index=index)
         shutil.copytree(laid, self.path / ".git", dirs_exist_ok=True)
         shutil.rmtree(laid)
         self.lay_out(ref, carried)
@@ -229,11 +228,16 @@ def test_an_overlay_brings_only_what_differs_of_the_index(image: Image, source: 
     assert image.git("ls-files", "--stage") == image.git("ls-tree", "-r", "HEAD", f"--format={_STAGED}")
 
 
-def test_contents_of_a_large_change_are_fetched_when_something_asks_for_them(image: Image, source: Work) -> None:
+def change_much(source: Work) -> None:
+    """Make the branch `large`: more than what goes along in any case."""
     source.git("checkout", "--quiet", "-b", "large", "main")
     source.write("vllm/large.py", "# new\n" * (gitdir.CONTENTS_LIMIT // 6 + 1))
     source.git("add", "vllm/large.py")
     source.git("commit", "--quiet", "-m", "Large")
+
+
+def test_contents_of_a_large_change_are_fetched_when_something_asks_for_them(image: Image, source: Work) -> None:
+    change_much(source)
     commit = image.move("large")
     assert image.git("status", "--porcelain") == ""
     assert image.git("log", "-1", "--format=%H %s") == f"{commit.id} Large"
@@ -280,10 +284,14 @@ def test_a_commit_without_the_bases_history_can_be_moved_to(image: Image, source
 def test_a_git_directory_that_the_image_brought_can_be_moved(image: Image, source: Work) -> None:
     shutil.rmtree(image.path)
     run_git(image.path.parent, "clone", "--quiet", "--depth=1", "--branch=main", f"file://{source.path}", image.path)
-    commit = image.move("next")
+    change_much(source)
+    # Its git directory does not say where what it lacks could be fetched.
+    commit = image.move("large", complete=True)
     image.without_source()
     assert image.git("status", "--porcelain") == ""
     assert image.git("log", "-1", "--format=%H") == commit.id
+    (image.path / "vllm/large.py").write_text("# mine\n")
+    assert "+# mine" in image.git("diff")
 
 
 def _packed(image: Image) -> dict[str, set[str]]:
