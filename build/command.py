@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import selectors
 import shlex
 import shutil
 import signal
@@ -28,6 +29,8 @@ _OUTLIVED_BY_US = ("setpriv", "--pdeathsig", "INT", "--")
 
 _TAIL_LINES = 200
 _GRACE_S = 30.0
+_CHUNK_BYTES = 1 << 16
+_HEED_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +123,36 @@ def run(
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     with _started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
-        for raw in process.stdout:
+        for raw in _lines(process.stdout):
             line = raw.decode(errors="replace").rstrip()
             log.debug("| %s", line)
             tail.append(line)
             if on_line:
                 on_line(line)
     return Completed(returncode=process.returncode, tail=tuple(tail))
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a pipe as they come.
+
+    The stream itself would wait for a whole line in one go, and notice an interrupt that comes while it takes in a part
+    of one only with the next output: after minutes, perhaps.
+    """
+    rest = bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while True:
+            if not selector.select(timeout=_HEED_S):
+                continue
+            chunk = os.read(stream.fileno(), _CHUNK_BYTES)
+            if not chunk:
+                break
+            rest += chunk
+            if b"\n" in chunk:
+                *lines, rest = rest.split(b"\n")
+                yield from map(bytes, lines)
+    if rest:
+        yield bytes(rest)
 
 
 def output(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,21 @@ def test_ctrl_c_at_the_terminal_reaches_the_program_once(tmp_path: Path) -> None
         assert group.wait(timeout=10) == -signal.SIGINT
     assert signals(tmp_path) == ["INT"]
     assert (tmp_path / "tidy").exists()
+
+
+def test_an_interrupt_in_the_middle_of_a_line_is_heeded_at_once(tmp_path: Path) -> None:
+    # Of the first part of a line there is more than is taken in at once; then the program stands still.
+    part = f"""
+    import os, pathlib, signal, time
+    os.write(1, b"." * 100_000)
+    os.kill({os.getpid()}, signal.SIGINT)
+    time.sleep(10)
+    pathlib.Path({str(tmp_path / "went on")!r}).touch()
+    """
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            command.run([sys.executable, "-c", textwrap.dedent(part)])
+        assert not (tmp_path / "went on").exists()
 
 
 def test_what_ignores_an_interrupt_is_terminated_and_then_killed(
