@@ -119,6 +119,7 @@ DOCKERFILES = (
     "dockerfiles/overlay.Dockerfile",
     "dockerfiles/seal.Dockerfile",
     "tests/bench/original.Dockerfile",
+    "tests/bench/original_base.Dockerfile",
     "tests/standin/Dockerfile",
     "tests/standin_llmd/2025/docker/Dockerfile.cuda",
     "tests/standin_llmd/2026/docker/Dockerfile.cuda",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from build.overlay import Overlay
 
 ORIGINAL = Path(__file__).with_name("original.Dockerfile")
+ORIGINAL_BASE = Path(__file__).with_name("original_base.Dockerfile")
 
 TIMES_FASTER = 5.0
 TIMES_WHEN_GROWN = 1.3
@@ -54,14 +55,30 @@ def _engine_step(ground: Ground, change: Callable[[], str]) -> Callable[[], obje
 
 
 def _originals_way(ground: Ground, base: str, change: Callable[[], str]) -> Callable[[], object]:
+    return functools.partial(_build, ground, ORIGINAL, {"BASE": base, "COMMIT": change()}, ground.tag())
+
+
+def _originals_base(ground: Ground) -> str:
+    """Name of the base with an ordinary clone in it."""
+    # Names of their own: an overlay that is built removes the temporary one of the same base.
+    sealed, tag, branch = ground.tag(), ground.tag(), "base"
+    ground.engine.tag(ground.base.image.id, sealed)
+    # Only a branch or tag can be cloned shallowly.
+    ground.clone.git("branch", branch, ground.commit)
+    _build(ground, ORIGINAL_BASE, {"BASE": sealed, "BRANCH": branch}, tag)
+    return tag
+
+
+def _build(ground: Ground, dockerfile: Path, arguments: Mapping[str, str], tag: str) -> None:
+    """Build an image with the clone's whole git directory mounted."""
     request = buildx.Request(
-        dockerfile=ORIGINAL,
+        dockerfile=dockerfile,
         context=Path(tempfile.mkdtemp(dir=ground.folder)),
         contexts={"git": ground.clone.path / ".git"},
-        tags=(ground.tag(),),
-        arguments={"BASE": base, "COMMIT": change()},
+        tags=(tag,),
+        arguments=arguments,
     )
-    return lambda: buildx.build(ground.engine, request, progress=_silent)
+    buildx.build(ground.engine, request, progress=_silent)
 
 
 def step(ground: Ground, runs: int) -> Iterator[Figure]:
@@ -73,9 +90,7 @@ def step(ground: Ground, runs: int) -> Iterator[Figure]:
         f"{MANY} files": lambda: ground.clone.edited(ground.commit, files=MANY),
         "next release, forced": lambda: ground.clone.edited(newer, files=1),
     }
-    # A name of its own: an overlay that is built removes the temporary one of the same base.
-    base = ground.tag()
-    ground.engine.tag(ground.base.image.id, base)
+    base = _originals_base(ground)
     for name, change in changes.items():
         took = medians(
             runs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ def medians(runs: int, **ways: Callable[[], Callable[[], object]]) -> dict[str, 
     for run in range(runs + 1):
         for name, prepare in ways.items():
             timed = prepare()
+            # What the one before has left to be written to disk is not this one's.
+            os.sync()
             start = time.monotonic()
             timed()
             if run:

@@ -3,10 +3,9 @@ ARG BASE
 FROM ${BASE}
 ARG COMMIT
 WORKDIR /opt/vllm-source
-# Git starts another one to read the mounted repository, which knows nothing of this one's `-c`. `fetch-pack`, because
-# `fetch` would have deltas sent to blobs that the base's repository leaves out.
+# Git starts another one to read the mounted repository, which knows nothing of this one's `-c`.
 RUN --network=none --mount=type=bind,from=git,target=/git --mount=type=tmpfs,target=/settings \
     export GIT_CONFIG_GLOBAL=/settings/git; \
     git config --global safe.directory '*'; \
-    git fetch-pack --quiet /git "${COMMIT}"; \
-    git checkout --quiet --force "${COMMIT}"
+    git fetch --quiet /git "${COMMIT}"; \
+    git checkout --quiet --force FETCH_HEAD
