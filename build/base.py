@@ -32,6 +32,7 @@ NOT_IN_IMAGES = ("tests", "docs")
 """Top-level folders that are left out of bases: llm-d's CUDA image deletes them, and so does the cpu flavor."""
 
 SCHEMA = 3
+"""Of what sealing writes, the git directory included. Another number, and the next nightly makes a new base."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +181,7 @@ def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) 
     except ValueError as error:
         raise SourceError(
             f"{image.short_id} was sealed by another version of this tool ({error})",
-            hint="`python -m build nightly --force` makes a new base",
+            hint="`python -m build nightly` makes a new base",
         ) from error
 
 

@@ -91,7 +91,7 @@ def test_a_base_of_another_version_of_this_tool_is_named(engine: FakeEngine, ima
     engine.docker.archives[str(base.FACTS)] = archive(files)
     with pytest.raises(SourceError, match="sealed by another version") as caught:
         base.load(engine, image, tmp_path)
-    assert "nightly --force" in caught.value.hint
+    assert "`python -m build nightly` makes a new base" in caught.value.hint
 
 
 @pytest.mark.parametrize(

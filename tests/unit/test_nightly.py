@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build import lock, nightlog, nightly, notify, prune, record
+from build import base, lock, nightlog, nightly, notify, prune, record
 from build.console import Console
 from build.cpu import Cpu
 from build.errors import BusyError, EngineError, SmokeError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
+    from build.flavor import Flavor
+    from build.git import Commit
     from build.record import Record
 
 GB = 1_000_000_000
@@ -114,3 +116,13 @@ def test_a_base_that_passed_is_taken_before_a_newer_copy(names: list[tuple[str, 
     where = cast("Context", SimpleNamespace(engine=engine, settings=settings, console=Console(quiet=True)))
     found = nightly._find(where, "same")
     assert (found.id if found else None) == (None if taken is None else made[taken].id)
+
+
+def test_another_schema_asks_for_another_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = cast("Context", SimpleNamespace(settings=SimpleNamespace(nightly_expires_after="7d")))
+    flavor = cast("Flavor", SimpleNamespace(fingerprint=lambda commit: f"of {commit}"))
+    commit = cast("Commit", "0123")
+    before = nightly._fingerprint(context, flavor, commit)
+    assert nightly._fingerprint(context, flavor, commit) == before
+    monkeypatch.setattr(base, "SCHEMA", base.SCHEMA + 1)
+    assert nightly._fingerprint(context, flavor, commit) != before
