@@ -31,7 +31,7 @@ FACTS = PurePosixPath("/opt/llm-d-dev")
 NOT_IN_IMAGES = ("tests", "docs")
 """Top-level folders that are left out of bases: llm-d's CUDA image deletes them, and so does the cpu flavor."""
 
-SCHEMA = 3
+SCHEMA = 4
 """Of what sealing writes, the git directory included. Another number, and the next nightly makes a new base."""
 
 

@@ -36,7 +36,7 @@ REMOTES: Mapping[str, str] = {
     "tms": "https://github.com/tlrmchlsmth/vllm.git",
     "nm": "https://github.com/neuralmagic/vllm.git",
 }
-"""Git remotes set up in every image."""
+"""Git remotes set up in every image, in the order in which they are asked for what it lacks."""
 
 BASE_REF = "refs/llm-d-dev/base"
 """Names the base's commit inside an image: ``git diff llm-d-dev/base`` shows what an overlay changed."""
@@ -158,8 +158,9 @@ def _config() -> str:
     lines = ["[core]", "\trepositoryformatversion = 1", "\tfilemode = true", "\tbare = false"]
     # Files that the image leaves out stay left out when another commit is checked out.
     lines += ["\tsparseCheckout = true", "\tsharedRepository = group"]
-    # Objects that are not here are promised by the remotes, fetched only when something asks for them.
-    lines += ["[extensions]", "\tpartialClone = vllm"]
+    # Objects that are not here are promised by the remotes, fetched only when something asks for them. Git asks them as
+    # they are listed, save that the one named here comes last (git's partial-clone.txt, "Using many promisor remotes").
+    lines += ["[extensions]", f"\tpartialClone = {list(REMOTES)[-1]}"]
     for name, address in REMOTES.items():
         lines += [
             f'[remote "{name}"]',
