@@ -6,10 +6,12 @@ The engine's own code runs: only the client that it talks through is another.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tarfile
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import docker.errors
 
@@ -18,7 +20,7 @@ from build.engine import Engine, Image
 from tests.unit.loopback import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tests.unit.loopback import Asked
 
@@ -58,6 +60,7 @@ class FakeDocker:
     Attributes:
         pushes: What happens to an upload: takes name and image ID, gives the rows of the transfer.
         archives: Tar archives of the folders that containers have, by path.
+        loads: Called while an image is loaded.
         used: IDs of images that containers use.
         cache_prunes: How the build cache was pruned, each time.
     """
@@ -67,12 +70,13 @@ class FakeDocker:
     running: list[FakeContainer] = field(default_factory=list)
     pushes: Callable[[str, str], list[dict[str, Any]]] = lambda _name, _id: []
     archives: dict[str, bytes] = field(default_factory=dict)
+    loads: Callable[[], None] = lambda: None
     used: set[str] = field(default_factory=set)
     cache_prunes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def images(self) -> SimpleNamespace:
-        return SimpleNamespace(get=self._get)
+        return SimpleNamespace(get=self._get, load=self._load)
 
     @property
     def containers(self) -> SimpleNamespace:
@@ -99,7 +103,23 @@ class FakeDocker:
         if image_id not in self.known:
             raise docker.errors.ImageNotFound(reference)
         names = [name for name, held in self.names.items() if held == image_id]
-        return SimpleNamespace(attrs={**self.known[image_id], "RepoTags": names})
+        return SimpleNamespace(attrs={**self.known[image_id], "RepoTags": names}, history=list)
+
+    def _load(self, archive: Iterable[bytes]) -> None:
+        with tarfile.open(fileobj=io.BytesIO(b"".join(archive))) as tar:
+            files = {member.name: cast("IO[bytes]", tar.extractfile(member)).read() for member in tar}
+        self.loads()
+        (image,) = json.loads(files["manifest.json"])
+        config = json.loads(files[image["Config"]])
+        image_id = digest(files[image["Config"]].decode())
+        self.known[image_id] = {
+            "Id": image_id,
+            "Config": config["config"],
+            "RootFS": {"Layers": config["rootfs"]["diff_ids"]},
+            "Size": len(files[image["Layers"][-1]]),
+            "Created": config["created"],
+        }
+        self.names |= dict.fromkeys(image["RepoTags"], image_id)
 
     def _create(self, image_id: str, *, command: list[str], name: str, labels: Mapping[str, str]) -> FakeContainer:
         assert image_id in self.known
