@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from build import base as bases
 from build import delta as deltas
-from build import freshness
-from build.errors import SourceError
+from build import freshness, labels
+from build.delta import native_paths
+from build.errors import IncompatibleError, SourceError
 
 if TYPE_CHECKING:
     from build.base import Base
@@ -17,22 +19,30 @@ if TYPE_CHECKING:
     from build.overlay import Target
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What is asked of a base.
+
+    Attributes:
+        base: Name of the one to take; None for the newest one with the target's native sources.
+        flavor: ``cpu`` or ``cuda``; None for that of the newest base.
+        carried: Top-level entries of the target that are carried although a base does not hold them.
+    """
+
+    base: str | None
+    flavor: str | None
+    carried: frozenset[str]
+
+
 def choose(
-    context: Context,
-    target: Target,
-    *,
-    wanted: str | None,
-    carried: frozenset[str],
-    allow_native: bool,
-    install_deps: bool,
+    context: Context, target: Target, wishes: Wishes, *, allow_native: bool, install_deps: bool
 ) -> tuple[Base, Delta]:
     """The base to use, and what turns it into the target.
 
     Args:
         context: Settings, console, engine.
         target: What the overlay is to hold.
-        wanted: Name of a base; None for the newest one with the target's native sources.
-        carried: Top-level entries that are carried although a base does not hold them.
+        wishes: What is asked of the base.
         allow_native: Whether native sources may differ.
         install_deps: Whether what a base lacks will be installed.
 
@@ -41,34 +51,53 @@ def choose(
 
     Raises:
         IncompatibleError: No base fits; names what is in the way of the nearest.
-        SourceError: ``wanted`` is not on the engine, or is no base.
+        SourceError: The one that was asked for is not on the engine, or is no base, or has another flavor.
     """
-    pairs = compare(context, target, wanted=wanted, carried=carried)
+    pairs = compare(context, target, wishes)
     fitting = [pair for pair in pairs if not pair[1].native and (install_deps or not pair[1].dependencies)]
     base, delta = fitting[0] if fitting else nearest(pairs)
     if not (fitting or allow_native):
-        deltas.require_compatible(delta, base.name)
+        deltas.require_compatible(delta, base.name, remedy=_remedy(base, target))
     age = freshness.age(base.image)
-    context.console.note(f"base {base.name} ({base.facts.version}, {age}): {_why(pairs, delta, wanted)}")
+    context.console.note(f"base {base.name} ({base.facts.version}, {age}): {_why(pairs, delta, wishes)}")
     freshness.tell(context, base.image)
     return base, delta
 
 
-def compare(
-    context: Context, target: Target, *, wanted: str | None, carried: frozenset[str]
-) -> list[tuple[Base, Delta]]:
+def compare(context: Context, target: Target, wishes: Wishes) -> list[tuple[Base, Delta]]:
     """Every base that may be used, newest first, and what turns it into the target.
 
     Raises:
         IncompatibleError: There is no base.
-        SourceError: ``wanted`` is not on the engine, or is no base.
+        SourceError: As :func:`choose`.
     """
-    engine = context.engine
-    images = [engine.image(wanted)] if wanted else bases.candidates(engine, context.settings.repository)
-    bases.require_any(images)
-    loaded = [base for image in images if (base := _load(context, image, asked_for=bool(wanted)))]
+    images = _asked_for(context, wishes) if wishes.base else _of_one_flavor(context, wishes.flavor)
+    loaded = [base for image in images if (base := _load(context, image, asked_for=bool(wishes.base)))]
     bases.require_any([base.image for base in loaded])
-    return [(base, target.delta(base, carried=carried)) for base in loaded]
+    return [(base, target.delta(base, carried=wishes.carried)) for base in loaded]
+
+
+def _asked_for(context: Context, wishes: Wishes) -> list[Image]:
+    image = context.engine.image(str(wishes.base))
+    flavor = image.labels.get(labels.FLAVOR)
+    if wishes.flavor and flavor and flavor != wishes.flavor:
+        raise SourceError(f"{wishes.base} is a {flavor} base", hint=f"leave out --flavor {wishes.flavor}, or --base")
+    return [image]
+
+
+def _of_one_flavor(context: Context, wanted: str | None) -> list[Image]:
+    """Promoted bases of a flavor, newest first: the flavor that is wanted, or the newest one's."""
+    images = bases.candidates(context.engine, context.settings.repository)
+    bases.require_any(images)
+    flavor = wanted or images[0].labels.get(labels.FLAVOR)
+    found = [image for image in images if image.labels.get(labels.FLAVOR) == flavor]
+    if not found:
+        raise IncompatibleError(
+            f"there is no {flavor} base on this engine", hint=f"`python -m build nightly --flavor {flavor}` makes one"
+        )
+    if others := len(images) - len(found):
+        context.console.note(f"bases of another flavor not considered: {others} (--flavor takes them)")
+    return found
 
 
 def _load(context: Context, image: Image, *, asked_for: bool) -> Base | None:
@@ -90,9 +119,19 @@ def nearest(pairs: list[tuple[Base, Delta]]) -> tuple[Base, Delta]:
     return min(pairs, key=lambda pair: (len(pair[1].native), len(pair[1].dependencies)))
 
 
-def _why(pairs: list[tuple[Base, Delta]], delta: Delta, wanted: str | None) -> str:
+def _remedy(base: Base, target: Target) -> str:
+    """The command that builds a base with the target's native sources."""
+    if base.facts.flavor == "cuda":
+        return f"`python -m build nightly --flavor cuda --commit {target.commit.id}` builds a base of that commit"
+    release = target.source.release(target.commit)
+    if release and not native_paths(base.facts, target.source.listing(release.commit), target.tree):
+        return f"`python -m build nightly --vllm-version {release.version}` builds a base with these sources"
+    return "`python -m build nightly --vllm-version RELEASE` builds a base of a release that has these sources"
+
+
+def _why(pairs: list[tuple[Base, Delta]], delta: Delta, wishes: Wishes) -> str:
     if delta.native:
         return f"although {len(delta.native)} native sources differ"
-    if wanted:
+    if wishes.base:
         return "as asked for"
     return "the newest with the same native sources" if len(pairs) > 1 else "the only one, with the same native sources"

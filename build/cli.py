@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build import (
+    choice,
     delivery,
     dev,
     embedded,
@@ -203,8 +204,7 @@ def _dev(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _request(arguments: argparse.Namespace) -> delivery.Request:
     return delivery.Request(
-        base=arguments.base,
-        carried=frozenset(arguments.carried),
+        wishes=_wishes(arguments),
         allow_native=arguments.allow_native,
         install_deps=arguments.install_deps,
         smoke=arguments.smoke,
@@ -214,13 +214,20 @@ def _request(arguments: argparse.Namespace) -> delivery.Request:
     )
 
 
+def _wishes(arguments: argparse.Namespace) -> choice.Wishes:
+    base = None if arguments.base == options.AUTO else arguments.base
+    return choice.Wishes(base=base, flavor=arguments.flavor, carried=frozenset(arguments.carried))
+
+
 def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     with dev.local(arguments.path, arguments.ref, dirty=arguments.dirty, console=context.console) as target:
-        carried = frozenset(arguments.carried)
+        wishes = _wishes(arguments)
         if arguments.base_commit:
-            made = plan.plan_on_commit(target, arguments.base_commit, flavor=arguments.flavor, carried=carried)
+            made = plan.plan_on_commit(
+                target, arguments.base_commit, flavor=wishes.flavor or "cpu", carried=wishes.carried
+            )
         else:
-            made = plan.plan(context, target, wanted=arguments.base, carried=carried)
+            made = plan.plan(context, target, wishes)
     for line in made.lines():
         context.console.result(line)
     return made.document()

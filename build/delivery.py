@@ -10,6 +10,7 @@ from build.overlay import Overlay
 from build.registry import Registry
 
 if TYPE_CHECKING:
+    from build.choice import Wishes
     from build.context import Context
     from build.engine import Image
     from build.gate import Pushed
@@ -22,8 +23,7 @@ class Request:
     """What an overlay is to go through.
 
     Attributes:
-        base: Name of the base; None chooses.
-        carried: Top-level entries that are carried although the base does not hold them.
+        wishes: What is asked of the base.
         allow_native: Make it although native sources differ; such an image is not pushed by this run.
         install_deps: Install what the target requires and the base lacks.
         smoke: Whether to test the image.
@@ -32,8 +32,7 @@ class Request:
         options: What the smoke suite is told.
     """
 
-    base: str | None
-    carried: frozenset[str]
+    wishes: Wishes
     allow_native: bool
     install_deps: bool
     smoke: bool
@@ -100,12 +99,7 @@ def deliver(context: Context, target: Target, request: Request) -> Result:
         GateError: What arrived in the registry is not what was tested.
     """
     base, delta = choice.choose(
-        context,
-        target,
-        wanted=request.base,
-        carried=request.carried,
-        allow_native=request.allow_native,
-        install_deps=request.install_deps,
+        context, target, request.wishes, allow_native=request.allow_native, install_deps=request.install_deps
     )
     made = Overlay(
         base=base,

@@ -14,7 +14,7 @@ from build.listing import SUBMODULE, Entry, Listing
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from build.base import Contents
+    from build.base import Contents, Facts
 
 _NAMED = 5
 
@@ -87,7 +87,7 @@ def between(
         for path, entry in target.files.items()
         if entry.mode != SUBMODULE and path.partition("/")[0] in kept
     }
-    classes = _classes(base, target)
+    classes = _classes(base.facts, base.tree, target)
     native = {path for path, kind in classes.items() if kind is PathClass.NATIVE}
     pins = requirements.torch_pins(requirements.build_requires(read("pyproject.toml")))
     if pins != requirements.torch_pins(base.facts.build_requires):
@@ -104,18 +104,31 @@ def between(
     )
 
 
-def _classes(base: Contents, target: Listing) -> dict[str, PathClass]:
-    """What each path means in which the target differs from the base's commit."""
-    old, new = base.tree.files, target.files
+def native_paths(facts: Facts, old: Listing, new: Listing) -> set[str]:
+    """Paths that differ between two trees and decide what is compiled for bases such as one.
+
+    The torch pin in pyproject.toml is not looked at.
+    """
+    return {path for path, kind in _classes(facts, old, new).items() if kind is PathClass.NATIVE}
+
+
+def _classes(facts: Facts, old: Listing, new: Listing) -> dict[str, PathClass]:
+    """What each path means in which two trees differ."""
+    before, after = old.files, new.files
     return {
-        path: classify(path, has_rust=base.facts.has_rust, tracked=path in old)
-        for path in old.keys() | new.keys()
-        if old.get(path) != new.get(path)
+        path: classify(path, has_rust=facts.has_rust, tracked=path in before)
+        for path in before.keys() | after.keys()
+        if before.get(path) != after.get(path)
     }
 
 
-def require_compatible(delta: Delta, base_name: str) -> None:
+def require_compatible(delta: Delta, base_name: str, *, remedy: str) -> None:
     """Refuse a delta that compiled binaries or installed packages stand against.
+
+    Args:
+        delta: The delta.
+        base_name: What to call its base.
+        remedy: What gives a base with other native sources, in words.
 
     Raises:
         IncompatibleError: Names what is in the way, and what would help.
@@ -123,8 +136,7 @@ def require_compatible(delta: Delta, base_name: str) -> None:
     if delta.native:
         raise IncompatibleError(
             f"native sources differ from {base_name}, the nearest base: {_some(delta.native)}",
-            hint="`python -m build nightly --vllm-version RELEASE` builds a base of a release with these sources; "
-            "--allow-native makes the overlay all the same",
+            hint=f"{remedy}; --allow-native makes the overlay all the same",
         )
     if delta.dependencies:
         raise IncompatibleError(

@@ -42,6 +42,9 @@ FULL_ID = re.compile(r"[0-9a-f]{40}")
 _SHORT_ID = re.compile(r"[0-9a-fA-F]{4,39}")
 """Git takes no fewer digits for an id (git-config(1), core.abbrev)."""
 
+# Of vLLM's tags (v0.32.0, v0.33.0rc1), and those of variants of a release.
+_NO_RELEASES = ("--exclude=*rc*", "--exclude=*-*")
+
 SHORT_DIGITS = 12
 """Digits of a commit id that tables and messages show."""
 
@@ -64,6 +67,19 @@ class Commit:
     def short(self) -> str:
         """The first 12 digits: what tags and tables show."""
         return self.id[:SHORT_DIGITS]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A release of vLLM.
+
+    Attributes:
+        version: Such as ``0.32.0``.
+        commit: Its commit.
+    """
+
+    version: str
+    commit: Commit
 
 
 class Repository:
@@ -161,6 +177,14 @@ class Repository:
             ) from error
         seconds, _, subject = shown.partition("\0")
         return Commit(id=oid, subject=subject, timestamp=int(seconds))
+
+    def release(self, commit: Commit) -> Release | None:
+        """The newest release in a commit's history, by its tag; None without one."""
+        try:
+            tag = self._git.describe("--tags", "--abbrev=0", "--match=v[0-9]*", *_NO_RELEASES, commit.id)
+        except GitCommandError:
+            return None
+        return Release(version=tag.removeprefix("v"), commit=self.commit(f"refs/tags/{tag}"))
 
     def _beginning(self, digits: str) -> list[str]:
         """Ids of the commits that begin with these digits."""

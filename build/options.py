@@ -23,6 +23,9 @@ SETTING_OPTIONS = (
     *("builder", "cache_to", "build_secrets"),
 )
 
+AUTO = "auto"
+"""Instead of a base's name: the newest that fits."""
+
 _EXIT_CODES = """\
 exit codes: 0 done, 1 defect of ours, 2 usage or settings, 3 source, 4 incompatible, 5 build failed, 6 smoke failed,
 7 gate or registry refused, 8 engine, GPU or disk unavailable, 9 busy, 130 interrupted
@@ -199,7 +202,6 @@ def _plan(verbs: Verbs, *, path: Path, ref: str) -> None:
     parser.add_argument(
         "--base-commit", metavar="REF", help="compare with a base that would be built from this commit; needs no engine"
     )
-    parser.add_argument("--flavor", choices=("cpu", "cuda"), default="cpu", help="of that base (default: cpu)")
 
 
 def _smoke(verbs: Verbs) -> None:
@@ -280,7 +282,12 @@ def _with_remote(parser: argparse.ArgumentParser) -> None:
 
 
 def _with_base(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", metavar="IMAGE", help="base to stand on (default: the newest that fits)")
+    parser.add_argument(
+        "--base", metavar="IMAGE", default=AUTO, help=f"base to stand on (default: {AUTO}, the newest that fits)"
+    )
+    parser.add_argument(
+        "--flavor", choices=("cpu", "cuda"), help="of the base (default: the newest one's; of a --base-commit: cpu)"
+    )
     parser.add_argument(
         "--with",
         dest="carried",

@@ -12,6 +12,7 @@ from build.overlay import Target
 from build.tarball import Ownership
 
 if TYPE_CHECKING:
+    from build.choice import Wishes
     from build.context import Context
     from build.delta import Delta
 
@@ -49,20 +50,19 @@ class Plan:
         ]
 
 
-def plan(context: Context, target: Target, *, wanted: str | None, carried: frozenset[str]) -> Plan:
+def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
     """Compare a target with a base; nothing is built.
 
     Args:
         context: Settings, console, engine.
         target: What an overlay would hold.
-        wanted: Name of a base; None for the one that differs least.
-        carried: Top-level entries that are carried although a base does not hold them.
+        wishes: What is asked of the base; if none is named, the one that differs least is taken.
 
     Raises:
         SourceError: The base cannot be used.
         IncompatibleError: There is no base at all.
     """
-    base, delta = choice.nearest(choice.compare(context, target, wanted=wanted, carried=carried))
+    base, delta = choice.nearest(choice.compare(context, target, wishes))
     context.console.note(f"base {base.name} is {freshness.age(base.image)}")
     freshness.tell(context, base.image)
     return Plan(base=base.name, delta=delta, size=_size(target, delta))

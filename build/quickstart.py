@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from build import cpu, delivery, dev, embedded, nightly, sample, status
+from build.choice import Wishes
 from build.trial import Options
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def quickstart(context: Context) -> Result:
     with console.step("overlay of a local commit"):
         working = sample.ensure(context, cpu.source(settings, context.index, console=console))
         request = delivery.Request(
-            base=base.image.id,
-            carried=frozenset(),
+            wishes=Wishes(base=base.image.id, flavor=None, carried=frozenset()),
             allow_native=False,
             install_deps=False,
             smoke=True,

@@ -91,7 +91,7 @@ def test_a_folder_that_the_base_lacks_is_carried_when_asked_for(cli: Cli, clone:
     commit_all(clone, "Change a test")
     without = dev(cli, clone).json
     assert without["written"] == 0
-    made = dev(cli, clone, "--with", "tests").json
+    made = dev(cli, clone, "--base", "auto", "--flavor", "cpu", "--with", "tests").json
     assert made["written"] == 1
     assert inside(engine, made["id"], "git status --porcelain; tail -1 tests/test_nothing.py") == "# changed"
     assert Contents.read(engine, engine.image(made["id"])).wrong == ()

@@ -16,6 +16,7 @@ from build import base as bases
 from build import dev as dev_verb
 from build import labels, seal, settings
 from build.base import SOURCE
+from build.choice import Wishes
 from build.console import Console
 from build.context import Context
 from build.delivery import Request
@@ -110,8 +111,7 @@ def built(engine: Engine, folder: Path, target: git.Repo) -> dict[str, Any]:
         vars(other)["capabilities"] = replace_fields(engine.capabilities, takes_thin_images=False)
         vars(context)["engine"] = other
         request = Request(
-            base=None,
-            carried=frozenset(),
+            wishes=Wishes(base=None, flavor=None, carried=frozenset()),
             allow_native=False,
             install_deps=False,
             smoke=False,

@@ -12,6 +12,7 @@ import pytest
 
 from build import base as build_base
 from build import choice, plan
+from build.choice import Wishes
 from build.console import Console
 from build.errors import IncompatibleError, SourceError
 from build.folders import Folders, write_atomic_bytes
@@ -87,9 +88,9 @@ class Machine:
         tree = self._source.listing(commit)
         held = replace(tree, files={p: e for p, e in tree.files.items() if not p.startswith("tests/")}, trees={})
         name = f"llm-d-dev:nightly-{ref}"
-        image = self.engine.hold(name, kind="base", created=created)
-        described = build_base.files(replace(bases.FACTS, commit=commit.id, **facts), held, tree)
-        for file, content in described.items():
+        described = replace(bases.FACTS, commit=commit.id, **facts)
+        image = self.engine.hold(name, kind="base", flavor=described.flavor, created=created)
+        for file, content in build_base.files(described, held, tree).items():
             write_atomic_bytes(self._cache / "bases" / image.id.removeprefix("sha256:") / file, content)
         return name
 
@@ -103,19 +104,22 @@ class Machine:
         )
 
     def choose(
-        self, ref: str, *, wanted: str | None = None, allow_native: bool = False, install_deps: bool = False
+        self,
+        ref: str,
+        *,
+        wanted: str | None = None,
+        flavor: str | None = None,
+        allow_native: bool = False,
+        install_deps: bool = False,
     ) -> tuple[Base, Delta]:
+        wishes = Wishes(base=wanted, flavor=flavor, carried=frozenset())
         return choice.choose(
-            self.context,
-            target(self._source, ref),
-            wanted=wanted,
-            carried=frozenset(),
-            allow_native=allow_native,
-            install_deps=install_deps,
+            self.context, target(self._source, ref), wishes, allow_native=allow_native, install_deps=install_deps
         )
 
     def plan(self, ref: str, *, carried: frozenset[str] = frozenset()) -> plan.Plan:
-        return plan.plan(self.context, target(self._source, ref), wanted=None, carried=carried)
+        wishes = Wishes(base=None, flavor=None, carried=carried)
+        return plan.plan(self.context, target(self._source, ref), wishes)
 
 
 @pytest.fixture
@@ -175,6 +179,64 @@ def test_a_base_that_is_not_there_is_named(machine: Machine) -> None:
     machine.base("base", OLD)
     with pytest.raises(SourceError, match="'nightly-2' is not on this engine"):
         machine.choose("base", wanted="nightly-2")
+
+
+def test_bases_of_the_newest_ones_flavor_are_considered_or_of_the_one_that_is_wanted(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = machine.base("base", "2026-01-01", flavor="cuda")
+    machine.base("worse", "2026-01-02", flavor="cuda")
+    cpu = machine.base("python", "2025-12-31")
+    with pytest.raises(IncompatibleError, match=r"csrc/a\.cu"):
+        machine.choose("native")
+    assert machine.choose("base")[0].name == older
+    assert "bases of another flavor not considered: 1" in capsys.readouterr().err
+    assert machine.choose("base", flavor="cpu")[0].name == cpu
+    assert machine.choose("base", flavor="cuda")[0].name == older
+
+
+def test_a_flavor_without_a_base_is_named_and_what_makes_one(machine: Machine) -> None:
+    cpu = machine.base("base", OLD)
+    with pytest.raises(IncompatibleError, match="no cuda base") as caught:
+        machine.choose("base", flavor="cuda")
+    assert "nightly --flavor cuda" in caught.value.hint
+    with pytest.raises(SourceError, match=f"{cpu} is a cpu base"):
+        machine.choose("base", wanted=cpu, flavor="cuda")
+
+
+@pytest.mark.parametrize(
+    ("flavor", "tag", "command"),
+    [
+        ("cuda", None, "nightly --flavor cuda --commit {commit}`"),
+        ("cpu", None, "nightly --vllm-version RELEASE`"),
+        ("cpu", "v9.1.0", "nightly --vllm-version 9.1.0`"),
+        ("cpu", "v9.1.0rc1", "nightly --vllm-version RELEASE`"),
+        ("cpu", "v9.1.0-cpu", "nightly --vllm-version RELEASE`"),
+    ],
+)
+def test_the_command_that_builds_a_fitting_base_is_named(
+    flavor: str, tag: str | None, command: str, work: Work, machine: Machine
+) -> None:
+    machine.base("base", OLD, flavor=flavor)
+    if tag:
+        work.git("tag", tag, "native")
+    try:
+        with pytest.raises(IncompatibleError) as caught:
+            machine.choose("native")
+    finally:
+        work.git("tag", "--delete", *([tag] if tag else []))
+    assert command.format(commit=machine._source.commit("native").id) in caught.value.hint
+
+
+def test_a_release_with_other_native_sources_is_not_recommended(work: Work, machine: Machine) -> None:
+    machine.base("worse", OLD)
+    work.git("tag", "v9.2.0", "base")
+    try:
+        with pytest.raises(IncompatibleError) as caught:
+            machine.choose("native")
+    finally:
+        work.git("tag", "--delete", "v9.2.0")
+    assert "--vllm-version RELEASE`" in caught.value.hint
 
 
 def test_without_bases_none_can_be_chosen(machine: Machine) -> None:

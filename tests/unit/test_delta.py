@@ -236,8 +236,8 @@ def test_the_document_counts() -> None:
 def test_a_refusal_names_some_and_counts_all() -> None:
     files: Files = {f"csrc/{number}.cu": "" for number in range(7)}
     with pytest.raises(IncompatibleError, match=r"nightly.*: csrc/0\.cu, .* and 2 more \(7 in all\)") as caught:
-        delta.require_compatible(between(base(KEPT), {**KEPT, **files}), "llm-d-dev:nightly")
+        delta.require_compatible(between(base(KEPT), {**KEPT, **files}), "llm-d-dev:nightly", remedy="nightly")
     assert caught.value.exit_code == 4
     with pytest.raises(IncompatibleError, match=r"lacks what the commit requires: new \(1 in all\)"):
-        delta.require_compatible(between(base(KEPT), {**KEPT, CPU: "new"}), "llm-d-dev:nightly")
-    delta.require_compatible(between(base(KEPT), {**KEPT, "vllm/new.py": ""}), "llm-d-dev:nightly")
+        delta.require_compatible(between(base(KEPT), {**KEPT, CPU: "new"}), "llm-d-dev:nightly", remedy="nightly")
+    delta.require_compatible(between(base(KEPT), {**KEPT, "vllm/new.py": ""}), "llm-d-dev:nightly", remedy="nightly")

@@ -76,7 +76,7 @@ def test_gpus_are_named_or_not() -> None:
 
 def test_dev_works_on_the_default_repository() -> None:
     made = parse("dev")
-    assert (made.path, made.ref, made.base, made.smoke, made.push) == (VLLM, "HEAD", None, True, True)
+    assert (made.path, made.ref, made.base, made.smoke, made.push) == (VLLM, "HEAD", "auto", True, True)
 
 
 def test_dev_is_told_what_to_do() -> None:
