@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -29,14 +30,20 @@ def sweep() -> int:
     """
     removed = 0
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        # In a place that everybody may write to: nothing of somebody else's, and no link to it.
-        if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.geteuid():
-            continue
-        if not owner.alive(_owner(path.name)):
+        if _is_ours(path) and not owner.alive(_owner(path.name)):
             log.info("removing %s of a run that is gone", path)
             shutil.rmtree(path, ignore_errors=True)
             removed += 1
     return removed
+
+
+def _is_ours(path: Path) -> bool:
+    """In a place that everybody may write to: nothing of somebody else's, and no link to it."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:  # another run's, which has ended since
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _owner(name: str) -> str:

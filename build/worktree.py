@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from build import command, scratch
 from build.errors import SourceError
-from build.git import SHORT_DIGITS, Commit, Repository
+from build.git import SHORT_DIGITS, Commit, Repository, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,13 +101,14 @@ class _Git:
         env = {
             "GIT_INDEX_FILE": str(self.scratch / "index"),
             "GIT_OBJECT_DIRECTORY": str(self.scratch / "objects"),
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(map(str, self.objects)),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(map(quoted, self.objects)),
             "GIT_OPTIONAL_LOCKS": "0",
         }
         # A split index would be written next to the user's own; a monitor is a program that would be started; and
         # waiting for the disk would be for nothing, because nothing of this outlives the run.
         options = ["core.splitIndex=false", "core.fsmonitor=false", "core.fsync=none"]
-        options += ["safe.directory=*", "commit.gpgSign=false"]
+        # Nor are hooks started: git has one for whatever changes an index.
+        options += ["safe.directory=*", "commit.gpgSign=false", f"core.hooksPath={os.devnull}"]
         argv = ["git", "-C", str(self.folder), *(word for option in options for word in ("-c", option)), *words]
         try:
             return command.output(argv, env=env | variables).decode(errors="surrogateescape").strip()

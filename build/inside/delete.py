@@ -1,11 +1,12 @@
-"""Delete source files, the bytecode made of them and the folders that are left empty.
+"""Delete files, the bytecode made of them and the folders of the source that are left empty.
 
-A folder that stayed would still import, as a namespace package. Run as ``python delete.py ROOT LIST``; the list
-holds paths relative to ROOT, each ended by a zero byte.
+A folder that stayed would still import, as a namespace package. Run as ``python delete.py SOURCE LIST``; the list
+holds absolute paths, each ended by a zero byte.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from pathlib import Path
@@ -16,14 +17,15 @@ def main() -> None:
     root = Path(sys.argv[1])
     for name in Path(sys.argv[2]).read_bytes().split(b"\0"):
         if name:
-            delete(root, root / os.fsdecode(name))
+            delete(root, Path(os.fsdecode(name)))
 
 
 def delete(root: Path, path: Path) -> None:
     """Remove one file and what was there only because of it."""
-    path.unlink()
-    for compiled in (path.parent / "__pycache__").glob(f"{glob_escape(path.stem)}.*.pyc"):
-        compiled.unlink()
+    path.unlink(missing_ok=True)
+    if path.suffix == ".py":
+        for compiled in (path.parent / "__pycache__").glob(f"{glob.escape(path.stem)}.*.pyc"):
+            compiled.unlink()
     for folder in (path.parent / "__pycache__", path.parent, *path.parent.parents):
         if folder == root or root not in folder.parents:
             continue
@@ -31,11 +33,6 @@ def delete(root: Path, path: Path) -> None:
             folder.rmdir()
         except OSError:  # not there, or not empty
             continue
-
-
-def glob_escape(text: str) -> str:
-    """Make glob characters in a file's name mean themselves."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
 
 
 main()
