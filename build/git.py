@@ -117,7 +117,7 @@ class Repository:
             self._git.update_environment(GIT_WORK_TREE=str(self.work_tree.absolute()))
         self._more_objects = more_objects
         if more_objects:
-            self._git.update_environment(GIT_ALTERNATE_OBJECT_DIRECTORIES=str(more_objects))
+            self._git.update_environment(GIT_ALTERNATE_OBJECT_DIRECTORIES=quoted(more_objects))
 
     def close(self) -> None:
         """End the helper processes that git keeps open."""
@@ -186,6 +186,18 @@ class Repository:
             return None
         return Release(version=tag.removeprefix("v"), commit=self.commit(f"refs/tags/{tag}"))
 
+    def parents(self, oid: str) -> list[str]:
+        """Ids of a commit's parents, those of a shallow clone's oldest commits too."""
+        raw: str = self._git.cat_file("commit", oid)
+        head = raw.partition("\n\n")[0].splitlines()
+        return [line.removeprefix("parent ") for line in head if line.startswith("parent ")]
+
+    def published(self, oid: str) -> list[Listing]:
+        """Trees of the newest commits in a commit's history that a remote or a tag is known to have."""
+        rows = self._git.rev_list("--boundary", oid, "--not", "--remotes", "--tags").split()
+        found = [row.removeprefix("-") for row in rows if row.startswith("-")] if rows else [oid]
+        return [self.listing(self.commit(one)) for one in found]
+
     def _beginning(self, digits: str) -> list[str]:
         """Ids of the commits that begin with these digits."""
         if not _SHORT_ID.fullmatch(digits):
@@ -217,6 +229,15 @@ class Repository:
             return False
         return True
 
+    def present(self, oids: Iterable[str]) -> list[str]:
+        """Those of some blobs that the repository has, sorted; none of a partial clone, where asking would fetch."""
+        asked = sorted(oids)
+        try:
+            self.sizes(asked)
+        except SourceError:
+            return []
+        return asked
+
     def sizes(self, oids: Iterable[str]) -> list[int]:
         """Bytes of some objects, in their order.
 
@@ -244,14 +265,22 @@ class Repository:
         except ValueError as error:
             raise self._partial(f"file contents of the commit (blob {oid[:SHORT_DIGITS]})") from error
         # GitPython calls its reader of one object a stream without saying that it is one.
-        yield size, cast("IO[bytes]", stream)
-        stream.read()
+        try:
+            yield size, cast("IO[bytes]", stream)
+        finally:
+            stream.read()
 
     def _partial(self, what: str) -> SourceError:
         return SourceError(
             f"{self.path} lacks {what}: it is a partial clone",
             hint=f"check the commit out in {self.path} once, which fetches them; then run this again",
         )
+
+
+def quoted(path: Path) -> str:
+    """A path for a variable of git's that lists several (git(1), GIT_ALTERNATE_OBJECT_DIRECTORIES)."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _last_word(error: GitCommandError) -> str:

@@ -12,12 +12,14 @@ import logging
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from build import command, scratch
+from build.errors import SourceError
 from build.listing import SUBMODULE, Listing
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ CONTENTS_LIMIT = 2**20
 """Bytes of changed files up to which an overlay's git directory has their contents too, about 60 of vLLM's modules.
 
 Each file is in the layer a second time then, as git keeps it. Beyond that git fetches what it is asked for from the
-remotes, as in any partial clone; ``git status`` and ``git log`` need none of it.
+remotes, as in any partial clone, and only contents that none of them has go along; ``git status`` and ``git log`` need
+none of it.
 """
 
 
@@ -89,8 +92,7 @@ def write_full(target: Path, *, source: Repository, state: State) -> str:
     for folder in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info"):
         (target / folder).mkdir(parents=True)
     (target / "config").write_text(_config(), encoding="utf-8")
-    sparse = _sparse(state.tree, state.present)
-    (target / "info" / "sparse-checkout").write_text(sparse, encoding="utf-8", errors="surrogateescape")
+    _write_sparse(target, state)
     with _Workshop(source) as workshop:
         workshop.pack([state.commit, *state.tree.trees.values(), *state.contents], target / "objects" / "pack")
         shared = workshop.shared_index(state)
@@ -117,7 +119,14 @@ def write_shared_index(target: Path, *, source: Repository, state: State) -> str
 
 
 def write_move(  # noqa: D417 - `source` is as above
-    target: Path, *, source: Repository, old: State, new: State, complete: bool, shared_index: str
+    target: Path,
+    *,
+    source: Repository,
+    old: State,
+    new: State,
+    complete: bool,
+    published: bool,
+    shared_index: str,
 ) -> None:
     """Write those files of a git directory that move a base's one to another commit.
 
@@ -125,17 +134,19 @@ def write_move(  # noqa: D417 - `source` is as above
         target: Folder that is laid over the base's ``.git``.
         old: What the base's describes.
         new: What it is to describe.
-        complete: Whether the contents of all files go along, however many have changed.
+        complete: Whether the contents of all files go along, however many have changed: the base brought a git
+            directory of its own, which cannot fetch them and need not be sparse.
+        published: Whether the remotes have the commit.
         shared_index: Name of the shared index that the base's has.
     """
     (target / "objects" / "pack").mkdir(parents=True)
-    known = {*old.tree.trees.values(), *old.contents}
+    if not complete:
+        (target / "info").mkdir()
+        _write_sparse(target, new)
+    known = set(old.tree.trees.values())
     with _Workshop(source) as workshop:
         if new.commit != old.commit:
-            blobs = [oid for oid in dict.fromkeys(new.contents) if oid not in known]
-            if not complete and sum(source.sizes(blobs)) > CONTENTS_LIMIT:
-                log.info("the contents of %d changed files are left out of the git directory", len(blobs))
-                blobs = []
+            blobs = _contents(source, old, new, complete=complete, published=published)
             trees = [oid for oid in new.tree.trees.values() if oid not in known]
             workshop.pack([new.commit, *trees, *blobs], target / "objects" / "pack")
         shared = workshop.shared_index(old)
@@ -144,7 +155,37 @@ def write_move(  # noqa: D417 - `source` is as above
             shutil.copy(shared, target)
         workshop.move_index(old, new)
         shutil.copy(workshop.index, target)
-    _write_head(target, commit=new.commit, base=old.commit, shallow=sorted({old.commit, new.commit}))
+    # A commit on the base's is shown against it; one whose parents are not here is shown as if it had none.
+    cut = {old.commit} if set(source.parents(new.commit)) == {old.commit} else {old.commit, new.commit}
+    _write_head(target, commit=new.commit, base=old.commit, shallow=sorted(cut))
+
+
+def _contents(source: Repository, old: State, new: State, *, complete: bool, published: bool) -> list[str]:
+    """Ids of the contents that go along: all that differ, or if they are many those that no remote has."""
+    known = set(old.contents)
+    held = [oid for oid in dict.fromkeys(new.contents) if oid not in known]
+    # What differs in files that the image leaves out: `git diff` asks for it too. What is here no more, a remote has.
+    beside = [] if published else source.present(_differing(old.tree, new.tree) - known - set(held))
+    if complete or sum(source.sizes([*held, *beside])) <= CONTENTS_LIMIT:
+        return [*held, *beside]
+    fetched = set(held) if published else {oid for one in source.published(new.commit) for oid in _blobs(one)}
+    kept = [oid for oid in (*held, *beside) if oid not in fetched]
+    log.info("of %d changed files %d are in the git directory", len(held) + len(beside), len(kept))
+    return kept
+
+
+def _differing(old: Listing, new: Listing) -> set[str]:
+    """Ids of the blobs of files that are not the same in two trees."""
+    return _blobs(old) ^ _blobs(new)
+
+
+def _blobs(tree: Listing) -> set[str]:
+    return {entry.oid for entry in tree.files.values() if entry.mode != SUBMODULE}
+
+
+def _write_sparse(target: Path, state: State) -> None:
+    sparse = _sparse(state.tree, state.present)
+    (target / "info" / "sparse-checkout").write_text(sparse, encoding="utf-8", errors="surrogateescape")
 
 
 def _write_head(target: Path, *, commit: str, base: str, shallow: Iterable[str]) -> None:
@@ -192,7 +233,7 @@ class _Workshop:
         for name in ("objects/info", "refs"):
             (self._dir / name).mkdir(parents=True)
         (self._dir / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
-        alternates = b"".join(os.fsencode(folder) + b"\n" for folder in self._source.objects)
+        alternates = b"".join(_alternate(folder) + b"\n" for folder in self._source.objects)
         (self._dir / "objects" / "info" / "alternates").write_bytes(alternates)
         return self
 
@@ -207,13 +248,21 @@ class _Workshop:
             env = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
             env |= {"GIT_DIR": str(self._dir), "GIT_NO_LAZY_FETCH": "1"}
             # What is made here lives for seconds: waiting for the disk would be for nothing.
-            command.output(["git", "-c", "core.fsync=none", *words], env=env, cwd=self._dir, stdin=stdin)
+            try:
+                command.output(["git", "-c", "core.fsync=none", *words], env=env, cwd=self._dir, stdin=stdin)
+            except subprocess.CalledProcessError as error:
+                said = error.stderr.decode(errors="replace").strip()
+                raise SourceError(
+                    f"git cannot describe {self._source.path} in an image: {said}",
+                    hint=f"see whether `git -C {self._source.path} fsck` finds something",
+                ) from error
 
     def pack(self, oids: Iterable[str], folder: Path) -> None:
         """Write exactly these objects as a promisor pack: what they refer to may be missing."""
         lines = "".join(f"{oid}\n" for oid in dict.fromkeys(oids)).encode("ascii")
-        # One thread and no bitmap: the same objects give the same bytes.
-        self._git("pack-objects", "--quiet", "--threads=1", "--delta-base-offset", folder / "pack", lines=lines)
+        # One thread, and nothing as the source happens to have packed it: the same objects give the same bytes.
+        anew = ("--threads=1", "--no-reuse-object", "--no-reuse-delta")
+        self._git("pack-objects", "--quiet", *anew, "--delta-base-offset", folder / "pack", lines=lines)
         for pack in folder.glob("pack-*.pack"):
             pack.with_suffix(".promisor").touch()
 
@@ -248,6 +297,12 @@ class _Workshop:
         absent = _names(path for path, (_, present) in changed.items() if not present)
         if absent:
             self._git(*split, "update-index", "-z", "--skip-worktree", "--stdin", lines=absent)
+
+
+def _alternate(folder: Path) -> bytes:
+    """A line of ``objects/info/alternates``; quoted as C does, so that no character of the path means anything."""
+    escaped = os.fsencode(folder).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+    return b'"' + escaped + b'"'
 
 
 def _info(rows: Mapping[str, tuple[Entry, bool]], gone: Iterable[str] = ()) -> bytes:

@@ -106,13 +106,17 @@ class Image:
             gitdir.write_full(self.path / ".git", source=source, state=state(source, commit))
         self.lay_out(ref)
 
-    def move(self, ref: str, *, base: str = "main", carried: str = "-", complete: bool = False) -> Commit:
+    def move(
+        self, ref: str, *, base: str = "main", carried: str = "-", complete: bool = False, published: bool = False
+    ) -> Commit:
         """Files of an overlay, and what it lays over the git directory."""
         laid = self.path.parent / "laid"
         with self._opened() as source:
             commit, old = source.commit(ref), state(source, source.commit(base))
             new, index = state(source, commit, carried), self.shared_index
-            gitdir.write_move(laid, source=source, old=old, new=new, complete=complete, shared_index=index)
+            gitdir.write_move(
+                laid, source=source, old=old, new=new, complete=complete, published=published, shared_index=index
+            )
         shutil.copytree(laid, self.path / ".git", dirs_exist_ok=True)
         shutil.rmtree(laid)
         self.lay_out(ref, carried)
@@ -193,7 +197,10 @@ def test_an_overlay_is_clean_and_names_its_commit(image: Image) -> None:
     image.without_source()
     assert image.git("status", "--porcelain") == ""
     # Its history is cut off: it would have to be fetched.
-    assert image.git("log", "--format=%H %s") == f"{commit.id} Next"
+    assert image.git("log", "--format=%H %s").splitlines()[0] == f"{commit.id} Next"
+    # On top of the base, and shown against it.
+    assert image.git("log", "--format=%s").split() == ["Next", "Base"]
+    assert "vllm/new/c.py" in image.git("show", "--format=", "--name-only", "HEAD")
     assert image.git("show", "HEAD:vllm/new/c.py") == "# new"
 
 
@@ -241,7 +248,7 @@ def test_contents_of_a_large_change_are_fetched_from_upstream_when_something_ask
     image: Image, source: Work, tmp_path: Path
 ) -> None:
     change_much(source)
-    commit = image.move("large")
+    commit = image.move("large", published=True)
     assert image.git("status", "--porcelain") == ""
     assert image.git("log", "-1", "--format=%H %s") == f"{commit.id} Large"
     assert image.git("fsck", "--no-dangling") == ""
@@ -257,6 +264,71 @@ def test_contents_of_a_large_change_are_fetched_from_upstream_when_something_ask
     assert "+# mine" in run_git(image.path, "diff", env=env).decode()
     # The forks are not even asked.
     assert re.findall(r"^.* run_command: .* fetch (\w+) ", trace.read_text(), re.MULTILINE) == ["vllm"]
+
+
+def test_contents_that_no_remote_has_go_along_however_many_have_changed(image: Image, source: Work) -> None:
+    change_much(source)
+    # What a colleague has pushed.
+    source.git("update-ref", "refs/remotes/origin/large", "large")
+    source.write("vllm/mine.py", "# nobody else has this\n")
+    source.git("add", "vllm/mine.py")
+    source.git("commit", "--quiet", "-m", "Only here")
+    mine, pushed = source.git("rev-parse", "large:vllm/mine.py"), source.git("rev-parse", "large:vllm/large.py")
+    image.move("large")
+    image.without_source()
+    packed = set().union(*_packed(image).values())
+    assert (mine in packed, pushed in packed) == (True, False)
+    (image.path / "vllm/mine.py").write_text("# changed\n")
+    assert "+# changed" in image.git("diff", "vllm/mine.py")
+    image.git("checkout", "--quiet", "--", "vllm/mine.py")
+    assert image.git("status", "--porcelain") == ""
+
+
+def test_without_remotes_all_contents_go_along(image: Image, source: Work) -> None:
+    change_much(source)
+    image.move("large")
+    image.without_source()
+    (image.path / "vllm/large.py").write_text("# mine\n")
+    assert "+# mine" in image.git("diff")
+
+
+def test_a_change_of_what_the_image_leaves_out_is_shown_and_stays_out(image: Image, source: Work) -> None:
+    source.git("checkout", "--quiet", "-b", "beside", "main")
+    for name in ("tests/test_a.py", "docs/new.md", "vllm/a.py"):
+        source.write(name, "# changed\n")
+    source.git("add", "--all", "tests", "docs", "vllm/a.py")
+    source.git("commit", "--quiet", "-m", "Beside")
+    image.move("beside")
+    image.without_source()
+    assert "+# changed" in image.git("diff", "llm-d-dev/base", "HEAD", "--", "tests")
+    (image.path / "vllm/a.py").write_text("# mine\n")
+    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    image.git(*identity, "stash", "--quiet")
+    image.git("stash", "pop", "--quiet")
+    image.git("reset", "--quiet", "--hard")
+    assert image.git("status", "--porcelain") == ""
+    assert not (image.path / "tests").exists()
+
+
+def test_a_top_level_folder_that_is_new_and_left_out_stays_out(image: Image, source: Work) -> None:
+    source.git("checkout", "--quiet", "-b", "newdir", "main")
+    source.write("odd [a-z]* name  too/a.py", "# new\n")
+    source.git("add", "--all", "odd [a-z]* name  too")
+    source.git("commit", "--quiet", "-m", "New folder")
+    image.move("newdir")
+    image.without_source()
+    (image.path / "vllm/a.py").write_text("# mine\n")
+    image.git("reset", "--quiet", "--hard")
+    assert image.git("status", "--porcelain") == ""
+
+
+def test_a_folder_that_was_carried_stays_when_work_is_put_aside(image: Image) -> None:
+    image.move("next", carried="tests/")
+    image.without_source()
+    (image.path / "vllm/a.py").write_text("# mine\n")
+    image.git("-c", "user.name=t", "-c", "user.email=t@localhost", "stash", "--quiet")
+    assert image.git("status", "--porcelain") == ""
+    assert (image.path / "tests/test_new.py").exists()
 
 
 def test_a_commit_that_is_only_here_can_be_moved_to(image: Image, source: Work) -> None:
@@ -332,8 +404,11 @@ def test_settings_of_whoever_builds_do_not_count(image: Image, source: Work, iso
 def test_the_same_commit_gives_the_same_bytes_wherever_it_is_made(
     image: Image, source: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    image.move("next")
     monkeypatch.chdir(tmp_path)
     os.utime(source.path / ".git/index", (1, 1))
+    source.git("-c", "core.compression=9", "repack", "-adFq", "--window=1")
     other = Image(tmp_path / "other", source)
     other.seal()
+    other.move("next")
     assert _files(other) == _files(image)
