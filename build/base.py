@@ -5,18 +5,23 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from packaging.version import Version
+from pydantic import AfterValidator, ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass as checked
 
 from build import labels
 from build.errors import IncompatibleError, SourceError
 from build.folders import write_atomic_bytes
 from build.listing import Listing
+from build.requirements import Installed
 from build.tarball import Ownership
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from build.engine import Engine, Image
@@ -31,11 +36,28 @@ FACTS = PurePosixPath("/opt/llm-d-dev")
 NOT_IN_IMAGES = ("tests", "docs")
 """Top-level folders that are left out of bases: llm-d's CUDA image deletes them, and so does the cpu flavor."""
 
-SCHEMA = 4
+
+def _is_a_version(text: str) -> str:
+    Version(text)
+    return text
+
+
+def _is_absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("not an absolute path")
+    return path
+
+
+VersionText = Annotated[str, AfterValidator(_is_a_version)]
+"""A version as PEP 440 has it."""
+AbsolutePath = Annotated[str, AfterValidator(_is_absolute)]
+"""A path inside an image."""
+
+SCHEMA = 5
 """Of what sealing writes, the git directory included. Another number, and the next nightly makes a new base."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Facts:
     """What sealing found out about an image: ``base.json``.
 
@@ -46,7 +68,9 @@ class Facts:
         python: Version of its Python.
         torch: Version of torch, None without one.
         cuda: CUDA version that torch was built for, None on the CPU.
+        machine: Processor that it is for, as ``uname -m`` has it.
         distributions: Version of every installed distribution, by normalised name.
+        extras: Extras of them whose own requirements are met.
         owner: Owner and permissions of its source files.
         folders: Permissions, user and group of the folders that differ from that, by path below the root.
         made_by_build: Files in the source folder that are not the commit's.
@@ -61,18 +85,20 @@ class Facts:
 
     flavor: str
     commit: str
-    version: str
-    python: str
+    version: VersionText
+    python: VersionText
     torch: str | None
     cuda: str | None
+    machine: str
     distributions: Mapping[str, str]
+    extras: Mapping[str, tuple[str, ...]]
     owner: Ownership
     folders: Mapping[str, tuple[int, int, int]]
     made_by_build: tuple[str, ...]
     modified: tuple[str, ...]
     build_requires: tuple[str, ...]
     unmet: tuple[str, ...]
-    metadata: str | None
+    metadata: AbsolutePath | None
     entry_points: str
     own_git: bool
     shared_index: str
@@ -90,23 +116,17 @@ class Facts:
         """
         if document.get("schema") != SCHEMA:
             raise ValueError(f"schema {document.get('schema')!r}, not {SCHEMA}")
-        values = {key: value for key, value in document.items() if key != "schema"}
-        lists = ("made_by_build", "modified", "build_requires", "unmet")
-        try:
-            values |= {key: tuple(values[key]) for key in lists}
-            values["folders"] = {path: _marks(*found) for path, found in values["folders"].items()}
-            return cls(**{**values, "owner": Ownership(**values["owner"])})
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(str(error)) from error
+        return TypeAdapter(cls).validate_python({key: value for key, value in document.items() if key != "schema"})
+
+    @property
+    def installed(self) -> Installed:
+        """What requirements are compared with."""
+        return Installed(distributions=self.distributions, extras=self.extras, python=self.python, machine=self.machine)
 
     @property
     def has_rust(self) -> bool:
         """Whether it ships binaries compiled from vLLM's ``rust/``."""
         return any(path.startswith(("vllm/vllm-rs", "vllm/_rust_")) for path in self.made_by_build)
-
-
-def _marks(mode: int, uid: int, gid: int) -> tuple[int, int, int]:
-    return mode, uid, gid
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from build import base as bases
 from build import delta as deltas
-from build import freshness, labels
+from build import freshness, labels, requirements
 from build.delta import native_paths
 from build.errors import IncompatibleError, SourceError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from build.context import Context
     from build.delta import Delta
     from build.engine import Image
-    from build.overlay import Target
+    from build.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +54,17 @@ def choose(
         SourceError: The one that was asked for is not on the engine, or is no base, or has another flavor.
     """
     pairs = compare(context, target, wishes)
-    fitting = [pair for pair in pairs if not pair[1].native and (install_deps or not pair[1].dependencies)]
-    base, delta = fitting[0] if fitting else nearest(pairs)
-    if not (fitting or allow_native):
-        deltas.require_compatible(delta, base.name, remedy=_remedy(base, target))
+    usable = [
+        (base, delta)
+        for base, delta in pairs
+        if (allow_native or not delta.native)
+        and (not delta.dependencies or (install_deps and all(map(requirements.can_be_installed, delta.dependencies))))
+    ]
+    if not usable:
+        base, delta = nearest(pairs)
+        hindered = replace(delta, native=()) if allow_native else delta
+        raise deltas.refusal(hindered, base.name, remedy=_remedy(base, target))
+    base, delta = nearest(usable)
     age = freshness.age(base.image)
     context.console.note(f"base {base.name} ({base.facts.version}, {age}): {_why(pairs, delta, wishes)}")
     freshness.tell(context, base.image)

@@ -216,11 +216,13 @@ def _request(arguments: argparse.Namespace) -> delivery.Request:
 
 def _wishes(arguments: argparse.Namespace) -> choice.Wishes:
     base = None if arguments.base == options.AUTO else arguments.base
-    return choice.Wishes(base=base, flavor=arguments.flavor, carried=frozenset(arguments.carried))
+    # A shell that completes the name of a folder adds a slash.
+    carried = frozenset(name.rstrip("/") for name in arguments.carried)
+    return choice.Wishes(base=base, flavor=arguments.flavor, carried=carried)
 
 
 def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    with dev.local(arguments.path, arguments.ref, dirty=arguments.dirty, console=context.console) as target:
+    with dev.local(arguments.path, arguments.ref, dirty=arguments.dirty, console=context.console) as (target, _):
         wishes = _wishes(arguments)
         if arguments.base_commit:
             made = plan.plan_on_commit(

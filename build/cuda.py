@@ -21,8 +21,8 @@ from build.git import FULL_ID, Repository
 from build.index import PackageIndex
 from build.listing import SUBMODULE
 from build.mirror import Mirror, Remote
-from build.overlay import Target
 from build.recipe import Recipe
+from build.target import Target
 from build.wheels import Wheel, WheelIndex
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ class Cuda:
         new, old = self._mirror.commit(remote, oid), self._mirror.commit(remote, ancestor)
         with contextlib.closing(Repository(self._mirror.path)) as repository:
             targets = [
-                Target.of(repository, one, tag="", fetch=lambda oids: self._mirror.fetch_blobs(remote, oids))
+                Target.of(repository, one, fetch=lambda oids: self._mirror.fetch_blobs(remote, oids))
                 for one in (new, old)
             ]
             return wheels.native_differences(*targets)

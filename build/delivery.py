@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from build.context import Context
     from build.engine import Image
     from build.gate import Pushed
-    from build.overlay import Target
+    from build.target import Target
     from build.trial import Options, Trial
 
 
@@ -89,8 +89,14 @@ def require_registry(context: Context, request: Request) -> None:
         Registry(context.registry).require_reachable()
 
 
-def deliver(context: Context, target: Target, request: Request) -> Result:
+def deliver(context: Context, target: Target, request: Request, *, tag: str) -> Result:
     """Make an overlay, test it, push it.
+
+    Args:
+        context: Settings, console, engine.
+        target: What it is to hold.
+        request: What it is to go through.
+        tag: Its tag in the local repository.
 
     Raises:
         IncompatibleError: No base fits.
@@ -101,21 +107,24 @@ def deliver(context: Context, target: Target, request: Request) -> Result:
     base, delta = choice.choose(
         context, target, request.wishes, allow_native=request.allow_native, install_deps=request.install_deps
     )
+    if delta.left_out:
+        context.console.note(f"not in the image: {delta.left_out_text}; --with carries what the base does not hold")
     made = Overlay(
         base=base,
         target=target,
+        tag=tag,
         delta=delta,
         expires_after=context.settings.overlay_expires_after,
         installed=delta.dependencies if request.install_deps else (),
     )
     image, built = _build(context, made)
     tested = trial.run(context, image, request.options, force=request.force) if request.smoke else None
-    pushed = publish.push(context, image) if request.push and tested and _may_push(context, made) else None
+    pushed = publish.push(context, image) if request.push and tested and _may_push(context, made, image) else None
     return Result(image=image, overlay=made, built=built, trial=tested, pushed=pushed)
 
 
 def _build(context: Context, made: Overlay) -> tuple[Image, bool]:
-    tag = f"{context.settings.repository}:{made.target.tag}"
+    tag = f"{context.settings.repository}:{made.tag}"
     if found := overlay.find(context.engine, made):
         context.console.note(f"{tag} is already built")
         context.engine.tag(found.id, tag)
@@ -126,7 +135,9 @@ def _build(context: Context, made: Overlay) -> tuple[Image, bool]:
         return overlay.build(context, made, tag=tag, progress=progress), True
 
 
-def _may_push(context: Context, made: Overlay) -> bool:
+def _may_push(context: Context, made: Overlay, image: Image) -> bool:
     if made.delta.native:
-        context.console.note(f"not pushed: native sources differ; `push --allow-native {made.target.tag}` does it")
+        context.console.note(
+            f"not pushed: native sources differ; `python -m build push --allow-native {image.name}` does it"
+        )
     return not made.delta.native

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import requirements
+from build import requirements, version
 from build.compatibility import PathClass, classify
 from build.errors import IncompatibleError
 from build.listing import SUBMODULE, Entry, Listing
+from build.pyproject import torch_pins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from build.base import Contents, Facts
+    from build.pyproject import Pyproject
 
 _NAMED = 5
 
@@ -28,7 +31,9 @@ class Delta:
         deleted: Files of the base to delete, sorted.
         native: Changed paths that decide what is compiled, sorted. Not empty: the base cannot be used.
         dependencies: Requirement lines that the target has and the base does not meet.
+        constraints: What has to stay true where something is installed.
         metadata: Changed paths that decide entry points or package data, sorted.
+        left_out: How many files that the target changes are not carried, by top-level entry.
         present: All paths of the target tree that the image will hold.
     """
 
@@ -36,7 +41,9 @@ class Delta:
     deleted: tuple[str, ...]
     native: tuple[str, ...]
     dependencies: tuple[str, ...]
+    constraints: tuple[str, ...]
     metadata: tuple[str, ...]
+    left_out: Mapping[str, int]
     present: frozenset[str]
 
     @property
@@ -47,6 +54,11 @@ class Delta:
         if self.dependencies:
             return PathClass.DEPENDENCIES
         return PathClass.METADATA if self.metadata else PathClass.PYTHON
+
+    @property
+    def left_out_text(self) -> str:
+        """What is not carried, for a person."""
+        return ", ".join(f"{name} ({count} changed)" for name, count in sorted(self.left_out.items()))
 
     @property
     def fingerprint(self) -> str:
@@ -62,6 +74,7 @@ class Delta:
             "native": list(self.native),
             "dependencies": list(self.dependencies),
             "metadata": list(self.metadata),
+            "left_out": dict(self.left_out),
             "written": len(self.written),
             "deleted": len(self.deleted),
             "bytes": size,
@@ -69,39 +82,56 @@ class Delta:
 
 
 def between(
-    base: Contents, target: Listing, read: Callable[[str], str], *, carried: frozenset[str] = frozenset()
+    base: Contents,
+    target: Listing,
+    *,
+    pyproject: Pyproject,
+    requires: Sequence[str],
+    carried: frozenset[str] = frozenset(),
 ) -> Delta:
     """What turns a base into the target.
 
-    Only top-level entries that the base holds are carried: an image without ``tests`` gets none.
+    Only top-level entries that the base holds are carried: an image without ``tests`` gets none. What the build has
+    made stays as it is.
 
     Args:
         base: What it starts from.
         target: All files and trees of the target commit.
-        read: Gives the text of a file of the target; empty where there is none.
+        pyproject: The target's.
+        requires: The target's requirement lines.
         carried: Top-level entries that are carried although the base does not hold them.
     """
     held, kept = base.held.files, base.held.top_level | carried
-    wanted = {
-        path: entry
-        for path, entry in target.files.items()
-        if entry.mode != SUBMODULE and path.partition("/")[0] in kept
-    }
+    inside = {path: entry for path, entry in target.files.items() if path.partition("/")[0] in kept}
+    built = {path for path in inside if _is_built(base, path)}
+    # Every overlay has a version file of its own, also where one is tracked.
+    untouched = built | {version.FILE}
+    wanted = {path: entry for path, entry in inside.items() if entry.mode != SUBMODULE and path not in untouched}
     classes = _classes(base.facts, base.tree, target)
-    native = {path for path, kind in classes.items() if kind is PathClass.NATIVE}
-    pins = requirements.torch_pins(requirements.build_requires(read("pyproject.toml")))
-    if pins != requirements.torch_pins(base.facts.build_requires):
+    native = {path for path, kind in classes.items() if kind is PathClass.NATIVE} | built
+    if torch_pins(pyproject.build_requires) != torch_pins(base.facts.build_requires):
         native.add("pyproject.toml")
-    lines = requirements.of_tree(read, base.facts.flavor)
-    unmet = requirements.unmet(lines, base.facts.distributions, python=base.facts.python)
+    unmet = requirements.news(requires, base.facts.installed, known=base.facts.unmet)
+    # Compiled code fits one torch only, wherever another one is asked for.
+    if any(requirements.name(line) == "torch" for line in unmet):
+        native.add(requirements.file_of(base.facts.flavor))
     return Delta(
         written={path: entry for path, entry in wanted.items() if held.get(path) != entry},
-        deleted=tuple(sorted(path for path in held if path not in wanted)),
+        deleted=tuple(sorted(path for path in held.keys() - wanted.keys() - untouched)),
         native=tuple(sorted(native)),
-        dependencies=tuple(line for line in unmet if line not in base.facts.unmet),
+        dependencies=tuple(line for line in unmet if requirements.name(line) != "torch"),
+        constraints=requirements.constraints(requires, base.facts.installed),
         metadata=tuple(sorted(p for p, kind in classes.items() if kind is PathClass.METADATA and p not in native)),
+        left_out=Counter(path.partition("/")[0] for path in classes.keys() & target.files.keys() if path not in wanted),
         present=frozenset(wanted),
     )
+
+
+def _is_built(base: Contents, path: str) -> bool:
+    """Whether a file would take the place of one that the build has made, or of a folder with some."""
+    if path in base.tree.files:
+        return False
+    return any(made == path or made.startswith(f"{path}/") for made in base.facts.made_by_build)
 
 
 def native_paths(facts: Facts, old: Listing, new: Listing) -> set[str]:
@@ -122,27 +152,23 @@ def _classes(facts: Facts, old: Listing, new: Listing) -> dict[str, PathClass]:
     }
 
 
-def require_compatible(delta: Delta, base_name: str, *, remedy: str) -> None:
-    """Refuse a delta that compiled binaries or installed packages stand against.
+def refusal(delta: Delta, base_name: str, *, remedy: str) -> IncompatibleError:
+    """Why compiled binaries or installed packages stand against a delta, and what would help.
 
     Args:
-        delta: The delta.
+        delta: One with native changes, or else with unmet requirements.
         base_name: What to call its base.
         remedy: What gives a base with other native sources, in words.
-
-    Raises:
-        IncompatibleError: Names what is in the way, and what would help.
     """
     if delta.native:
-        raise IncompatibleError(
+        return IncompatibleError(
             f"native sources differ from {base_name}, the nearest base: {_some(delta.native)}",
             hint=f"{remedy}; --allow-native makes the overlay all the same",
         )
-    if delta.dependencies:
-        raise IncompatibleError(
-            f"base {base_name} lacks what the commit requires: {_some(delta.dependencies)}",
-            hint="--install-deps installs it into the overlay; `python -m build nightly` makes a newer base",
-        )
+    return IncompatibleError(
+        f"base {base_name} lacks what the commit requires: {_some(delta.dependencies)}",
+        hint="--install-deps installs it into the overlay; `python -m build nightly` makes a newer base",
+    )
 
 
 def _some(names: tuple[str, ...]) -> str:

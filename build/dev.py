@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from build import delivery
 from build.git import Repository
-from build.overlay import Target
+from build.target import Target
 from build.worktree import snapshot
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Request
         SmokeError: It is broken; nothing was pushed.
         GateError: What arrived in the registry is not what was tested.
     """
-    with local(path, ref, dirty=dirty, console=context.console) as target:
+    with local(path, ref, dirty=dirty, console=context.console) as (target, tag):
         delivery.require_registry(context, request)
-        return delivery.deliver(context, target, request)
+        return delivery.deliver(context, target, request, tag=tag)
 
 
 @contextlib.contextmanager
-def local(path: Path, ref: str, *, dirty: bool, console: Console) -> Iterator[Target]:
-    """The target that a local ref or working tree is, while the block runs.
+def local(path: Path, ref: str, *, dirty: bool, console: Console) -> Iterator[tuple[Target, str]]:
+    """What a local ref or working tree is, and the tag of its image, while the block runs.
 
     Raises:
         SourceError: Path or ref cannot be used.
@@ -52,10 +52,10 @@ def local(path: Path, ref: str, *, dirty: bool, console: Console) -> Iterator[Ta
         if dirty:
             with snapshot(source) as work:
                 console.note(f"{work.head.short} {work.head.subject}, with the uncommitted work")
-                yield Target.of(work.source, work.commit, tag=f"local-{work.tag}")
+                yield Target.of(work.source, work.commit), f"local-{work.tag}"
             return
         commit = source.commit(ref)
         console.note(f"{commit.short} {commit.subject}")
         if source.is_dirty:
             console.note(f"uncommitted work in {path} is not in the image (--dirty takes it)")
-        yield Target.of(source, commit, tag=f"local-{commit.id}")
+        yield Target.of(source, commit), f"local-{commit.id}"

@@ -15,6 +15,9 @@ from platformdirs import user_cache_path, user_state_path
 REPOSITORY = Path(__file__).resolve().parent.parent
 """The checkout that this code runs from."""
 
+INSIDE = REPOSITORY / "build" / "inside"
+"""The scripts that run inside images."""
+
 _APP = "llm-d-dev"
 
 

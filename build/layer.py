@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from build import gitdir, requirements, scratch, version
+from build import gitdir, scratch, version
 from build.base import PYTHON, SOURCE
+from build.errors import SourceError
 from build.gitdir import State
 from build.listing import EXECUTABLE, REGULAR
+from build.pyproject import installed_programs
 from build.tarball import Tarball
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ def write(stream: IO[bytes], overlay: Overlay) -> None:
     with Tarball(stream, owner=owner, timestamp=timestamp, existing=frozenset(), folders=folders) as tarball:
         for path in _vanishing(base, overlay.delta):
             tarball.delete(_ROOT / path)
+        for program in removed_programs(overlay):
+            tarball.delete(program.relative_to("/"))
         _add_everything(tarball, overlay)
 
 
@@ -48,7 +53,7 @@ def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
     for path, entry in sorted(overlay.delta.written.items()):
         with overlay.target.source.blob(entry.oid) as (size, content):
             tarball.add(_ROOT / path, size, content, mode=entry.mode)
-    tarball.add_bytes(_ROOT / "vllm/_version.py", version.module(overlay.version, commit.id), mode=REGULAR)
+    tarball.add_bytes(_ROOT / version.FILE, version.module(overlay.version, commit.id), mode=REGULAR)
     for place, text, mode in _entry_points(overlay):
         tarball.add_bytes(place, text, mode=mode)
     with scratch.folder() as folder:
@@ -60,6 +65,7 @@ def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
             old=State(commit=base.facts.commit, tree=base.tree, present=frozenset(base.held.files)),
             new=State(commit=commit.id, tree=overlay.target.tree, present=overlay.delta.present),
             complete=base.facts.own_git,
+            published=overlay.target.published,
             shared_index=base.facts.shared_index,
         )
         tarball.add_tree(_ROOT / ".git", target, mode=REGULAR)
@@ -113,23 +119,42 @@ def _folders_of(paths: Iterable[str]) -> frozenset[str]:
 _SCRIPT = """\
 #!{python}
 import sys
-from {module} import {function}
-sys.exit({function}())
+from {module} import {name}
+if __name__ == "__main__":
+    sys.exit({function}())
 """
+_PROGRAMS = PYTHON.parent
+
+# What a program may be called and a Python name is (the entry points specification recommends no other names).
+_PROGRAM = re.compile(r"[\w.-]*\w[\w.-]*", re.ASCII)
+_FUNCTION = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<function>(?P<name>\w+)[\w.]*)\s*(?:\[.*\])?")
+
+
+def removed_programs(overlay: Overlay) -> list[PurePosixPath]:
+    """Programs that the base has installed and the commit does not declare any more."""
+    had, wanted = installed_programs(overlay.base.facts.entry_points), overlay.target.pyproject.programs
+    return [_PROGRAMS / name for name in had if name not in wanted]
 
 
 def _entry_points(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
     """Path, content and mode of what an installation would make of changed entry points."""
-    facts = overlay.base.facts
-    pyproject = overlay.target.text("pyproject.toml")
-    wanted = requirements.entry_points(pyproject)
-    if wanted == facts.entry_points or facts.metadata is None:
+    facts, pyproject = overlay.base.facts, overlay.target.pyproject
+    text = pyproject.entry_points_text
+    if text == facts.entry_points or facts.metadata is None:
         return
-    yield PurePosixPath(facts.metadata).relative_to("/") / "entry_points.txt", wanted.encode(), REGULAR
-    for name, target in sorted(requirements.console_scripts(pyproject).items()):
-        module, _, function = target.partition(":")
-        script = _SCRIPT.format(python=PYTHON, module=module, function=function)
-        yield PYTHON.relative_to("/").parent / name, script.encode(), EXECUTABLE
+    yield PurePosixPath(facts.metadata).relative_to("/") / "entry_points.txt", text.encode(), REGULAR
+    for name, target in sorted(pyproject.programs.items()):
+        yield _PROGRAMS.relative_to("/") / name, _script(name, target), EXECUTABLE
+
+
+def _script(name: str, target: str) -> bytes:
+    """The program that an installation makes of a console script."""
+    parts = _FUNCTION.fullmatch(target)
+    if parts is None or not _PROGRAM.fullmatch(name):
+        raise SourceError(
+            f"pyproject.toml: {name!r} = {target!r} is no program", hint='such as `vllm = "vllm.main:main"`'
+        )
+    return _SCRIPT.format(python=PYTHON, **parts.groupdict()).encode()
 
 
 def _existing_folders(base: Base, *, gone: frozenset[str]) -> frozenset[str]:

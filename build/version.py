@@ -6,6 +6,9 @@ import re
 
 from packaging.version import Version
 
+FILE = "vllm/_version.py"
+"""What :func:`module` is written to."""
+
 _COMMIT_SEGMENT = re.compile(r"g[0-9a-f]{7,40}")
 _DIGITS = 12
 

@@ -13,15 +13,15 @@ from urllib.parse import urljoin
 import requests as http
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from build import requirements
 from build.compatibility import PathClass, classify
 from build.errors import SourceError
+from build.pyproject import torch_pins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from build.overlay import Target
+    from build.target import Target
 
 SEARCHED = 20
 """Commits that are looked at for one with a wheel (vLLM 0.32.0, setup.py, ``WHEEL_SEARCH_DEPTH``)."""
@@ -178,5 +178,5 @@ def native_differences(new: Target, old: Target) -> tuple[str, ...]:
         if here.get(path) != there.get(path)
         and classify(path, has_rust=True, tracked=path in there) is PathClass.NATIVE
     }
-    pins = [requirements.torch_pins(requirements.build_requires(one.text("pyproject.toml"))) for one in (new, old)]
+    pins = [torch_pins(one.pyproject.build_requires) for one in (new, old)]
     return tuple(sorted(found | ({"pyproject.toml"} if pins[0] != pins[1] else set())))

@@ -1,7 +1,8 @@
 # Another commit's source over a base's compiled binaries, where it cannot be handed over as a layer (build/thin.py):
 # something is to be installed, or the engine keeps images in the containerd store.
 #
-# Contexts: (main)  delta.tar, laid over /; deleted, the paths to delete; requirements.txt, what to install
+# Contexts: (main)  delta.tar, laid over /; deleted, the paths to delete; requirements.txt, what to install;
+#                   constraints.txt, what has to stay true
 #           inside  scripts of build/inside
 #           uv, find-links  the uv program and the host's package files, where something is installed
 # Secrets:  environment, uv.toml, ca.pem: as in cpu.Dockerfile
@@ -22,10 +23,11 @@ SHELL ["/bin/sh", "-euc"]
 RUN --mount=type=secret,id=environment --mount=type=secret,id=uv.toml --mount=type=secret,id=ca.pem \
     --mount=type=bind,from=uv,target=/uv --mount=type=bind,from=find-links,target=/find-links \
     --mount=type=bind,source=requirements.txt,target=/requirements.txt \
+    --mount=type=bind,source=constraints.txt,target=/constraints.txt \
     --mount=type=cache,target=/root/.cache/uv \
     . /run/secrets/environment; \
     HOME=/root UV_LINK_MODE=copy UV_NO_PROGRESS=1 \
-        /uv/uv pip install --python /opt/vllm/bin/python --requirement /requirements.txt
+        /uv/uv pip install --python /opt/vllm/bin/python --requirement /requirements.txt --constraint /constraints.txt
 
 # hadolint ignore=DL3006
 FROM ${PACKAGES} AS packaged

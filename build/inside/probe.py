@@ -11,8 +11,8 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import runpy
-import shutil
 import stat
 import sys
 from pathlib import Path
@@ -29,6 +29,7 @@ def main() -> None:
     source = Path(sys.argv[1])
     owner = source.stat()
     sample = (source / "setup.py").stat() if (source / "setup.py").exists() else owner
+    installed = distributions()
     document = {
         "files": list(files(source)),
         "folders": folders(source),
@@ -38,15 +39,18 @@ def main() -> None:
         "file_mode": stat.S_IMODE(sample.st_mode) & 0o666,
         "vllm": vllm_location(),
         "version": vllm_version(source),
-        "distributions": distributions(),
+        "distributions": {name: one.version for name, one in installed.items()},
+        "provided": {name: one.metadata.get_all("Provides-Extra") or [] for name, one in installed.items()},
+        "requires": {name: [row for row in one.requires or () if "extra" in row] for name, one in installed.items()},
         "metadata": vllm_metadata(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "torch": torch(),
-        "git": shutil.which("git") is not None,
         "has_repository": (source / ".git").exists(),
     }
-    json.dump(document, sys.stdout)
+    # A line of its own, the last one: what is imported may print.
+    print()
+    print(json.dumps(document))
 
 
 def files(source: Path) -> Iterator[list[str]]:
@@ -110,12 +114,11 @@ def vllm_metadata() -> str | None:
     return None
 
 
-def distributions() -> dict[str, str]:
-    """Version of each installed distribution, by normalised name."""
-    found: dict[str, str] = {}
+def distributions() -> dict[str, importlib.metadata.Distribution]:
+    """Each installed distribution by its name, normalised as PEP 503 has it; the one that Python finds first."""
+    found: dict[str, importlib.metadata.Distribution] = {}
     for distribution in importlib.metadata.distributions():
-        name = (distribution.metadata["Name"] or "").lower().replace("_", "-").replace(".", "-")
-        found.setdefault(name, distribution.version)
+        found.setdefault(re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "").lower(), distribution)
     return found
 
 

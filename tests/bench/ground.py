@@ -19,7 +19,8 @@ from build.context import Context
 from build.errors import BuildError, IncompatibleError
 from build.folders import REPOSITORY
 from build.git import Repository
-from build.overlay import Overlay, Target
+from build.overlay import Overlay
+from build.target import Target
 
 if TYPE_CHECKING:
     import resource
@@ -135,9 +136,14 @@ class Ground:
     def overlay(self, commit: str) -> Overlay:
         """The overlay of a commit of the clone, not yet made."""
         with contextlib.closing(Repository(self.clone.path)) as source:
-            target = Target.of(source, source.commit(commit), tag="bench")
+            target = Target.of(source, source.commit(commit))
             return Overlay(
-                base=self.base, target=target, delta=target.delta(self.base), expires_after="1d", installed=()
+                base=self.base,
+                target=target,
+                tag="bench",
+                delta=target.delta(self.base),
+                expires_after="1d",
+                installed=(),
             )
 
     def cli(self, *words: str | Path) -> Ran:

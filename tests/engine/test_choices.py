@@ -67,6 +67,7 @@ def test_a_native_change_is_made_only_when_allowed_and_then_pushed_only_when_all
     held_back = cli("push", image.name)
     assert held_back.returncode == 7
     assert "--allow-native" in held_back.stderr
+    assert f"push --allow-native {image.name}`" in cli("dev", clone.working_dir, "--allow-native").stderr
     assert cli("push", image.name, "--allow-native", "--json").json["pushed"]
 
 
@@ -91,7 +92,7 @@ def test_a_folder_that_the_base_lacks_is_carried_when_asked_for(cli: Cli, clone:
     commit_all(clone, "Change a test")
     without = dev(cli, clone).json
     assert without["written"] == 0
-    made = dev(cli, clone, "--base", "auto", "--flavor", "cpu", "--with", "tests").json
+    made = dev(cli, clone, "--base", "auto", "--flavor", "cpu", "--with", "tests/").json
     assert made["written"] == 1
     assert inside(engine, made["id"], "git status --porcelain; tail -1 tests/test_nothing.py") == "# changed"
     assert Contents.read(engine, engine.image(made["id"])).wrong == ()

@@ -14,7 +14,7 @@ import pytest
 
 from build import base as bases
 from build import dev as dev_verb
-from build import labels, seal, settings
+from build import labels, settings
 from build.base import SOURCE
 from build.choice import Wishes
 from build.console import Console
@@ -23,6 +23,7 @@ from build.delivery import Request
 from build.engine import Engine
 from build.git import Repository
 from build.listing import Listing
+from build.probe import probe
 from build.trial import Options
 from tests.engine import changes
 from tests.engine.conftest import LOCAL, assert_refused, commit_all, inside, make_cli
@@ -137,7 +138,7 @@ def shell(engine: Engine, overlay: Image) -> Iterator[Inside]:
 @pytest.fixture(scope="module")
 def found(engine: Engine, overlay: Image) -> Listing:
     """The source files that are in the overlay."""
-    rows = seal.probe(engine, overlay)["files"]
+    rows = probe(engine, overlay).files
     return Listing.parse(
         b"".join(b"%s blob %s\t%s\0" % (mode.encode(), oid.encode(), os.fsencode(path)) for path, mode, oid in rows)
     )

@@ -19,6 +19,8 @@ FACTS = Facts(
     python="3.12.3",
     torch="2.13.0+cpu",
     cuda=None,
+    machine="x86_64",
+    extras={"ray": ("default",)},
     distributions={"numpy": "2.3.1", "torch": "2.13.0+cpu"},
     owner=Ownership(uid=2000, gid=0, file_mode=0o664, folder_mode=0o775),
     folders={"opt": (0o755, 0, 0), "opt/vllm": (0o755, 0, 0), "opt/vllm/bin": (0o755, 0, 0)},

@@ -20,7 +20,7 @@ from build.engine import Engine, Image
 from tests.unit.loopback import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tests.unit.loopback import Asked
 
@@ -188,13 +188,19 @@ class FakeEngine(Engine):
         self.docker = FakeDocker()
         self.client = cast("docker.DockerClient", self.docker)
 
-    def hold(self, *names: str, created: str = "2026-01-01T00:00:00Z", **marks: str) -> Image:
-        """Put an image on it: its names, and its labels by their last part."""
+    def hold(
+        self,
+        *names: str,
+        created: str = "2026-01-01T00:00:00Z",
+        layers: Sequence[str] = (digest("layer"),),
+        **marks: str,
+    ) -> Image:
+        """Put an image on it: its names, the ids of its layers, and its labels by their last part."""
         image_id = digest(f"{names}{created}{marks}")
         self.docker.known[image_id] = {
             "Id": image_id,
             "Config": {"Labels": {f"{labels.PREFIX}{name}": value for name, value in marks.items()}},
-            "RootFS": {"Layers": [digest("layer")]},
+            "RootFS": {"Layers": list(layers)},
             "Size": 3_750_000_000,
             "Created": created,
         }

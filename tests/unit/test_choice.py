@@ -17,7 +17,7 @@ from build.console import Console
 from build.errors import IncompatibleError, SourceError
 from build.folders import Folders, write_atomic_bytes
 from build.git import Repository
-from build.overlay import Target
+from build.target import Target
 from tests.unit import bases
 from tests.unit.fakes import FakeEngine
 from tests.unit.work import Work
@@ -35,11 +35,12 @@ OLD, NEW = "2026-01-01", "2026-01-02"
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
-    """Tags: `base`; `python`, `native` and `needs`, each one change further; `worse` with two native ones."""
+    """Tags: `base`; `python`, `native` and `needs`, each one change further; `both` of these; `worse`, two native."""
     work = Work.new(tmp_path_factory.mktemp("template") / "vllm")
     files = {
         "pyproject.toml": bases.PYPROJECT,
         "requirements/cpu.txt": "numpy\n",
+        "requirements/cuda.txt": "numpy\n",
         "vllm/__init__.py": "",
         "vllm/a.py": "x" * 10,
         "csrc/a.cu": "",
@@ -53,6 +54,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
         "python": {"vllm/a.py": "y" * 1500, "tests/test_a.py": "z"},
         "native": {"csrc/a.cu": "changed"},
         "needs": {"requirements/cpu.txt": "numpy\nnew>=1\n"},
+        "both": {"csrc/a.cu": "changed", "requirements/cpu.txt": "numpy\nnew>=1\n"},
         "worse": {"csrc/a.cu": "worse", "CMakeLists.txt": ""},
     }
     for tag, changed in changes.items():
@@ -71,7 +73,7 @@ def source(work: Work) -> Iterator[Repository]:
 
 
 def target(source: Repository, ref: str) -> Target:
-    return Target.of(source, source.commit(ref), tag="x")
+    return Target.of(source, source.commit(ref))
 
 
 class Machine:
@@ -159,6 +161,21 @@ def test_unmet_requirements_are_named_or_installed(machine: Machine, capsys: pyt
     _, delta = machine.choose("needs", install_deps=True)
     assert delta.dependencies == ("new>=1",)
     assert "the only one" in capsys.readouterr().err
+
+
+def test_native_differences_that_are_allowed_do_not_make_up_for_unmet_requirements(machine: Machine) -> None:
+    machine.base("base", OLD)
+    for ref in ("needs", "both"):
+        with pytest.raises(IncompatibleError, match="lacks what the commit requires: new>=1"):
+            machine.choose(ref, allow_native=True)
+    _, delta = machine.choose("both", allow_native=True, install_deps=True)
+    assert (delta.native, delta.dependencies) == (("csrc/a.cu",), ("new>=1",))
+
+
+def test_of_bases_that_may_differ_the_nearest_is_taken(machine: Machine) -> None:
+    machine.base("worse", NEW)
+    nearest = machine.base("base", OLD)
+    assert machine.choose("native", allow_native=True)[0].name == nearest
 
 
 def test_native_differences_can_be_allowed_and_are_said(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,11 +298,16 @@ def test_a_plan_says_what_would_be_done(machine: Machine) -> None:
         "native": [],
         "dependencies": [],
         "metadata": [],
+        "left_out": {"tests": 1},
         "written": 1,
         "deleted": 0,
         "bytes": 1500,
     }
-    assert made.lines() == [f"verdict: python, on base {name}", "1 files to write (1.5 kB), 0 to delete"]
+    assert made.lines() == [
+        f"verdict: python, on base {name}",
+        "1 files to write (1.5 kB), 0 to delete",
+        "not carried: tests (1 changed)",
+    ]
 
 
 def test_a_plan_refuses_nothing(machine: Machine) -> None:
@@ -299,6 +321,13 @@ def test_a_plan_refuses_nothing(machine: Machine) -> None:
 def test_a_plan_carries_what_it_is_told_to(machine: Machine) -> None:
     machine.base("base", OLD)
     assert set(machine.plan("python", carried=frozenset({"tests"})).delta.written) == {"vllm/a.py", "tests/test_a.py"}
+
+
+def test_what_cannot_be_carried_is_named(machine: Machine) -> None:
+    machine.base("base", OLD)
+    with pytest.raises(SourceError, match="no top-level 'tset'") as caught:
+        machine.plan("python", carried=frozenset({"tests", "tset"}))
+    assert caught.value.hint == "--with takes one of tests"
 
 
 @pytest.mark.parametrize(

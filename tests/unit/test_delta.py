@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
-from build import delta
+from build import delta, requirements, version
 from build.compatibility import PathClass
-from build.errors import IncompatibleError
 from build.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK
+from build.pyproject import Pyproject
 from tests.engine import changes
 from tests.unit.bases import PYPROJECT, base, listing
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 Files = dict[str, str | tuple[str, str]]
 
+COMMON = "requirements/common.txt"
+CPU = "requirements/cpu.txt"
+
 KEPT: Files = {"setup.py": "", "vllm/__init__.py": "", "vllm/version.py": ""}
 
 
@@ -29,7 +33,10 @@ def between(start: Contents, files: Mapping[str, str | tuple[str, str]], **optio
     """The delta from a base to a tree of these contents."""
     whole = {"pyproject.toml": PYPROJECT, **files}
     texts = {path: content for path, content in whole.items() if isinstance(content, str)}
-    return delta.between(start, listing(whole), lambda path: texts.get(path, ""), **options)
+    pyproject = Pyproject.parse(texts["pyproject.toml"])
+    texts.setdefault(CPU, "")
+    requires = requirements.of_tree(texts.get, start.facts.flavor, pyproject)
+    return delta.between(start, listing(whole), pyproject=pyproject, requires=requires, **options)
 
 
 def test_nothing_changed() -> None:
@@ -95,6 +102,14 @@ def test_a_folder_that_the_commit_drops_is_deleted() -> None:
     assert found.deleted == ("examples/a.py", "examples/b/c.py")
 
 
+def test_changed_files_that_are_not_carried_are_counted() -> None:
+    new: Files = {"tests/a.py": "", "tests/b.py": "", "new.py": "", "vllm/sub": (SUBMODULE, "2"), "docs/same": ""}
+    found = between(base({**KEPT, "docs/same": "", "docs/gone": ""}, absent=("docs/",)), {**KEPT, **new})
+    assert dict(found.left_out) == {"tests": 2, "new.py": 1, "vllm": 1}
+    assert found.document(size=0)["left_out"] == {"tests": 2, "new.py": 1, "vllm": 1}
+    assert between(base(KEPT), {**KEPT, **new}, carried=frozenset({"tests"})).left_out["tests"] == 0
+
+
 def test_submodules_are_left_alone() -> None:
     found = between(
         base({**KEPT, "vllm/old": (SUBMODULE, "1")}, absent=("vllm/old",)), {**KEPT, "vllm/new": (SUBMODULE, "2")}
@@ -137,6 +152,20 @@ def test_a_file_of_the_builds_that_the_commit_tracks_now_is_native(path: str) ->
     assert between(base(KEPT), {**KEPT, path: "x"}).native == (path,)
 
 
+def test_what_the_build_made_is_never_replaced() -> None:
+    made = ("vllm/_C.abi3.so", "vllm/libs/libtcmalloc.so.4", "vllm/vllm_flash_attn/flash.py", "vllm/_version.py")
+    tracked: Files = {"vllm/libs/libtcmalloc.so.4": "x", "vllm/_C.abi3.so": "x", "vllm/vllm_flash_attn": (SYMLINK, "y")}
+    found = between(base(KEPT, made_by_build=made), {**KEPT, **tracked})
+    assert found.native == tuple(sorted(tracked))
+    assert dict(found.written) == {}
+    assert not found.present & tracked.keys()
+
+
+def test_a_version_file_that_is_tracked_is_left_to_the_overlay() -> None:
+    found = between(base({**KEPT, version.FILE: "old"}, made_by_build=()), {**KEPT, version.FILE: "new"})
+    assert (dict(found.written), found.deleted, found.native) == ({}, (), ())
+
+
 def test_a_tracked_file_among_those_of_the_build_is_python() -> None:
     path = "vllm/vllm_flash_attn/__init__.py"
     changed = between(base({**KEPT, path: "old"}), {**KEPT, path: "new"})
@@ -158,14 +187,11 @@ def test_another_pyproject_with_the_same_pin_is_metadata() -> None:
 
 
 def test_a_commit_without_pyproject_is_native() -> None:
-    gone = delta.between(base(KEPT), listing(KEPT), lambda _path: "")
+    gone = delta.between(base(KEPT), listing(KEPT), pyproject=Pyproject.parse(""), requires=[])
     assert gone.native == ("pyproject.toml",)
 
 
 # --- Dependencies ------------------------------------------------------------------------------------------
-
-COMMON = "requirements/common.txt"
-CPU = "requirements/cpu.txt"
 
 
 @pytest.mark.parametrize(
@@ -183,6 +209,16 @@ def test_a_requirement_is_compared_with_what_the_base_has(line: str, *, missing:
     found = between(base({**files, COMMON: "numpy\n"}), {**files, COMMON: f"numpy\n{line}\n"})
     assert found.dependencies == ((line,) if missing else ())
     assert found.verdict is (PathClass.DEPENDENCIES if missing else PathClass.PYTHON)
+
+
+def test_another_torch_is_native_wherever_it_is_asked_for() -> None:
+    found = between(base(KEPT), {**KEPT, CPU: "torch==2.14.0+cpu\nnew\n"})
+    assert (found.native, found.dependencies) == ((CPU,), ("new",))
+
+
+def test_a_python_that_the_base_has_not_is_a_dependency() -> None:
+    text = PYPROJECT + '[project]\nrequires-python = ">=3.13"\n'
+    assert between(base(KEPT), {**KEPT, "pyproject.toml": text}).dependencies == ("requires-python >=3.13",)
 
 
 def test_requirements_of_another_flavor_do_not_count() -> None:
@@ -226,6 +262,7 @@ def test_the_document_counts() -> None:
         "native": None,
         "dependencies": ["new"],
         "metadata": [],
+        "left_out": {"requirements": 1},
         "written": 1,
         "deleted": 1,
         "bytes": 7,
@@ -235,9 +272,9 @@ def test_the_document_counts() -> None:
 
 def test_a_refusal_names_some_and_counts_all() -> None:
     files: Files = {f"csrc/{number}.cu": "" for number in range(7)}
-    with pytest.raises(IncompatibleError, match=r"nightly.*: csrc/0\.cu, .* and 2 more \(7 in all\)") as caught:
-        delta.require_compatible(between(base(KEPT), {**KEPT, **files}), "llm-d-dev:nightly", remedy="nightly")
-    assert caught.value.exit_code == 4
-    with pytest.raises(IncompatibleError, match=r"lacks what the commit requires: new \(1 in all\)"):
-        delta.require_compatible(between(base(KEPT), {**KEPT, CPU: "new"}), "llm-d-dev:nightly", remedy="nightly")
-    delta.require_compatible(between(base(KEPT), {**KEPT, "vllm/new.py": ""}), "llm-d-dev:nightly", remedy="nightly")
+    native = delta.refusal(between(base(KEPT), {**KEPT, **files}), "llm-d-dev:nightly", remedy="a new base")
+    assert re.fullmatch(r".*nightly.*: csrc/0\.cu, .* and 2 more \(7 in all\)", native.what)
+    assert native.hint.startswith("a new base")
+    assert native.exit_code == 4
+    needs = delta.refusal(between(base(KEPT), {**KEPT, CPU: "new"}), "llm-d-dev:nightly", remedy="")
+    assert needs.what.endswith("lacks what the commit requires: new (1 in all)")

@@ -7,16 +7,18 @@ import io
 import runpy
 import tarfile
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
-from build import labels, layer
+from build import labels, layer, overlay
 from build.base import Base
 from build.errors import SourceError
 from build.git import Repository
 from build.listing import Listing
-from build.overlay import Overlay, Target
+from build.overlay import Overlay
+from build.target import Target
 from tests.unit import bases
 from tests.unit.fakes import FakeEngine
 from tests.unit.work import Work
@@ -69,9 +71,14 @@ def make(work: Work) -> Iterator[Make]:
                 held=Listing(files=held, trees={}),
                 tree=tree,
             )
-            target = Target.of(source, source.commit("HEAD"), tag="local-x")
+            target = Target.of(source, source.commit("HEAD"))
             return Overlay(
-                base=base, target=target, delta=target.delta(base), expires_after=expires, installed=installed
+                base=base,
+                target=target,
+                tag="local-x",
+                delta=target.delta(base),
+                expires_after=expires,
+                installed=installed,
             )
 
         yield make
@@ -107,7 +114,7 @@ def test_the_version_names_the_commit(work: Work, make: Make, tmp_path: Path) ->
     (tmp_path / "version.py").write_bytes(archive(made)[1][f"{SOURCE}/vllm/_version.py"])
     stated = runpy.run_path(str(tmp_path / "version.py"))
     assert stated["__version__"] == made.version == f"0.32.0+cpu.g{commit[:12]}"
-    assert made.labels()[labels.VERSION] == made.version
+    assert made.labels("llm-d-dev")[labels.VERSION] == made.version
 
 
 @pytest.mark.parametrize("write", [layer.write, layer.write_addition])
@@ -221,23 +228,71 @@ def test_entry_points_are_rewritten_when_they_changed(work: Work, make: Make) ->
         b"[console_scripts]\nvllm-new = vllm.new:main\n"
     )
     assert files["opt/vllm/bin/vllm-new"].startswith(b"#!/opt/vllm/bin/python\n")
+    # A process that starts others imports its program again in each of them.
+    assert b'if __name__ == "__main__":\n' in files["opt/vllm/bin/vllm-new"]
     assert members["opt/vllm/bin/vllm-new"].mode & 0o111
     assert "opt/vllm/bin" not in members
     same = make(entry_points="[console_scripts]\nvllm-new = vllm.new:main\n")
     assert not [name for name in archive(same)[1] if name.startswith("opt/vllm/")]
 
 
+@pytest.mark.parametrize(
+    ("target", "imported", "called"),
+    [
+        ("vllm.new:main", "from vllm.new import main", "main()"),
+        ("vllm.new:Program.main", "from vllm.new import Program", "Program.main()"),
+        ("vllm.new : main [extra]", "from vllm.new import main", "main()"),
+    ],
+)
+def test_a_program_calls_what_it_is_declared_to(
+    work: Work, make: Make, target: str, imported: str, called: str
+) -> None:
+    work.write("pyproject.toml", f'{bases.PYPROJECT}[project.scripts]\nvllm-new = "{target}"\n')
+    work.commit()
+    text = archive(make())[1]["opt/vllm/bin/vllm-new"].decode()
+    compile(text, "vllm-new", "exec")
+    assert imported in text.splitlines()
+    assert text.rstrip().endswith(f"sys.exit({called})")
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("../../../etc/cron.d/x", "a:b"),
+        ("..", "a:b"),
+        ("a b", "a:b"),
+        ("x", "a"),
+        ("x", "a:b\\nimport os"),
+        ("x", "a:b()"),
+    ],
+)
+def test_what_no_installation_makes_a_program_of_is_refused(work: Work, make: Make, name: str, target: str) -> None:
+    work.write("pyproject.toml", f'{bases.PYPROJECT}[project.scripts]\n"{name}" = "{target}"\n')
+    work.commit()
+    with pytest.raises(SourceError, match="is no program"):
+        archive(make())
+
+
+def test_a_program_that_is_not_declared_any_more_goes(work: Work, make: Make) -> None:
+    work.write("pyproject.toml", f'{bases.PYPROJECT}[project.scripts]\nvllm = "vllm.new:main"\n')
+    work.commit()
+    had = "[console_scripts]\nvllm = vllm.new:main\nvllm-old = vllm.old:main\n\n[other]\nname = a:b\n"
+    members, _ = archive(make(entry_points=had), layer.write)
+    assert {name for name in members if name.startswith("opt/vllm/bin/.wh.")} == {"opt/vllm/bin/.wh.vllm-old"}
+
+
 def test_labels_say_what_it_is_on_which_base(work: Work, make: Make) -> None:
     work.write("csrc/a.cu")
     commit = work.commit()
     made = make()
-    marks = made.labels()
+    marks = made.labels("llm-d-dev")
     assert marks[labels.KIND] == "overlay"
     assert marks[labels.COMMIT] == marks[labels.OCI_REVISION] == commit
     assert marks[labels.BASE] == marks[labels.OCI_BASE_DIGEST] == made.base.image.id
     assert marks[labels.OCI_BASE_NAME] == "llm-d-dev:nightly"
     assert marks[labels.QUAY_EXPIRES] == "3d"
     assert marks[labels.NATIVE] == "1"
+    assert marks[labels.REPOSITORY] == "llm-d-dev"
 
 
 def test_the_fingerprint_changes_with_whatever_decides_the_image(work: Work, make: Make) -> None:
@@ -247,3 +302,16 @@ def test_the_fingerprint_changes_with_whatever_decides_the_image(work: Work, mak
     work.commit()
     others = {make().fingerprint, make(expires="4d").fingerprint, make(installed=("x",)).fingerprint}
     assert len(others | {first}) == 4
+
+
+def test_an_image_that_is_the_overlay_already_is_found_and_nothing_that_was_made_from_it(make: Make) -> None:
+    made = make()
+    engine = FakeEngine()
+    vars(engine)["capabilities"] = SimpleNamespace(takes_thin_images=True)
+    layers = made.base.image.diff_ids
+    marks = {"kind": "overlay", "fingerprint": made.fingerprint}
+    # As `docker commit` makes an image from a container of an overlay.
+    engine.hold("scratch:mine", created="2026-01-03T00:00:00Z", layers=(*layers, "own", "edited"), **marks)
+    assert overlay.find(engine, made) is None
+    ours = engine.hold("llm-d-dev:local-x", layers=(*layers, "own"), **marks)
+    assert overlay.find(engine, made) == ours
