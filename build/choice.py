@@ -112,7 +112,7 @@ def _load(context: Context, image: Image, *, asked_for: bool) -> Base | None:
     try:
         # An image can have names in other repositories too, which are no business of this run's.
         promoted = image.tags_in(context.settings.repository, prefix="nightly")
-        name = None if asked_for else promoted[0]
+        name = image.called or next(iter(promoted), image.name)
         return bases.load(context.engine, image, context.folders.cache, name=name)
     except SourceError as error:
         if asked_for:

@@ -120,7 +120,7 @@ def _start_log(loaded: Settings, verb: str) -> Path:
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{verb}-{os.getpid()}.log"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UsageError(
             f"the state folder cannot be written: {error}", hint="name another one with --state or LLM_D_DEV_STATE"

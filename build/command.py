@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import selectors
@@ -166,9 +167,12 @@ def output(
 
     Raises:
         subprocess.CalledProcessError: It ended with another status than 0; ``stderr`` holds its words.
+        OSError: It found the disk full.
     """
     with _started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE) as process:
         out, err = process.communicate()
+    if process.returncode and os.strerror(errno.ENOSPC).encode() in err:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), err.decode(errors="replace").strip().splitlines()[-1])
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, [str(word) for word in argv], output=out, stderr=err)
     return out

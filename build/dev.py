@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from build import delivery
+from build.errors import SourceError
 from build.git import Repository
 from build.target import Target
 from build.worktree import snapshot
@@ -56,6 +57,14 @@ def local(path: Path, ref: str, *, dirty: bool, console: Console) -> Iterator[tu
             return
         commit = source.commit(ref)
         console.note(f"{commit.short} {commit.subject}")
-        if source.is_dirty:
-            console.note(f"uncommitted work in {path} is not in the image (--dirty takes it)")
+        _mention_uncommitted_work(source, console)
         yield Target.of(source, commit), f"local-{commit.id}"
+
+
+def _mention_uncommitted_work(source: Repository, console: Console) -> None:
+    try:
+        if source.is_dirty:
+            console.note(f"uncommitted work in {source.path} is not in the image (--dirty takes it)")
+    except SourceError as error:
+        # It is not asked for; the commit is all the same.
+        console.note(error.what)

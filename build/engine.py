@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,7 @@ class Image:
         size: Bytes on disk, shared layers included.
         created: RFC 3339 time stamp.
         config: The rest of its configuration (``User``, ``Env``, ``Entrypoint`` …).
+        called: That one of its names which it was looked up by.
     """
 
     id: str
@@ -91,10 +92,11 @@ class Image:
     size: int
     created: str
     config: Mapping[str, Any]
+    called: str | None = field(default=None, compare=False)
 
     @classmethod
-    def parse(cls, attrs: Mapping[str, Any]) -> Image:
-        """From the engine's ``GET /images/{name}/json``."""
+    def parse(cls, attrs: Mapping[str, Any], *, called: str | None = None) -> Image:
+        """From the engine's ``GET /images/{name}/json``, as whoever asked for it calls it."""
         config = attrs.get("Config") or {}
         names = attrs.get("RepoTags") or ()
         return cls(
@@ -107,6 +109,7 @@ class Image:
             # Optional (OCI image-spec v1.1, config.md).
             created=attrs.get("Created") or "",
             config=config,
+            called=next((name for name in names if name in (called, f"{called}:latest")), None),
         )
 
     def tags_in(self, repository: str, *, prefix: str = "") -> list[str]:
@@ -115,7 +118,9 @@ class Image:
 
     @property
     def name(self) -> str:
-        """What to call it: its first name without a registry's host, else any name, else its short ID."""
+        """What to call it: as it was asked for, else a name without a registry's host, else any, else its short ID."""
+        if self.called:
+            return self.called
         local = [name for name in self.tags if "/" not in name]
         return next(iter((*local, *self.tags)), self.short_id)
 
@@ -202,7 +207,7 @@ class Engine:
     def find_image(self, reference: str) -> Image | None:
         """Like :meth:`image`, with None for an image that is not there."""
         try:
-            return Image.parse(self.client.images.get(reference).attrs)
+            return Image.parse(self.client.images.get(reference).attrs, called=reference)
         except docker.errors.ImageNotFound:
             return None
         except docker.errors.APIError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import tempfile
@@ -13,6 +14,7 @@ from typing import IO, TYPE_CHECKING, cast
 import git
 from git.exc import GitCommandError, InvalidGitRepositoryError, NoSuchPathError
 
+from build import scratch
 from build.errors import SourceError
 from build.listing import Listing
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 # Git then writes nothing, asks nothing and fetches nothing. The user named the repository, so that another owner of
 # its files is no reason to refuse; safe.directory counts in the environment's configuration (git-config(1), SCOPES).
 # A file system monitor is a program that the repository names and that `git status` would start.
-_ISOLATED = {
+ISOLATED = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
     # Twice, because only git 2.45 knows the first: no transport is allowed, so that a partial clone fetches nothing.
@@ -41,6 +43,9 @@ _ISOLATED = {
 FULL_ID = re.compile(r"[0-9a-f]{40}")
 _SHORT_ID = re.compile(r"[0-9a-fA-F]{4,39}")
 """Git takes no fewer digits for an id (git-config(1), core.abbrev)."""
+
+# The last one of the year 9999.
+_LAST_SECOND = 253402300799
 
 # Of vLLM's tags (v0.32.0, v0.33.0rc1), and those of variants of a release.
 _NO_RELEASES = ("--exclude=*rc*", "--exclude=*-*")
@@ -94,7 +99,7 @@ class Repository:
     """
 
     def __init__(self, path: Path, *, more_objects: Path | None = None) -> None:
-        path = path.expanduser()
+        path = _expanded(path)
         if path.name == ".git" and path.is_file():
             # A linked worktree's, or a submodule's: it only points to the git directory.
             path = path.parent
@@ -106,15 +111,17 @@ class Repository:
             ) from error
         except InvalidGitRepositoryError as error:
             raise SourceError(
-                f"{path} is no git repository", hint="give the path of a vLLM clone: `dev -- PATH [REF]`"
+                f"{path} is no git repository{_broken_link(path)}",
+                hint="give the path of a vLLM clone: `dev -- PATH [REF]`",
             ) from error
         self.path = path
+        self.git_dir = Path(self._repo.git_dir).absolute()
         self._git = self._repo.git
         # Named outright: GitPython expands variables in the folder that git is to run in, and where there is no such
         # folder git would run in ours and read whatever repository that is.
-        self._git.update_environment(**_ISOLATED, GIT_DIR=str(Path(self._repo.git_dir).absolute()))
+        self._git.update_environment(**ISOLATED, GIT_DIR=str(self.git_dir))
         if self.work_tree:
-            self._git.update_environment(GIT_WORK_TREE=str(self.work_tree.absolute()))
+            self._git.update_environment(GIT_WORK_TREE=str(self.work_tree))
         self._more_objects = more_objects
         if more_objects:
             self._git.update_environment(GIT_ALTERNATE_OBJECT_DIRECTORIES=quoted(more_objects))
@@ -129,15 +136,32 @@ class Repository:
         own = (Path(self._repo.common_dir) / "objects").resolve()
         return (own, self._more_objects) if self._more_objects else (own,)
 
-    @property
+    @functools.cached_property
     def work_tree(self) -> Path | None:
-        """The folder of its files; None for a bare repository."""
-        return None if self._repo.bare else Path(self._repo.working_dir)
+        """The folder of its files, absolute; None for a bare repository, or where nothing says which folder it is.
+
+        A git directory says so itself if it is called ``.git``, belongs to a linked worktree (gitrepository-layout(5),
+        worktrees/<id>/gitdir), or sets core.worktree, relative to itself (git-config(1)). Else the folder does that it
+        was found through, by a file ``.git``.
+        """
+        if self._repo.bare:
+            return None
+        with self._repo.config_reader("repository") as config:
+            named = str(config.get_value("core", "worktree", ""))
+        if named:
+            return (self.git_dir / named).resolve()
+        if self.git_dir.name == ".git":
+            return self.git_dir.parent
+        linked = self.git_dir / "gitdir"
+        if linked.is_file():
+            return Path(linked.read_text(encoding="utf-8", errors="surrogateescape").strip()).parent
+        through = next((one for one in (self.path, *self.path.absolute().parents) if (one / ".git").is_file()), None)
+        return through.absolute() if through else None
 
     @property
     def index(self) -> Path:
         """The index of its working tree; the file need not exist."""
-        return Path(self._repo.git_dir) / "index"
+        return self.git_dir / "index"
 
     @property
     def is_dirty(self) -> bool:
@@ -146,10 +170,13 @@ class Repository:
         Raises:
             SourceError: Git cannot tell.
         """
-        if self._repo.bare:
+        if self.work_tree is None:
             return False
         try:
-            return bool(self._git.status("--porcelain", "--untracked-files=normal").strip())
+            # A filter of git-lfs keeps a copy of what it reads.
+            with scratch.folder() as name:
+                asked = self._git(c=f"lfs.storage={name}")
+                return bool(asked.status("--porcelain", "--untracked-files=normal").strip())
         except GitCommandError as error:
             raise SourceError(
                 f"git cannot tell whether {self.path} has uncommitted work: {_last_word(error)}",
@@ -164,19 +191,26 @@ class Repository:
         """
         try:
             # `--end-of-options`: a ref that starts with a dash is a ref.
-            oid = self._git.rev_parse("--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-            shown = self._git.log("-1", "--no-patch", "--no-show-signature", "--format=%ct%x00%s", oid, "--")
+            oid = self._git.rev_parse("--verify", "--quiet", "--end-of-options", ref)
+            if not FULL_ID.fullmatch(oid):
+                raise self._no_commit(ref, "it is a range" if oid.startswith("^") else "its ids are SHA-256's")
+            # Only now: `:/text^{commit}` is another text.
+            commit = f"{oid}^{{commit}}"
+            shown = self._git.log("-1", "--no-patch", "--no-show-signature", "--format=%H%x00%ct%x00%s", commit, "--")
         except GitCommandError as error:
             if len(found := self._beginning(ref)) > 1:
                 raise SourceError(
                     f"{ref!r} is ambiguous in {self.path}: {', '.join(found)}", hint="give more digits"
                 ) from error
-            raise SourceError(
-                f"{ref!r} names no commit in {self.path}",
-                hint=f"`git -C {self.path} log --oneline -5` shows some that exist",
-            ) from error
-        seconds, _, subject = shown.partition("\0")
-        return Commit(id=oid, subject=subject, timestamp=int(seconds))
+            raise self._no_commit(ref, _last_word(error)) from error
+        full, seconds, subject = shown.split("\0", 2)
+        return Commit(id=full, subject=subject, timestamp=_timestamp(seconds))
+
+    def _no_commit(self, ref: str, why: str) -> SourceError:
+        return SourceError(
+            f"{ref!r} names no commit in {self.path}{why and f': {why}'}",
+            hint=f"`git -C {self.path} log --oneline -5` shows some that exist",
+        )
 
     def release(self, commit: Commit) -> Release | None:
         """The newest release in a commit's history, by its tag; None without one."""
@@ -285,8 +319,29 @@ def quoted(path: Path) -> str:
 
 def _last_word(error: GitCommandError) -> str:
     """The last line that git said; GitPython puts it all in quotes."""
-    lines = str(error.stderr).strip().strip("'").splitlines()
-    return lines[-1] if lines else "it said nothing"
+    lines = str(error.stderr).strip().removeprefix("stderr: ").strip("'").splitlines()
+    return lines[-1] if lines else ""
+
+
+def _timestamp(seconds: str) -> int:
+    """A committer's date; what no clock or archive can show becomes one that they can."""
+    return min(max(int(seconds), 0), _LAST_SECOND) if re.fullmatch(r"-?[0-9]+", seconds) else 0
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise SourceError(f"there is no {path}: {error}", hint="give the path of a vLLM clone") from error
+
+
+def _broken_link(path: Path) -> str:
+    """What a file ``.git`` points to that is not there, in words."""
+    try:
+        text = (path / ".git").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return f": its .git points to {text.removeprefix('gitdir:').strip()}"
 
 
 def without_git_variables() -> None:

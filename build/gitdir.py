@@ -8,6 +8,7 @@ the source is only read.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -226,10 +227,10 @@ class _Workshop:
 
     def __init__(self, source: Repository) -> None:
         self._source = source
-        self._folder = scratch.folder()
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._dir = Path(self._folder.name) / "git"
+        self._dir = Path(self._held.enter_context(scratch.folder())) / "git"
         for name in ("objects/info", "refs"):
             (self._dir / name).mkdir(parents=True)
         (self._dir / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
@@ -238,7 +239,7 @@ class _Workshop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+        self._held.close()
 
     def _git(self, *words: str | Path, lines: bytes = b"") -> None:
         with tempfile.TemporaryFile() as stdin:

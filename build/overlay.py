@@ -7,7 +7,7 @@ import functools
 import hashlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -197,7 +197,7 @@ def _build(context: Context, overlay: Overlay, folder: Path, tag: str, progress:
             },
             labels=overlay.labels(context.settings.repository),
         )
-        return engine.image(buildx.build(engine, request, progress=progress))
+        return replace(engine.image(buildx.build(engine, request, progress=progress)), called=tag)
 
 
 @contextlib.contextmanager

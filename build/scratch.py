@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
 import stat
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from build import owner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PREFIX = "llm-d-dev-"
 
 log = logging.getLogger(__name__)
 
 
-def folder() -> tempfile.TemporaryDirectory[str]:
+@contextlib.contextmanager
+def folder() -> Iterator[str]:
     """A new empty folder that only this user may look into; removed when its block ends."""
     who = owner.identity().replace(":", "-")
-    return tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{who}-")
+    path = tempfile.mkdtemp(prefix=f"{_PREFIX}{who}-")
+    try:
+        yield path
+    finally:
+        _remove(path)
+
+
+def _remove(path: str) -> None:
+    """Remove a folder, also when Ctrl-C comes meanwhile: what is left of thousands of files takes a moment."""
+    try:
+        shutil.rmtree(path)
+    except KeyboardInterrupt:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def sweep() -> int:

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -78,7 +78,7 @@ def load(engine: Engine, image: Thin, *, tag: str) -> Image:
     found = engine.find_image(f"sha256:{image_id}")
     if found is None:
         raise BuildError(f"the engine took {tag} and does not have it", hint="the engine's own log says why")
-    return found
+    return replace(found, called=tag)
 
 
 def _refused(said: str) -> BuildError | DiskError:

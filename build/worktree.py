@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from build import command, scratch
 from build.errors import SourceError
-from build.git import SHORT_DIGITS, Commit, Repository, quoted
+from build.git import ISOLATED, SHORT_DIGITS, Commit, Repository, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,16 +72,18 @@ def snapshot(repository: Repository) -> Iterator[Snapshot]:
         if repository.index.exists():
             # With its time stamps: git then need not read the files that did not change.
             shutil.copy2(repository.index, place / "index")
-        git = _Git(folder=folder, scratch=place, objects=repository.objects)
+        git = _Git(folder=folder, git_dir=repository.git_dir, scratch=place, objects=repository.objects)
         # Asked first: adding would take the files for resolved, markers and all.
-        if unmerged := git("ls-files", "--unmerged"):
+        if unmerged := git("ls-files", "--unmerged", "-z"):
             raise SourceError(
-                f"{folder} is in the middle of a merge: {unmerged.split()[-1]} has conflicts",
+                f"{folder} is in the middle of a merge: {unmerged.split(chr(0))[0].partition(chr(9))[2]} has conflicts",
                 hint="resolve the conflicts, then run this again",
             )
-        git("add", "--all")
+        sparse = git("config", "--type=bool", "--default=false", "core.sparseCheckout") == "true"
+        # Whatever lies there, also where a sparse checkout would have nothing.
+        git("add", "--all", *(["--sparse"] if sparse else ()))
         tree = git("write-tree")
-        date = {f"GIT_{who}_DATE": f"{head.timestamp} +0000" for who in ("AUTHOR", "COMMITTER")}
+        date = {f"GIT_{who}_DATE": f"@{head.timestamp} +0000" for who in ("AUTHOR", "COMMITTER")}
         subject = f"Uncommitted work on {head.short}"
         oid = git("commit-tree", tree, "-p", head.id, "-m", subject, **_IDENTITY, **date)
         commit = Commit(id=oid, subject=subject, timestamp=head.timestamp)
@@ -94,21 +96,24 @@ class _Git:
     """Git on a working tree, writing to the scratch folder only."""
 
     folder: Path
+    git_dir: Path
     scratch: Path
     objects: tuple[Path, ...]
 
     def __call__(self, *words: str, **variables: str) -> str:
         env = {
+            **ISOLATED,
+            "GIT_DIR": str(self.git_dir),
+            "GIT_WORK_TREE": str(self.folder),
             "GIT_INDEX_FILE": str(self.scratch / "index"),
             "GIT_OBJECT_DIRECTORY": str(self.scratch / "objects"),
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(map(quoted, self.objects)),
-            "GIT_OPTIONAL_LOCKS": "0",
         }
-        # A split index would be written next to the user's own; a monitor is a program that would be started; and
-        # waiting for the disk would be for nothing, because nothing of this outlives the run.
-        options = ["core.splitIndex=false", "core.fsmonitor=false", "core.fsync=none"]
-        # Nor are hooks started: git has one for whatever changes an index.
-        options += ["safe.directory=*", "commit.gpgSign=false", f"core.hooksPath={os.devnull}"]
+        # A split index would be written next to the user's own; waiting for the disk would be for nothing, because
+        # nothing of this outlives the run.
+        options = ["core.splitIndex=false", "core.fsync=none", "commit.gpgSign=false"]
+        # Nor are hooks started: git has one for whatever changes an index. A filter of git-lfs keeps what it reads.
+        options += [f"core.hooksPath={os.devnull}", f"lfs.storage={self.scratch / 'lfs'}"]
         argv = ["git", "-C", str(self.folder), *(word for option in options for word in ("-c", option)), *words]
         try:
             return command.output(argv, env=env | variables).decode(errors="surrogateescape").strip()

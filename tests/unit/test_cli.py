@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -128,12 +129,19 @@ def test_a_failed_build_names_the_log_that_has_its_output(
     assert capsys.readouterr().err.splitlines()[1] == f"try: read the log ({file})"
 
 
-@pytest.mark.parametrize("error", [docker.errors.APIError("500"), requests.ConnectionError("aborted")])
+@pytest.mark.parametrize(
+    "error", [docker.errors.APIError("500"), requests.ConnectionError("aborted"), requests.ReadTimeout("late")]
+)
 def test_an_engine_that_fails_meanwhile_is_no_defect(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     assert run(monkeypatch, raising(error)) == 8
     assert capsys.readouterr().err.startswith("error[engine]: the engine failed: ")
+
+
+def test_a_full_disk_is_told_as_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, raising(OSError(errno.ENOSPC, "No space left on device", "scratch"))) == 8
+    assert capsys.readouterr().err.startswith("error[disk]: no space left on this machine: scratch")
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])

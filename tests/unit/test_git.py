@@ -113,6 +113,23 @@ def _odd_path(filled: Work, folder: Path) -> Path:
     return there
 
 
+def _colon(filled: Work, folder: Path) -> Path:
+    run_git(folder, "clone", "--quiet", "--shared", filled.path, folder / 'a:b"c')
+    return folder / 'a:b"c'
+
+
+def _separate(filled: Work, folder: Path) -> Path:
+    run_git(folder, "clone", "--quiet", f"--separate-git-dir={folder / 'store'}", filled.path, "there")
+    return folder / "there"
+
+
+def _store(filled: Work, folder: Path) -> Path:
+    """A git directory in another repository's work tree, which is not its own."""
+    run_git(folder, "init", "--quiet")
+    _separate(filled, folder)
+    return folder / "store"
+
+
 def _subfolder(filled: Work, folder: Path) -> Path:
     return _clone(filled, folder) / "vllm"
 
@@ -134,6 +151,9 @@ _KINDS = (
     _blobless,
     _alternates,
     _odd_path,
+    _colon,
+    _separate,
+    _store,
     _subfolder,
     _git_directory,
     _git_file,
@@ -282,6 +302,7 @@ def refs(template: Work, tmp_path_factory: pytest.TempPathFactory) -> Work:
         ("--all", "Second"),
         ("stash@{0}", "On main: mine"),
         ("@", "Second"),
+        (":/Fir", "First"),
     ],
 )
 def test_any_commit_ish_is_taken(refs: Work, ref: str, subject: str) -> None:
@@ -294,7 +315,8 @@ def test_a_short_id_is_taken(refs: Work) -> None:
 
 
 @pytest.mark.parametrize(
-    "ref", ["no-such-branch", "0" * 40, "abcdef1", "", "HEAD:vllm", "main^{tree}", "HEAD~7", "--help", "a b", "-"]
+    "ref",
+    ["no-such-branch", "0" * 40, "abcdef1", "", "HEAD:vllm", "main^{tree}", "HEAD~7", "--help", "a b", "-", "^HEAD"],
 )
 def test_a_ref_that_is_no_commit_is_named(refs: Work, ref: str) -> None:
     with pytest.raises(SourceError, match="names no commit") as caught:
@@ -306,6 +328,60 @@ def test_a_ref_that_is_no_commit_is_named(refs: Work, ref: str) -> None:
 def test_a_repository_without_commits_has_no_head(work: Work) -> None:
     with pytest.raises(SourceError, match="'HEAD' names no commit"):
         commit_of(work.path)
+
+
+def test_ids_of_another_kind_are_told(tmp_path: Path) -> None:
+    run_git(tmp_path, "init", "--quiet", "--object-format=sha256")
+    run_git(tmp_path, "commit", "--quiet", "--allow-empty", "-m", "x")
+    with pytest.raises(SourceError, match="SHA-256"):
+        commit_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("date", "timestamp"), [("86400 +0000", 86400), ("-5 +0000", 0), ("99999999999999 +0000", 253402300799)]
+)
+def test_a_date_is_one_that_an_archive_can_hold(work: Work, date: str, timestamp: int) -> None:
+    work.commit()
+    raw = work.git("cat-file", "commit", "HEAD").replace("\ncommitter ", "\nx-was ")
+    head, _, message = raw.partition("\n\n")
+    text = f"{head}\n\n{message}\n".replace("\nx-was ", "\ncommitter ", 1)
+    who = f"committer t <t@localhost> {date}"
+    text = "\n".join(who if line.startswith("committer ") else line for line in text.splitlines()) + "\n"
+    oid = work.git("hash-object", "-t", "commit", "-w", "--stdin", "--literally", stdin=text.encode())
+    assert commit_of(work.path, oid).timestamp == timestamp
+
+
+@pytest.mark.parametrize("setting", ["../work", "absolute"])
+def test_a_work_tree_that_the_repository_names_is_its_own(work: Work, tmp_path: Path, setting: str) -> None:
+    work.commit(a="x")
+    store = tmp_path / "store"
+    (work.path / ".git").rename(store)
+    tree = tmp_path / "work"
+    work.path.rename(tree)
+    run_git(tmp_path, "--git-dir", store, "config", "core.worktree", str(tree) if setting == "absolute" else setting)
+    with opened(store) as repository:
+        assert repository.work_tree == tree
+        assert not repository.is_dirty
+        (tree / "a").write_text("changed")
+        assert repository.is_dirty
+
+
+def test_a_git_directory_by_itself_has_no_work_tree(filled: Work, tmp_path: Path) -> None:
+    with opened(_store(filled, tmp_path)) as repository:
+        assert repository.work_tree is None
+        assert not repository.is_dirty
+
+
+def test_a_worktree_whose_repository_is_gone_says_where_it_was(filled: Work, tmp_path: Path) -> None:
+    there = _worktree(filled, tmp_path)
+    filled.path.rename(tmp_path / "moved")
+    with pytest.raises(SourceError, match=rf"is no git repository: its \.git points to {filled.path}/\.git/worktrees"):
+        Repository(there)
+
+
+def test_a_home_that_nobody_has_is_told() -> None:
+    with pytest.raises(SourceError, match="there is no ~nobody-of-that-name"):
+        Repository(Path("~nobody-of-that-name/vllm"))
 
 
 def test_an_ambiguous_id_is_told_with_what_it_may_mean(work: Work) -> None:

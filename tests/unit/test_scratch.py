@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -24,6 +25,27 @@ def test_a_folder_is_this_users_and_gone_after_its_block() -> None:
     with scratch.folder() as name:
         assert stat.S_IMODE(Path(name).stat().st_mode) == 0o700
     assert not Path(name).exists()
+
+
+def test_ctrl_c_while_a_folder_is_removed_leaves_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, calls = shutil.rmtree, []
+
+    def interrupted(path: str, *, ignore_errors: bool = False) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        remove(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), scratch.folder() as name:
+        Path(name, "file").touch()
+    assert not Path(name).exists()
+
+
+def test_one_that_another_run_removes_meanwhile_is_no_error(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = temporary / "llm-d-dev-x-1-1-abcdefgh"
+    monkeypatch.setattr(Path, "glob", lambda _self, _pattern: iter([gone]))
+    assert scratch.sweep() == 0
 
 
 def test_a_folder_in_use_stays() -> None:

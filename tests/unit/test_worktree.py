@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,91 @@ def test_the_repository_is_not_written_to(clone: git.Repo) -> None:
     assert digest(folder) == before
 
 
+def test_no_program_of_the_repositorys_writes_into_it(clone: git.Repo) -> None:
+    folder = Path(clone.working_dir)
+    hook = folder / ".git/hooks/post-index-change"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text('#!/bin/sh\ntouch "$(git rev-parse --git-dir)/hook-ran"\n')
+    hook.chmod(0o755)
+    # As git-lfs keeps what it reads.
+    store = 'd=$(git config lfs.storage || echo .git/lfs); mkdir -p "$d"; touch "$d/kept"; cat'
+    clone.git.config("filter.keeps.clean", store)
+    (folder / ".gitattributes").write_text("*.bin filter=keeps\n")
+    (folder / "a.bin").write_text("old")
+    commit(clone)
+    before = digest(folder / ".git")
+    (folder / "a.bin").write_text("new")
+    before.pop("lfs/kept")
+    (folder / ".git/lfs/kept").unlink()
+    with contextlib.closing(Repository(folder)) as repository:
+        assert repository.is_dirty
+        with snapshot(repository) as work:
+            assert "a.bin" in work.source.listing(work.commit).files
+    assert digest(folder / ".git") == before
+
+
+def test_a_sparse_checkouts_work_outside_of_it_counts(clone: git.Repo) -> None:
+    folder = Path(clone.working_dir)
+    (folder / "out").mkdir()
+    (folder / "out/a.py").write_text("old\n")
+    (folder / "out/b.py").write_text("kept\n")
+    commit(clone)
+    clone.git.sparse_checkout("set", "--no-cone", "/*", "!/out/")
+    (folder / "out").mkdir(exist_ok=True)
+    (folder / "out/a.py").write_text("new\n")
+    (folder / "out/new.py").write_text("new\n")
+    with contextlib.closing(Repository(folder)) as repository, snapshot(repository) as work:
+        files = work.source.listing(work.commit).files
+        assert {"out/a.py", "out/b.py", "out/new.py"} <= files.keys()
+        with work.source.blob(files["out/a.py"].oid) as (_, content):
+            assert content.read() == b"new\n"
+
+
+@pytest.mark.parametrize("name", ["co:lon", 'quo"te', "back\\slash"])
+def test_the_repository_may_be_anywhere(tmp_path: Path, name: str) -> None:
+    with contextlib.closing(git.Repo.init(tmp_path / name)) as repository:
+        (tmp_path / name / "a.py").write_text("a\n")
+        commit(repository)
+        (tmp_path / name / "a.py").write_text("b\n")
+        with contextlib.closing(Repository(tmp_path / name)) as read, snapshot(read) as work:
+            entry = work.source.listing(work.commit).files["a.py"]
+            with work.source.blob(entry.oid) as (_, content):
+                assert content.read() == b"b\n"
+
+
+def test_a_work_tree_that_is_not_around_its_git_directory_is_the_one_that_is_read(tmp_path: Path) -> None:
+    with contextlib.closing(git.Repo.init(tmp_path)) as outer:
+        (tmp_path / "a.py").write_text("outer\n")
+        commit(outer)
+    inner_git = ["git", "init", "--quiet", f"--separate-git-dir={tmp_path / 'store'}", str(tmp_path / "inner")]
+    subprocess.run(inner_git, check=True)
+    with contextlib.closing(git.Repo(tmp_path / "inner")) as inner:
+        (tmp_path / "inner/a.py").write_text("inner\n")
+        commit(inner)
+    (tmp_path / "inner/a.py").write_text("edited\n")
+    with contextlib.closing(Repository(tmp_path / "inner")) as read, snapshot(read) as work:
+        (path, entry), *_ = work.source.listing(work.commit).files.items()
+        assert path == "a.py"
+        with work.source.blob(entry.oid) as (_, content):
+            assert content.read() == b"edited\n"
+    with (
+        contextlib.closing(Repository(tmp_path / "store")) as store,
+        pytest.raises(SourceError, match="no uncommitted work"),
+        snapshot(store),
+    ):
+        pass
+
+
+def test_a_commit_of_long_ago_can_be_worked_on(clone: git.Repo) -> None:
+    (Path(clone.working_dir) / "edited.py").write_text("then\n")
+    clone.git.add("--all")
+    words = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "Then"]
+    clone.git.execute(words, env={"GIT_COMMITTER_DATE": "@86400 +0000"})
+    make_dirty(Path(clone.working_dir))
+    with contextlib.closing(Repository(Path(clone.working_dir))) as repository, snapshot(repository) as work:
+        assert work.commit.timestamp == 86400
+
+
 def test_the_same_work_has_the_same_id(clone: git.Repo) -> None:
     make_dirty(Path(clone.working_dir))
     with contextlib.closing(Repository(Path(clone.working_dir))) as repository:
@@ -118,7 +204,7 @@ def test_a_bare_repository_has_no_uncommitted_work(clone: git.Repo, tmp_path: Pa
 
 
 def test_a_merge_with_conflicts_is_refused(clone: git.Repo) -> None:
-    file = Path(clone.working_dir) / "edited.py"
+    file = Path(clone.working_dir) / "with space.py"
     clone.git.checkout("-qb", "other")
     file.write_text("theirs\n")
     commit(clone)
@@ -129,7 +215,7 @@ def test_a_merge_with_conflicts_is_refused(clone: git.Repo) -> None:
         clone.git.execute(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "merge", "other"])
     with (
         contextlib.closing(Repository(Path(clone.working_dir))) as repository,
-        pytest.raises(SourceError, match=r"conflicts"),
+        pytest.raises(SourceError, match=r"a merge: with space\.py has conflicts"),
         snapshot(repository),
     ):
         pass
