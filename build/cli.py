@@ -30,7 +30,7 @@ from build import (
     status,
     trial,
 )
-from build.console import Console
+from build.console import Console, without_standard_output
 from build.context import Context
 from build.errors import EXIT_INTERRUPTED, LlmdDevError, UsageError
 from build.redact import RedactingFormatter, redacted
@@ -82,10 +82,17 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:
         log.exception("a defect")
         return _fail(console, failure.as_ours(error), log_file)
-    if arguments.json:
-        json.dump(document, sys.stdout, indent=2, default=str)
-        sys.stdout.write("\n")
+    _print(f"{json.dumps(document, indent=2, default=str)}\n" if arguments.json else "")
     return 0
+
+
+def _print(text: str) -> None:
+    """Print a last text; whoever reads may have read enough, and the work is done."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        without_standard_output()
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -103,7 +110,12 @@ def _fail(console: Console, error: LlmdDevError, log_file: Path | None) -> int:
 
 def _default_path() -> Path:
     """``VLLM_LOCAL_GIT_DIR`` names a git directory; its repository is what is meant."""
-    return Path(os.environ.get("VLLM_LOCAL_GIT_DIR") or Path.home() / "vllm" / ".git")
+    # As it is written where nobody has a home folder: only who needs it finds out.
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path("~")
+    return Path(os.environ.get("VLLM_LOCAL_GIT_DIR") or home / "vllm" / ".git")
 
 
 def _default_ref() -> str:

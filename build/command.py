@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _OUTLIVED_BY_US = ("setpriv", "--pdeathsig", "INT", "--")
 
 _TAIL_LINES = 200
 _GRACE_S = 30.0
+_LOOK_S = 0.2
 _CHUNK_BYTES = 1 << 16
 _HEED_S = 0.5
 
@@ -92,13 +94,23 @@ def _started(
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Interrupt, terminate, kill: the first that works. A further Ctrl-C goes on to the next at once."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):
+            _await_end(process)
+        if process.poll() is not None:
+            break
+    # Helpers that it has left, which may wait for a server and hold its pipes.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+
+
+def _await_end(process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _GRACE_S
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             # What it still prints is read: a full pipe would keep it from ending.
-            process.communicate(timeout=_GRACE_S)
+            process.communicate(timeout=_LOOK_S)
 
 
 def run(

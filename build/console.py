@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -130,9 +132,24 @@ class Console:
         self._out.print(renderable, markup=False if isinstance(renderable, str) else None)
 
 
+def without_standard_output() -> None:
+    """Send nowhere what is still printed: Python writes out the rest at its end (signal, "Note on SIGPIPE")."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Rich(RichConsole):
+    """One that goes on when nobody reads any more, as the work does."""
+
+    def on_broken_pipe(self) -> None:
+        """What rich calls then; its own ends the process."""
+        self.quiet = True
+        if not self.stderr:
+            without_standard_output()
+
+
 def _rich(*, quiet: bool, stderr: bool) -> RichConsole:
     """A console that leaves long lines whole: a wrapped line cannot be pasted or searched for."""
-    console = RichConsole(highlight=False, emoji=False, quiet=quiet, stderr=stderr, soft_wrap=True)
+    console = _Rich(highlight=False, emoji=False, quiet=quiet, stderr=stderr, soft_wrap=True)
     if not console.is_terminal:
         # rich takes 80 columns where nobody looks, and folds tables to fit.
         console.width = _WIDTH_ELSEWHERE

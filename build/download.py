@@ -19,7 +19,7 @@ from pypi_simple.errors import (
 )
 from requests.exceptions import ChunkedEncodingError
 from requests.utils import should_bypass_proxies
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
 
 from build.errors import SourceError
 
@@ -105,10 +105,15 @@ def wheel_here(package: DistributionPackage) -> bool:
     return package.package_type == "wheel" and "manylinux" in name and platform.machine() in name
 
 
+def _may_get_better(error: BaseException) -> bool:
+    """Whether it is the way to the index that failed, or the index has too much to do; else its word is final."""
+    if isinstance(error, requests.HTTPError):
+        return error.response.status_code in (requests.codes.too_many_requests, requests.codes.service_unavailable)
+    return isinstance(error, (requests.ConnectionError, requests.Timeout, ChunkedEncodingError))
+
+
 _retried = retry(
-    # What can get better: connections, also those that break off half-way, and time-outs. An HTTP error status is
-    # the index's final word.
-    retry=retry_if_exception_type((requests.ConnectionError, requests.Timeout, ChunkedEncodingError)),
+    retry=retry_if_exception(_may_get_better),
     stop=stop_after_attempt(3),
     wait=wait_exponential(multiplier=1, max=8),
     reraise=True,

@@ -6,33 +6,43 @@ A commit arrives with its trees and without history or file contents; contents f
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from build import command
-from build.errors import SourceError
+from build.errors import SourceError, UsageError
 from build.git import FULL_ID, Commit, Repository
 from build.gitdir import REMOTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from build.console import Console
 
-_SHORT_ID = re.compile(r"[0-9a-f]{7,39}")
+_SHORT_ID = re.compile(r"[0-9a-fA-F]{7,39}")
 _PULL = re.compile(r"(?:pull|pr)/([0-9]+)")
-_ADDRESS = re.compile(r"^(?:[a-z+]+://|[^/]+@[^/]+:|/)")
+# Addresses of git's own transports; what starts with a dash is an option, and `ext::` a command (gitremote-helpers(7)).
+_ADDRESS = re.compile(r"(?:(?:https?|ssh|git|file)://|[\w.][\w.-]*@[\w.-]+:|/).+")
+_PASSWORD = re.compile(r"[a-z+]+://[^/@]*:[^/@]*@|https?://[^/@]+@")
 
 # What curl and ssh say when the way to the server is broken, not what is asked for.
 _TRANSIENT = re.compile(
-    r"Could not resolve host|Connection (?:timed out|refused|reset)|Operation timed out|early EOF|unexpected disconnect"
-    r"|The requested URL returned error: (?:429|5\d\d)|RPC failed|hung up unexpectedly|Failed to connect|TLS|SSL_"
+    r"Could not resolve host|Connection (?:timed out|refused|reset)|Operation (?:timed out|too slow)|early EOF"
+    r"|unexpected disconnect|Empty reply from server|The requested URL returned error: (?:429|5\d\d)|RPC failed"
+    r"|hung up unexpectedly|Failed to connect|TLS|SSL_"
 )
+
+
+_PATIENCE = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60")
+"""A server that sends less than a kilobyte a second for a minute has failed."""
 
 
 class _TransientError(Exception):
@@ -57,10 +67,16 @@ class Remote:
 
         Raises:
             SourceError: It is neither.
+            UsageError: It carries a password or token, which would show in lists of processes.
         """
         if text in REMOTES:
             return cls(name=text, address=REMOTES[text])
-        if _ADDRESS.match(text):
+        if _PASSWORD.match(text):
+            raise UsageError(
+                "--remote is an address with a password or token",
+                hint="leave it out of the address: git asks its credential helper (gitcredentials(7))",
+            )
+        if _ADDRESS.fullmatch(text):
             return cls(name=text, address=text)
         raise SourceError(f"{text!r} is no remote", hint=f"one of {', '.join(REMOTES)}, or a repository's address")
 
@@ -76,6 +92,7 @@ class Mirror:
     def __init__(self, path: Path, *, console: Console) -> None:
         self.path = path
         self._console = console
+        self._held: set[str] | None = None
 
     def commit(self, remote: Remote, wanted: str) -> Commit:
         """A commit of a remote, fetched if it is not here.
@@ -87,14 +104,19 @@ class Mirror:
         Raises:
             SourceError: It cannot be found, is ambiguous, or the remote cannot be reached.
         """
-        self._prepare()
-        if FULL_ID.fullmatch(wanted) and (known := self._known(wanted)):
-            return known
-        with self._console.step(f"fetch {wanted} from {remote.name}"):
-            oid = self._resolve(remote, wanted)
-            if not (known := self._known(oid)):
+        with self._alone():
+            if FULL_ID.fullmatch(wanted) and (known := self._known(wanted)):
+                return known
+            with self._console.step(f"fetch {wanted} from {remote.name}"):
+                oid = self._resolve(remote, wanted)
+                if known := self._known(oid):
+                    return known
                 self._fetch(remote, oid)
-            return known or Repository(self.path).commit(oid)
+                if known := self._known(oid):
+                    return known
+        raise SourceError(
+            f"{wanted!r} of {remote.name} ({remote.address}) is no commit", hint="give a commit, branch or tag"
+        )
 
     def tip(self, remote: Remote, branch: str) -> str:
         """Full id of a branch's newest commit; asks for this one ref, fetches nothing.
@@ -102,8 +124,8 @@ class Mirror:
         Raises:
             SourceError: There is no such branch, or the remote cannot be reached.
         """
-        self._prepare()
-        row = self._git("ls-remote", "--quiet", remote.address, f"refs/heads/{branch}")
+        with self._alone():
+            row = self._git("ls-remote", "--quiet", "--", remote.address, f"refs/heads/{branch}")
         if not row:
             raise SourceError(f"{remote.name} ({remote.address}) has no branch {branch!r}", hint="name a commit")
         return row.partition("\t")[0]
@@ -116,10 +138,10 @@ class Mirror:
         """
         # Another folder: a commit that is here without its history cannot be given one by a shallow fetch.
         history = Mirror(self.path.with_name(f"{self.path.stem}-ancestors.git"), console=self._console)
-        history._prepare()
         options = ("--quiet", f"--depth={count + 1}", "--filter=tree:0", "--no-tags", "--no-write-fetch-head")
-        history._git("fetch", *options, remote.address, oid)
-        return history._git("rev-list", "--first-parent", f"--max-count={count + 1}", oid).split()[1:]
+        with history._alone():
+            history._git("fetch", *options, "--", remote.address, oid)
+            return history._git("rev-list", "--first-parent", f"--max-count={count + 1}", oid).split()[1:]
 
     def fetch_blobs(self, remote: Remote, oids: Iterable[str]) -> None:
         """Fetch those of some blobs that are not here, all at once.
@@ -127,25 +149,77 @@ class Mirror:
         Raises:
             SourceError: The remote does not have them, or cannot be reached.
         """
-        missing = self._missing(oids)
-        if missing:
+        wanted = set(oids)
+        if wanted <= self._objects():
+            return
+        with self._alone():
+            # Another run may have fetched them meanwhile.
+            self._held = None
+            missing = sorted(wanted - self._objects())
+            if not missing:
+                return
             with self._console.step(f"fetch {len(missing)} files from {remote.name}"):
-                self._git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", remote.address, *missing)
+                options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--stdin")
+                self._git("fetch", *options, "--", remote.address, lines=missing)
+            self._held = None
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One run at a time, others wait: git does not let two fetch into one shallow repository.
+
+        Raises:
+            SourceError: The repository cannot be made.
+        """
+        lock = FileLock(self.path.with_name(f"{self.path.name}.lock"))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                self._console.note("waiting for another run that fetches")
+                lock.acquire()
+        except OSError as error:
+            raise SourceError(
+                f"the mirror cannot be written: {error}", hint="name another folder with --cache or LLM_D_DEV_CACHE"
+            ) from error
+        try:
+            self._prepare()
+            yield
+        finally:
+            lock.release()
 
     def _prepare(self) -> None:
-        if not (self.path / "HEAD").exists():
-            command.output(["git", "init", "--quiet", "--bare", "--initial-branch=none", self.path])
+        # What makes a folder a git directory (gitrepository-layout(5)). It is named outright, here and below: from a
+        # folder that is none git would go up to whatever repository is around it.
+        if not all((self.path / name).exists() for name in ("HEAD", "objects", "refs")):
+            self._git_here("init", "--quiet", "--bare", "--initial-branch=none", "--object-format=sha1")
+        # Of a run that was killed: nobody else writes here.
+        for left in (*self.path.glob("*.lock"), *self.path.glob("objects/**/*.lock")):
+            left.unlink()
         # Makes git take missing objects for promised; the address is given with each fetch.
         for key, value in (("core.repositoryFormatVersion", "1"), ("extensions.partialClone", "vllm")):
-            command.output(["git", "-C", self.path, "config", key, value])
+            self._git_here("config", key, value)
+
+    def _git_here(self, *words: str) -> None:
+        try:
+            command.output(["git", f"--git-dir={self.path}", *words])
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.decode(errors="replace").strip()
+            raise SourceError(
+                f"the mirror cannot be used: {said}", hint=f"remove {self.path}: it is fetched anew"
+            ) from error
+
+    def _objects(self) -> set[str]:
+        """Ids of all objects that are here; asking for one that is not would have git fetch it."""
+        if self._held is None:
+            words = ("cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objectname)")
+            here = (self.path / "HEAD").is_file()
+            self._held = set(self._git(*words).split()) if here else set()
+        return self._held
 
     def _known(self, oid: str) -> Commit | None:
         with contextlib.closing(Repository(self.path)) as repository:
-            return repository.commit(oid) if repository.holds(f"{oid}^{{tree}}") else None
-
-    def _missing(self, oids: Iterable[str]) -> list[str]:
-        with contextlib.closing(Repository(self.path)) as repository:
-            return [oid for oid in dict.fromkeys(oids) if not repository.holds(oid)]
+            return repository.commit(oid) if repository.holds(f"{oid}^{{commit}}^{{tree}}") else None
 
     def _resolve(self, remote: Remote, wanted: str) -> str:
         """The full id of what a name stands for."""
@@ -159,14 +233,14 @@ class Mirror:
         if oid := next((refs[name] for name in names if name in refs), None):
             return oid
         if _SHORT_ID.fullmatch(wanted):
-            return self._complete(remote, wanted, refs)
+            return self._complete(remote, wanted.lower(), refs)
         raise SourceError(
             f"{remote.name} ({remote.address}) has no branch, tag or pull request {wanted!r}",
             hint="give a commit id, or another --remote",
         )
 
     def _refs(self, remote: Remote) -> dict[str, str]:
-        rows = self._git("ls-remote", "--quiet", remote.address).splitlines()
+        rows = self._git("ls-remote", "--quiet", "--", remote.address).splitlines()
         return {name: oid for oid, _, name in (row.partition("\t") for row in rows)}
 
     def _complete(self, remote: Remote, digits: str, refs: dict[str, str]) -> str:
@@ -176,17 +250,12 @@ class Mirror:
             self._console.note(f"{digits} is no tip: fetching the history's commits, without files")
             # Another folder: a commit whose history is here cannot be cut off from it again.
             history = Mirror(self.path.with_name(f"{self.path.stem}-history.git"), console=self._console)
-            history._prepare()
-            history._git(
-                "fetch",
-                "--quiet",
-                "--filter=tree:0",
-                "--no-tags",
-                "--force",
-                remote.address,
-                "refs/heads/*:refs/heads/*",
-            )
-            shown = history._git("rev-list", "--all")
+            # Of this remote alone, and as it is now: others' branches may have names that exclude each other.
+            place = f"refs/remotes/{hashlib.sha256(remote.address.encode()).hexdigest()[:16]}"
+            options = ("--quiet", "--filter=tree:0", "--no-tags", "--prune")
+            with history._alone():
+                history._git("fetch", *options, "--", remote.address, f"+refs/heads/*:{place}/*")
+                shown = history._git("rev-list", f"--glob={place}")
             found = {oid for oid in shown.split() if oid.startswith(digits)}
         if len(found) > 1:
             raise SourceError(
@@ -202,7 +271,8 @@ class Mirror:
 
     def _fetch(self, remote: Remote, oid: str) -> None:
         options = ("--quiet", "--depth=1", "--filter=blob:none", "--no-tags", "--no-write-fetch-head")
-        self._git("fetch", *options, remote.address, oid)
+        self._git("fetch", *options, "--", remote.address, oid)
+        self._held = None
 
     @retry(
         retry=retry_if_exception_type(_TransientError),
@@ -210,18 +280,27 @@ class Mirror:
         wait=wait_exponential(multiplier=1, max=8),
         retry_error_callback=lambda state: _give_up(state.outcome.exception() if state.outcome else None),
     )
-    def _git(self, *words: str) -> str:
+    def _git(self, *words: str, lines: Iterable[str] = ()) -> str:
         # No password prompt: a private repository needs a credential helper, as for git itself.
         env = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        # Tidying up goes on after git has ended otherwise, and so after the lock was given back.
+        options = ("gc.autoDetach=false", "maintenance.autoDetach=false", *_PATIENCE)
+        settings = [word for one in options for word in ("-c", one)]
+        argv = ["git", f"--git-dir={self.path}", *settings, *words]
         try:
-            return command.output(["git", "-C", self.path, *words], env=env).decode(errors="replace").strip()
+            with tempfile.TemporaryFile() as stdin:
+                stdin.write("".join(f"{line}\n" for line in lines).encode("ascii"))
+                stdin.seek(0)
+                return command.output(argv, env=env, stdin=stdin).decode(errors="replace").strip()
         except subprocess.CalledProcessError as error:
             said = error.stderr.decode(errors="replace").strip().splitlines()
-            last = said[-1] if said else "it said nothing"
+            # What went wrong comes before what it made go wrong, and before advice.
+            named = [line for line in said if line.startswith(("fatal: ", "error: ", "ssh: "))]
+            what = next(iter((*named, *said)), "it said nothing")
             if any(_TRANSIENT.search(line) for line in said):
-                raise _TransientError(last) from error
+                raise _TransientError(what) from error
             raise SourceError(
-                f"git {words[0]} failed: {last}", hint="check the commit and the --remote's address"
+                f"git {words[0]} failed: {what}", hint="check the commit and the --remote's address"
             ) from error
 
 

@@ -200,7 +200,10 @@ def _plan(verbs: Verbs, *, path: Path, ref: str) -> None:
     _with_source(parser, path=path, ref=ref)
     _with_base(parser)
     parser.add_argument(
-        "--base-commit", metavar="REF", help="compare with a base that would be built from this commit; needs no engine"
+        "--base-commit",
+        metavar="REF",
+        type=_word,
+        help="compare with a base that would be built from this commit; needs no engine",
     )
 
 
@@ -265,11 +268,33 @@ def _count(text: str) -> int:
 
 
 def _with_source(parser: argparse.ArgumentParser, *, path: Path, ref: str) -> None:
+    # argparse fills in what follows a percent sign.
+    shown, named = (str(default).replace("%", "%%") for default in (path, ref))
     parser.add_argument(
-        "path", metavar="PATH", nargs="?", type=Path, default=path, help=f"vLLM repository (default: {path})"
+        "path", metavar="PATH", nargs="?", type=_path, default=path, help=f"vLLM repository (default: {shown})"
     )
-    parser.add_argument("ref", metavar="REF", nargs="?", default=ref, help=f"commit-ish (default: {ref})")
+    parser.add_argument("ref", metavar="REF", nargs="?", default=ref, help=f"commit-ish (default: {named})")
     parser.add_argument("--dirty", action="store_true", help="take the working tree as it is instead of REF")
+
+
+def _word(text: str) -> str:
+    """A word that is not empty.
+
+    Raises:
+        ValueError: It is; argparse says so.
+    """
+    if not text:
+        raise ValueError(text)
+    return text
+
+
+def _path(text: str) -> Path:
+    """A path; an empty word is none, and above all not this folder.
+
+    Raises:
+        ValueError: It is empty; argparse says so.
+    """
+    return Path(_word(text))
 
 
 def _with_remote(parser: argparse.ArgumentParser) -> None:
@@ -283,7 +308,11 @@ def _with_remote(parser: argparse.ArgumentParser) -> None:
 
 def _with_base(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--base", metavar="IMAGE", default=AUTO, help=f"base to stand on (default: {AUTO}, the newest that fits)"
+        "--base",
+        metavar="IMAGE",
+        type=_word,
+        default=AUTO,
+        help=f"base to stand on (default: {AUTO}, the newest that fits)",
     )
     parser.add_argument(
         "--flavor", choices=("cpu", "cuda"), help="of the base (default: the newest one's; of a --base-commit: cpu)"

@@ -14,6 +14,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
+from filelock import FileLock
+
 from build import command, download
 from build.errors import SourceError
 from build.git import Commit, Repository
@@ -111,8 +113,11 @@ def _find(repository: Path, tag: str) -> Commit | None:
 
 def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None]) -> None:
     """Write objects, then the tag: a killed import leaves objects that nothing names."""
-    command.output(["git", "init", "--quiet", "--bare", "--initial-branch=releases", repository])
-    with tempfile.TemporaryFile() as stream:
+    git = ("git", f"--git-dir={repository}")
+    repository.parent.mkdir(parents=True, exist_ok=True)
+    # One run at a time; others wait, and import the same objects again.
+    with FileLock(repository.with_name(f"{repository.name}.lock")), tempfile.TemporaryFile() as stream:
+        command.output([*git, "init", "--quiet", "--bare", "--initial-branch=releases", "--object-format=sha1"])
         try:
             write(stream)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
@@ -121,7 +126,7 @@ def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None])
             ) from error
         stream.seek(0)
         try:
-            command.output(["git", "-C", repository, "fast-import", "--quiet", "--force"], stdin=stream)
+            command.output([*git, "fast-import", "--quiet", "--force"], stdin=stream)
         except subprocess.CalledProcessError as error:
             raise SourceError(
                 f"{archive.name} could not be imported: {error.stderr.decode(errors='replace').strip()}",

@@ -21,7 +21,6 @@ from build.folders import REPOSITORY, Folders
 
 ENV_PREFIX = "LLM_D_DEV_"
 
-_DEFAULT_FOLDERS = Folders.default()
 
 # Quay's own spelling: https://docs.projectquay.io, "Setting tag expirations".
 Expiry = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[smhdw]$")]
@@ -77,11 +76,11 @@ class Settings(BaseSettings):
     )
 
     state: Path = Field(
-        default=_DEFAULT_FOLDERS.state,
+        default_factory=lambda: Folders.default().state,
         description="Folder of logs, verdicts, reports, locks and the embedded engine's data.",
     )
     cache: Path = Field(
-        default=_DEFAULT_FOLDERS.cache,
+        default_factory=lambda: Folders.default().cache,
         description="Folder of what can be fetched again: downloads, imported sources.",
     )
     install: bool = Field(
@@ -177,6 +176,9 @@ def load(overrides: dict[str, Any]) -> Settings:
     except SettingsError as error:
         # What pydantic-settings says when a variable of a table is no JSON.
         raise UsageError(f"{error}", hint=f"tables are JSON in {ENV_PREFIX}* variables") from error
+    except RuntimeError as error:
+        # What pathlib says of a user whom nobody knows.
+        raise UsageError(f"{error}", hint="set HOME, or name the folders with --state and --cache") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

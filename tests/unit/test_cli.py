@@ -292,3 +292,41 @@ def test_the_program_itself(isolated: Path) -> None:
     assert "running: False" in ran.stdout
     assert ran.stderr == ""
     assert list((isolated / "state/logs").iterdir())
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_reader_that_has_seen_enough_is_no_defect(words: tuple[str, ...]) -> None:
+    argv = [sys.executable, "-m", "build", "engine", "status", *words]
+    with subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("variable", ["VLLM_LOCAL_GIT_DIR", "VLLM_LOCAL_REF"])
+def test_help_shows_defaults_as_they_are(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, "/a%b/100%done")
+    with pytest.raises(SystemExit):
+        cli.main(["dev", "--help"])
+    assert "100%done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("dev", ""), ("plan", ".", "--base-commit", ""), ("dev", "--base", "")])
+def test_an_empty_word_is_no_default(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_user_without_a_home_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def nobody(*_: object) -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    assert cli.main(["dev", "--state", str(tmp_path / "s"), "--cache", str(tmp_path / "c")]) == 3
+    assert capsys.readouterr().err.startswith("error[source]: there is no ")

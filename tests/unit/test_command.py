@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -179,6 +180,25 @@ def test_a_program_that_says_much_when_interrupted_can_end(tmp_path: Path) -> No
     assert time.monotonic() - start < 5
     assert signals(tmp_path) == ["INT"]
     assert (tmp_path / "tidy").exists()
+
+
+def test_helpers_that_a_program_leaves_end_with_it(tmp_path: Path) -> None:
+    # As git leaves those that wait for a server, with its pipes in their hands.
+    helper = 'echo $$ > "$1/pid"; echo ready; exec sleep 60'
+    leaving = f"sh -c '{helper}' sh \"$1\" & trap 'exit 1' INT; wait"
+    with pytest.raises(KeyboardInterrupt):
+        command.run(["sh", "-c", leaving, "sh", tmp_path], on_line=interrupt)
+    # Nobody waits for what has lost its parent; it may still be listed for a moment.
+    deadline = time.monotonic() + 5
+    while not is_gone(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert is_gone(tmp_path)
+
+
+def test_a_full_disk_is_told_by_its_name() -> None:
+    with pytest.raises(OSError, match="No space left") as caught:
+        command.output(["sh", "-c", "echo error: x >&2; echo fatal: write: No space left on device >&2; exit 128"])
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_an_error_in_the_caller_ends_the_program_too(tmp_path: Path) -> None:

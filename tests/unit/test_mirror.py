@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,11 @@ import git
 import pytest
 
 from build.console import Console
-from build.errors import SourceError
+from build.errors import SourceError, UsageError
+from build.folders import REPOSITORY
 from build.mirror import Mirror, Remote
 from tests.unit.test_worktree import commit
+from tests.unit.work import contents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,6 +143,85 @@ def test_ancestors_are_first_parents_and_come_without_trees(mirror: Mirror, remo
         mirror.ancestors(remote, "0" * 40, count=5)
 
 
+def test_runs_on_one_mirror_wait_for_each_other(mirror: Mirror, remote: Remote, upstream: git.Repo) -> None:
+    ids = upstream.git.rev_list("main").split()
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from build.console import Console; from build.mirror import Mirror, Remote\n"
+        "mirror = Mirror(Path(sys.argv[1]), console=Console(quiet=True))\n"
+        "print(mirror.commit(Remote(name='vllm', address=sys.argv[2]), sys.argv[3]).id)"
+    )
+    argv = [sys.executable, "-c", code, str(mirror.path), remote.address]
+    runs = [
+        subprocess.Popen([*argv, oid], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for oid in (*ids, "main", "v1")
+    ]
+    ended = [(run.communicate(), run.returncode) for run in runs]
+    assert [said for said, status in ended if status] == []
+
+
+def test_what_a_killed_run_has_left_does_not_stand_in_the_way(mirror: Mirror, remote: Remote) -> None:
+    mirror.commit(remote, "v1")
+    for name in ("shallow.lock", "config.lock", "objects/pack/x.lock"):
+        (mirror.path / name).touch()
+    assert mirror.commit(remote, "main").subject == "Second"
+
+
+def test_a_mirror_that_is_not_there_and_one_that_cannot_be(mirror: Mirror, remote: Remote) -> None:
+    mirror.path.parent.mkdir(parents=True)
+    mirror.path.write_text("no folder")
+    with pytest.raises(SourceError, match="the mirror cannot be used"):
+        mirror.commit(remote, "main")
+    mirror.path.unlink()
+    mirror.path.mkdir()
+    assert mirror.commit(remote, "main").subject == "Second"
+
+
+def test_a_damaged_mirror_in_somebodys_repository_is_mended_and_that_repository_left_alone(
+    remote: Remote, tmp_path: Path
+) -> None:
+    git.Repo.init(tmp_path / "outer").close()
+    mirror = Mirror(tmp_path / "outer/cache/vllm.git", console=Console(quiet=True))
+    mirror.commit(remote, "v1")
+    before = contents(tmp_path / "outer/.git")
+    for folder in sorted(mirror.path.rglob("*"), reverse=True):
+        # As those clean up who look for empty folders.
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    assert mirror.commit(remote, "main").subject == "Second"
+    assert contents(tmp_path / "outer/.git") == before
+
+
+def test_what_git_says_first_is_told(mirror: Mirror, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"git ls-remote failed: fatal: .*nowhere.* does not (appear|exist)"):
+        mirror.commit(Remote(name="x", address=f"file://{tmp_path}/nowhere"), "main")
+
+
+def test_short_ids_are_of_the_remote_as_it_is(
+    mirror: Mirror, remote: Remote, upstream: git.Repo, tmp_path: Path
+) -> None:
+    first = upstream.git.rev_parse("main~1")
+    upstream.git.branch("fix")
+    assert mirror.commit(remote, first[:9].upper()).id == first
+    # A name that excludes the one before, in the same remote and in another.
+    upstream.git.branch("-D", "fix")
+    upstream.git.branch("fix/deep")
+    assert mirror.commit(remote, first[:10]).id == first
+    with contextlib.closing(git.Repo.init(tmp_path / "other", initial_branch="fix")) as other:
+        theirs = commit(other, "Theirs")
+        commit(other, "Later")
+    elsewhere = Remote(name="other", address=f"file://{tmp_path / 'other'}")
+    assert mirror.commit(elsewhere, theirs[:9]).id == theirs
+    with pytest.raises(SourceError, match="no commit of vllm"):
+        mirror.commit(remote, theirs[:9])
+
+
+def test_a_tag_of_a_tree_is_no_commit(mirror: Mirror, remote: Remote, upstream: git.Repo) -> None:
+    upstream.git.tag("tree", "main^{tree}")
+    with pytest.raises(SourceError, match=r"'tree' of vllm .* is no commit"):
+        mirror.commit(remote, "tree")
+
+
 def test_an_offline_machine_gets_a_clear_error(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     with pytest.raises(SourceError, match="cannot be reached"):
@@ -149,5 +231,16 @@ def test_an_offline_machine_gets_a_clear_error(mirror: Mirror, monkeypatch: pyte
 def test_a_remote_is_a_known_name_or_an_address() -> None:
     assert Remote.named("njhill").address == "https://github.com/njhill/vllm.git"
     assert Remote.named("git@example.com:a/b.git").address == "git@example.com:a/b.git"
-    with pytest.raises(SourceError, match="no remote"):
-        Remote.named("nobody")
+    for word in ("nobody", "--upload-pack=x@y:", "-ox@y:z", "ext::sh -c x", "ext::sh -c a@b:", "file:", ""):
+        with pytest.raises(SourceError, match="no remote"):
+            Remote.named(word)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://user:secret@x.example/a", "https://token@x.example/a", "ssh://a:secret@x/y"]
+)
+def test_an_address_with_a_password_is_refused_without_showing_it(address: str) -> None:
+    with pytest.raises(UsageError, match="password or token") as caught:
+        Remote.named(address)
+    assert "secret" not in caught.value.what
+    assert Remote.named("ssh://git@x.example/a").address == "ssh://git@x.example/a"
