@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ class Facts:
         unmet: Lines of its requirement files that it does not meet itself.
         metadata: Folder of the installed distribution's metadata; None if it was not found.
         entry_points: Its ``entry_points.txt`` as its pyproject.toml makes it.
+        programs: Which of the programs that it declares are installed.
         own_git: Whether it brought a git directory, which then need not know where to fetch what it lacks.
         shared_index: Name of the file in its git directory that the indexes of overlays build on.
     """
@@ -100,6 +102,7 @@ class Facts:
     unmet: tuple[str, ...]
     metadata: AbsolutePath | None
     entry_points: str
+    programs: tuple[str, ...]
     own_git: bool
     shared_index: str
 
@@ -151,10 +154,12 @@ class Base(Contents):
     Attributes:
         image: The image.
         name: What to call it.
+        compiled: Bytecode below the source folder, by path relative to it.
     """
 
     image: Image
     name: str
+    compiled: frozenset[str]
 
     @property
     def user(self) -> str:
@@ -165,13 +170,20 @@ class Base(Contents):
 MADE = "made.tree"
 """File of :data:`FACTS` that lists what vLLM's build made, so that a smoke test sees whether it is still that."""
 
-_FILES = ("base.json", "held.tree", "commit.tree")
+_COMPILED = "compiled.paths"
+"""File of :data:`FACTS` that lists bytecode, each path ended by a zero byte (build/inside/bytecode.py)."""
+
+_DESCRIPTION = ("base.json", "held.tree", "commit.tree")
+_FILES = (*_DESCRIPTION, _COMPILED)
+
+_LIMIT_BYTES = 64 * 2**20
+"""Of what is read of an image: a base's own are a megabyte or two."""
 
 
 def files(facts: Facts, held: Listing, tree: Listing) -> dict[str, bytes]:
     """What sealing writes below :data:`FACTS`, by file name."""
     text = json.dumps(facts.document(), indent=2, sort_keys=True) + "\n"
-    return dict(zip(_FILES, (text.encode(), held.serialize(), tree.serialize()), strict=True))
+    return dict(zip(_DESCRIPTION, (text.encode(), held.serialize(), tree.serialize()), strict=True))
 
 
 def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) -> Base:
@@ -184,19 +196,29 @@ def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) 
         name: What to call it; by default what the image is called first.
 
     Raises:
-        SourceError: The image is no sealed base.
+        SourceError: The image is no sealed base, or was made from one.
     """
+    if image.labels.get(labels.DEPTH, str(len(image.diff_ids))) != str(len(image.diff_ids)):
+        raise SourceError(
+            f"{image.name} was made from a base and is none itself: nobody knows what it holds",
+            hint="name the base that it was made from",
+        )
     folder = cache / "bases" / image.id.removeprefix("sha256:")
     if not all((folder / name).exists() for name in _FILES):
         if image.labels.get(labels.KIND) != "base":
             raise _no_base(image)
         for file, content in _read(engine, image).items():
             write_atomic_bytes(folder / file, content)
-    json_text, held, tree = ((folder / file).read_bytes() for file in _FILES)
+    json_text, held, tree, compiled = ((folder / file).read_bytes() for file in _FILES)
     try:
         facts = Facts.parse(json.loads(json_text))
         return Base(
-            image=image, name=name or image.name, facts=facts, held=Listing.parse(held), tree=Listing.parse(tree)
+            image=image,
+            name=name or image.name,
+            facts=facts,
+            held=Listing.parse(held),
+            tree=Listing.parse(tree),
+            compiled=frozenset(os.fsdecode(path) for path in compiled.split(b"\0") if path),
         )
     except ValueError as error:
         raise SourceError(
@@ -208,7 +230,12 @@ def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) 
 def _read(engine: Engine, image: Image) -> dict[str, bytes]:
     with engine.created(image.id) as container:
         stream, _ = container.get_archive(str(FACTS))
-        with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+        kept = bytearray()
+        for chunk in stream:
+            kept += chunk
+            if len(kept) > _LIMIT_BYTES:
+                raise _no_base(image)
+        with tarfile.open(fileobj=io.BytesIO(kept)) as tar:
             members = {PurePosixPath(member.name).name: member for member in tar if member.isfile()}
             if not set(_FILES) <= set(members):
                 raise _no_base(image)

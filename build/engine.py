@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -228,7 +229,7 @@ class Engine:
         filters += [f"{labels.PREFIX}{name}={value}" for name, value in wanted.items()]
         found = self.client.api.images(filters={"label": filters})
         images = [image for row in found if (image := self.find_image(row["Id"]))]
-        return sorted(images, key=lambda image: image.created, reverse=True)
+        return sorted(images, key=lambda image: _moment(image.created), reverse=True)
 
     def tag(self, image_id: str, name: str) -> None:
         """Point ``name`` (repository:tag) at an image ID; moves it if it exists."""
@@ -313,6 +314,15 @@ class Engine:
             yield name
         finally:
             self.release(name)
+
+
+def _moment(stamp: str) -> datetime:
+    """When an image was made; an image that does not say is the oldest."""
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _temporary_name(what: str) -> str:

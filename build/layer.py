@@ -44,7 +44,8 @@ def write_addition(stream: IO[bytes], overlay: Overlay) -> None:
     """Write an archive to be unpacked over the base, where what the commit deletes is gone already."""
     base, timestamp = overlay.base, overlay.target.commit.timestamp
     existing = _existing_folders(base, gone=frozenset(overlay.delta.deleted))
-    with Tarball(stream, owner=base.facts.owner, timestamp=timestamp, existing=existing) as tarball:
+    owner, folders = base.facts.owner, base.facts.folders
+    with Tarball(stream, owner=owner, timestamp=timestamp, existing=existing, folders=folders) as tarball:
         _add_everything(tarball, overlay)
 
 
@@ -86,7 +87,7 @@ def _vanishing(base: Base, delta: Delta) -> list[str]:
         *parents, _ = _beginnings(path)
         if not any(folder in delta.written for folder in parents):
             top = next((folder for folder in parents if folder not in remaining), path)
-            gone.update({top} if top != path else _with_bytecode(path, base.facts.python))
+            gone.update({top} if top != path else _with_bytecode(path, base))
     return sorted(gone - hidden)
 
 
@@ -96,13 +97,13 @@ def _beginnings(path: str) -> list[str]:
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def _with_bytecode(path: str, python: str) -> set[str]:
+def _with_bytecode(path: str, base: Base) -> set[str]:
+    """A file and its bytecode, if it has any: what hides a file that is not there shows as one that cannot be read."""
     folder, _, name = path.rpartition("/")
-    if not name.endswith(".py"):
-        return {path}
-    major, minor, *_ = python.split(".")
+    major, minor, *_ = base.facts.python.split(".")
     # CPython's name of a module compiled without optimisation (PEP 3147), which is what sealing makes.
-    return {path, f"{folder}/__pycache__/{name.removesuffix('.py')}.cpython-{major}{minor}.pyc".lstrip("/")}
+    compiled = f"{folder}/__pycache__/{name.removesuffix('.py')}.cpython-{major}{minor}.pyc".lstrip("/")
+    return {path, compiled} if name.endswith(".py") and compiled in base.compiled else {path}
 
 
 def _folders_of(paths: Iterable[str]) -> frozenset[str]:
@@ -133,7 +134,7 @@ _FUNCTION = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<function>(?P<name>\w+)[\w.
 def removed_programs(overlay: Overlay) -> list[PurePosixPath]:
     """Programs that the base has installed and the commit does not declare any more."""
     had, wanted = installed_programs(overlay.base.facts.entry_points), overlay.target.pyproject.programs
-    return [_PROGRAMS / name for name in had if name not in wanted]
+    return [_PROGRAMS / name for name in had if name in overlay.base.facts.programs and name not in wanted]
 
 
 def _entry_points(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:

@@ -113,6 +113,7 @@ def _assumed(of: Target, flavor: str) -> Contents:
         unmet=tuple(requirements.unmet(requires, installed)),
         metadata=None,
         entry_points=of.pyproject.entry_points_text,
+        programs=(),
         own_git=False,
         shared_index="",
     )

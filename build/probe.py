@@ -57,6 +57,7 @@ class Found(BaseModel):
         provided: Extras that they have, by normalised name.
         requires: What they require for them.
         metadata: Folder of the metadata that the editable installation of vllm made; None if it was not found.
+        programs: Names of what is in the folder of its Python.
         python: Version of its Python.
         machine: Its processor, as ``uname -m`` has it.
         torch: Its torch.
@@ -77,6 +78,7 @@ class Found(BaseModel):
     provided: Mapping[str, list[str]]
     requires: Mapping[str, list[str]]
     metadata: AbsolutePath | None
+    programs: list[str]
     python: VersionText
     machine: str
     torch: Torch
@@ -118,12 +120,12 @@ def probe(engine: Engine, image: Image) -> Found:
 
 def _printed(image: Image, container: Container) -> bytes:
     """The last line of its standard output."""
-    kept = b""
+    kept = bytearray()
     for chunk in container.logs(stdout=True, stderr=False, stream=True):
         kept += chunk
         if len(kept) > _LIMIT_BYTES:
             raise BuildError(f"{image.short_id} prints more than anybody asked for", hint=_WHAT_A_BASE_NEEDS)
-    return kept.rstrip().rpartition(b"\n")[2]
+    return bytes(kept).rstrip().rpartition(b"\n")[2]
 
 
 def _parse(image: Image, line: bytes) -> Found:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DOCKERFILE = buildx.DOCKERFILES / "seal.Dockerfile"
+_LAYERS = 2
+"""Steps of the Dockerfile that make one."""
+
 _NAMED = 5
 
 
@@ -86,7 +89,7 @@ def seal(
                 context=Path(folder),
                 contexts={"inside": INSIDE},
                 arguments={"BASE": name, "BASE_USER": image.config.get("User") or "root"},
-                labels={**_labels(facts), **marks},
+                labels={**_labels(facts), labels.DEPTH: str(len(image.diff_ids) + _LAYERS), **marks},
             )
             return buildx.build(engine, request, progress=progress)
 
@@ -143,6 +146,7 @@ def _facts(found: Found, *, flavor: str, target: Target, held: Listing, shared_i
         unmet=tuple(requirements.unmet(target.requires(flavor), installed)),
         metadata=found.metadata,
         entry_points=target.pyproject.entry_points_text,
+        programs=tuple(sorted(target.pyproject.programs.keys() & set(found.programs))),
         own_git=found.has_repository,
         shared_index=shared_index,
     )

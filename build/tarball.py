@@ -49,7 +49,8 @@ class Tarball:
         owner: Owner and permissions of everything in it.
         timestamp: Time of everything in it, seconds since 1970.
         existing: Folders of the image below its root that need no entry.
-        folders: Permissions, user and group of the folders that are not as ``owner`` has them.
+        folders: Permissions, user and group of the folders that are not as ``owner`` has them; files in them are as
+            they are.
     """
 
     def __init__(
@@ -91,13 +92,15 @@ class Tarball:
                 hint="to an image such a name means that a file is deleted: rename it",
             )
         self._folders(path.parent)
+        owner = self._owner_in(str(path.parent))
         member = self._member(str(path))
+        member.uid, member.gid = owner.uid, owner.gid
         if mode == SYMLINK:
             member.type = tarfile.SYMTYPE
             member.linkname = content.read().decode("utf-8", "surrogateescape")
             self._tar.addfile(member)
             return
-        member.mode = self._owner.executable_mode if mode == EXECUTABLE else self._owner.file_mode
+        member.mode = owner.executable_mode if mode == EXECUTABLE else owner.file_mode
         member.size = size
         self._tar.addfile(member, content)
 
@@ -119,6 +122,13 @@ class Tarball:
             if file.is_file():
                 with file.open("rb") as content:
                     self.add(path / file.relative_to(folder).as_posix(), file.stat().st_size, content, mode=mode)
+
+    def _owner_in(self, folder: str) -> Ownership:
+        """Owner and permissions of a file in a folder."""
+        if folder not in self._unusual:
+            return self._owner
+        mode, uid, gid = self._unusual[folder]
+        return Ownership(uid=uid, gid=gid, file_mode=mode & 0o666, folder_mode=mode)
 
     def _folders(self, folder: PurePosixPath) -> None:
         for parent in reversed((folder, *folder.parents)):

@@ -47,7 +47,7 @@ ARG VLLM_VERSION
 # `vllm` (vllm/platforms/__init__.py, vLLM 0.32.0). The wheel is unpacked here because the precompiled mode of
 # vLLM's setup.py misses _C_AVX2 and _C_AVX512.
 RUN --mount=type=bind,from=wheel,target=/wheel --mount=type=bind,from=uv,target=/uv \
-    --mount=type=tmpfs,target=/root/.cache \
+    --mount=type=tmpfs,target=/root/.cache --mount=type=tmpfs,target=/tmp \
     # Bytecode is sealing's to make: what the installation leaves is checked by time stamp.
     export PYTHONDONTWRITEBYTECODE=1; \
     /opt/vllm/bin/python -c 'import glob, zipfile; \

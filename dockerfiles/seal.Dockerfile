@@ -11,7 +11,8 @@ USER 0
 ADD seal.tar /
 # HOME elsewhere: whatever the imports leave there is not for the image.
 RUN --network=none --mount=type=bind,from=inside,target=/inside --mount=type=tmpfs,target=/tmp \
-    HOME=/tmp HF_HOME=/tmp XDG_CACHE_HOME=/tmp VLLM_NO_USAGE_STATS=1 /opt/vllm/bin/python /inside/bytecode.py || exit 1; \
+    HOME=/tmp HF_HOME=/tmp XDG_CACHE_HOME=/tmp VLLM_NO_USAGE_STATS=1 /opt/vllm/bin/python /inside/bytecode.py \
+        /opt/vllm-source /opt/llm-d-dev/compiled.paths || exit 1; \
     if command -v git >/dev/null && ! git config --system --get-all safe.directory '^/opt/vllm-source$'; then \
         git config --system --add safe.directory /opt/vllm-source; \
     fi

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 import docker.errors
 
-from build import command, labels, scratch
+from build import command, labels, scratch, version
 from build.base import FACTS, MADE, SOURCE, Facts
 from build.errors import LlmdDevError
 from build.git import Repository
@@ -37,6 +37,8 @@ _LIMIT = 512 * 2**20
 
 _TOGETHER = 4
 """Wanted files of one folder from which on the folder is read as a whole: a request takes longer than their bytes."""
+
+_NOTHING = Listing(files={}, trees={})
 
 _OID = re.compile(r"[0-9a-f]{40}")
 
@@ -85,7 +87,7 @@ class Contents:
                 tree = _tree(repository, head)
                 absent = tree.top_level - held.top_level
                 carried = frozenset(name for name in absent if has(container, SOURCE / name))
-                wanted = changed(held, tree, carried)
+                wanted = changed(held, tree, carried, made=made)
                 if head == facts.commit:
                     # A base may have files of its own; sealing has looked at them.
                     wanted = {path: entry for path, entry in wanted.items() if path.partition("/")[0] in carried}
@@ -107,19 +109,26 @@ class Contents:
         return tuple(sorted(path for path in self.found if path not in self.tree.files))
 
 
-def changed(held: Listing, tree: Listing, carried: frozenset[str] = frozenset()) -> dict[str, Entry]:
+def changed(
+    held: Listing, tree: Listing, carried: frozenset[str] = frozenset(), *, made: Listing = _NOTHING
+) -> dict[str, Entry]:
     """The files of a commit that differ from the base's.
 
     Args:
         held: What the base holds.
         tree: The commit.
         carried: Top-level entries that count although the base does not hold them.
+        made: What vLLM's build made, which stays as it is.
     """
     folders = held.top_level | carried
+    untouched = {version.FILE, *made.files}
     return {
         path: entry
         for path, entry in tree.files.items()
-        if entry.mode != SUBMODULE and path.partition("/")[0] in folders and held.files.get(path) != entry
+        if entry.mode != SUBMODULE
+        and path.partition("/")[0] in folders
+        and path not in untouched
+        and held.files.get(path) != entry
     }
 
 

@@ -1,7 +1,8 @@
 """Compile every module that a vLLM server imports to hash-checked bytecode.
 
 Bytecode checked by time stamp goes stale silently when an overlay replaces a file by one of equal size and time;
-hash-checked bytecode does not (PEP 552). Run as ``python bytecode.py``.
+hash-checked bytecode does not (PEP 552). Run as ``python bytecode.py SOURCE LIST``: what bytecode there is below SOURCE
+in the end goes into LIST, as relative paths, each ended by a zero byte.
 """
 
 from __future__ import annotations
@@ -100,6 +101,9 @@ def main() -> None:
     with concurrent.futures.ProcessPoolExecutor() as pool:
         list(pool.map(compile_file, paths, chunksize=64))
     print(f"compiled {len(paths)} modules", flush=True)
+    source, listed = map(Path, sys.argv[1:])
+    found = sorted(os.fsencode(path.relative_to(source)) for path in source.rglob("*.pyc"))
+    listed.write_bytes(b"".join(path + b"\0" for path in found))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def main() -> None:
         "provided": {name: one.metadata.get_all("Provides-Extra") or [] for name, one in installed.items()},
         "requires": {name: [row for row in one.requires or () if "extra" in row] for name, one in installed.items()},
         "metadata": vllm_metadata(),
+        "programs": sorted(path.name for path in Path(sys.executable).parent.iterdir()),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "torch": torch(),

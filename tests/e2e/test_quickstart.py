@@ -159,3 +159,13 @@ def test_a_plan_tells_python_from_native(working: git.Repo) -> None:
     assert plan["verdict"] == "native"
     assert plan["native"] == ["csrc/ops.h"]
     assert run("dev", str(working.working_dir), "HEAD", "--json").returncode == 4
+
+
+def test_a_plan_between_releases_names_what_is_compiled_anew(quickstart: Any) -> None:  # noqa: ANN401
+    """vLLM 0.31.0 comes from the package index, and is refused on a base of 0.32.0."""
+    del quickstart
+    assert run("build", "0.31.0", "--remote", "pypi", "--json").returncode == 4
+    releases = str(Folders.default().releases)
+    plan = json.loads(run("plan", releases, "v0.32.0", "--base-commit", "v0.31.0", "--json").stdout)
+    assert plan["verdict"] == "native"
+    assert [path for path in plan["native"] if path.startswith("csrc/")]

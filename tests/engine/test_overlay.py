@@ -168,6 +168,12 @@ def test_a_deleted_package_cannot_be_imported(shell: Inside, kind: str) -> None:
     assert (code, "ModuleNotFoundError" in output) == ((1, True) if deletes else (0, False))
 
 
+def test_nothing_of_what_is_deleted_shows(shell: Inside) -> None:
+    """What hides a file that no layer below has would be listed, and could not be read."""
+    ghosts = "find /opt/vllm-source /opt/vllm/bin -type c; find /opt/vllm-source ! -type d ! -type l ! -type f"
+    assert shell.run("sh", "-c", ghosts) == ""
+
+
 def test_git_knows_the_commit_and_sees_no_change(shell: Inside, target: git.Repo, kind: str) -> None:
     assert shell.git("status", "--porcelain") == ""
     assert shell.git("log", "-1", "--format=%H %s") == f"{target.head.commit.hexsha} Change everything, {kind}"
@@ -288,6 +294,15 @@ def test_the_same_target_is_built_once(cli: Cli, clone: git.Repo) -> None:
     first, second = dev(cli, clone).json, dev(cli, clone).json
     assert (first["built"], second["built"]) == (True, False)
     assert {**second, "built": True} == first
+
+
+def test_what_is_made_from_an_overlay_is_not_taken_for_it(cli: Cli, clone: git.Repo, engine: Engine) -> None:
+    commit_all(clone, "Debugged")
+    first = dev(cli, clone).json
+    with changed(engine, first["id"], (), script="echo '# mine' >>/opt/vllm-source/vllm/version.py") as image_id:
+        engine.tag(image_id, f"{LOCAL}:mine")
+        assert dev(cli, clone).json["id"] == first["id"]
+        engine.untag(f"{LOCAL}:mine")
 
 
 def test_a_new_base_makes_a_new_image(cli: Cli, clone: git.Repo, engine: Engine, base: Image) -> None:

@@ -12,9 +12,11 @@ import pytest
 from build import base as bases
 from build import gitdir, labels, seal
 from build.console import Console
-from build.errors import SourceError
+from build.errors import BuildError, SourceError
 from build.git import Repository
+from build.probe import probe
 from tests.engine.conftest import commit_all, inside
+from tests.standin.image import changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,3 +184,58 @@ def test_an_image_without_vllm_is_refused(engine: Engine, system: Image, source:
     with pytest.raises(SourceError, match="has no") as refused:
         try_to_seal(engine, system, source, commit)
     assert refused.value.exit_code == 3
+
+
+# Stands before the image's Python and does one thing more or less.
+_WRAPPER = """
+cd /opt/vllm/bin && mv python python.real && printf '%s\\n' '#!/bin/sh' "$WORDS" \
+    'exec -a /opt/vllm/bin/python /opt/vllm/bin/python.real "$@"' >python && sed -i 's,/bin/sh,/bin/bash,' python
+chmod 755 python
+"""
+
+
+def test_a_base_without_its_bytecode_is_not_made(
+    engine: Engine, unsealed: Image, source: Repository, commit: Commit
+) -> None:
+    fails = "WORDS='case $1 in *bytecode.py) exit 3;; esac'" + _WRAPPER
+    with changed(engine, unsealed.id, (), script=fails) as image_id, pytest.raises(BuildError) as refused:
+        try_to_seal(engine, engine.image(image_id), source, commit)
+    assert refused.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("case $1 in -c) echo {}; exit 0;; esac", "does not say what it holds: files: Field required"),
+        ("case $1 in -c) echo no JSON; exit 0;; esac", "does not say what it holds"),
+        ("case $1 in -c) head -c 80M /dev/zero | tr "\\\\0" x; exit 0;; esac", "prints more than anybody asked for"),
+    ],
+)
+def test_what_an_image_says_of_itself_is_checked(engine: Engine, unsealed: Image, words: str, said: str) -> None:
+    with (
+        changed(engine, unsealed.id, (), script=f"WORDS='{words}'{_WRAPPER}") as image_id,
+        pytest.raises(BuildError, match=said),
+    ):
+        probe(engine, engine.image(image_id))
+
+
+def test_an_image_that_prints_before_it_answers_is_understood(
+    engine: Engine, unsealed: Image, source: Repository, commit: Commit
+) -> None:
+    with changed(engine, unsealed.id, (), script=f"WORDS='echo welcome'{_WRAPPER}") as image_id:
+        made = try_to_seal(engine, engine.image(image_id), source, commit)
+    engine.discard(engine.image(made))
+
+
+def test_what_is_made_from_a_base_is_no_base(engine: Engine, base: Image, tmp_path: Path) -> None:
+    with (
+        changed(engine, base.id, (), script=f"echo '# mine' >>{bases.SOURCE}/vllm/version.py") as image_id,
+        pytest.raises(SourceError, match="was made from a base"),
+    ):
+        bases.load(engine, engine.image(image_id), tmp_path)
+
+
+def test_its_bytecode_is_listed(sealed: Base, shell: Inside) -> None:
+    there = {path.removeprefix(f"{bases.SOURCE}/") for path in shell.python(_BYTECODE)}
+    assert sealed.compiled == {path for path in there if not path.startswith("/")}
+    assert sealed.compiled

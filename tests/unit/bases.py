@@ -30,6 +30,7 @@ FACTS = Facts(
     unmet=(),
     metadata="/opt/vllm/lib/python3.12/site-packages/vllm-0.32.0.dist-info",
     entry_points="",
+    programs=("vllm-old",),
     own_git=False,
     shared_index="",
 )

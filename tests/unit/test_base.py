@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 SEALED = bases.base({"setup.py": "x", "vllm/\udcff.py": "y", "tests/t.py": ""}, absent=("tests/",))
 
 
+COMPILED = {"compiled.paths": b"vllm/__pycache__/a.cpython-312.pyc\0"}
+
+
 @pytest.fixture
 def engine() -> FakeEngine:
     engine = FakeEngine()
-    engine.docker.archives[str(base.FACTS)] = archive(base.files(SEALED.facts, SEALED.held, SEALED.tree))
+    files = base.files(SEALED.facts, SEALED.held, SEALED.tree)
+    engine.docker.archives[str(base.FACTS)] = archive({**files, **COMPILED})
     return engine
 
 
@@ -61,6 +65,7 @@ def test_facts_of_another_version_are_refused(change: dict[str, Any]) -> None:
 def test_what_an_image_holds_is_read_from_it_once(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
     first = base.load(engine, image, tmp_path)
     assert (first.facts, first.held, first.tree) == (SEALED.facts, SEALED.held, SEALED.tree)
+    assert first.compiled == {"vllm/__pycache__/a.cpython-312.pyc"}
     assert (first.name, first.user) == ("llm-d-dev:nightly", "root")
     assert [one.removed for one in engine.docker.running] == [True]
     assert base.load(engine, image, tmp_path) == first
@@ -85,8 +90,33 @@ def test_a_label_alone_makes_no_base(engine: FakeEngine, image: Image, tmp_path:
     assert [one.removed for one in engine.docker.running] == [True]
 
 
+def test_what_somebody_made_from_a_base_is_none(engine: FakeEngine, tmp_path: Path) -> None:
+    made = engine.hold("mine:debug", kind="base", depth="1", layers=("sealed", "edited"))
+    with pytest.raises(SourceError, match="mine:debug was made from a base"):
+        base.load(engine, made, tmp_path)
+    assert base.load(engine, engine.hold("llm-d-dev:nightly", kind="base", depth="1"), tmp_path).name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"version": "dev"}, {"python": None}, {"metadata": "opt/x"}, {"folders": {"opt": [1]}}),
+        *({"distributions": {"numpy": 2}}, {"made_by_build": 7}, {"owner": {"uid": "x"}}),
+    ],
+)
+def test_a_description_that_is_none_is_refused(
+    engine: FakeEngine, image: Image, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    files = base.files(SEALED.facts, SEALED.held, SEALED.tree) | COMPILED
+    files["base.json"] = json.dumps({**SEALED.facts.document(), **change}).encode()
+    engine.docker.archives[str(base.FACTS)] = archive(files)
+    with pytest.raises(SourceError, match="sealed by another version"):
+        base.load(engine, image, tmp_path)
+
+
 def test_a_base_of_another_version_of_this_tool_is_named(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
     files = base.files(SEALED.facts, SEALED.held, SEALED.tree)
+    files |= COMPILED
     files["base.json"] = json.dumps({**SEALED.facts.document(), "schema": 0}).encode()
     engine.docker.archives[str(base.FACTS)] = archive(files)
     with pytest.raises(SourceError, match="sealed by another version") as caught:

@@ -92,7 +92,8 @@ class Machine:
         name = f"llm-d-dev:nightly-{ref}"
         described = replace(bases.FACTS, commit=commit.id, **facts)
         image = self.engine.hold(name, kind="base", flavor=described.flavor, created=created)
-        for file, content in build_base.files(described, held, tree).items():
+        files = {**build_base.files(described, held, tree), "compiled.paths": b""}
+        for file, content in files.items():
             write_atomic_bytes(self._cache / "bases" / image.id.removeprefix("sha256:") / file, content)
         return name
 

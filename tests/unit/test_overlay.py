@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Make = Callable[..., Overlay]
 
 SOURCE = "opt/vllm-source"
+COMPILED = "vllm/__pycache__/a.cpython-312.pyc"
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,7 @@ def make(work: Work) -> Iterator[Make]:
             *,
             expires: str = "3d",
             installed: tuple[str, ...] = (),
+            compiled: tuple[str, ...] = (),
             **facts: Any,  # noqa: ANN401 - as Facts has them
         ) -> Overlay:
             commit = source.commit("base")
@@ -70,6 +72,7 @@ def make(work: Work) -> Iterator[Make]:
                 ),
                 held=Listing(files=held, trees={}),
                 tree=tree,
+                compiled=frozenset(compiled),
             )
             target = Target.of(source, source.commit("HEAD"))
             return Overlay(
@@ -162,19 +165,15 @@ def test_a_file_goes_with_its_bytecode_and_a_folder_with_its_last_file(work: Wor
     for name in ("vllm/a.py", "vllm/lone/old.py", "vllm/made/x.py"):
         (work.path / name).unlink()
     work.commit()
-    # What the build made keeps vllm/made.
-    assert whiteouts(make()) == {
-        *("vllm/a.py", "vllm/__pycache__/a.cpython-312.pyc"),
-        "vllm/lone",
-        *("vllm/made/x.py", "vllm/made/__pycache__/x.cpython-312.pyc"),
-    }
+    # What the build made keeps vllm/made. A whiteout of what is not there shows, as a file that nobody can read.
+    assert whiteouts(make(compiled=(COMPILED,))) == {"vllm/a.py", COMPILED, "vllm/lone", "vllm/made/x.py"}
 
 
 def test_a_file_that_becomes_a_folder_is_hidden_by_it(work: Work, make: Make) -> None:
     (work.path / "vllm/a.py").unlink()
     work.write("vllm/a.py/inner.py")
     work.commit()
-    assert whiteouts(make()) == {"vllm/__pycache__/a.cpython-312.pyc"}
+    assert whiteouts(make(compiled=(COMPILED,))) == {COMPILED}
 
 
 def test_a_folder_that_becomes_a_file_is_hidden_by_it(work: Work, make: Make) -> None:
@@ -189,7 +188,7 @@ def test_a_folder_that_gets_other_files_stays(work: Work, make: Make) -> None:
     (work.path / "vllm/lone/old.py").unlink()
     work.write("vllm/lone/deep/new.py")
     work.commit()
-    assert whiteouts(make()) == {"vllm/lone/old.py", "vllm/lone/__pycache__/old.cpython-312.pyc"}
+    assert whiteouts(make(compiled=(COMPILED,))) == {"vllm/lone/old.py"}
 
 
 def test_a_layer_has_every_folder_on_the_way_as_the_base_has_it(work: Work, make: Make) -> None:
@@ -230,7 +229,9 @@ def test_entry_points_are_rewritten_when_they_changed(work: Work, make: Make) ->
     assert files["opt/vllm/bin/vllm-new"].startswith(b"#!/opt/vllm/bin/python\n")
     # A process that starts others imports its program again in each of them.
     assert b'if __name__ == "__main__":\n' in files["opt/vllm/bin/vllm-new"]
-    assert members["opt/vllm/bin/vllm-new"].mode & 0o111
+    # The environment is root's, as its folder is.
+    program = members["opt/vllm/bin/vllm-new"]
+    assert (program.mode, program.uid, program.gid) == (0o755, 0, 0)
     assert "opt/vllm/bin" not in members
     same = make(entry_points="[console_scripts]\nvllm-new = vllm.new:main\n")
     assert not [name for name in archive(same)[1] if name.startswith("opt/vllm/")]
@@ -279,6 +280,8 @@ def test_a_program_that_is_not_declared_any_more_goes(work: Work, make: Make) ->
     had = "[console_scripts]\nvllm = vllm.new:main\nvllm-old = vllm.old:main\n\n[other]\nname = a:b\n"
     members, _ = archive(make(entry_points=had), layer.write)
     assert {name for name in members if name.startswith("opt/vllm/bin/.wh.")} == {"opt/vllm/bin/.wh.vllm-old"}
+    members, _ = archive(make(entry_points=had, programs=()), layer.write)
+    assert not [name for name in members if name.startswith("opt/vllm/bin/.wh.")]
 
 
 def test_labels_say_what_it_is_on_which_base(work: Work, make: Make) -> None:

@@ -67,6 +67,8 @@ def test_changes_are_those_in_folders_that_the_base_holds() -> None:
         trees={},
     )
     assert contents.changed(held, tree) == {"vllm/a.py": B, "vllm/new.py": A}
+    made = Listing(files={"vllm/new.py": A}, trees={})
+    assert contents.changed(held, tree, made=made) == {"vllm/a.py": B}
 
 
 def test_files_are_read_with_their_modes() -> None:
