@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import docker.errors
+from docker.types import LogConfig
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from build import base
@@ -15,14 +16,12 @@ from build.errors import BuildError, SourceError
 from build.folders import INSIDE
 
 if TYPE_CHECKING:
-    from docker.models.containers import Container
-
     from build.engine import Engine, Image
 
 _TIMEOUT_S = 300
 
-_LIMIT_BYTES = 64 * 2**20
-"""Of what is read: a base's own are a megabyte or two."""
+_LIMIT = "64m"
+"""Of what the engine keeps of its output, as Docker writes it: a base's own is a megabyte or two."""
 
 _WHAT_A_BASE_NEEDS = "a base needs vLLM editable at /opt/vllm-source and its environment at /opt/vllm"
 
@@ -97,6 +96,7 @@ def probe(engine: Engine, image: Image) -> Found:
         "entrypoint": [str(base.PYTHON)],
         "command": ["-c", script, str(base.SOURCE)],
         "network_mode": "none",
+        "log_config": LogConfig(type=LogConfig.types.JSON, config={"max-size": _LIMIT, "max-file": "1"}),
     }
     with engine.created(image.id, **options) as container:
         try:
@@ -108,7 +108,8 @@ def probe(engine: Engine, image: Image) -> Found:
         if status:
             last = container.logs(tail=1).decode(errors="replace").strip()
             raise BuildError(f"{image.short_id} could not be looked at: {last}", hint=_WHAT_A_BASE_NEEDS)
-        found = _parse(image, _printed(image, container))
+        printed = container.logs(stdout=True, stderr=False)
+        found = _parse(image, printed.rstrip().rpartition(b"\n")[2])
     expected = str(base.SOURCE / "vllm")
     if found.vllm != expected:
         raise SourceError(
@@ -116,16 +117,6 @@ def probe(engine: Engine, image: Image) -> Found:
             hint="install vLLM there with `pip install --editable`",
         )
     return found
-
-
-def _printed(image: Image, container: Container) -> bytes:
-    """The last line of its standard output."""
-    kept = bytearray()
-    for chunk in container.logs(stdout=True, stderr=False, stream=True):
-        kept += chunk
-        if len(kept) > _LIMIT_BYTES:
-            raise BuildError(f"{image.short_id} prints more than anybody asked for", hint=_WHAT_A_BASE_NEEDS)
-    return bytes(kept).rstrip().rpartition(b"\n")[2]
 
 
 def _parse(image: Image, line: bytes) -> Found:
