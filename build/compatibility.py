@@ -87,4 +87,4 @@ def classify(path: str, *, has_rust: bool, tracked: bool) -> PathClass:
         return PathClass.NATIVE
     if not has_rust and _matches(path, _RUST):
         return PathClass.PYTHON
-    return next((kind for pattern, kind in _TABLE if fnmatch.fnmatchcase(path, pattern)), PathClass.PYTHON)
+    return next((kind for pattern, kind in _TABLE if _matches(path, (pattern,))), PathClass.PYTHON)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from build import requirements, version
@@ -103,7 +104,7 @@ def between(
     """
     held, kept = base.held.files, base.held.top_level | carried
     inside = {path: entry for path, entry in target.files.items() if path.partition("/")[0] in kept}
-    built = {path for path in inside if _is_built(base, path)}
+    built = inside.keys() & _built(base)
     # Every overlay has a version file of its own, also where one is tracked.
     untouched = built | {version.FILE}
     wanted = {path: entry for path, entry in inside.items() if entry.mode != SUBMODULE and path not in untouched}
@@ -127,11 +128,10 @@ def between(
     )
 
 
-def _is_built(base: Contents, path: str) -> bool:
-    """Whether a file would take the place of one that the build has made, or of a folder with some."""
-    if path in base.tree.files:
-        return False
-    return any(made == path or made.startswith(f"{path}/") for made in base.facts.made_by_build)
+def _built(base: Contents) -> set[str]:
+    """Files that the build has made and the folders that hold them, less what the base's commit tracks as a file."""
+    places = {place for made in base.facts.made_by_build for place in (made, *map(str, PurePosixPath(made).parents))}
+    return places - base.tree.files.keys()
 
 
 def native_paths(facts: Facts, old: Listing, new: Listing) -> set[str]:

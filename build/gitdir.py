@@ -47,9 +47,9 @@ BASE_REF = "refs/llm-d-dev/base"
 CONTENTS_LIMIT = 2**20
 """Bytes of changed files up to which an overlay's git directory has their contents too, about 60 of vLLM's modules.
 
-Each file is in the layer a second time then, as git keeps it. Beyond that git fetches what it is asked for from the
-remotes, as in any partial clone, and only contents that none of them has go along; ``git status`` and ``git log`` need
-none of it.
+Each file is in the layer a second time then, as git keeps it, and layers are to stay small. Beyond that git fetches
+what it is asked for from the remotes, as in any partial clone, and only contents that none of them has go along, up to
+as much again; ``git status`` and ``git log`` need none of it.
 """
 
 
@@ -162,7 +162,7 @@ def write_move(  # noqa: D417 - `source` is as above
 
 
 def _contents(source: Repository, old: State, new: State, *, complete: bool, published: bool) -> list[str]:
-    """Ids of the contents that go along: all that differ, or if they are many those that no remote has."""
+    """Ids of the contents that go along: all that differ; if they are many, those that no remote has; or none."""
     known = set(old.contents)
     held = [oid for oid in dict.fromkeys(new.contents) if oid not in known]
     # What differs in files that the image leaves out: `git diff` asks for it too. What is here no more, a remote has.
@@ -170,8 +170,9 @@ def _contents(source: Repository, old: State, new: State, *, complete: bool, pub
     if complete or sum(source.sizes([*held, *beside])) <= CONTENTS_LIMIT:
         return [*held, *beside]
     fetched = set(held) if published else {oid for one in source.published(new.commit) for oid in _blobs(one)}
-    kept = [oid for oid in (*held, *beside) if oid not in fetched]
-    log.info("of %d changed files %d are in the git directory", len(held) + len(beside), len(kept))
+    own = [oid for oid in (*held, *beside) if oid not in fetched and oid in _blobs(new.tree)]
+    kept = own if sum(source.sizes(own)) <= CONTENTS_LIMIT else []
+    log.info("of %d contents that differ %d are in the git directory", len(held) + len(beside), len(kept))
     return kept
 
 
