@@ -142,6 +142,21 @@ def test_only_bases_that_were_promoted_are_candidates_newest_first(engine: FakeE
     assert [image.tags for image in found] == [("llm-d-dev:nightly-2",), ("llm-d-dev:nightly-1",)]
 
 
+def test_dates_are_compared_as_dates(engine: FakeEngine) -> None:
+    # As BuildKit and the SDK write them.
+    engine.hold("llm-d-dev:nightly-older", kind="base", created="2026-01-01T00:00:20Z")
+    engine.hold("llm-d-dev:nightly-newer", kind="base", created="2026-01-01T00:00:20.600000001Z")
+    engine.hold("llm-d-dev:nightly-oldest", kind="base", created="")
+    found = base.candidates(engine, "llm-d-dev")
+    assert [image.name for image in found] == [f"llm-d-dev:nightly-{age}" for age in ("newer", "older", "oldest")]
+
+
+def test_an_image_is_called_what_it_was_asked_for_by(engine: FakeEngine) -> None:
+    image = engine.hold("llm-d-dev:nightly", "aaa:zz", kind="base")
+    assert engine.image("llm-d-dev:nightly").name == "llm-d-dev:nightly"
+    assert engine.image(image.id).name == "aaa:zz"
+
+
 def test_without_a_base_one_is_told_how_to_get_one() -> None:
     with pytest.raises(IncompatibleError, match="no base image") as caught:
         base.require_any([])

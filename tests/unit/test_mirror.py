@@ -200,6 +200,8 @@ def test_what_git_says_first_is_told(mirror: Mirror, tmp_path: Path) -> None:
 def test_short_ids_are_of_the_remote_as_it_is(
     mirror: Mirror, remote: Remote, upstream: git.Repo, tmp_path: Path
 ) -> None:
+    # No tip of anything: it is looked for in the history.
+    upstream.git.tag("--delete", "v1")
     first = upstream.git.rev_parse("main~1")
     upstream.git.branch("fix")
     assert mirror.commit(remote, first[:9].upper()).id == first

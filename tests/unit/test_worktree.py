@@ -101,10 +101,11 @@ def test_no_program_of_the_repositorys_writes_into_it(clone: git.Repo) -> None:
     (folder / ".gitattributes").write_text("*.bin filter=keeps\n")
     (folder / "a.bin").write_text("old")
     commit(clone)
+    # Committing has run both.
+    for left in ("hook-ran", "lfs/kept"):
+        (folder / ".git" / left).unlink()
     before = digest(folder / ".git")
     (folder / "a.bin").write_text("new")
-    before.pop("lfs/kept")
-    (folder / ".git/lfs/kept").unlink()
     with contextlib.closing(Repository(folder)) as repository:
         assert repository.is_dirty
         with snapshot(repository) as work:
@@ -162,6 +163,19 @@ def test_a_work_tree_that_is_not_around_its_git_directory_is_the_one_that_is_rea
         snapshot(store),
     ):
         pass
+
+
+def test_a_work_tree_that_only_the_git_directory_names_is_read(tmp_path: Path) -> None:
+    with contextlib.closing(git.Repo.init(tmp_path / "vllm")) as repository:
+        (tmp_path / "vllm/a.py").write_text("old\n")
+        commit(repository)
+    store = (tmp_path / "vllm/.git").rename(tmp_path / "store")
+    subprocess.run(["git", f"--git-dir={store}", "config", "core.worktree", "../vllm"], check=True)
+    (tmp_path / "vllm/a.py").write_text("edited\n")
+    with contextlib.closing(Repository(store)) as read, snapshot(read) as work:
+        entry = work.source.listing(work.commit).files["a.py"]
+        with work.source.blob(entry.oid) as (_, content):
+            assert content.read() == b"edited\n"
 
 
 def test_a_commit_of_long_ago_can_be_worked_on(clone: git.Repo) -> None:
