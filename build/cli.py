@@ -11,25 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build import (
-    choice,
-    delivery,
-    dev,
-    embedded,
-    failure,
-    freshness,
-    git,
-    options,
-    plan,
-    prune,
-    publish,
-    record,
-    registry_server,
-    schedule,
-    settings,
-    status,
-    trial,
-)
+from build import failure, git, options, schedule, settings
 from build.console import Console, without_standard_output
 from build.context import Context
 from build.errors import EXIT_INTERRUPTED, LlmdDevError, UsageError
@@ -40,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
+    from build import choice, delivery, trial
     from build.settings import Settings
 
 log = logging.getLogger("build")
@@ -73,14 +56,11 @@ def main(argv: Sequence[str]) -> int:
     except LlmdDevError as error:
         log.debug("raised here:", exc_info=error)
         return _fail(console, error, log_file)
-    except failure.FROM_THE_ENGINE as error:
-        log.error("the engine failed", exc_info=error)  # noqa: TRY400 - one line on the terminal, the rest in the log
-        return _fail(console, failure.as_ours(error), log_file)
     except KeyboardInterrupt:
         console.warn("interrupted; nothing half-made is left")
         return EXIT_INTERRUPTED
     except Exception as error:
-        log.exception("a defect")
+        log.exception("the engine failed, or a defect")
         return _fail(console, failure.as_ours(error), log_file)
     _print(f"{json.dumps(document, indent=2, default=str)}\n" if arguments.json else "")
     return 0
@@ -146,7 +126,8 @@ def _start_log(loaded: Settings, verb: str) -> Path:
 
 # --- Verbs: call the domain, show the result, return the JSON document ---
 #
-# Those that fetch import what they need when they are called: it takes as long as all the rest of a start.
+# Each imports what it needs when it is called: the engine's client, or what fetches, takes as long as all the rest of a
+# start, and a plan on a commit needs neither.
 
 
 def _quickstart(context: Context, _: argparse.Namespace) -> dict[str, Any]:
@@ -158,6 +139,8 @@ def _quickstart(context: Context, _: argparse.Namespace) -> dict[str, Any]:
 
 
 def _engine(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    from build import embedded  # noqa: PLC0415
+
     folders, console = context.folders, context.console
     if arguments.action == "up":
         found = embedded.up(folders, install=context.settings.install, console=console)
@@ -169,6 +152,8 @@ def _engine(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show_engine(context: Context) -> dict[str, Any]:
+    from build import embedded, registry_server  # noqa: PLC0415
+
     server, registry = embedded.status(context.folders), registry_server.status(context.folders)
     document = {"engine": vars(server), "registry": vars(registry)}
     for name, facts in document.items():
@@ -210,11 +195,15 @@ def _build(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _dev(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    from build import dev  # noqa: PLC0415
+
     made = dev.dev(context, path=arguments.path, ref=arguments.ref, dirty=arguments.dirty, request=_request(arguments))
     return _shown(context, made.document())
 
 
 def _request(arguments: argparse.Namespace) -> delivery.Request:
+    from build import delivery  # noqa: PLC0415
+
     return delivery.Request(
         wishes=_wishes(arguments),
         allow_native=arguments.allow_native,
@@ -227,6 +216,8 @@ def _request(arguments: argparse.Namespace) -> delivery.Request:
 
 
 def _wishes(arguments: argparse.Namespace) -> choice.Wishes:
+    from build import choice  # noqa: PLC0415
+
     base = None if arguments.base == options.AUTO else arguments.base
     # A shell that completes the name of a folder adds a slash.
     carried = frozenset(name.rstrip("/") for name in arguments.carried)
@@ -234,6 +225,8 @@ def _wishes(arguments: argparse.Namespace) -> choice.Wishes:
 
 
 def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    from build import dev, plan  # noqa: PLC0415
+
     with dev.local(arguments.path, arguments.ref, dirty=arguments.dirty, console=context.console) as (target, _):
         wishes = _wishes(arguments)
         if arguments.base_commit:
@@ -248,6 +241,8 @@ def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _smoke(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    from build import trial  # noqa: PLC0415
+
     image = context.engine.image(arguments.image)
     tested = trial.run(context, image, _trial_options(arguments), force=arguments.force)
     document = {
@@ -262,12 +257,16 @@ def _smoke(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _push(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    from build import publish  # noqa: PLC0415
+
     image = context.engine.image(arguments.image)
     pushed = publish.push(context, image, allow_native=arguments.allow_native)
     return _shown(context, {"pushed": list(pushed.names), "digest": pushed.digest, "bytes": pushed.size})
 
 
 def _status(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    from build import freshness, record, status  # noqa: PLC0415
+
     found = status.rows(context)
     nights = record.recall(context.folders.nightlies, last=arguments.last)
     context.console.result(status.table(found))
@@ -281,6 +280,8 @@ def _status(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _prune(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    from build import prune  # noqa: PLC0415
+
     done = prune.prune(context, apply=arguments.apply)
     context.console.result(done.table())
     context.console.result(done.summary)
@@ -308,6 +309,8 @@ def _shown(context: Context, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trial_options(arguments: argparse.Namespace) -> trial.Options:
+    from build import trial  # noqa: PLC0415
+
     return trial.Options(expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model)
 
 

@@ -7,16 +7,18 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build import embedded, leftovers, registry_server, scratch
-from build.engine import Engine, find
+from build import scratch
 from build.errors import DiskError, EngineError
 from build.index import PackageIndex
-from build.registry import RepositoryName
 
 if TYPE_CHECKING:
     from build.console import Console
+    from build.engine import Engine
     from build.folders import Folders
+    from build.registry import RepositoryName
     from build.settings import Settings
+
+# What talks to an engine or a registry is imported where one is asked for: not every verb does.
 
 EMBEDDED_REPOSITORY = "llm-d-dev"
 
@@ -45,6 +47,9 @@ class Context:
         Raises:
             EngineError: There is none. Installing one is for `quickstart` and `engine up`.
         """
+        from build import embedded, leftovers  # noqa: PLC0415
+        from build.engine import find  # noqa: PLC0415
+
         if self.folders.engine.exists():
             engine: Engine | None = embedded.up(self.folders, install=False, console=self.console)
         else:
@@ -63,6 +68,8 @@ class Context:
         Raises:
             EngineError: It has no BuildKit, or its client here no buildx.
         """
+        from build import embedded  # noqa: PLC0415
+
         embedded.require_buildkit(self.engine)
 
     @functools.cached_property
@@ -73,12 +80,16 @@ class Context:
     @functools.cached_property
     def registry(self) -> RepositoryName:
         """Where images are pushed to: the setting, else the embedded registry, started if need be."""
+        from build.registry import RepositoryName  # noqa: PLC0415
+
         if self.settings.registry:
             return RepositoryName.parse(self.settings.registry)
         return RepositoryName(host=self.embedded_registry(install=False), path=EMBEDDED_REPOSITORY)
 
     def embedded_registry(self, *, install: bool) -> str:
         """Address of the embedded registry, started if need be."""
+        from build import registry_server  # noqa: PLC0415
+
         port = self.settings.registry_port
         return registry_server.up(self.folders, port=port, install=install, console=self.console)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from build import delivery
 from build.errors import SourceError
 from build.git import Repository
 from build.target import Target
@@ -37,6 +36,8 @@ def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Request
         SmokeError: It is broken; nothing was pushed.
         GateError: What arrived in the registry is not what was tested.
     """
+    from build import delivery  # noqa: PLC0415 - what it needs to talk to an engine; a plan may need none
+
     with local(path, ref, dirty=dirty, console=context.console) as (target, tag):
         delivery.require_registry(context, request)
         return delivery.deliver(context, target, request, tag=tag)

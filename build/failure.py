@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import errno
 
-import docker.errors
-import requests
-
 from build.errors import DiskError, EngineError, LlmdDevError
 
-FROM_THE_ENGINE = (docker.errors.DockerException, requests.ConnectionError, requests.Timeout)
-"""What the engine's client raises when the engine is what failed."""
-
-
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_the_engines(error: Exception) -> bool:
+    """Whether the engine's client raises this when the engine is what failed."""
+    # A fifth of the time that a start takes, and what needs no engine never comes here.
+    import docker.errors  # noqa: PLC0415
+    import requests  # noqa: PLC0415
+
+    return isinstance(error, (docker.errors.DockerException, requests.ConnectionError, requests.Timeout))
 
 
 def as_ours(error: Exception) -> LlmdDevError:
     """An expected failure as it is; the engine's as one of the engine; a full disk as that; all else as a defect."""
     if isinstance(error, LlmdDevError):
         return error
-    if isinstance(error, FROM_THE_ENGINE):
+    if is_the_engines(error):
         return EngineError(f"the engine failed: {error}", hint="`python -m build engine status` shows whether it runs")
     if isinstance(error, OSError) and error.errno in _FULL:
         return DiskError(

@@ -147,7 +147,9 @@ def _prune(context: Context, recorder: Recorder) -> None:
     """Free what is of no use any more. It never decides how a nightly ends."""
     try:
         recorder.update(freed=prune.carry_out(context).freed)
-    except (LlmdDevError, *failure.FROM_THE_ENGINE) as error:
+    except Exception as error:
+        if not isinstance(error, LlmdDevError) and not failure.is_the_engines(error):
+            raise
         context.console.warn(f"nothing was pruned: {failure.as_ours(error).what}")
 
 

@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import choice, freshness, requirements
+from build import requirements
 from build.base import NOT_IN_IMAGES, Contents, Facts
 from build.listing import Listing
 from build.tarball import Ownership
@@ -64,6 +64,8 @@ def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
         SourceError: The base cannot be used.
         IncompatibleError: There is no base at all.
     """
+    from build import choice, freshness  # noqa: PLC0415 - what they need to talk to an engine
+
     base, delta = choice.nearest(choice.compare(context, target, wishes))
     context.console.note(f"base {base.name} is {freshness.age(base.image)}")
     freshness.tell(context, base.image)

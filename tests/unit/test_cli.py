@@ -17,7 +17,7 @@ import docker.errors
 import pytest
 import requests
 
-from build import cli, context, errors
+from build import cli, engine, errors
 from build.folders import REPOSITORY
 from tests.unit.work import Work
 
@@ -242,7 +242,7 @@ def test_the_state_of_the_embedded_engine_is_shown_without_starting_anything(
 def test_a_machine_without_an_engine_is_told_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(context, "find", lambda **_: None)
+    monkeypatch.setattr(engine, "find", lambda **_: None)
     assert cli.main(["status"]) == 8
     what, advice = capsys.readouterr().err.splitlines()
     assert what == "error[engine]: no Docker Engine answers"
