@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build import base as bases
-from build import embedded, leftovers, releases, settings
+from build import embedded, leftovers, releases, scratch, settings
 from build.context import Context
 from build.errors import BuildError, IncompatibleError
 from build.folders import REPOSITORY
@@ -200,7 +200,7 @@ def ground(base_name: str, console: Console) -> Iterator[Ground]:
     base = bases.load(engine, found, loaded.folders.cache)
     newer = releases.ensure(loaded.folders, context.index, _next(loaded.vllm_version), console=console)
     releases.ensure_cpu(loaded.folders, context.index, loaded.vllm_version, console=console)
-    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as name, _no_images_left(engine):
+    with scratch.folder() as name, _no_images_left(engine):
         folder = Path(name)
         clone = Clone(folder / "vllm")
         with console.step("clone the releases"):
