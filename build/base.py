@@ -15,7 +15,7 @@ from packaging.version import Version
 from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
-from build import labels
+from build import labels, names
 from build.errors import IncompatibleError, SourceError
 from build.folders import write_atomic_bytes
 from build.listing import Listing
@@ -221,9 +221,10 @@ def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) 
             compiled=frozenset(os.fsdecode(path) for path in compiled.split(b"\0") if path),
         )
     except ValueError as error:
+        flavor = f" --flavor {found}" if (found := names.flavor_of(image)) else ""
         raise SourceError(
             f"{image.short_id} was sealed by another version of this tool ({error})",
-            hint="`python -m build nightly` makes a new base",
+            hint=f"`python -m build nightly{flavor}` makes a new base",
         ) from error
 
 
@@ -254,9 +255,9 @@ def candidates(engine: Engine, repository: str) -> list[Image]:
 
     Args:
         engine: Where.
-        repository: Local repository name; promotion gives a base a ``nightly`` tag in it.
+        repository: Local repository name; promotion gives a base a name in it.
     """
-    return [image for image in engine.images(kind="base") if image.tags_in(repository, prefix="nightly")]
+    return [image for image in engine.images(kind="base") if names.promoted(image, repository)]
 
 
 def require_any(found: list[Image]) -> None:

@@ -51,6 +51,7 @@ class Request:
         builder: Name of another buildx builder than the engine's own; the image is loaded into the engine.
         cache_to: Where the build cache is exported to, as buildx has it.
         cache_from: Where it is imported from.
+        uncached: Stages that are built anew, whatever the cache holds.
     """
 
     dockerfile: Path
@@ -66,6 +67,7 @@ class Request:
     builder: str | None = None
     cache_to: str | None = None
     cache_from: str | None = None
+    uncached: tuple[str, ...] = ()
 
     def argv(self, *, metadata: Path) -> list[str]:
         """The command line; what was made is written to ``metadata``."""
@@ -94,6 +96,7 @@ class Request:
             words += ["--label", f"{name}={value}"]
         words += ["--cache-to", self.cache_to] if self.cache_to else []
         words += ["--cache-from", self.cache_from] if self.cache_from else []
+        words += ["--no-cache-filter", ",".join(self.uncached)] if self.uncached else []
         return [*words, str(self.context)]
 
 

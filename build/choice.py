@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from build import base as bases
 from build import delta as deltas
-from build import freshness, labels, requirements
+from build import flavor as flavors
+from build import freshness, names, requirements
 from build.delta import native_paths
 from build.errors import IncompatibleError, SourceError
 
@@ -25,7 +26,7 @@ class Wishes:
 
     Attributes:
         base: Name of the one to take; None for the newest one with the target's native sources.
-        flavor: ``cpu`` or ``cuda``; None for that of the newest base.
+        flavor: The flavor that the command line names; None for that of :func:`build.flavor.chosen`.
         carried: Top-level entries of the target that are carried although a base does not hold them.
     """
 
@@ -80,39 +81,59 @@ def compare(context: Context, target: Target, wishes: Wishes) -> list[tuple[Base
     """
     images = _asked_for(context, wishes) if wishes.base else _of_one_flavor(context, wishes.flavor)
     loaded = [base for image in images if (base := _load(context, image, asked_for=bool(wishes.base)))]
-    bases.require_any([base.image for base in loaded])
+    if not loaded:
+        raise _outdated(images)
     return [(base, target.delta(base, carried=wishes.carried)) for base in loaded]
 
 
 def _asked_for(context: Context, wishes: Wishes) -> list[Image]:
     image = context.engine.image(str(wishes.base))
-    flavor = image.labels.get(labels.FLAVOR)
+    flavor = names.flavor_of(image)
     if wishes.flavor and flavor and flavor != wishes.flavor:
         raise SourceError(f"{wishes.base} is a {flavor} base", hint=f"leave out --flavor {wishes.flavor}, or --base")
     return [image]
 
 
 def _of_one_flavor(context: Context, wanted: str | None) -> list[Image]:
-    """Promoted bases of a flavor, newest first: the flavor that is wanted, or the newest one's."""
+    """Promoted bases of a flavor, newest first."""
     images = bases.candidates(context.engine, context.settings.repository)
     bases.require_any(images)
-    flavor = wanted or images[0].labels.get(labels.FLAVOR)
-    found = [image for image in images if image.labels.get(labels.FLAVOR) == flavor]
+    chosen = flavors.chosen(context, wanted or context.settings.flavor)
+    found = [image for image in images if names.flavor_of(image) == chosen.name]
     if not found:
-        raise IncompatibleError(
-            f"there is no {flavor} base on this engine", hint=f"`python -m build nightly --flavor {flavor}` makes one"
-        )
+        raise _other_flavors_only(images, chosen)
     if others := len(images) - len(found):
         context.console.note(f"bases of another flavor not considered: {others} (--flavor takes them)")
     return found
+
+
+def _other_flavors_only(images: list[Image], chosen: flavors.Chosen) -> IncompatibleError:
+    """What to say where every base has another flavor than the one that is meant."""
+    there = sorted({names.flavor_of(image) or "unknown" for image in images})
+    what = f"there is no {chosen.name} base on this engine, only {' and '.join(there)}"
+    makes = f"`python -m build nightly --flavor {chosen.name}` makes a {chosen.name} base"
+    if not chosen.automatic:
+        return IncompatibleError(what, hint=makes)
+    uses = f"`--flavor {there[0]}` uses the {there[0]} base"
+    return IncompatibleError(f"{what}; {chosen.name} is meant because {chosen.why}", hint=f"{makes}; {uses}")
+
+
+def _outdated(images: list[Image]) -> IncompatibleError:
+    """What to say where bases are there, and another version of this tool sealed every one."""
+    found = {names.flavor_of(image) for image in images}
+    flavor = "".join(f" --flavor {name}" for name in found if name and len(found) == 1)
+    return IncompatibleError(
+        f"every base on this engine ({', '.join(image.name for image in images[:3])}) was sealed by another version "
+        "of this tool",
+        hint=f"`python -m build nightly{flavor}` makes a new base",
+    )
 
 
 def _load(context: Context, image: Image, *, asked_for: bool) -> Base | None:
     """A base; None, with a word about it, for one of another version of this tool that nobody asked for."""
     try:
         # An image can have names in other repositories too, which are no business of this run's.
-        promoted = image.tags_in(context.settings.repository, prefix="nightly")
-        name = image.called or next(iter(promoted), image.name)
+        name = image.called or names.promoted_as(image, context.settings.repository) or image.name
         return bases.load(context.engine, image, context.folders.cache, name=name)
     except SourceError as error:
         if asked_for:

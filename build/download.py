@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 from typing import TYPE_CHECKING
 
 import requests
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.tags import compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, PyPISimple
 from pypi_simple.errors import (
@@ -24,7 +28,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponen
 from build.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from build.console import Console
@@ -56,6 +60,35 @@ def fetch(
     Raises:
         SourceError: No such file, no answer, or a wrong hash.
     """
+    with _opened(index, project) as client:
+        package = _find(client, project, version, wanted)
+        return _download(client, package, folder, console)
+
+
+def versions(index: PackageIndex, *, project: str, wanted: Callable[[DistributionPackage], bool]) -> frozenset[Version]:
+    """The versions of a project that have a fitting file which was not withdrawn.
+
+    Args:
+        index: Which index.
+        project: Name on the index.
+        wanted: Which files fit.
+
+    Raises:
+        SourceError: No such project, or no answer.
+    """
+    with _opened(index, project) as client:
+        packages = _packages(client, project)
+    found = [package for package in packages if not package.is_yanked and wanted(package)]
+    return frozenset(version for package in found if (version := _version(package.version)))
+
+
+@contextlib.contextmanager
+def _opened(index: PackageIndex, project: str) -> Iterator[PyPISimple]:
+    """A client of the index while the block runs.
+
+    Raises:
+        SourceError: What goes wrong inside, in words.
+    """
     index_address = index.index or PYPI_SIMPLE_ENDPOINT
     with requests.Session() as session:
         if index.bundle:
@@ -69,17 +102,15 @@ def fetch(
                     if name != "NO_PROXY"
                 }
             )
-        client = PyPISimple(endpoint=index_address, session=session)
         try:
-            package = _find(client, project, version, wanted)
-            return _download(client, package, folder, console)
+            yield PyPISimple(endpoint=index_address, session=session)
         except NoSuchProjectError as error:
             raise SourceError(
                 f"the package index has no {project}", hint="check index-url with `pip config list`"
             ) from error
         except DigestMismatchError as error:
             raise SourceError(
-                f"{project} {version} arrived with another hash than the package index states: {error}",
+                f"{project} arrived with another hash than the package index states: {error}",
                 hint="run this again; if it stays, the index or a proxy on the way serves a wrong file",
             ) from error
         except (NoDigestsError, UnsupportedContentTypeError, UnsupportedRepoVersionError) as error:
@@ -105,6 +136,22 @@ def wheel_here(package: DistributionPackage) -> bool:
     return package.package_type == "wheel" and "manylinux" in name and platform.machine() in name
 
 
+def runs_on(package: DistributionPackage, python: tuple[int, int]) -> bool:
+    """Whether a wheel is for a version of CPython, by its tags and by what it says that it requires."""
+    supported = {
+        (tag.interpreter, tag.abi)
+        for tags in (cpython_tags(python, platforms=["any"]), compatible_tags(python, platforms=["any"]))
+        for tag in tags
+    }
+    try:
+        tags = parse_wheel_filename(package.filename)[3]
+        allowed = SpecifierSet(package.requires_python or "")
+    except (InvalidWheelFilename, InvalidVersion, InvalidSpecifier):
+        return False
+    fits = any((tag.interpreter, tag.abi) in supported for tag in tags)
+    return fits and allowed.contains(".".join(map(str, python)) + ".0")
+
+
 def _may_get_better(error: BaseException) -> bool:
     """Whether it is the way to the index that failed, or the index has too much to do; else its word is final."""
     if isinstance(error, requests.HTTPError):
@@ -120,26 +167,35 @@ _retried = retry(
 )
 
 
-@_retried
 def _find(
     client: PyPISimple, project: str, version: str, wanted: Callable[[DistributionPackage], bool]
 ) -> DistributionPackage:
-    page = client.get_project_page(project, timeout=60)
-    versions = [package for package in page.packages if package.version == version]
-    found = [package for package in versions if wanted(package)]
+    packages = _packages(client, project)
+    same = [package for package in packages if package.version == version]
+    found = [package for package in same if wanted(package)]
     if found:
         return found[0]
-    known = sorted({package.version for package in page.packages if package.version}, key=_in_order)
-    what = f"{project} {version} has no fitting file" if versions else f"there is no {project} {version}"
+    known = sorted({package.version for package in packages if package.version}, key=_in_order)
+    what = f"{project} {version} has no fitting file" if same else f"there is no {project} {version}"
     raise SourceError(f"{what} on the package index", hint=f"versions there: {', '.join(known[-5:]) or 'none'}")
 
 
-def _in_order(version: str) -> tuple[bool, Version]:
+@_retried
+def _packages(client: PyPISimple, project: str) -> list[DistributionPackage]:
+    return client.get_project_page(project, timeout=60).packages
+
+
+def _in_order(text: str) -> tuple[bool, Version]:
     """The newest last; what is no version (PEP 440) first."""
+    version = _version(text)
+    return version is not None, version or Version("0")
+
+
+def _version(text: str | None) -> Version | None:
     try:
-        return True, Version(version)
+        return Version(text or "")
     except InvalidVersion:
-        return False, Version("0")
+        return None
 
 
 @_retried

@@ -17,7 +17,7 @@ import docker
 import docker.errors
 import requests
 
-from build import labels, owner
+from build import cdi, labels, owner
 from build.errors import EngineError, SourceError, UsageError
 from build.tunnel import Tunnel
 
@@ -49,6 +49,7 @@ class Capabilities:
         buildkit: Whether the engine has BuildKit (``Builder-Version`` of its ping).
         nvidia_runtime: Whether the NVIDIA container runtime is registered.
         cdi: Whether CDI devices can be requested.
+        cdi_gpus: Whether it knows a CDI device that is an NVIDIA GPU. Reading specifications alone is not enough.
         storage_driver: Such as ``overlay2``, or ``overlayfs`` with the containerd image store.
         takes_thin_images: Whether an image can be loaded without the layers that the engine has: not into the
             containerd image store, which wants the registry's form of each.
@@ -62,11 +63,19 @@ class Capabilities:
     buildkit: bool
     nvidia_runtime: bool
     cdi: bool
+    cdi_gpus: bool
     storage_driver: str
     takes_thin_images: bool
     root_dir: str
     cpus: int
     memory_bytes: int
+
+    @property
+    def passes_gpus(self) -> str | None:
+        """What it passes an NVIDIA GPU to a container by, in words; None if it cannot."""
+        if self.nvidia_runtime:
+            return "the NVIDIA runtime"
+        return "CDI devices" if self.cdi_gpus else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,17 +122,20 @@ class Image:
             called=next((name for name in names if name in (called, f"{called}:latest")), None),
         )
 
-    def tags_in(self, repository: str, *, prefix: str = "") -> list[str]:
-        """Its names in a repository whose tag starts with ``prefix``."""
-        return [name for name in self.tags if name.startswith(f"{repository}:{prefix}")]
+    def tags_in(self, repository: str) -> list[str]:
+        """Its names in a repository."""
+        return [name for name in self.tags if name.startswith(f"{repository}:")]
 
     @property
     def name(self) -> str:
-        """What to call it: as it was asked for, else a name without a registry's host, else any, else its short ID."""
+        """What to call it: as it was asked for, else a name without a registry's host, else any, else its short ID.
+
+        Of several the shortest: the one that moves has no commit in it.
+        """
         if self.called:
             return self.called
         local = [name for name in self.tags if "/" not in name]
-        return next(iter((*local, *self.tags)), self.short_id)
+        return min(local or self.tags, key=len, default=self.short_id)
 
     @property
     def short_id(self) -> str:
@@ -179,6 +191,7 @@ class Engine:
             buildkit=ping.headers.get("Builder-Version") == "2",
             nvidia_runtime="nvidia" in (info.get("Runtimes") or {}),
             cdi=bool(info.get("CDISpecDirs")),
+            cdi_gpus=cdi.has_gpus(info, api_version=version["ApiVersion"], is_here=self.is_here),
             storage_driver=info["Driver"],
             takes_thin_images=_CONTAINERD not in [tuple(row) for row in info.get("DriverStatus") or ()],
             root_dir=info["DockerRootDir"],
@@ -242,7 +255,7 @@ class Engine:
             self.client.api.remove_image(name, noprune=True)
 
     def release(self, name: str) -> None:
-        """Remove a temporary name, and never the image: without any other name it stays, unnamed.
+        """Remove a name, and never the image: without any other name it stays, unnamed.
 
         The engine removes an image with its last name, and has no request that only takes a name away. But a name
         that moves to another image leaves the old one in place: so a last name first goes to an empty image.
@@ -252,7 +265,7 @@ class Engine:
         except docker.errors.ImageNotFound:
             return
         # Temporary names do not count: whoever holds one may let go of it at this very moment.
-        if any(not other.startswith(f"{TEMPORARY_REPOSITORY}:") for other in names):
+        if any(other != name and not other.startswith(f"{TEMPORARY_REPOSITORY}:") for other in names):
             self.untag(name)
             return
         empty = _temporary_name(f"empty{secrets.token_hex(8)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from build import labels, registry_server
+from build import labels, names, registry_server
 from build.record import moment
 from build.registry import Registry, RepositoryName
 from build.retention import lifetime
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from build.console import Console
     from build.folders import Folders
 
-MOVING = "nightly"
-"""The tag that always stays, with all others of its image."""
-
 
 def has_expired(config: Mapping[str, Any], now: dt.datetime) -> bool:
     """Whether an image has, by its configuration (OCI image-spec, config.md); one that does not say never does."""
-    marks = (config.get("config") or {}).get("Labels") or {}
     try:
-        return moment(config["created"]) + lifetime(marks.get(labels.QUAY_EXPIRES, "")) < now
+        return moment(config["created"]) + lifetime(_marks(config).get(labels.QUAY_EXPIRES, "")) < now
     except (KeyError, TypeError, ValueError):
         return False
+
+
+def _marks(config: Mapping[str, Any]) -> Mapping[str, str]:
+    return (config.get("config") or {}).get("Labels") or {}
 
 
 def expired(registry: Registry, now: dt.datetime) -> set[str]:
@@ -43,13 +43,16 @@ def expired(registry: Registry, now: dt.datetime) -> set[str]:
     Raises:
         RegistryError: It does not answer.
     """
-    found = {tag: manifest for tag in registry.tags() if (manifest := registry.manifest(tag))}
-    kept = {found[MOVING].digest} if MOVING in found else set()
-    return {
-        manifest.digest
-        for manifest in found.values()
-        if manifest.config and manifest.digest not in kept and has_expired(registry.blob(manifest.config), now)
-    }
+    found = [(tag, manifest) for tag in registry.tags() if (manifest := registry.manifest(tag))]
+    configs = {one.digest: registry.blob(one.config) for _, one in found if one.config}
+    kept = {one.digest for tag, one in found if _is_last_good(tag, configs.get(one.digest, {}))}
+    return {digest for digest, config in configs.items() if digest not in kept and has_expired(config, now)}
+
+
+def _is_last_good(text: str, config: Mapping[str, Any]) -> bool:
+    """Whether a tag is the moving one of its image's flavor: that image always stays, with all its other tags."""
+    flavor = _marks(config).get(labels.FLAVOR)
+    return (tag := names.Tag.parse(text)) is not None and tag.moves and flavor in (None, tag.flavor)
 
 
 def waiting(folders: Folders, repository: str) -> tuple[Registry, set[str]] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from build import record
+from build import names, record
 from build.record import PASS, RUNNING, moment
 from build.retention import created
 
@@ -28,6 +28,11 @@ def age(image: Image) -> str:
     return f"{words(dt.datetime.now(dt.UTC) - created(image))} old"
 
 
+def is_older(image: Image, limit: dt.timedelta | None) -> bool:
+    """Whether an image is older than a limit; without a limit it never is."""
+    return limit is not None and dt.datetime.now(dt.UTC) - created(image) > limit
+
+
 def stale(context: Context, image: Image) -> str | None:
     """What to say about a base that no nightly has built or found still right for two days; None otherwise.
 
@@ -35,7 +40,8 @@ def stale(context: Context, image: Image) -> str | None:
         context: Where records are.
         image: The base.
     """
-    ended = [one for one in record.recall(context.folders.nightlies) if one.verdict != RUNNING]
+    flavor = names.flavor_of(image)
+    ended = [one for one in record.recall(context.folders.nightlies, flavor=flavor) if one.verdict != RUNNING]
     confirmed = [
         moment(one.finished) for one in ended if one.verdict == PASS and one.image == image.id and one.finished
     ]
@@ -46,7 +52,8 @@ def stale(context: Context, image: Image) -> str | None:
     if ended and ended[0].verdict != PASS:
         cause = f": {ended[0].error['what']}" if ended[0].error else ""
         return f"{said}, and the last nightly ({ended[0].started}) did not pass ({ended[0].verdict}{cause})"
-    return f"{said}; `python -m build nightly` makes a new one"
+    how = f" --flavor {flavor}" if flavor else ""
+    return f"{said}; `python -m build nightly{how}` makes a new one"
 
 
 def tell(context: Context, image: Image) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
-from build import labels, verdict
+from build import labels, names, verdict
 from build.errors import GateError, RegistryError
 from build.patience import can_get_better, patiently
 from build.registry import Manifest, Registry, RepositoryName
@@ -34,25 +33,6 @@ class Pushed:
     names: tuple[str, ...]
     digest: str
     size: int
-
-
-TAGS = re.compile(r"nightly(?:-[0-9a-f]{40})?|local-[0-9a-f]{40}(?:-dirty-[0-9a-f]{12})?|[0-9a-f]{40}")
-"""Tags that this tool gives to what can be pushed; others are somebody's own."""
-
-
-def registry_tags(image: Image, repository: str) -> list[str]:
-    """Tags that an image gets in the registry, the moving one last.
-
-    Its local tags say what it is; a bare commit id is called ``commit-<commit>`` in the registry.
-
-    Args:
-        image: The image.
-        repository: Local repository name; its names elsewhere, and tags of other forms, do not count.
-    """
-    local = [name.removeprefix(f"{repository}:") for name in image.tags_in(repository)]
-    ours = [tag for tag in local if TAGS.fullmatch(tag)]
-    tags = {tag if tag.startswith(("nightly", "local-")) else f"commit-{tag}" for tag in ours}
-    return sorted(tags, key=lambda tag: (tag == "nightly", tag))
 
 
 def require_passed(folder: Path, image: Image, *, suite: str) -> Verdict:
@@ -119,9 +99,10 @@ def push(
     registry.require_reachable()
     arrived = [_push_one(engine, image, registry, tag, progress) for tag in tags]
     if not arrived:
+        example = names.Stem.local("<commit>").of(names.flavor_of(image) or names.CUDA)
         raise GateError(
             f"{image.short_id} has no tag to be pushed under",
-            hint="give it one: `docker tag IMAGE llm-d-dev:local-<commit>`",
+            hint=f"give it one: `docker tag IMAGE llm-d-dev:{example}`",
         )
     return Pushed(names=tuple(f"{repository}:{tag}" for tag in tags), digest=arrived[-1].digest, size=arrived[-1].size)
 

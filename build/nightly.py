@@ -10,13 +10,29 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from build import base as bases
-from build import cuda, failure, folders, labels, lock, nightlog, notify, prune, publish, record, seal, trial
+from build import (
+    cuda,
+    failure,
+    folders,
+    freshness,
+    labels,
+    lock,
+    names,
+    nightlog,
+    notify,
+    prune,
+    publish,
+    record,
+    renaming,
+    seal,
+    trial,
+)
 from build.errors import BusyError, LlmdDevError
-from build.folders import REPOSITORY, write_atomic
+from build.folders import write_atomic
 from build.gpus import AUTO, Selection
 from build.patience import patiently
 from build.registry import Registry
-from build.retention import CANDIDATE, is_ours
+from build.retention import is_ours
 from build.trial import Options
 
 if TYPE_CHECKING:
@@ -32,8 +48,6 @@ if TYPE_CHECKING:
     from build.trial import Trial
 
 log = logging.getLogger(__name__)
-
-BASE_COMMIT_FILE = REPOSITORY / "base_commit.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +110,9 @@ def nightly(context: Context, request: Request) -> Result:
         SourceError: The release cannot be had.
         DiskError: Not enough disk.
         BuildError: The build failed.
-        SmokeError: The new base is broken; tags and ``base_commit.txt`` stay.
+        SmokeError: The new base is broken; tags and the file with the commit stay.
     """
-    with nightlog.written(), _alone(context):
+    with nightlog.written(), _alone(context, request.flavor):
         return _attended(context, request)
 
 
@@ -114,11 +128,14 @@ def plan(context: Context, request: Request) -> Recipe:
 
 
 @contextlib.contextmanager
-def _alone(context: Context) -> Iterator[None]:
-    """Hold the lock of nightlies; one that is stuck keeps all others from running, and somebody should know."""
+def _alone(context: Context, flavor: str) -> Iterator[None]:
+    """Hold the lock of nightlies; one that is stuck keeps all others from running, which is told.
+
+    One for all flavors: each prunes at its end, and what another is building has no name yet.
+    """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(lock.held(context.folders.locks, "nightly", doing="building a base"))
+            stack.enter_context(lock.held(context.folders.locks, "nightly", doing=f"building a {flavor} base"))
         except BusyError as error:
             log.warning("%s", error.what)
             notify.tell_stuck(context)
@@ -158,16 +175,19 @@ def _run(context: Context, request: Request, recorder: Recorder) -> Result:
     if request.push:
         Registry(context.registry).require_reachable()
     context.require_buildkit()
+    renaming.rename(context)
     with _flavor(context, request) as flavor:
         commit = flavor.commit()
         recorder.update(commit=commit.id)
         fingerprint = _fingerprint(context, flavor, commit)
-        found = None if request.force else _find(context, fingerprint)
+        found = None if request.force else _find(context, flavor, fingerprint)
         image = _candidate(context, found or _built(context, flavor, commit, fingerprint))
     recorder.update(image=image.id, bytes=image.size, built=found is None)
     tested = trial.run(context, image, Options(gpus=request.gpus), force=request.force)
     if found and tested.report is None:
-        context.console.note(f"nothing to do: the last good nightly is of {commit.short} {commit.subject}")
+        context.console.note(
+            f"nothing to do: the last good {request.flavor} nightly is of {commit.short} {commit.subject}"
+        )
     promoted = _promote(context, image, commit)
     pushed = publish.push(context, promoted) if request.push else None
     recorder.update(digest=pushed.digest if pushed else None)
@@ -192,20 +212,26 @@ def _fingerprint(context: Context, flavor: Flavor, commit: Commit) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _find(context: Context, fingerprint: str) -> Image | None:
+def _find(context: Context, flavor: Flavor, fingerprint: str) -> Image | None:
     """A base that is what would be built: rather one that has passed, then one of an earlier run, then any.
+
+    One that is too old for its flavor does not count: its packages lack updates.
 
     The newest is not the best: what somebody commits from a container of a base inherits its labels.
     """
     repository = context.settings.repository
     found = sorted(
         context.engine.images(kind="base", fingerprint=fingerprint),
-        key=lambda image: (bool(image.tags_in(repository, prefix="nightly")), is_ours(image, repository)),
+        key=lambda image: (names.promoted(image, repository), is_ours(image, repository)),
         reverse=True,
     )
-    if found:
-        context.console.note(f"base {found[0].short_id} is already built")
-    return found[0] if found else None
+    current = [image for image in found if not freshness.is_older(image, flavor.rebuild_after)]
+    if current:
+        context.console.note(f"base {current[0].short_id} is already built")
+    elif found:
+        age = freshness.age(found[0])
+        context.console.note(f"base {found[0].short_id} is {age}: it is built again, with the packages of today")
+    return next(iter(current), None)
 
 
 def _built(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -> Image:
@@ -250,8 +276,8 @@ def _candidate(context: Context, image: Image) -> Image:
     the next one finds the base by its fingerprint.
     """
     repository = context.settings.repository
-    if not image.tags_in(repository, prefix="nightly"):
-        context.engine.tag(image.id, f"{repository}:{CANDIDATE}")
+    if not names.promoted(image, repository):
+        context.engine.tag(image.id, f"{repository}:{names.candidate(image.labels[labels.FLAVOR])}")
     return context.engine.image(image.id)
 
 
@@ -261,9 +287,9 @@ def _promote(context: Context, image: Image, commit: Commit) -> Image:
     Each moves in one piece, and none before the one that it follows: whoever finds a base under a later name finds
     it under the earlier ones too. A run that was killed in between is finished by the next.
     """
-    engine, repository = context.engine, context.settings.repository
-    engine.tag(image.id, f"{repository}:nightly-{commit.id}")
-    engine.tag(image.id, f"{repository}:nightly")
-    write_atomic(BASE_COMMIT_FILE, f"{commit.id}\n")
-    engine.untag(f"{repository}:{CANDIDATE}")
+    engine, repository, flavor = context.engine, context.settings.repository, image.labels[labels.FLAVOR]
+    engine.tag(image.id, f"{repository}:{names.nightly(flavor, commit.id)}")
+    engine.tag(image.id, f"{repository}:{names.nightly(flavor)}")
+    write_atomic(names.base_commit_file(flavor), f"{commit.id}\n")
+    engine.untag(f"{repository}:{names.candidate(flavor)}")
     return engine.image(image.id)

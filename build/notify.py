@@ -44,8 +44,9 @@ def tell_stuck(context: Context) -> None:
     """Say that a nightly could not start because one of long ago still runs. Never raises."""
     running = [one for one in record.recall(context.folders.nightlies) if one.verdict == RUNNING]
     if running and dt.datetime.now(dt.UTC) - moment(running[0].started) > _STUCK:
-        who = running[0].owner
-        _send(context, f"nightly on {socket.gethostname()} is stuck: {who} runs since {running[0].started}")
+        stuck = running[0]
+        where = f"nightly ({stuck.flavor}) on {socket.gethostname()}"
+        _send(context, f"{where} is stuck: {stuck.owner} runs since {stuck.started}")
 
 
 def _send(context: Context, text: str) -> None:
@@ -83,8 +84,8 @@ def _text(context: Context, ended: Record) -> str | None:
 
 
 def _was_bad(context: Context, ended: Record) -> bool:
-    """Whether the nightly before this one failed; those that somebody stopped do not count."""
-    known = record.recall(context.folders.nightlies)
+    """Whether the nightly of its flavor before this one failed; those that somebody stopped do not count."""
+    known = record.recall(context.folders.nightlies, flavor=ended.flavor)
     before = [one for one in known if (one.started, one.owner) != (ended.started, ended.owner)]
     judged = [one.verdict for one in before if one.verdict in {PASS, FAIL, KILLED}]
     return judged[:1] not in ([], [PASS])

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from build import gpus, schedule
+from build import gpus, names, schedule
 from build.errors import UsageError
 from build.gitdir import REMOTES
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Options that are settings: given on the command line they win over everything else.
 SETTING_OPTIONS = (
-    *("state", "cache", "install", "registry", "vllm_version", "start_timeout", "keep_bases"),
+    *("state", "cache", "install", "registry", "flavor", "vllm_version", "start_timeout", "keep_bases"),
     *("builder", "cache_to", "build_secrets"),
 )
 
@@ -132,9 +132,7 @@ def _engine(verbs: Verbs) -> None:
 def _nightly(verbs: Verbs) -> None:
     does = "build the base image, test it, make it the one that overlays use, push it"
     parser = _with_version(_with_timeout(_add(verbs, "nightly", does)))
-    parser.add_argument(
-        "--flavor", choices=("cpu", "cuda"), help="kind of base (default: cpu; cuda where one of its options is given)"
-    )
+    _with_flavor(parser, "of the base")
     parser.add_argument("--force", action="store_true", help="build and test again although nothing changed")
     parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
     _with_gpus(parser)
@@ -238,6 +236,7 @@ def _schedule(verbs: Verbs) -> None:
     does = "install, show or remove the timer that starts the nightly every day"
     parser = _add(verbs, "schedule", does, example="python -m build schedule install --at 02:00")
     parser.add_argument("action", choices=("install", "show", "remove"))
+    _with_flavor(parser, "of the nightlies, written down")
     parser.add_argument("--at", metavar="HH:MM", type=schedule.at, default="02:00", help="local time (default: 02:00)")
     parser.add_argument(
         "--nightly",
@@ -251,8 +250,17 @@ def _schedule(verbs: Verbs) -> None:
 def _nightly_options(text: str) -> list[str]:
     """Words behind `nightly`; checked now, because at night nobody reads what argparse says."""
     words = shlex.split(text)
-    parse(["nightly", *words], default_path=Path(), default_ref="")
+    parse_nightly(words)
     return words
+
+
+def parse_nightly(words: Sequence[str]) -> argparse.Namespace:
+    """Read the words behind `nightly`.
+
+    Raises:
+        UsageError: They are off.
+    """
+    return parse(["nightly", *words], default_path=Path(), default_ref="")
 
 
 def _count(text: str) -> int:
@@ -314,9 +322,7 @@ def _with_base(parser: argparse.ArgumentParser) -> None:
         default=AUTO,
         help=f"base to stand on (default: {AUTO}, the newest that fits)",
     )
-    parser.add_argument(
-        "--flavor", choices=("cpu", "cuda"), help="of the base (default: the newest one's; of a --base-commit: cpu)"
-    )
+    _with_flavor(parser, "of the base")
     parser.add_argument(
         "--with",
         dest="carried",
@@ -324,6 +330,14 @@ def _with_base(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="carry a top-level folder that the base does not hold, such as tests; repeatable",
+    )
+
+
+def _with_flavor(parser: argparse.ArgumentParser, whose: str) -> None:
+    parser.add_argument(
+        "--flavor",
+        choices=(AUTO, *names.FLAVORS),
+        help=f"{whose} (default: the setting flavor; {AUTO}: cuda where the engine can pass a GPU, else cpu)",
     )
 
 
@@ -379,5 +393,7 @@ def _with_timeout(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _with_version(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("--vllm-version", metavar="RELEASE", help="vLLM release that the cpu flavor builds from")
+    parser.add_argument(
+        "--vllm-version", metavar="RELEASE", help="vLLM release that the cpu flavor builds from, or newest"
+    )
     return parser

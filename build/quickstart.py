@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from build import cpu, delivery, dev, embedded, nightly, sample, status
+from build import cpu, delivery, dev, embedded, names, nightly, sample, status
 from build.choice import Wishes
 from build.trial import Options
 
@@ -60,8 +60,8 @@ class Result:
             steps.add_row("  " * len(duration.within) + duration.name, f"{duration.seconds:.1f}")
         path = escape(str(self.sample.path))
         commands = (
-            f"nox -s plan -- {path} HEAD~1",
-            f"nox -s dev -- {path} HEAD --no-push    # after a commit of your own there",
+            f"nox -s plan -- {path} HEAD~1 --flavor cpu",
+            f"nox -s dev -- {path} HEAD --flavor cpu --no-push    # after a commit of your own there",
             "nox -s status",
         )
         hints = "\n".join(f"  {line}" for line in commands)
@@ -85,9 +85,9 @@ def quickstart(context: Context) -> Result:
             address = context.embedded_registry(install=settings.install)
             console.note(f"image registry at {address}")
     with console.step("cpu nightly"):
-        base = nightly.nightly(context, nightly.Request(flavor="cpu", force=False, push=True))
+        base = nightly.nightly(context, nightly.Request(flavor=names.CPU, force=False, push=True))
     with console.step("overlay of a local commit"):
-        working = sample.ensure(context, cpu.source(settings, context.index, console=console))
+        working = sample.ensure(context, cpu.Cpu(context=context).commit())
         request = delivery.Request(
             wishes=Wishes(base=base.image.id, flavor=None, carried=frozenset()),
             allow_native=False,

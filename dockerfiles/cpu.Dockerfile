@@ -17,6 +17,7 @@ RUN --mount=type=secret,id=environment --mount=type=secret,id=ca.pem \
     if ! dpkg-query --show libnuma1 g++ git python3-venv >/dev/null 2>&1; then \
         . /run/secrets/environment; \
         apt-get update; \
+        apt-get upgrade --yes; \
         apt-get install --yes --no-install-recommends \
             ca-certificates g++ gcc git libc6-dev libgomp1 libnuma1 python3 python3-dev python3-venv; \
         rm -rf /var/lib/apt/lists/*; \

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from docker.types import DeviceRequest
 
 from build import labels, turn
+from build.cdi import KIND
 from build.gpus import ALL
 from smoke.diagnose import Diagnosis
 from smoke.requirement import unsatisfied
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from build.engine import Capabilities, Image
     from build.gpus import Selection
     from smoke.nvidia import Machine
-
-KIND = "nvidia.com/gpu"
-"""What CDI specifications of NVIDIA's toolkit call a GPU."""
 
 # What NVIDIA's base images set: https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/
 # docker-specialized.html

@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--runs", metavar="N", type=int, default=5, help="repetitions of each, of which the median counts"
     )
-    parser.add_argument("--base", metavar="IMAGE", default="llm-d-dev:nightly", help="a sealed base")
+    parser.add_argument("--base", metavar="IMAGE", default="llm-d-dev:nightly-cpu", help="a sealed base")
     return parser
 
 

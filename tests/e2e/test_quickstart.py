@@ -69,7 +69,7 @@ def test_base_and_overlay_passed_and_the_registry_serves_exactly_them(quickstart
             digest, config = served(name)
             assert config == made["id"]
             assert digest == row["digest"]
-    assert [name.rpartition(":")[2] for name in quickstart["base"]["pushed"]][-1] == "nightly"
+    assert [name.rpartition(":")[2] for name in quickstart["base"]["pushed"]][-1] == "nightly-cpu"
 
 
 def test_a_second_quickstart_does_no_work_twice(quickstart: Any) -> None:  # noqa: ANN401
@@ -138,16 +138,16 @@ def test_a_commit_that_breaks_the_server_is_not_pushed(working: git.Repo, quicks
         stream.write("\nthis is no Python\n")
     working.git.execute(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qam", "Break it"])
     commit = working.head.commit.hexsha
-    done = run("dev", str(working.working_dir), "HEAD", "--json")
+    done = run("dev", str(working.working_dir), "HEAD", "--flavor", "cpu", "--json")
     assert done.returncode == 6
     registry = quickstart["overlay"]["pushed"][0].rpartition(":")[0]
     host, _, repository = registry.partition("/")
-    answer = requests.get(f"http://{host}/v2/{repository}/manifests/local-{commit}", timeout=10)
+    answer = requests.get(f"http://{host}/v2/{repository}/manifests/local-{commit}-cpu", timeout=10)
     assert answer.status_code == 404
 
 
 def test_a_plan_tells_python_from_native(working: git.Repo) -> None:
-    plan = json.loads(run("plan", str(working.working_dir), "HEAD", "--json").stdout)
+    plan = json.loads(run("plan", str(working.working_dir), "HEAD", "--flavor", "cpu", "--json").stdout)
     assert plan["verdict"] == "python"
     assert plan["written"] == 1
     with open(f"{working.working_dir}/csrc/ops.h", "a", encoding="utf-8") as stream:  # noqa: PTH123
@@ -155,10 +155,10 @@ def test_a_plan_tells_python_from_native(working: git.Repo) -> None:
     working.git.execute(
         ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qam", "Change an operator"]
     )
-    plan = json.loads(run("plan", str(working.working_dir), "HEAD", "--json").stdout)
+    plan = json.loads(run("plan", str(working.working_dir), "HEAD", "--flavor", "cpu", "--json").stdout)
     assert plan["verdict"] == "native"
     assert plan["native"] == ["csrc/ops.h"]
-    assert run("dev", str(working.working_dir), "HEAD", "--json").returncode == 4
+    assert run("dev", str(working.working_dir), "HEAD", "--flavor", "cpu", "--json").returncode == 4
 
 
 def test_a_plan_between_releases_names_what_is_compiled_anew(quickstart: Any) -> None:  # noqa: ANN401

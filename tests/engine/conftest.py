@@ -131,7 +131,7 @@ def base(engine: Engine, unsealed: Image, vllm: Path) -> Image:
         engine, unsealed, flavor="cpu", source=source, commit=commit, marks=marks, console=Console(quiet=True)
     )
     source.close()
-    for name in (f"{LOCAL}:nightly", f"{LOCAL}:nightly-{commit.id}"):
+    for name in (f"{LOCAL}:nightly-cpu", f"{LOCAL}:nightly-{commit.id}-cpu"):
         engine.tag(sealed, name)
     return engine.image(sealed)
 
@@ -233,6 +233,8 @@ def make_cli(engine: Engine, registry_address: str, folder: Path) -> Cli:
         "LLM_D_DEV_STATE": str(folders.state),
         "LLM_D_DEV_CACHE": str(folders.cache),
         "LLM_D_DEV_REPOSITORY": LOCAL,
+        # Other tests give the engine GPUs meanwhile.
+        "LLM_D_DEV_FLAVOR": "cpu",
         "LLM_D_DEV_REGISTRY": repository,
     }
     return Cli(environment={**os.environ, **variables}, folders=folders, repository=repository)

@@ -80,8 +80,8 @@ class Nights:
 
     @property
     def base_commit(self) -> str | None:
-        """What ``base_commit.txt`` says."""
-        file = self.cli.checkout / "base_commit.txt"
+        """What ``base_commit-cpu.txt`` says."""
+        file = self.cli.checkout / "base_commit-cpu.txt"
         return file.read_text(encoding="utf-8").strip() if file.exists() else None
 
     def local(self, tag: str) -> str | None:
@@ -121,9 +121,9 @@ def make(engine: Engine, registry_address: str, vllm: Path, folder: Path, name: 
 
 def promoted(nights: Nights, image: Image) -> None:
     """Make an image the last good base, everywhere."""
-    for tag in (f"nightly-{OLD}", "nightly"):
+    for tag in (f"nightly-{OLD}-cpu", "nightly-cpu"):
         nights.engine.tag(image.id, f"{nights.repository}:{tag}")
-    (nights.cli.checkout / "base_commit.txt").write_text(f"{OLD}\n", encoding="utf-8")
+    (nights.cli.checkout / "base_commit-cpu.txt").write_text(f"{OLD}\n", encoding="utf-8")
     nights.cli.pass_smoke(image)
-    ran = nights("push", f"{nights.repository}:nightly")
+    ran = nights("push", f"{nights.repository}:nightly-cpu")
     assert ran.returncode == 0, ran.stderr

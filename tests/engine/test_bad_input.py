@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import git
 import pytest
 
-from build import labels, lock, nightly
+from build import labels, lock, names
 from build.folders import REPOSITORY
 from tests.engine import fake_engine, traces
 from tests.engine.conftest import LOCAL, assert_refused, base_fingerprint, commit_all, finished
@@ -248,16 +248,16 @@ def test_a_nightly_while_another_one_runs(cli: Cli) -> None:
 @pytest.mark.usefixtures("released")
 def test_a_broken_nightly_leaves_the_old_one_in_place(cli: Cli, engine: Engine, base: Image) -> None:
     own = f"{LOCAL}-nightly"
-    engine.tag(base.id, f"{own}:nightly")
-    before = contents(nightly.BASE_COMMIT_FILE)
+    engine.tag(base.id, f"{own}:nightly-cpu")
+    before = contents(names.base_commit_file("cpu"))
     broken = [f"LABEL {labels.FINGERPRINT}={base_fingerprint(cli)}", "ENV STANDIN_FAULT=crash"]
     with changed(engine, base.id, broken) as image_id:
         engine.tag(image_id, f"{own}:kept")
         # Should the image not be recognised: no release file can be had to build one.
         ran = cli("nightly", "--json", LLM_D_DEV_REPOSITORY=own, PIP_INDEX_URL="http://127.0.0.1:1/")
     assert_refused(ran, 6, "smoke", "failed server/health")
-    assert engine.image(f"{own}:nightly").id == base.id
-    assert contents(nightly.BASE_COMMIT_FILE) == before
+    assert engine.image(f"{own}:nightly-cpu").id == base.id
+    assert contents(names.base_commit_file("cpu")) == before
 
 
 def contents(path: Path) -> str | None:

@@ -82,12 +82,12 @@ def _answers(host: str) -> bool:
 def stored(engine: Engine, base: Image, store: Engine) -> Image:
     """The base of the other tests, brought over."""
     with subprocess.Popen(
-        ["docker", "save", f"{LOCAL}:nightly"], env=os.environ | engine.environment, stdout=subprocess.PIPE
+        ["docker", "save", f"{LOCAL}:nightly-cpu"], env=os.environ | engine.environment, stdout=subprocess.PIPE
     ) as saved:
         subprocess.run(
             ["docker", "load", "--quiet"], env=os.environ | store.environment, stdin=saved.stdout, check=True
         )
-    found = store.image(f"{LOCAL}:nightly")
+    found = store.image(f"{LOCAL}:nightly-cpu")
     assert found.diff_ids == base.diff_ids
     return found
 
@@ -102,16 +102,16 @@ def test_a_commit_becomes_an_image_that_is_pushed(
         commit = commit_all(clone, "Add one, delete one")
     ran = cli("dev", tmp_path / "vllm", "--no-smoke", "--json")
     assert ran.returncode == 0, ran.stderr
-    made = store.image(f"{LOCAL}:local-{commit}")
+    made = store.image(f"{LOCAL}:local-{commit}-cpu")
     assert (made.id, made.diff_ids[:-2]) == (ran.json["id"], stored.diff_ids)
     with inside(store, made) as shell:
         assert shell.git("status", "--porcelain") == ""
         assert shell.git("rev-parse", "HEAD") == commit
     cli.pass_smoke(made)
-    pushed = cli("push", f"{LOCAL}:local-{commit}", "--json")
+    pushed = cli("push", f"{LOCAL}:local-{commit}-cpu", "--json")
     assert pushed.returncode == 0, pushed.stderr
     host, _, path = cli.repository.partition("/")
-    served = requests.get(f"http://{host}/v2/{path}/manifests/local-{commit}", headers=_ANY_MANIFEST, timeout=10)
+    served = requests.get(f"http://{host}/v2/{path}/manifests/local-{commit}-cpu", headers=_ANY_MANIFEST, timeout=10)
     assert served.headers["Docker-Content-Digest"] == made.id == pushed.json["digest"]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import git
 import pytest
 
-from build import cuda, labels, nightly, settings
+from build import cuda, labels, names, settings
 from build.console import Console
 from build.context import Context
 from build.dockerfile import Dockerfile
@@ -99,6 +99,7 @@ def box(
                 "LLM_D_DEV_WHEEL_INDEX": f"http://{address}",
                 "LLM_D_DEV_REPOSITORY": OWN,
                 "LLM_D_DEV_CUDA_DISK_GB": "1",
+                "LLM_D_DEV_FLAVOR": "cuda",
             }
             yield Box(
                 cli=make_cli(engine, registry_address, folder / "home"),
@@ -113,12 +114,13 @@ def box(
 @pytest.fixture(scope="module")
 def _base_commit_file() -> Iterator[None]:
     """Puts back what a nightly of this checkout wrote."""
-    before = nightly.BASE_COMMIT_FILE.read_bytes() if nightly.BASE_COMMIT_FILE.exists() else None
+    file = names.base_commit_file("cuda")
+    before = file.read_bytes() if file.exists() else None
     yield
     if before is None:
-        nightly.BASE_COMMIT_FILE.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
     else:
-        nightly.BASE_COMMIT_FILE.write_bytes(before)
+        file.write_bytes(before)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,7 @@ def test_the_nightly_is_built_sealed_tested_promoted_and_pushed(box: Box, engine
     assert image.id == engine.image(f"{OWN}:nightly-{box.main}").id == made["id"]
     assert image.labels[labels.FLAVOR] == "cuda"
     assert image.labels[labels.WHEEL] == box.main
-    assert nightly.BASE_COMMIT_FILE.read_text().strip() == box.main
+    assert names.base_commit_file("cuda").read_text().strip() == box.main
     assert not image.config.get("Entrypoint")
     assert image.config["User"] == "2000"
 

@@ -34,11 +34,11 @@ def test_a_commit_becomes_an_image_that_is_tested_and_pushed(cli: Cli, clone: gi
     commit = commit_all(clone, "Change the owner")
     ran = cli("dev", clone.working_dir, "HEAD", "--expect", "/v1/models=somebody", "--json")
     assert ran.returncode == 0, ran.stderr
-    assert ran.json["image"] == f"{LOCAL}:local-{commit}"
+    assert ran.json["image"] == f"{LOCAL}:local-{commit}-cpu"
     assert ran.json["verdict"] == "pass"
     host, _, path = cli.repository.partition("/")
     served = requests.get(
-        f"http://{host}/v2/{path}/manifests/local-{commit}",
+        f"http://{host}/v2/{path}/manifests/local-{commit}-cpu",
         headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
         timeout=10,
     )
@@ -51,8 +51,8 @@ def test_an_image_that_fails_leaves_no_tag_in_the_registry(cli: Cli, clone: git.
     assert ran.returncode == 6
     assert "error[smoke]" in ran.stderr
     host, _, path = cli.repository.partition("/")
-    assert requests.get(f"http://{host}/v2/{path}/manifests/local-{commit}", timeout=10).status_code == 404
-    ran = cli("push", f"{LOCAL}:local-{commit}")
+    assert requests.get(f"http://{host}/v2/{path}/manifests/local-{commit}-cpu", timeout=10).status_code == 404
+    ran = cli("push", f"{LOCAL}:local-{commit}-cpu")
     assert ran.returncode == 7
     assert "error[gate]" in ran.stderr
 

@@ -19,7 +19,8 @@ from build import daemon, embedded, mounts
 from build.console import Console
 from build.errors import EngineError
 from build.folders import REPOSITORY, Folders
-from tests.engine import private_network
+from tests.engine import gpu_standin, private_network
+from tests.engine.conftest import make_cli
 from tests.engine.private_network import IMAGE
 
 if TYPE_CHECKING:
@@ -174,10 +175,27 @@ class TestRunning:
             "kind": "nvidia.com/gpu",
             "devices": [{"name": "all", "containerEdits": {"env": ["MADE_UP_GPU=yes"]}}],
         }
-        (embedded.cdi_specs(folders) / "made-up.json").write_text(json.dumps(spec), encoding="utf-8")
+        file = embedded.cdi_specs(folders) / "made-up.json"
+        file.write_text(json.dumps(spec), encoding="utf-8")
         request = DeviceRequest(driver="cdi", device_ids=["nvidia.com/gpu=all"])
         environment = engine.client.containers.run(IMAGE, ["env"], remove=True, device_requests=[request])
+        file.unlink()
         assert b"MADE_UP_GPU=yes" in environment
+
+    def test_a_nightly_without_arguments_follows_the_engine(self, engine: Engine, tmp_path: Path) -> None:
+        cli = make_cli(engine, "127.0.0.1:1", tmp_path / "home")
+        del cli.environment["LLM_D_DEV_FLAVOR"]
+        without = cli("nightly", "--dry-run")
+        assert "flavor cpu: the engine can pass no GPU" in without.stderr
+        assert without.stdout.startswith("flavor: cpu\n")
+        assert cli("nightly", "--dry-run", "--json").json["flavor_from"] == "the engine can pass no GPU"
+        with gpu_standin.gpus(engine, tmp_path, count=1):
+            # Of vLLM's main, which this machine may not reach.
+            assert "flavor cuda: the engine can pass a GPU (CDI devices)" in cli("nightly", "--dry-run").stderr
+            asked_for = cli("nightly", "--dry-run", "--flavor", "cpu")
+        assert asked_for.stdout.startswith("flavor: cpu\n")
+        nowhere = cli("nightly", "--dry-run", DOCKER_HOST="tcp://127.0.0.1:1")
+        assert "flavor cpu: nothing answers at DOCKER_HOST=tcp://127.0.0.1:1" in nowhere.stderr
 
     def test_the_build_cache_is_limited(self, engine: Engine) -> None:
         text = subprocess.run(

@@ -320,7 +320,7 @@ def test_nightly_that_tests_the_base(
     cli: Cli, engine: Engine, base: Image, tmp_path: Path, number: signal.Signals
 ) -> None:
     own = f"{LOCAL}-interrupted"
-    engine.tag(base.id, f"{own}:nightly")
+    engine.tag(base.id, f"{own}:nightly-cpu")
     hanging = [f"LABEL {labels.FINGERPRINT}={base_fingerprint(cli)}", "ENV STANDIN_FAULT=hangs"]
     variables = {"LLM_D_DEV_REPOSITORY": own, "PIP_INDEX_URL": "http://127.0.0.1:1/"}
     with (
@@ -342,4 +342,4 @@ def test_nightly_that_tests_the_base(
             assert cli("status").returncode == 0
             (cli.folders.locks / "nightly.json").unlink()  # says who had the lock, which is nobody's any more
         assert traces.left(engine, cli, run.pids) == []
-    assert engine.image(f"{own}:nightly").id == base.id
+    assert engine.image(f"{own}:nightly-cpu").id == base.id

@@ -50,25 +50,28 @@ class Step:
     work: Literal["built", "untested", "tested"] = "tested"
 
 
-PLACES = ("nightly-<commit>", "nightly", "base_commit.txt", "registry's nightly-<commit>", "registry's nightly")
+PLACES = (
+    *("nightly-<commit>-cpu", "nightly-cpu", "base_commit-cpu.txt"),
+    *("registry's nightly-<commit>-cpu", "registry's nightly-cpu"),
+)
 """Where a base is named, in the order in which that changes."""
 
 _LOCAL = rf"repo={LOCAL}-k\d+&"
 _REMOTE = "repo=127"
 STEPS = (
     Step("container to look into the image", "POST .*/containers/create", "done", (0,), work="built"),
-    Step("base built, without a name", r"POST .*tag\?tag=candidate", "asked", (0,), work="built"),
-    Step("base named candidate", r"POST .*tag\?tag=candidate", "done", (0,), work="untested"),
+    Step("base built, without a name", r"POST .*tag\?tag=candidate-cpu", "asked", (0,), work="built"),
+    Step("base named candidate", r"POST .*tag\?tag=candidate-cpu", "done", (0,), work="untested"),
     Step("base started", "POST .*/start", "done", (0,), work="untested"),
-    Step("base tested", rf"POST .*tag\?tag=nightly-\w+&{_LOCAL}", "asked", (0,)),
-    Step("fixed tag", rf"POST .*tag\?tag=nightly-\w+&{_LOCAL}", "done", (1,)),
-    Step("before the moving tag", rf"POST .*tag\?tag=nightly&{_LOCAL}", "asked", (1,)),
-    Step("moving tag", rf"POST .*tag\?tag=nightly&{_LOCAL}", "done", (2,)),
-    Step("file written", "DELETE .*:candidate", "asked", (3,)),
-    Step("no candidate any more", "DELETE .*:candidate", "done", (3,)),
-    Step("pushing", r"POST .*push\?tag=nightly-\w+", "done", (3, 4)),
-    Step("pushed under the fixed tag", rf"POST .*tag\?tag=nightly&{_REMOTE}", "asked", (4,)),
-    Step("pushing under the moving tag", r"POST .*push\?tag=nightly$", "done", (4, 5)),
+    Step("base tested", rf"POST .*tag\?tag=nightly-\w+-cpu&{_LOCAL}", "asked", (0,)),
+    Step("fixed tag", rf"POST .*tag\?tag=nightly-\w+-cpu&{_LOCAL}", "done", (1,)),
+    Step("before the moving tag", rf"POST .*tag\?tag=nightly-cpu&{_LOCAL}", "asked", (1,)),
+    Step("moving tag", rf"POST .*tag\?tag=nightly-cpu&{_LOCAL}", "done", (2,)),
+    Step("file written", "DELETE .*:candidate-cpu", "asked", (3,)),
+    Step("no candidate any more", "DELETE .*:candidate-cpu", "done", (3,)),
+    Step("pushing", r"POST .*push\?tag=nightly-\w{40}-cpu", "done", (3, 4)),
+    Step("pushed under the fixed tag", rf"POST .*tag\?tag=nightly-cpu&{_REMOTE}", "asked", (4,)),
+    Step("pushing under the moving tag", r"POST .*push\?tag=nightly-cpu$", "done", (4, 5)),
     Step("pruning", "GET .*/containers/json[^{%]*$", "asked", (5,)),
 )
 BY_NAME = {step.name: step for step in STEPS}
@@ -129,7 +132,7 @@ class Scene:
         assert process.returncode == -signal.SIGKILL
         assert traces.eventually(lambda: not traces.processes(own.cli), seconds=ENDS_S)
         after = self._places(own, commit)
-        good = own.local("nightly") is not None
+        good = own.local("nightly-cpu") is not None
         ran = own("nightly", "--json")
         left = [what for what in traces.left(self.engine, own.cli, {process.pid}) if not what.startswith("/")]
         ours = [what for what in left if not what.startswith(own.cli.repository)]
@@ -138,11 +141,11 @@ class Scene:
     def _places(self, own: Nights, commit: str) -> list[str]:
         names = {self.base.id: "old", nights.OLD: "old", commit: "new", None: "none"}
         found = (
-            own.local(f"nightly-{commit}"),
-            own.local("nightly"),
+            own.local(f"nightly-{commit}-cpu"),
+            own.local("nightly-cpu"),
             own.base_commit,
-            own.served(f"nightly-{commit}"),
-            own.served("nightly"),
+            own.served(f"nightly-{commit}-cpu"),
+            own.served("nightly-cpu"),
         )
         # Whatever else an image is, it is the one with the new commit.
         return [names.get(what, "new") for what in found]
@@ -205,6 +208,6 @@ def test_a_second_nightly_says_who_is_at_work_and_dev_goes_on(
                 first.kill()
             first.communicate(timeout=ENDS_S)
     assert second.returncode == BusyError.exit_code
-    assert f"nightly is busy: process {first.pid} (building a base, since " in second.stderr
+    assert f"nightly is busy: process {first.pid} (building a cpu base, since " in second.stderr
     assert dev.returncode == 0, dev.stderr
     assert dev.json["base"].startswith(f"{own.repository}:nightly")

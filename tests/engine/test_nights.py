@@ -51,7 +51,7 @@ class Morning:
         commit: What the night was about.
         exit_code: How it ended.
         good: Commit of the base that overlays use.
-        promised: What ``base_commit.txt`` says.
+        promised: What ``base_commit-cpu.txt`` says.
         images: How many images these nights have.
         bytes: What they add to what they all stand on.
     """
@@ -85,7 +85,7 @@ class Fortnight:
         ran = own("nightly", "--json", **faults.get(happens, {}))
         assert SECRET not in ran.stdout + ran.stderr
         images = own.engine.images(repository=own.repository)
-        good = own.local("nightly")
+        good = own.local("nightly-cpu")
         self.mornings.append(
             Morning(
                 commit=commit,
@@ -123,7 +123,7 @@ def test_the_good_base_is_always_that_of_the_last_good_night(fortnight: Fortnigh
         expected = morning.commit if morning.exit_code == 0 else expected
         assert (morning.good, morning.promised) == (expected, expected)
     own = fortnight.own
-    assert own.served("nightly") == own.served(f"nightly-{expected}") == own.local("nightly")
+    assert own.served("nightly-cpu") == own.served(f"nightly-{expected}-cpu") == own.local("nightly-cpu")
 
 
 def test_disk_use_is_flat(fortnight: Fortnight) -> None:

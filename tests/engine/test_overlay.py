@@ -307,15 +307,15 @@ def test_what_is_made_from_an_overlay_is_not_taken_for_it(cli: Cli, clone: git.R
 def test_a_new_base_makes_a_new_image(cli: Cli, clone: git.Repo, engine: Engine, base: Image) -> None:
     own = f"{LOCAL}-moved"
     commit_all(clone, "Built twice")
-    engine.tag(base.id, f"{own}:nightly")
+    engine.tag(base.id, f"{own}:nightly-cpu")
     first = dev(cli, clone, LLM_D_DEV_REPOSITORY=own).json
     with changed(engine, base.id, ["LABEL made=again"]) as image_id:
-        engine.tag(image_id, f"{own}:nightly")
+        engine.tag(image_id, f"{own}:nightly-cpu")
         second = dev(cli, clone, LLM_D_DEV_REPOSITORY=own).json
         assert (first["built"], second["built"]) == (True, True)
         made = [engine.image(document["id"]) for document in (first, second)]
         assert [image.labels[labels.BASE] for image in made] == [base.id, image_id]
-        assert made[1].tags == (f"{own}:local-{second['commit']}",)
+        assert made[1].tags == (f"{own}:local-{second['commit']}-cpu",)
         assert made[0].tags == ()
 
 
@@ -346,7 +346,7 @@ def test_what_an_overlay_cannot_bring_is_refused(
     replace(clone, Path(path), old, new)
     commit = commit_all(clone, "Too much")
     assert_refused(dev(cli, clone), 4, "incompatible", said)
-    assert engine.find_image(f"{LOCAL}:local-{commit}") is None
+    assert engine.find_image(f"{LOCAL}:local-{commit}-cpu") is None
 
 
 def test_uncommitted_work_is_mentioned_in_one_line(cli: Cli, clone: git.Repo, engine: Engine) -> None:
@@ -357,6 +357,6 @@ def test_uncommitted_work_is_mentioned_in_one_line(cli: Cli, clone: git.Repo, en
     assert ran.returncode == 0, ran.stderr
     told = [line for line in ran.stderr.splitlines() if "uncommitted" in line]
     assert told == [f"uncommitted work in {clone.working_dir} is not in the image (--dirty takes it)"]
-    with inside(engine, engine.image(f"{LOCAL}:local-{commit}")) as entered:
+    with inside(engine, engine.image(f"{LOCAL}:local-{commit}-cpu")) as entered:
         assert entered.python(OWNER) == "vllm"
         assert entered.git("status", "--porcelain") == ""

@@ -31,7 +31,7 @@ def test_a_commit_of_another_repository(cli: Cli, clone: git.Repo, commit: str, 
     words = ("build", commit[:10], "--remote", f"file://{clone.working_dir}", "--no-smoke", "--json")
     ran = cli(*words)
     assert ran.returncode == 0, ran.stderr
-    made = engine.image(f"{LOCAL}:{commit}")
+    made = engine.image(f"{LOCAL}:{commit}-cpu")
     assert (ran.json["id"], ran.json["commit"], ran.json["written"]) == (made.id, commit, 1)
     with inside(engine, made) as shell:
         assert shell.git("status", "--porcelain") == ""
@@ -49,7 +49,7 @@ def test_a_release_of_the_package_index(cli: Cli, clone: git.Repo, commit: str) 
         releases.create_tag("v0.33.0")
     ran = cli("build", "v0.33.0", "--remote", "pypi", "--no-smoke", "--json")
     assert ran.returncode == 0, ran.stderr
-    assert (ran.json["image"], ran.json["written"]) == (f"{LOCAL}:{commit}", 1)
+    assert (ran.json["image"], ran.json["written"]) == (f"{LOCAL}:{commit}-cpu", 1)
 
 
 def test_what_is_no_release(cli: Cli) -> None:

@@ -22,6 +22,7 @@ class FakeIndex:
         files: Contents by file name.
         projects: File names by project.
         hashes: File names by what stands for their hash instead of the right one; empty for none.
+        yanked: Names of files that were withdrawn (PEP 592).
         failures: What is answered first, before anything else.
         asked: Paths that were asked for.
     """
@@ -29,6 +30,7 @@ class FakeIndex:
     files: dict[str, bytes] = field(default_factory=dict)
     projects: dict[str, list[str]] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
+    yanked: set[str] = field(default_factory=set)
     failures: list[Answer] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -52,7 +54,8 @@ class FakeIndex:
         for name in self.projects[project]:
             digest = self.hashes.get(name, hashlib.sha256(self.files[name]).hexdigest())
             fragment = f"#sha256={digest}" if digest else ""
-            rows.append(f'<a href="/files/{name}{fragment}">{html.escape(name)}</a>')
+            yanked = ' data-yanked="broken"' if name in self.yanked else ""
+            rows.append(f'<a href="/files/{name}{fragment}"{yanked}>{html.escape(name)}</a>')
         return Answer(body="\n".join(rows).encode(), headers={"Content-Type": "text/html"})
 
 

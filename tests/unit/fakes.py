@@ -76,7 +76,7 @@ class FakeDocker:
 
     @property
     def images(self) -> SimpleNamespace:
-        return SimpleNamespace(get=self._get, load=self._load)
+        return SimpleNamespace(get=self._get, load=self._load, pull=self._pull)
 
     @property
     def containers(self) -> SimpleNamespace:
@@ -104,6 +104,9 @@ class FakeDocker:
             raise docker.errors.ImageNotFound(reference)
         names = [name for name, held in self.names.items() if held == image_id]
         return SimpleNamespace(attrs={**self.known[image_id], "RepoTags": names}, history=list)
+
+    def _pull(self, repository: str, *, tag: str) -> SimpleNamespace:
+        raise docker.errors.NotFound(f"{repository}:{tag}")
 
     def _load(self, archive: Iterable[bytes]) -> None:
         with tarfile.open(fileobj=io.BytesIO(b"".join(archive))) as tar:
@@ -187,6 +190,10 @@ class FakeEngine(Engine):
         self._tunnel = None
         self.docker = FakeDocker()
         self.client = cast("docker.DockerClient", self.docker)
+
+    def pass_gpus(self, by: str | None) -> None:
+        """What its capabilities say that it passes GPUs by; in words, as Capabilities has them."""
+        self.__dict__["capabilities"] = SimpleNamespace(passes_gpus=by)
 
     def hold(
         self,

@@ -133,22 +133,24 @@ def test_rust_is_in_it_if_its_binaries_are(made: tuple[str, ...], *, has: bool) 
 
 
 def test_only_bases_that_were_promoted_are_candidates_newest_first(engine: FakeEngine) -> None:
-    engine.hold("llm-d-dev:nightly-1", kind="base", created="2026-01-01")
-    engine.hold("llm-d-dev:nightly-2", kind="base", created="2026-01-02")
+    first, second, third = (f"llm-d-dev:nightly-{digit * 40}" for digit in "123")
+    engine.hold(first, kind="base", created="2026-01-01")
+    engine.hold(f"{second}-cpu", kind="base", created="2026-01-02")
     engine.hold("llm-d-dev:mine", kind="base", created="2026-01-03")
     engine.hold("other:nightly", kind="base", created="2026-01-04")
-    engine.hold("llm-d-dev:nightly-3", kind="overlay", created="2026-01-05")
+    engine.hold(third, kind="overlay", created="2026-01-05")
     found = base.candidates(engine, "llm-d-dev")
-    assert [image.tags for image in found] == [("llm-d-dev:nightly-2",), ("llm-d-dev:nightly-1",)]
+    assert [image.tags for image in found] == [(f"{second}-cpu",), (first,)]
 
 
 def test_dates_are_compared_as_dates(engine: FakeEngine) -> None:
     # As BuildKit and the SDK write them.
-    engine.hold("llm-d-dev:nightly-older", kind="base", created="2026-01-01T00:00:20Z")
-    engine.hold("llm-d-dev:nightly-newer", kind="base", created="2026-01-01T00:00:20.600000001Z")
-    engine.hold("llm-d-dev:nightly-oldest", kind="base", created="")
+    older, newer, oldest = (f"llm-d-dev:nightly-{digit * 40}" for digit in "123")
+    engine.hold(older, kind="base", created="2026-01-01T00:00:20Z")
+    engine.hold(newer, kind="base", created="2026-01-01T00:00:20.600000001Z")
+    engine.hold(oldest, kind="base", created="")
     found = base.candidates(engine, "llm-d-dev")
-    assert [image.name for image in found] == [f"llm-d-dev:nightly-{age}" for age in ("newer", "older", "oldest")]
+    assert [image.name for image in found] == [newer, older, oldest]
 
 
 def test_an_image_is_called_what_it_was_asked_for_by(engine: FakeEngine) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from build import buildx
+from build import buildx, cpu
 from build.buildx import Request
 from build.errors import BuildError, DiskError, EngineError, UsageError
 from tests.unit.fakes import FakeEngine
@@ -227,3 +228,10 @@ def test_what_another_builder_does_not_load_is_no_image(docker: Path) -> None:
 def test_a_builder_that_cannot_is_a_setting_to_correct(docker: Path, says: str, request_: Request, what: str) -> None:
     with pytest.raises(UsageError, match=what):
         build(docker, says=says, ends=1, request=request_)
+
+
+def test_stages_that_the_cache_would_leave_old_are_built_anew() -> None:
+    words = Request(dockerfile=Path("d"), context=Path("c"), uncached=("system",)).argv(metadata=Path("i"))
+    assert words[words.index("--no-cache-filter") + 1] == "system"
+    assert "--no-cache-filter" not in Request(dockerfile=Path("d"), context=Path("c")).argv(metadata=Path("i"))
+    assert set(cpu._UNCACHED) <= set(re.findall(r"^FROM .* AS (\S+)$", cpu.DOCKERFILE.read_text(), re.MULTILINE))

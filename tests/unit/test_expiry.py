@@ -40,9 +40,13 @@ def test_an_image_expires_as_its_label_says(found: Mapping[str, Any], gone: bool
     assert expiry.has_expired(found, NOW) == gone
 
 
-def test_the_moving_tag_and_what_it_names_stay() -> None:
-    images = {"old": config(99, "3d"), "new": config(1, "3d"), "good": config(99, "3d")}
-    tags = {"local-1": "old", "local-2": "new", "nightly-1": "good", "nightly": "good", "nightly-2": "old"}
+def of(flavor: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The same image with the label of a flavor."""
+    return {**found, "config": {"Labels": {**found["config"]["Labels"], labels.FLAVOR: flavor}}}
+
+
+def gone(images: Mapping[str, Any], tags: Mapping[str, str]) -> set[str]:
+    """The tags whose images may go, of a registry that holds these."""
 
     def service(asked: Asked) -> Answer:
         kind, _, name = asked.path.removeprefix("/v2/x/").partition("/")
@@ -56,8 +60,25 @@ def test_the_moving_tag_and_what_it_names_stay() -> None:
 
     with serving(service) as address:
         registry = Registry(RepositoryName(host=address, path="x"))
-        gone = expiry.expired(registry, NOW)
-        assert gone == {found.digest for tag in ("local-1",) if (found := registry.manifest(tag))}
+        digests = expiry.expired(registry, NOW)
+        return {tag for tag in tags if (found := registry.manifest(tag)) and found.digest in digests}
+
+
+def test_the_moving_tag_and_what_it_names_stay() -> None:
+    images = {"old": config(99, "3d"), "new": config(1, "3d"), "good": config(99, "3d")}
+    tags = {"local-1": "old", "local-2": "new", "nightly-1": "good", "nightly": "good", "nightly-2": "old"}
+    assert gone(images, tags) == {"local-1", "nightly-2"}
+
+
+def test_each_flavor_has_its_own_moving_tag() -> None:
+    images = {"cuda": of("cuda", config(99, "14d")), "cpu": of("cpu", config(98, "14d")), "old": config(99, "3d")}
+    tags = {"nightly": "cuda", "nightly-1": "cuda", "nightly-cpu": "cpu", "nightly-1-cpu": "cpu", "local-1": "old"}
+    assert gone(images, tags) == {"local-1"}
+
+
+def test_a_cpu_image_under_the_cuda_images_name_expires() -> None:
+    images = {"cpu": of("cpu", config(99, "14d")), "new": of("cpu", config(1, "14d"))}
+    assert gone(images, {"nightly": "cpu", "nightly-cpu": "new"}) == {"nightly"}
 
 
 def test_a_repository_that_nobody_pushed_to_is_empty() -> None:

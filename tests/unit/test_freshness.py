@@ -49,15 +49,21 @@ def context(tmp_path: Path) -> Context:
 
 def base(days: float) -> Image:
     engine = FakeEngine()
-    image = engine.hold("llm-d-dev:nightly", kind="base")
+    image = engine.hold("llm-d-dev:nightly", kind="base", flavor="cpu")
     engine.docker.known[image.id]["Config"]["Labels"][labels.OCI_CREATED] = ago(days)
     return engine.image(image.id)
 
 
-def night(context: Context, days: float, verdict: str, image: Image, *, cause: str = "") -> None:
+def night(context: Context, days: float, verdict: str, image: Image, *, cause: str = "", flavor: str = "cpu") -> None:
     error = {"category": "smoke", "what": cause, "hint": ""} if cause else None
     kept = Record(
-        started=ago(days), finished=ago(days), owner="x:1:1", flavor="cpu", verdict=verdict, image=image.id, error=error
+        started=ago(days),
+        finished=ago(days),
+        owner="x:1:1",
+        flavor=flavor,
+        verdict=verdict,
+        image=image.id,
+        error=error,
     )
     write_json(context.folders.nightlies / f"{1000 - days}.json", vars(kept))
 
@@ -68,7 +74,7 @@ def test_a_new_base_is_nothing_to_talk_about(context: Context) -> None:
 
 def test_an_old_one_is(context: Context) -> None:
     said = freshness.stale(context, base(5))
-    assert said == "base llm-d-dev:nightly is 5 days old; `python -m build nightly` makes a new one"
+    assert said == "base llm-d-dev:nightly is 5 days old; `python -m build nightly --flavor cpu` makes a new one"
 
 
 def test_one_that_a_nightly_found_still_right_is_not(context: Context) -> None:
@@ -91,3 +97,11 @@ def test_why_there_is_no_newer_one_is_said(context: Context, verdict: str) -> No
     said = freshness.stale(context, image) or ""
     cause = ": it is broken" if verdict == "fail" else ""
     assert said.endswith(f"is 4 days old, and the last nightly ({ago(1)}) did not pass ({verdict}{cause})")
+
+
+def test_nights_of_another_flavor_say_nothing_about_a_base(context: Context) -> None:
+    image = base(4)
+    night(context, 1, "fail", image, cause="no GPU", flavor="cuda")
+    assert "no GPU" not in (freshness.stale(context, image) or "")
+    night(context, 0.5, "pass", image, flavor="cuda")
+    assert freshness.stale(context, image) is not None

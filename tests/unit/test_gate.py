@@ -90,35 +90,6 @@ def test_an_overlay_over_other_native_sources_is_told_how_to_be_pushed(engine: F
     assert "push --allow-native llm-d-dev:x" in caught.value.hint
 
 
-# --- Which tags --------------------------------------------------------------------------------------------
-
-DIRTY = f"local-{COMMIT}-dirty-{'d' * 12}"
-
-
-@pytest.mark.parametrize(
-    ("local", "remote"),
-    [
-        (["nightly", f"nightly-{COMMIT}"], [f"nightly-{COMMIT}", "nightly"]),
-        ([f"local-{COMMIT}"], [f"local-{COMMIT}"]),
-        ([DIRTY], [DIRTY]),
-        ([COMMIT], [f"commit-{COMMIT}"]),
-        ([f"local-{COMMIT}", COMMIT, "nightly"], [f"commit-{COMMIT}", f"local-{COMMIT}", "nightly"]),
-        (["mine", "latest", "nightly-old", COMMIT[:12]], []),
-    ],
-)
-@pytest.mark.parametrize("repository", ["llm-d-dev", "me/llm-d-dev", "localhost:5000/x"])
-def test_tags_follow_the_local_ones_with_the_moving_one_last(
-    engine: FakeEngine, repository: str, local: list[str], remote: list[str]
-) -> None:
-    image = engine.hold(*(f"{repository}:{tag}" for tag in local), commit=COMMIT)
-    assert gate.registry_tags(image, repository) == remote
-
-
-def test_names_in_other_repositories_do_not_count(engine: FakeEngine) -> None:
-    names = [f"quay.example/x:nightly-{COMMIT}", "other:nightly", f"llm-d-dev-temporary:{COMMIT}"]
-    assert gate.registry_tags(engine.hold(*names, commit=COMMIT), "llm-d-dev") == []
-
-
 # --- What arrives ------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 GB = 1_000_000_000
 REQUEST = Request(flavor="cpu", force=False, push=False)
+WEEKLY = cast("Flavor", SimpleNamespace(rebuild_after=dt.timedelta(days=7)))
+
+
+def ago(*, days: float) -> str:
+    return (dt.datetime.now(dt.UTC) - dt.timedelta(days=days)).isoformat()
 
 
 @pytest.fixture
@@ -102,20 +108,38 @@ def test_the_disk_that_a_build_needs_grows_with_the_bases(sizes: tuple[int, ...]
         ([("llm-d-dev:nightly",), ("llm-d-dev:candidate",), ()], 0),
         ([("llm-d-dev:candidate",), ("elsewhere:nightly",), ()], 0),
         ([("elsewhere:kept",), ()], 1),
-        ([("llm-d-dev:nightly-1",), ("llm-d-dev:nightly",)], 1),
+        ([(f"llm-d-dev:nightly-{1:040}-cpu",), ("llm-d-dev:nightly-cpu",)], 1),
         ([], None),
     ],
 )
 def test_a_base_that_passed_is_taken_before_a_newer_copy(names: list[tuple[str, ...]], taken: int | None) -> None:
     engine = FakeEngine()
     made = [
-        engine.hold(*found, kind="base", fingerprint="same", created=f"2026-01-{10 + day}")
+        engine.hold(*found, kind="base", fingerprint="same", created=ago(days=1 - day / 10))
         for day, found in enumerate(names)
     ]
     settings = SimpleNamespace(repository="llm-d-dev")
     where = cast("Context", SimpleNamespace(engine=engine, settings=settings, console=Console(quiet=True)))
-    found = nightly._find(where, "same")
+    found = nightly._find(where, WEEKLY, "same")
     assert (found.id if found else None) == (None if taken is None else made[taken].id)
+
+
+@pytest.mark.parametrize(("ages", "taken"), [((8, 6.9), 1), ((7.1,), None), ((6.9, 8), 0), ((99, 98), None)])
+def test_a_base_that_is_too_old_is_built_again(
+    ages: tuple[float, ...], taken: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = FakeEngine()
+    made = [
+        engine.hold(f"llm-d-dev:nightly-{n:040}-cpu", kind="base", fingerprint="same", created=ago(days=age))
+        for n, age in enumerate(ages)
+    ]
+    settings = SimpleNamespace(repository="llm-d-dev")
+    where = cast("Context", SimpleNamespace(engine=engine, settings=settings, console=Console(quiet=False)))
+    found = nightly._find(where, WEEKLY, "same")
+    assert (found and found.id) == (None if taken is None else made[taken].id)
+    assert ("it is built again" in capsys.readouterr().err) == (taken is None)
+    never = cast("Flavor", SimpleNamespace(rebuild_after=None))
+    assert nightly._find(where, never, "same") is not None
 
 
 def test_another_schema_asks_for_another_base(monkeypatch: pytest.MonkeyPatch) -> None:

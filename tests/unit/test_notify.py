@@ -55,6 +55,26 @@ def nights(where: Context, *verdicts: str) -> Record:
     return made
 
 
+def test_another_flavors_failure_is_not_this_ones_recovery(tmp_path: Path) -> None:
+    got: list[Asked] = []
+
+    def service(asked: Asked) -> Answer:
+        got.append(asked)
+        return Answer()
+
+    with serving(service) as address:
+        where = context(tmp_path, f"http://{address}/{SECRET}")
+        failed = nights(where, "pass", "fail")
+        passed = replace(failed, flavor="cuda", verdict="pass", error=None, started="2026-01-03T02:00:00Z")
+        write_json(where.folders.nightlies / "2.json", vars(passed))
+        notify.tell(where, passed)
+        assert got == []
+        well = replace(passed, flavor="cpu", started="2026-01-04T02:00:00Z")
+        write_json(where.folders.nightlies / "3.json", vars(well))
+        notify.tell(where, well)
+    assert ["nightly (cpu)" in json.loads(asked.body)["text"] for asked in got] == [True]
+
+
 def told(tmp_path: Path, *verdicts: str) -> list[dict[str, Any]]:
     """What a webhook gets after the last of these nights."""
     got: list[Asked] = []

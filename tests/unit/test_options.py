@@ -108,3 +108,13 @@ def test_what_a_scheduled_nightly_is_started_with_is_checked_now() -> None:
     assert parsed.nightly == ["--no-push", "--force"]
     with pytest.raises(UsageError, match="--flavour"):
         options.parse(["schedule", "install", "--nightly=--flavour x"], default_path=Path(), default_ref="")
+
+
+@pytest.mark.parametrize(
+    "words", [("nightly",), ("build", "main"), ("dev",), ("plan",), ("schedule", "install")], ids=lambda words: words[0]
+)
+@pytest.mark.parametrize("flavor", ["auto", "cuda", "cpu"])
+def test_every_verb_with_a_flavor_takes_it_as_the_setting(words: tuple[str, ...], flavor: str) -> None:
+    assert parse(*words, "--flavor", flavor).flavor == flavor
+    assert parse(*words).flavor is None
+    assert "flavor" in options.SETTING_OPTIONS

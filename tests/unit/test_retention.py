@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass, field
 
 import pytest
@@ -49,9 +50,8 @@ def image(
 
 
 def _full(name: str) -> str:
-    """A name whose tag ends in the first digit of a commit, with all of them."""
-    head, dash, digit = name.rpartition("-")
-    return f"{head}-{digit * 40}" if dash and len(digit) == 1 else name
+    """A name whose tag has the one digit of a commit, with all of them."""
+    return re.sub(r"(?<=-)([0-9])(?=-|$)", lambda found: found[1] * 40, name)
 
 
 def goes(
@@ -91,6 +91,20 @@ TABLE = {
     ),
     "each flavor has its own": Row(
         images=[*NIGHTLIES, image("gpu", tags=("nightly-9",), days=99, flavor="cuda")], goes={"b3", "b4", "b5"}
+    ),
+    "what each flavor's moving name names stays": Row(
+        images=[
+            *NIGHTLIES[:3],
+            image("old-cpu", tags=("nightly-cpu", "nightly-8-cpu"), days=99),
+            image("old-cuda", tags=("nightly", "nightly-9"), days=99, flavor="cuda"),
+        ],
+        goes={"b3"},
+    ),
+    "names of cpu images are the tool's own": Row(
+        images=[image("o", "overlay", tags=("local-1-cpu", f"{REGISTRY}:commit-{'2' * 40}-cpu"), days=4)], goes={"o"}
+    ),
+    "a cpu base that waits for its test stays": Row(
+        images=[image("c", tags=("candidate-cpu",)), *NIGHTLIES[:1]], goes=set()
     ),
     "a base that a kept overlay stands on stays": Row(
         images=[NEWEST, *NIGHTLIES, image("o", "overlay", tags=("local-1",), base="b5")], goes={"b2", "b3", "b4"}
@@ -151,7 +165,7 @@ def test_what_goes(row: Row) -> None:
 
 @pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 def test_the_last_good_base_never_goes(row: Row) -> None:
-    good = {one.id for one in row.images if f"{OURS}:nightly" in one.tags}
+    good = {one.id for one in row.images if {f"{OURS}:nightly", f"{OURS}:nightly-cpu"} & set(one.tags)}
     assert not good & goes(row.images, keep=1, failed={one.id for one in row.images})
 
 

@@ -82,6 +82,8 @@ def test_an_unknown_variable_is_an_error_and_the_known_ones_are_named(monkeypatc
         ("registry_port", "many"),
         ("start_timeout", "0"),
         ("vllm_version", "latest"),
+        ("flavor", "rocm"),
+        ("rebuild_days", "0"),
         ("vllm_version", "0.32.0; rm"),
         ("nightly_expires_after", "14"),
         ("overlay_expires_after", "0d"),
@@ -118,6 +120,9 @@ def test_a_bad_value_is_an_error_that_names_the_key_and_where_it_may_stand(
         ("repository", "team/llm-d-dev"),
         ("vllm_version", "0.33.0rc1"),
         ("vllm_version", "0.33.0.post1"),
+        ("vllm_version", "newest"),
+        ("flavor", "auto"),
+        ("flavor", "cuda"),
         ("nightly_expires_after", "2w"),
     ],
 )

@@ -31,6 +31,7 @@ PLAIN = Capabilities(
     buildkit=True,
     nvidia_runtime=False,
     cdi=False,
+    cdi_gpus=False,
     storage_driver="overlay2",
     takes_thin_images=True,
     root_dir="/var/lib/docker",

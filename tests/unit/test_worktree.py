@@ -76,7 +76,7 @@ def test_the_snapshot_is_the_working_tree(clone: git.Repo) -> None:
         assert tree.files["tool.sh"].mode == "100755"
         with work.source.blob(tree.files["edited.py"].oid) as (_, content):
             assert content.read() == b"newer than what is staged\n"
-        assert work.tag == f"{clone.head.commit.hexsha}-dirty-{tree.trees[''][:12]}"
+        assert str(work.name.of("cuda")) == f"local-{clone.head.commit.hexsha}-dirty-{tree.trees[''][:12]}"
 
 
 def test_the_repository_is_not_written_to(clone: git.Repo) -> None:
@@ -195,7 +195,7 @@ def test_the_same_work_has_the_same_id(clone: git.Repo) -> None:
             pass
         with snapshot(repository) as second:
             pass
-    assert (first.commit.id, first.tag) == (second.commit.id, second.tag)
+    assert (first.commit.id, first.name) == (second.commit.id, second.name)
 
 
 def test_a_linked_worktree_has_its_own_work(clone: git.Repo, tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""Which flavor is meant, and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build import cli, flavor, names, options, settings
+from build.console import Console
+from build.context import Context
+from build.errors import EngineError, UsageError
+from build.flavor import Chosen
+from tests.unit.fakes import FakeEngine
+from tests.unit.test_smoke_gpus import PLAIN
+
+if TYPE_CHECKING:
+    import argparse
+
+
+class Machine(Context):
+    """An engine that passes GPUs or does not; or none."""
+
+    passes: str | None = None
+    answers: bool = True
+
+    @property
+    def engine(self) -> FakeEngine:
+        if not self.answers:
+            raise EngineError("no Docker Engine answers", hint="start one")
+        engine = FakeEngine()
+        engine.pass_gpus(self.passes)
+        return engine
+
+
+def machine(*, passes: str | None = None, answers: bool = True, asked: str = "auto") -> Context:
+    found = Machine(settings=settings.load({"flavor": asked}), console=Console(quiet=False))
+    object.__setattr__(found, "passes", passes)
+    object.__setattr__(found, "answers", answers)
+    return found
+
+
+def nightly(*words: str) -> argparse.Namespace:
+    return options.parse_nightly(words)
+
+
+@pytest.mark.parametrize(
+    ("passes", "answers", "name", "why"),
+    [
+        ("CDI devices", True, "cuda", "the engine can pass a GPU (CDI devices)"),
+        ("the NVIDIA runtime", True, "cuda", "the engine can pass a GPU (the NVIDIA runtime)"),
+        (None, True, "cpu", "the engine can pass no GPU"),
+        (None, False, "cpu", "no Docker Engine answers"),
+    ],
+)
+def test_auto_follows_the_engine_and_says_why(
+    passes: str | None, name: str, why: str, capsys: pytest.CaptureFixture[str], *, answers: bool
+) -> None:
+    found = cli._chosen(machine(passes=passes, answers=answers), nightly())
+    assert (found.name, found.why) == (name, why)
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"flavor {name}: {why}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words", "name"),
+    [
+        ("cuda", (), "cuda"),
+        ("cpu", (), "cpu"),
+        ("cpu", ("--flavor", "cuda"), "cuda"),
+        ("auto", ("--commit", "main"), "cuda"),
+        ("auto", ("--compile", "--builder", "x"), "cuda"),
+        ("cuda", ("--no-preflight",), "cuda"),
+        ("auto", ("--vllm-version", "newest"), "cpu"),
+    ],
+)
+def test_what_was_asked_for_needs_no_engine(asked: str, words: tuple[str, ...], name: str) -> None:
+    assert cli._chosen(machine(asked=asked, answers=False), nightly(*words)).name == name
+
+
+@pytest.mark.parametrize(
+    ("asked", "words", "complaint"),
+    [
+        ("auto", ("--flavor", "cpu", "--commit", "main"), "--commit is for bases of the cuda flavor, not of cpu"),
+        ("cpu", ("--commit", "main", "--compile"), "--commit, --compile is for bases of the cuda flavor, not of cpu"),
+        ("auto", ("--flavor", "cuda", "--vllm-version", "0.32.0"), "--vllm-version is for bases of the cpu flavor"),
+        ("auto", ("--commit", "main", "--vllm-version", "0.32.0"), "--vllm-version is for bases of the cpu flavor"),
+    ],
+)
+def test_options_of_another_flavor_are_refused(asked: str, words: tuple[str, ...], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        cli._chosen(machine(asked=asked), nightly(*words))
+
+
+@pytest.mark.parametrize(
+    ("words", "started"),
+    [
+        ("", ["--flavor", "cuda"]),
+        ("--no-push", ["--no-push", "--flavor", "cuda"]),
+        ("--flavor auto", ["--flavor", "auto", "--flavor", "cuda"]),
+        ("--flavor cpu", ["--flavor", "cpu"]),
+        ("--vllm-version newest", ["--vllm-version", "newest", "--flavor", "cpu"]),
+    ],
+)
+def test_a_timer_keeps_the_flavor_that_was_chosen(words: str, started: list[str]) -> None:
+    arguments = options.parse(["schedule", "install", f"--nightly={words}"], default_path=Path(), default_ref="")
+    kept = cli._scheduled(machine(passes="CDI devices"), arguments)
+    assert kept == started
+    assert cli._chosen(machine(), nightly(*kept)).name == started[-1]
+
+
+def test_the_choice_in_one_line() -> None:
+    assert str(Chosen(name="cpu", why="the engine can pass no GPU", automatic=True)) == (
+        "flavor cpu: the engine can pass no GPU"
+    )
+
+
+@pytest.mark.parametrize(
+    ("can", "by"),
+    [
+        ({}, None),
+        ({"cdi": True}, None),
+        ({"cdi": True, "cdi_gpus": True}, "CDI devices"),
+        ({"nvidia_runtime": True, "cdi": True, "cdi_gpus": True}, "the NVIDIA runtime"),
+    ],
+)
+def test_what_passes_a_gpu_is_named(can: dict[str, bool], by: str | None) -> None:
+    assert replace(PLAIN, **can).passes_gpus == by  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [flavor.AUTO, *names.FLAVORS])
+def test_every_flavor_can_be_the_setting(name: str) -> None:
+    assert settings.load({"flavor": name}).flavor == name

@@ -1,0 +1,145 @@
+"""The names of images: written and read back, and never shared by two flavors."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build import names
+from build.names import Kind, Stem, Tag
+from tests.unit.fakes import FakeEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMIT = "c" * 40
+DIRTY = f"local-{COMMIT}-dirty-{'d' * 12}"
+
+
+def stems() -> Iterator[Stem]:
+    """Every form, with ids that could be taken for words."""
+    for commit in ("0" * 40, COMMIT, "deadbeef" * 5, "0123456789abcdef" * 2 + "01234567"):
+        yield Stem(kind=Kind.NIGHTLY, commit=commit, tree=None)
+        yield Stem.of_commit(commit)
+        yield Stem.local(commit)
+        yield Stem.local(commit, tree="abcdef" * 7)
+    for kind in (Kind.NIGHTLY, Kind.CANDIDATE):
+        yield Stem(kind=kind, commit=None, tree=None)
+
+
+TAGS = [stem.of(flavor) for stem, flavor in itertools.product(stems(), names.FLAVORS)]
+
+
+@pytest.mark.parametrize("tag", TAGS, ids=str)
+def test_what_is_written_is_read_back(tag: Tag) -> None:
+    assert Tag.parse(str(tag)) == tag
+    assert Tag.parse(tag.in_registry) == tag
+
+
+def test_no_two_images_share_a_name() -> None:
+    for written in (str, lambda tag: tag.in_registry):
+        assert len(set(map(written, TAGS))) == len(TAGS)
+
+
+def test_what_is_read_is_written_the_same() -> None:
+    """Also of what is nearly a name: whatever is recognised is exactly a name."""
+    chance = random.Random(1)  # noqa: S311 - for texts
+    pieces = ["nightly", "candidate", "local", "commit", "dirty", "cpu", "cuda", "-", "", COMMIT, "d" * 12, "d" * 13]
+    for _ in range(20_000):
+        text = "-".join(chance.choices(pieces, k=chance.randint(1, 5)))
+        tag = Tag.parse(text)
+        assert tag is None or text in (str(tag), tag.in_registry)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("mine", "latest", "", "nightly-", "nightly-old", "nightly-cuda", "cpu", "-cpu", "nightly-cpu-cpu"),
+        *(COMMIT[:12], f"nightly-{COMMIT[:12]}", f"local-{COMMIT}-cpu-dirty-{'d' * 12}", f"commit-nightly-{COMMIT}"),
+        *(f"local-{COMMIT}-rocm", f"nightly-{COMMIT}\n", f"candidate-{COMMIT}", f"local-{COMMIT}-dirty-{'d' * 11}"),
+    ],
+)
+def test_what_the_tool_does_not_give_is_not_recognised(text: str) -> None:
+    assert Tag.parse(text) is None
+
+
+def test_the_plain_names_are_the_cuda_images() -> None:
+    shown = [str(stem.of(names.CUDA)) for stem in (Stem.local(COMMIT, tree="d" * 40), Stem.of_commit(COMMIT))]
+    assert shown == [DIRTY, COMMIT]
+    assert [str(names.nightly(flavor)) for flavor in names.FLAVORS] == ["nightly", "nightly-cpu"]
+    assert str(names.nightly("cpu", COMMIT)) == f"nightly-{COMMIT}-cpu"
+    assert str(names.candidate("cpu")) == "candidate-cpu"
+    assert Stem.of_commit(COMMIT).of("cpu").in_registry == f"commit-{COMMIT}-cpu"
+    assert [names.base_commit_file(flavor).name for flavor in names.FLAVORS] == [
+        "base_commit.txt",
+        "base_commit-cpu.txt",
+    ]
+
+
+# --- Of images -----------------------------------------------------------------------------------------------------
+
+LOCAL = [
+    (["nightly", f"nightly-{COMMIT}"], [f"nightly-{COMMIT}", "nightly"]),
+    ([f"local-{COMMIT}"], [f"local-{COMMIT}"]),
+    ([DIRTY], [DIRTY]),
+    ([COMMIT], [f"commit-{COMMIT}"]),
+    ([f"local-{COMMIT}", COMMIT, "nightly"], [f"commit-{COMMIT}", f"local-{COMMIT}", "nightly"]),
+    (["mine", "latest", "nightly-old", COMMIT[:12], "candidate"], []),
+]
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.mark.parametrize(("local", "remote"), LOCAL)
+@pytest.mark.parametrize("repository", ["llm-d-dev", "me/llm-d-dev", "localhost:5000/x"])
+def test_the_registrys_tags_follow_the_local_ones_with_the_moving_one_last(
+    engine: FakeEngine, repository: str, local: list[str], remote: list[str]
+) -> None:
+    image = engine.hold(*(f"{repository}:{tag}" for tag in local), flavor="cuda")
+    assert names.for_registry(image, repository, flavor=None) == remote
+    unlabelled = engine.hold(*(f"{repository}:{tag}" for tag in local))
+    assert names.for_registry(unlabelled, repository, flavor=None) == remote
+
+
+@pytest.mark.parametrize(("local", "remote"), LOCAL)
+def test_a_cpu_image_gets_no_name_of_a_cuda_image_whatever_it_is_called_here(
+    engine: FakeEngine, local: list[str], remote: list[str]
+) -> None:
+    expected = [f"{tag}-cpu" for tag in remote]
+    for suffix in ("", "-cpu"):
+        marked = engine.hold(*(f"llm-d-dev:{tag}{suffix}" for tag in local), flavor="cpu")
+        assert names.for_registry(marked, "llm-d-dev", flavor="cuda") == expected
+        # Of an image without the label the smoke run knows it.
+        unmarked = engine.hold(*(f"llm-d-dev:{tag}{suffix}" for tag in local))
+        assert names.for_registry(unmarked, "llm-d-dev", flavor="cpu") == expected
+
+
+def test_names_in_other_repositories_do_not_count(engine: FakeEngine) -> None:
+    elsewhere = [f"quay.example/x:nightly-{COMMIT}", "other:nightly", f"llm-d-dev-temporary:{COMMIT}"]
+    image = engine.hold(*elsewhere, flavor="cuda")
+    assert names.for_registry(image, "llm-d-dev", flavor=None) == []
+    assert not names.promoted(image, "llm-d-dev")
+    assert not names.is_last_good(image, "llm-d-dev")
+
+
+@pytest.mark.parametrize(
+    ("tag", "promoted", "last"),
+    [
+        ("nightly", True, True),
+        ("nightly-cpu", True, True),
+        (f"nightly-{COMMIT}-cpu", True, False),
+        ("candidate-cpu", False, False),
+        (f"{COMMIT}-cpu", False, False),
+        ("nightly-mine", False, False),
+    ],
+)
+def test_names_tell_which_bases_passed(engine: FakeEngine, tag: str, *, promoted: bool, last: bool) -> None:
+    image = engine.hold(f"llm-d-dev:{tag}", kind="base")
+    assert names.promoted(image, "llm-d-dev") == promoted
+    assert names.is_last_good(image, "llm-d-dev") == last
