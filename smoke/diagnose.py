@@ -15,21 +15,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smoke.log import Line, Weight, read
+from smoke.log import Kind, Line, Weight, read
+from smoke.raised import Raised, raised, worst
 from smoke.signs import EXPLAINED, SIGNS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from smoke.signs import Sign
 
 _LINE_LIMIT = 500
 # Lines from either end of a log that are looked at: a longer one says the same over and over.
 _LOOKED_AT = 20_000
-
-_CAUSES = tuple(sign for sign in SIGNS if not sign.consequence)
-_CONSEQUENCES = tuple(sign for sign in SIGNS if sign.consequence)
-_WARNED = tuple(sign for sign in SIGNS if sign.as_warning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +55,21 @@ _MEMORY_ADVICE = (
 )
 _CRASH_ADVICE = "the process crashed in native code: check that the binaries fit this processor and each other"
 _ENTRYPOINT_ADVICE = "check the image's entry point and that `vllm` is on its PATH"
+_ENDED_ADVICE = "test again: the server was told to end from outside (SIGTERM or SIGINT)"
+_REFUSED_ADVICE = "check the engine and the machine that it runs on: it did not start the container"
+_DIED_ADVICE = "read the log around the named line: the engine's own process says there why it ended"
 _UNKNOWN_ADVICE = "read the server's log"
 
-_EXCEPTION = re.compile(r"(?:^|\s)[\w.]*(?:Error|Exception|Interrupt)(?:: |$)")
 _WHERE = re.compile(r'File "([^"]+)", line (\d+)')
 
 _KILLED = 128 + signal.SIGKILL
+_TOLD_TO_END = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 _CRASHES = {128 + number for number in (signal.SIGSEGV, signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)}
 # A shell's words for "found but cannot be run" and "not found".
 _NOT_RUN = (126, 127)
-_NO_LINE = Line(number=0, text="", weight=Weight.NOTHING, ending=False)
+# `docker run`'s own failure (docker/cli, cli/command/container/run.go).
+_REFUSED = 125
+_NO_LINE = Line(number=0, printed="", body_at=0, speaker="", weight=Weight.NOTHING, kind=Kind.SAID, ending=False)
 
 
 def diagnose(
@@ -75,9 +77,9 @@ def diagnose(
 ) -> Diagnosis:
     """Find out why a server failed.
 
-    The cause that shows first in the log wins over what follows from it. What it survived is no cause: a
-    warning, an attempt that was repeated, whatever stands before it was ready; but a warning may explain what
-    it died of later.
+    What a process says it failed of wins over what was merely printed, and that over what a logger reported as an
+    error. What the server survived is no cause: a warning, an attempt that was repeated, whatever stands before it
+    was ready; but a warning may explain what it died of later. What comes after it was told to end follows from that.
 
     Args:
         log: Everything it printed, or what the engine said when it refused to start it.
@@ -91,13 +93,17 @@ def diagnose(
     if out_of_memory:
         return _found("host-memory", last, _MEMORY_ADVICE, image_at_fault=False)
     code = 128 - exit_code if exit_code is not None and exit_code < 0 else exit_code
+    story = _Story([line for line in lines if not line.ending])
+    ended = next((line for line in lines if line.ending), last if code in _TOLD_TO_END else None)
     return (
-        _fatal(lines)
+        story.cause()
+        or (story.consequence(failed=False) if ended and code not in _TOLD_TO_END else None)
+        or (_found("terminated", ended, _ENDED_ADVICE, image_at_fault=False) if ended else None)
         or _killed(code, last)
-        or _consequence(lines, failed=timed_out or code not in (None, 0))
+        or story.consequence(failed=timed_out or code not in (None, 0))
         or _crashed(code, last)
         or (_found("timeout", last, _TIMEOUT_ADVICE) if timed_out else None)
-        or _found("unknown", _last_exception(lines) or last, _UNKNOWN_ADVICE)
+        or _found("unknown", story.last_exception() or last, _UNKNOWN_ADVICE)
     )
 
 
@@ -111,52 +117,125 @@ def _found(cause: str, line: Line, advice: str, *, image_at_fault: bool = True, 
     )
 
 
-def _fatal(lines: Sequence[Line]) -> Diagnosis | None:
-    """The first cause, or the warning before it that explains it."""
-    found = _first(lines, _CAUSES, Weight.FULL)
-    if found is None:
+class _Story:
+    """What a log tells up to the moment in which the server was told to end.
+
+    Args:
+        lines: The log until then.
+    """
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self._lines = lines
+        self._signs = dict(_signs(lines))
+        self._exceptions = raised(lines)
+
+    def cause(self) -> Diagnosis | None:
+        """What the server failed of; None if only what followed from it shows."""
+        return self._of(Weight.FATAL) or self._of(Weight.FULL) or self._of(Weight.LOGGED) or self._general()
+
+    def consequence(self, *, failed: bool) -> Diagnosis | None:
+        """What a server that failed had been warned of, else the consequence that tells most."""
+        told = list(self._all(lambda sign: sign.consequence, least=Weight.LOGGED))
+        if (failed or told) and (hint := self._first(lambda sign: sign.as_warning, least=Weight.HINT)):
+            return self._shown(hint)
+        if not told:
+            return None
+        index, sign = min(told, key=lambda found: SIGNS.index(found[1]))
+        line = self._lines[index]
+        if sign.cause == "engine-died" and (exception := worst(self._exceptions)):
+            line = self._lines[exception.shown]
+        return _found(sign.cause, line, sign.advice, image_at_fault=sign.image_at_fault)
+
+    def last_exception(self) -> Line | None:
+        """The exception that it failed of, or the last one if each follows from something else."""
+        exception = worst(self._exceptions) or (self._exceptions[-1] if self._exceptions else None)
+        return self._lines[exception.shown] if exception else None
+
+    def _of(self, weight: Weight) -> Diagnosis | None:
+        """What lines of a weight tell: a known cause, else an exception that follows from nothing."""
+        sign = self._first(_is_narrow, least=weight, most=weight)
+        exception = worst([each for each in self._exceptions if each.weight is weight and not each.follows])
+        if sign and not (weight is Weight.FATAL and exception and self._is_before(exception, sign[0])):
+            return self._shown(sign)
+        return self._raised(exception) if exception else None
+
+    def _is_before(self, exception: Raised, index: int) -> bool:
+        """Whether an exception was reported before a line, and the line belongs to another report."""
+        speaker = self._lines[index].speaker
+        own = [each.chain for each in self._exceptions if each.at <= index and each.speaker == speaker]
+        return exception.at < index and (not own or own[-1] != exception.chain)
+
+    def _general(self) -> Diagnosis | None:
+        found = self._first(lambda sign: sign.general, least=Weight.LOGGED)
+        return self._shown(found) if found else None
+
+    def _raised(self, exception: Raised) -> Diagnosis:
+        line = self._lines[exception.shown]
+        sign = self._signs.get(exception.shown) or self._signs.get(exception.at)
+        if sign and (hint := self._explanation(exception.at, sign)):
+            return self._shown(hint)
+        if sign and sign.general:
+            return _found(sign.cause, line, sign.advice, image_at_fault=sign.image_at_fault)
+        died = exception.weight is Weight.FATAL or self._first(lambda sign: sign.consequence, least=Weight.LOGGED)
+        return _found("engine-died", line, _DIED_ADVICE) if died else _found("unknown", line, _UNKNOWN_ADVICE)
+
+    def _shown(self, found: tuple[int, Sign]) -> Diagnosis:
+        index, sign = found
+        if hint := self._explanation(index, sign):
+            index, sign = hint
+        where = _where(self._lines[:index], self._lines[index].speaker) if sign.cause in _PLACED else ""
+        return _found(sign.cause, self._lines[index], sign.advice, image_at_fault=sign.image_at_fault, where=where)
+
+    def _explanation(self, index: int, sign: Sign) -> tuple[int, Sign] | None:
+        """What was said before a line and explains it: a warning of binaries, or what NCCL said of the machine."""
+        if sign.cause in EXPLAINED:
+            return self._first(lambda other: other.as_warning, least=Weight.OVERCOME, before=index)
+        if sign.cause in ("nccl", "nixl", "nvshmem"):
+            return self._first(lambda other: _is_narrow(other) and not other.image_at_fault, least=Weight.LOGGED)
         return None
-    index, sign = found
-    if sign.cause in EXPLAINED and (hint := _first(lines[:index], _WARNED, Weight.OVERCOME)):
-        return _shown(lines, *hint)
-    return _shown(lines, index, sign)
+
+    def _first(
+        self,
+        is_wanted: Callable[[Sign], bool],
+        *,
+        least: Weight,
+        most: Weight = Weight.FATAL,
+        before: int | None = None,
+    ) -> tuple[int, Sign] | None:
+        found = self._all(is_wanted, least=least, most=most)
+        return next(((index, sign) for index, sign in found if before is None or index < before), None)
+
+    def _all(
+        self, is_wanted: Callable[[Sign], bool], *, least: Weight, most: Weight = Weight.FATAL
+    ) -> Iterator[tuple[int, Sign]]:
+        for index, sign in self._signs.items():
+            if least <= self._lines[index].weight <= most and is_wanted(sign):
+                yield index, sign
 
 
-def _consequence(lines: Sequence[Line], *, failed: bool) -> Diagnosis | None:
-    """What a server that failed had been warned of, else the consequence that shows."""
-    # Told to end, vLLM's own processes take each other's end for a death.
-    found = _first([line for line in lines if not line.ending], _CONSEQUENCES, Weight.FULL)
-    if (failed or found) and (hint := _first(lines, _WARNED, Weight.HINT)):
-        return _shown(lines, *hint)
-    return _shown(lines, *found) if found else None
+_PLACED = ("syntax-error", "import-error")
 
 
-def _first(lines: Sequence[Line], signs: Sequence[Sign], least: Weight) -> tuple[int, Sign] | None:
-    candidates = [index for index, line in enumerate(lines) if line.weight >= least]
-    seen: set[str] = set()
+def _is_narrow(sign: Sign) -> bool:
+    return not sign.general and not sign.consequence
+
+
+def _signs(lines: Sequence[Line]) -> Iterator[tuple[int, Sign]]:
+    """The first sign of each line that has one."""
+    candidates = [index for index, line in enumerate(lines) if line.weight > Weight.NOTHING]
+    seen: dict[str, Sign | None] = {}
     for index in [*candidates[:_LOOKED_AT], *candidates[_LOOKED_AT:][-_LOOKED_AT:]]:
         text = lines[index].text
-        for sign in signs if text not in seen else ():
-            if sign.pattern.search(text):
-                return index, sign
-        seen.add(text)
-    return None
+        if text not in seen:
+            seen[text] = next((sign for sign in SIGNS if sign.pattern.search(text)), None)
+        if sign := seen[text]:
+            yield index, sign
 
 
-def _shown(lines: Sequence[Line], index: int, sign: Sign) -> Diagnosis:
-    """With the line that tells most: of a consequence that is the exception before it, whatever it was."""
-    line, where = lines[index], ""
-    if sign.consequence:
-        line = _last_exception(lines[:index]) or line
-    elif sign.cause in ("syntax-error", "import-error"):
-        where = _where([other for other in lines[:index] if other.process == line.process])
-    return _found(sign.cause, line, sign.advice, image_at_fault=sign.image_at_fault, where=where)
-
-
-def _where(lines: Sequence[Line]) -> str:
-    """The place in the source that a traceback names last, in parentheses."""
+def _where(lines: Sequence[Line], speaker: str) -> str:
+    """The place in the source that a process's traceback names last, in parentheses."""
     for line in reversed(lines):
-        if match := _WHERE.search(line.text):
+        if line.speaker == speaker and (match := _WHERE.search(line.text)):
             return f" ({match[1]}:{match[2]})"[:_LINE_LIMIT]
     return ""
 
@@ -166,14 +245,11 @@ def _killed(code: int | None, last: Line) -> Diagnosis | None:
 
 
 def _crashed(code: int | None, last: Line) -> Diagnosis | None:
+    if code == _REFUSED:
+        return _found("engine-refused", last, _REFUSED_ADVICE, image_at_fault=False)
     if code in _CRASHES:
         return _found("engine-died", last, _CRASH_ADVICE)
     return _found("entrypoint", last, _ENTRYPOINT_ADVICE) if code in _NOT_RUN else None
-
-
-def _last_exception(lines: Sequence[Line]) -> Line | None:
-    told = (line for line in reversed(lines) if line.weight >= Weight.HINT and not line.ending)
-    return next((line for line in told if _EXCEPTION.search(line.text)), None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,6 +14,18 @@ from smoke import diagnose
 from smoke.log import plain
 from smoke.signs import SIGNS
 from tests.standin import faults
+from tests.unit.failing_logs import (
+    AS_REPORTED,
+    OF_THE_IMAGE,
+    OF_THE_MACHINE,
+    OTHERS,
+    PREFIXED,
+    PREFIXES,
+    REFUSALS,
+    Found,
+    engine_failed,
+    text_of,
+)
 from tests.unit.server_logs import LOGS, READY, START, WELL
 
 if TYPE_CHECKING:
@@ -63,6 +75,19 @@ CAUSES = {
     "permission": "PermissionError: [Errno 13] Permission denied: '/home/vllm/.cache'",
     "bad-arguments": "vllm serve: error: argument --dtype: invalid choice: 'float33'",
     "entrypoint": 'exec: "vllm": executable file not found in $PATH: unknown',
+    "driver-files": "nvidia-container-cli: mount error: file creation failed: /x/merged/libcuda.so.1: file exists",
+    "gpu-fault": "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered",
+    "gpu-unsupported": "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0.",
+    "limits": "OSError: [Errno 24] Too many open files",
+    "model": "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer",
+    "missing-compiler": "/bin/sh: 1: /usr/local/cuda/bin/nvcc: not found",
+    "engine-refused": "failed to create shim task: OCI runtime create failed: runc create failed: who knows: unknown",
+    "compile-cache": "RuntimeError: a previous compilation failed, leading to a corrupted compilation artifact",
+    "unsupported-model": "  Value error, Model architectures ['X'] are not supported for now.",
+    "nccl": "RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)",
+    "nixl": "nixl._bindings.nixlBackendError: NIXL_ERR_BACKEND",
+    "nvshmem": "/opt/nvshmem/src/host/init/init.cu:998: non-zero status: 7 building transport map failed",
+    "ucx": "[1754890927.298391] [a:270  :0]    ib_md.c:1100 UCX  ERROR mlx5_7: no such device",
     "engine-died": "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.",
     "timeout": "TimeoutError: Timed out waiting for engine core processes to start. This is often caused by slow",
 }
@@ -78,14 +103,30 @@ MORE = [
     ("missing-library", "OSError: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by x)"),
     ("engine-died", "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s)"),
 ]
-NOT_THE_IMAGES = {"driver-too-old", "no-gpu", "gpu-memory", "host-memory", "shm", "disk", "hub"}
+NOT_THE_IMAGES = {
+    "driver-too-old",
+    "no-gpu",
+    "gpu-memory",
+    "gpu-fault",
+    "gpu-unsupported",
+    "host-memory",
+    "limits",
+    "shm",
+    "disk",
+    "hub",
+    "model",
+    "engine-refused",
+    "nccl",
+    "nvshmem",
+    "ucx",
+}
 
 
 @pytest.mark.parametrize(("cause", "line"), [*CAUSES.items(), *MORE])
 def test_cause_and_its_line(cause: str, line: str) -> None:
     found = diagnose.diagnose(f"{HEALTHY}\n{line}\n{HEALTHY}")
     assert found.cause == cause
-    assert found.line.startswith(line)
+    assert found.line.startswith(line.strip())
     assert found.advice
 
 
@@ -200,14 +241,59 @@ def test_line_is_where_it_is_said_to_be(name: str) -> None:
     assert line in plain(log.split("\n")[found.line_number - 1])
 
 
-def test_every_cause_has_a_real_log() -> None:
-    assert {sign.cause for sign in SIGNS} | {"unknown"} == {told.cause for told in LOGS.values()}
+@pytest.mark.parametrize("name", AS_REPORTED)
+def test_logs_as_reported(name: str) -> None:
+    _check(text_of(name), AS_REPORTED[name])
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_logs_by_kind(name: str) -> None:
+    _check(OTHERS[name].log, OTHERS[name].found)
+
+
+@pytest.mark.parametrize(("exception", "shown"), OF_THE_MACHINE.items())
+def test_image_is_not_to_blame_for_the_machine(exception: str, shown: str) -> None:
+    _check(engine_failed(exception), Found("", shown, at_fault=False))
+
+
+@pytest.mark.parametrize(("exception", "shown"), OF_THE_IMAGE.items())
+def test_machine_is_not_to_blame_for_the_image(exception: str, shown: str) -> None:
+    _check(engine_failed(exception), Found("", shown, at_fault=True))
+
+
+@pytest.mark.parametrize("said", REFUSALS)
+def test_what_an_engine_says_instead_of_starting(said: str) -> None:
+    shown, at_fault, exit_code = REFUSALS[said]
+    _check(said, Found("", shown, at_fault=at_fault, exit_code=exit_code))
+
+
+@pytest.mark.parametrize("shown", PREFIXED)
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_others_put_before_each_line_does_not_count(prefix: str, shown: str) -> None:
+    log = PREFIXED[shown]
+    plainly = diagnose.diagnose(log, exit_code=1)
+    found = diagnose.diagnose("\n".join(map(PREFIXES[prefix], log.splitlines())), exit_code=1)
+    assert shown in found.line
+    assert (found.cause, found.line_number) == (plainly.cause, plainly.line_number)
+
+
+def _check(log: str, expected: Found) -> None:
+    found = diagnose.diagnose(log, exit_code=expected.exit_code)
+    assert expected.shown in found.line
+    assert found.image_at_fault == expected.at_fault
+    assert found.cause == expected.cause or not expected.cause
+
+
+def test_every_cause_has_a_log_as_it_looks() -> None:
+    by_kind = {failure.found.cause for failure in OTHERS.values()} | {found.cause for found in AS_REPORTED.values()}
+    rare = {"driver-files", "engine-refused"}
+    assert {sign.cause for sign in SIGNS} - rare <= {told.cause for told in LOGS.values()} | by_kind
 
 
 @pytest.mark.parametrize("exit_code", [None, 0])
 @pytest.mark.parametrize("name", WELL)
 def test_server_that_was_well_has_no_cause(name: str, exit_code: int | None) -> None:
-    assert diagnose.diagnose(WELL[name], exit_code=exit_code).cause == "unknown"
+    assert diagnose.diagnose(WELL[name], exit_code=exit_code).cause in ("unknown", "terminated")
 
 
 def test_failure_after_a_good_start_is_found() -> None:

@@ -1,0 +1,602 @@
+"""Logs of failed servers by kind, and who is to blame for each: what to look for when a rule of the diagnosis changes.
+
+For every fault of the machine there is one of the image that looks like it. Those in ``logs`` are as they were
+reported, shortened; the others are made of the same parts.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Found(NamedTuple):
+    """What must be found in a log.
+
+    Attributes:
+        cause: The cause; any if empty.
+        shown: Part of the line that must be shown.
+        at_fault: Whether the image is to blame.
+        exit_code: How the server ended.
+    """
+
+    cause: str
+    shown: str
+    at_fault: bool
+    exit_code: int = 1
+
+
+class Failure(NamedTuple):
+    """A log and what must be found in it."""
+
+    log: str
+    found: Found
+
+
+def text_of(name: str) -> str:
+    """A log of the folder ``logs``."""
+    return (Path(__file__).parent / "logs" / f"{name}.log").read_bytes().decode()
+
+
+AS_REPORTED = {
+    # real vLLM 0.32.0, scheduler reads an option that does not exist.
+    "real-scheduler-commit": Found("engine-died", "no_such_option", at_fault=True),
+    # vllm#49497, flashinfer#1919.
+    "nvcc-missing": Found("missing-compiler", "Could not find nvcc", at_fault=True),
+    # vllm#14452, gpustack#2097.
+    "no-kernel-image": Found("gpu-unsupported", "no kernel image", at_fault=True),
+    # vllm#18956, #21858.
+    "compile-cache-corrupt": Found("compile-cache", "corrupted compilation artifact", at_fault=True),
+    # vllm#18322, LMCache#605.
+    "nixl-backend": Found("nixl", "NIXL_ERR_BACKEND", at_fault=True),
+    # vllm#36802, #12498.
+    "triton-smem": Found("gpu-unsupported", "OutOfResources", at_fault=True),
+    # vllm#27508, intel-arc-cookbook#4.
+    "kv-cache-needed": Found("gpu-memory", "KV cache is needed", at_fault=False),
+    # MiniMax-M2.5#9, huggingface_hub#4134.
+    "error-802": Found("no-gpu", "802", at_fault=False),
+    # vllm#5222, verl#407.
+    "ecc": Found("gpu-fault", "ECC", at_fault=False),
+    # vllm#1157, substratusai/vllm-docker#37.
+    "bf16-capability": Found("gpu-unsupported", "Bfloat16", at_fault=False),
+    # vllm#5645.
+    "std-system-error": Found("limits", "Resource temporarily unavailable", at_fault=False, exit_code=134),
+    # Errno 24.
+    "too-many-files": Found("limits", "Errno 24", at_fault=False),
+    # real vLLM 0.32.0, model folder not mounted.
+    "real-badpath": Found("model", "Repo id", at_fault=False),
+    # gpustack#815, Qwen3-VL#264.
+    "safetensors-incomplete": Found("model", "SafetensorError", at_fault=False),
+    # fireshare#689 (Docker 29).
+    "cdi-vendor": Found("no-gpu", "GPU vendor", at_fault=False, exit_code=125),
+    # nvidia-docker#1447, #1660.
+    "nvct-cgroup": Found("no-gpu", "cgroup subsystem", at_fault=False, exit_code=128),
+    # docker text (--device).
+    "device-node-missing": Found("no-gpu", "/dev/nvidia-uvm", at_fault=False, exit_code=125),
+    # vllm#22054, #16652 (docker compose).
+    "prefix-compose": Found("gpu-memory", "CUDA out of memory", at_fault=False),
+    # scope#84, huggingface_hub#1719 (--timestamps).
+    "prefix-timestamps": Found("gpu-memory", "CUDA out of memory", at_fault=False),
+    # kubectl logs --prefix.
+    "prefix-kubectl": Found("gpu-memory", "CUDA out of memory", at_fault=False),
+    # docker compose, INFO line.
+    "prefix-compose-info": Found("unknown", "the reason", at_fault=True),
+    # vllm#10626.
+    "nccl-info-plugin": Found("shm", "shm/nccl-AbCdEf", at_fault=False),
+    # llm-d#1430, llm-d#1450 (thread is not fatal).
+    "usage-thread-then-other": Found("gpu-memory", "CUDA out of memory", at_fault=False),
+    # vllm#22054.
+    "pydantic-modelconfig": Found("unsupported-model", "Value error, Model architectures", at_fault=True),
+    # real vLLM 0.32.0, --max-model-len 100000.
+    "real-maxlen": Found("bad-arguments", "max_model_len (100000)", at_fault=False),
+    # vllm#27430, club-3090#758 (other rank follows).
+    "two-ranks-gloo": Found("engine-died", "unexpected keyword argument", at_fault=True),
+    # vllm#12219.
+    "arch-inspect-chain": Found("unknown", "NameError", at_fault=True),
+    # vllm#36634.
+    "capture-invalid-after-oom-note": Found(
+        "engine-died", "operation not permitted when stream is capturing", at_fault=True
+    ),
+    # QwenLM/Qwen3-Coder#461.
+    "worker-outofresources": Found("gpu-unsupported", "OutOfResources", at_fault=True),
+    # PaddleSeg#3215 (ld.so text).
+    "relocation-error": Found("undefined-symbol", "relocation error", at_fault=True, exit_code=127),
+    # ChatGLM-6B#921, deepmd-kit#2241 (glibc text).
+    "link-time-reference": Found("undefined-symbol", "link time reference", at_fault=True),
+    # vllm#21960, #36077.
+    "nvcc-sh-notfound": Found("missing-compiler", "nvcc: not found", at_fault=True),
+    # vllm#30392, sglang#1117, scope#84.
+    "python-h": Found("missing-compiler", "Python.h", at_fault=True),
+    # MiniMax-01#42.
+    "nccl-shm-dist": Found("shm", "shm/nccl-AbCdEf", at_fault=False),
+    # vllm#1091.
+    "ray-oom-sigkill": Found("shm", "Bus error", at_fault=False),
+    # real vLLM 0.32.0, SIGTERM to EngineCore.
+    "real-sigterm-engine": Found("terminated", "SIGTERM", at_fault=False, exit_code=0),
+    # vllm#17386, #18163.
+    "sigterm-startup": Found("terminated", "KeyboardInterrupt: terminated", at_fault=False, exit_code=143),
+}
+
+
+def recorded(process: str, text: str, *, at: str = "core.py:1584", level: str = "ERROR") -> str:
+    """Lines as vLLM's logger prints them."""
+    head = f"({process}) " if process else ""
+    return "".join(f"{head}{level} 11-25 10:00:00 [{at}] {line}\n" for line in text.split("\n"))
+
+
+def printed(process: str, text: str) -> str:
+    """Lines as Python prints them in a process that vLLM named."""
+    return "".join(f"({process}) {line}\n" for line in text.split("\n"))
+
+
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "/opt/vllm-source/vllm/v1/engine/core.py", line 1482, in run_engine_core
+    engine_core = EngineCoreProc(*args, **kwargs)
+"""
+GAVE_UP = printed(
+    "APIServer pid=1",
+    TRACEBACK + "RuntimeError: Engine core initialization failed. See root cause above. "
+    "Failed core proc(s): {'EngineCore': 1}",
+)
+WORKERS_FAILED = (
+    recorded(
+        "EngineCore pid=2",
+        f"EngineCore failed to start.\n{TRACEBACK}Exception: WorkerProc initialization failed due to an exception in "
+        "a background process. See stack trace for root cause.",
+    )
+    + GAVE_UP
+)
+
+
+def engine_failed(exception: str) -> str:
+    """The log of a server whose engine did not start: the logger's report, Python's own, the end (vLLM 0.33.0)."""
+    report = recorded("EngineCore pid=27", f"EngineCore failed to start.\n{TRACEBACK}{exception}")
+    return report + printed("EngineCore pid=27", f"Process EngineCore:\n{TRACEBACK}{exception}") + GAVE_UP
+
+
+def worker_failed(process: str, exception: str) -> str:
+    """What a worker says that does not start."""
+    return recorded(process, f"WorkerProc failed to start.\n{TRACEBACK}{exception}", at="multiproc_executor.py:1057")
+
+
+# What the engine died of, and which part of it must be shown.
+OF_THE_MACHINE = {
+    "ValueError: To serve at least one request with the model's max seq len (131072), (16.0 GiB KV cache is needed, "
+    "which is larger than the available KV cache memory (9.1 GiB). Try increasing `gpu_memory_utilization` (which also "
+    "controls CPU memory on the CPU backend) or decreasing `max_model_len`": "KV cache is needed",
+    "ValueError: The model's max seq len (32768) is larger than the maximum number of tokens that can be stored in KV "
+    "cache (19200). Try increasing `gpu_memory_utilization`": "max seq len",
+    "ValueError: Cannot auto-fit max_model_len: not enough GPU memory available to serve even one token": "auto-fit",
+    "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`": "No available",
+    "AssertionError: Error in memory profiling. Initial free memory 3.1 GiB, current free memory 5.2 GiB": "profiling",
+    "ValueError: Free memory on device cuda:0 (3.1/79.1 GiB) on startup is less than the engine's budget after "
+    "excluding external process's weights": "Free memory",
+    "RuntimeError: CUDA driver error: out of memory": "out of memory",
+    "RuntimeError: Triton Error [CUDA]: out of memory": "out of memory",
+    "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered\nSearch for "
+    "`cudaErrorECCUncorrectable' in https://docs.nvidia.com": "CUDA error: uncorrectable ECC",
+    "torch.AcceleratorError: CUDA error: Invalid access of peer GPU memory over nvlink or a hardware error": "nvlink",
+    "pynvml.NVMLError_GpuIsLost: GPU is lost": "GPU is lost",
+    "RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before calling "
+    "NumCudaDevices() that might have already set an error? Error 999: unknown error": "Error 999",
+    "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 101: invalid device ordinal": "Error 101",
+    "torch.AcceleratorError: CUDA error: invalid device ordinal": "ordinal",
+    "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU": "no NVIDIA driver",
+    "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 803: system has unsupported display driver / cuda "
+    "driver combination": "803",
+    "ValueError: The quantization method fp8 is not supported for the current GPU. Minimum capability: 89. Current "
+    "capability: 80.": "Minimum capability",
+    "ValueError: Stochastic rounding for Mamba cache with triton backend requires compute capability 10.0 (data center "
+    "Blackwell). The `cvt.rs` PTX instruction is not supported on your GPU.": "compute capability",
+    "RuntimeError: torch._scaled_mm is only supported on CUDA devices with compute capability >= 9.0 or 8.9, or ROCm "
+    "MI300+": "_scaled_mm",
+    "RuntimeError: FlashAttention only supports Ampere GPUs or newer.": "Ampere",
+    "ValueError: type fp8e4nv not supported in this architecture. The supported fp8 dtypes are ('fp8e5',)": "fp8e4nv",
+    "RuntimeError: can't start new thread": "new thread",
+    "BlockingIOError: [Errno 11] Resource temporarily unavailable": "Errno 11",
+    "OSError: [Errno 23] Too many open files in system: '/dev/shm/x'": "Errno 23",
+    "_pickle.UnpicklingError: invalid load key, 'v'.": "invalid load key",
+    "safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge": "HeaderTooLarge",
+    "safetensors_rust.SafetensorError: Error while deserializing header: invalid JSON in header: EOF": "invalid JSON",
+    "RuntimeError: PytorchStreamReader failed reading zip archive: failed finding central directory": "zip archive",
+    "RuntimeError: Cannot find any model weights with `/models/x`": "Cannot find any",
+    "FileNotFoundError: [Errno 2] No such file or directory: '/models/x/model-00002-of-00004.safetensors'": "00002",
+    "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 12.0 GiB for an array": "Unable to allocate",
+    "MemoryError": "MemoryError",
+    "OSError: [Errno 28] No space left on device: '/psm_3f1b9c2e'": "psm_",
+    "OSError: [Errno 28] No space left on device: '/home/vllm/.cache/vllm/torch_compile_cache'": "Errno 28",
+    "OSError: [Errno 122] Disk quota exceeded: '/home/vllm/.cache'": "quota",
+    "PermissionError: [Errno 13] Permission denied: '/dev/nvidia0'": "nvidia0",
+    "huggingface_hub.errors.HfHubHTTPError: 429 Client Error: Too Many Requests for url: https://huggingface.co": "429",
+    "OSError: You are trying to access a gated repo.\nMake sure to have access to it at https://huggingface.co/x.\n"
+    "401 Client Error. (Request ID: Root=1)": "gated repo",
+    "OSError: /models/foo is not a local folder and is not a valid model identifier listed on "
+    "'https://huggingface.co/models'": "valid model identifier",
+    "ValueError: Invalid repository ID or local directory specified: '/models/foo'.\nPlease verify the following "
+    "requirements:\n1. Provide a valid Hugging Face repository ID.": "Invalid repository ID",
+}
+OF_THE_IMAGE = {
+    "AttributeError: 'SchedulerConfig' object has no attribute 'x'": "has no attribute 'x'",
+    "ValueError: too many values to unpack (expected 2)": "too many values",
+    "ValueError: KV cache layout BLHNC cannot express this model's mixed page sizes ([1, 2])": "cannot express",
+    "AssertionError": "AssertionError",
+    "ModuleNotFoundError: No module named 'vllm.v1.core.kv_cache_planning'": "kv_cache_planning",
+    "torch.AcceleratorError: CUDA error: invalid device function\nCUDA kernel errors might be asynchronously reported "
+    "at some other API call, so the stacktrace below might be incorrect.": "invalid device function",
+    "torch.AcceleratorError: CUDA error: an illegal memory access was encountered": "illegal memory access",
+    "torch.AcceleratorError: CUDA error: device-side assert triggered": "device-side assert",
+    "ImportError: /lib/x86_64-linux-gnu/libgomp.so.1: cannot allocate memory in static TLS block": "static TLS",
+    "zmq.error.Again: Resource temporarily unavailable": "Again",
+    "ValueError: There is no module or parameter named 'lm_head2' in LlamaForCausalLM": "lm_head2",
+    "KeyError: 'layers.0.self_attn.qkv_proj.weight_scale'": "weight_scale",
+    "RuntimeError: Failed to find C compiler. Please specify via CC environment variable": "C compiler",
+    "TypeError: inner() got an unexpected keyword argument 'q'\n\nThe above exception was the direct cause of the "
+    'following exception:\n\nTraceback (most recent call last):\n  File "/x.py", line 3, in f\n    raise RuntimeError '
+    "from e\nRuntimeError: vLLM failed to compile the model. The most likely reason for this is that a previous "
+    "compilation failed, leading to a corrupted compilation artifact.": "unexpected keyword",
+}
+
+_REFUSED = (
+    "docker: Error response from daemon: failed to create task for container: failed to create shim task: OCI runtime "
+    "create failed: runc create failed: unable to start container process: "
+)
+_HOOK = _REFUSED + (
+    "error during container init: error running prestart hook #0: exit status 1, stdout: , stderr: Auto-detected mode "
+    "as 'legacy'\n"
+)
+# What an engine says instead of starting a container: part of the line, whether the image is to blame, exit code.
+REFUSALS = {
+    f"{_HOOK}nvidia-container-cli: detection error: nvml error: unknown error: unknown": ("nvml error", False, 125),
+    f"{_HOOK}nvidia-container-cli: initialization error: driver rpc error: failed to process": ("rpc", False, 125),
+    f"{_HOOK}nvidia-container-cli: ldcache error: open failed: /sbin/ldconfig.real: no such": ("ldcache", False, 125),
+    f"{_HOOK}nvidia-container-cli: mount error: file creation failed: /var/lib/docker/overlay2/abc/merged/usr/lib/"
+    "x86_64-linux-gnu/libnvidia-ml.so.1: file exists: unknown": ("file exists", True, 125),
+    "docker: Error response from daemon: CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=all": (
+        "CDI",
+        False,
+        125,
+    ),
+    "Error: failed to create containerd task: failed to create shim task: OCI runtime create failed: could not apply "
+    "required modification to OCI specification: error modifying OCI spec: failed to inject CDI devices: unresolvable "
+    "CDI devices management.nvidia.com/gpu=GPU-e78e68c0": ("CDI", False, 128),
+    "Error: OCI runtime error: crun: error stat'ing file `/dev/nvidia0`: No such file or directory": (
+        "/dev/nvidia0",
+        False,
+        126,
+    ),
+    "Error: setting up CDI devices: unresolvable CDI devices nvidia.com/gpu=all": ("CDI", False, 126),
+    "Error: stat /dev/nvidia-modeset: no such file or directory": ("nvidia-modeset", False, 125),
+    "docker: Error response from daemon: unknown or invalid runtime name: nvidia": ("runtime name", False, 125),
+    "docker: Error response from daemon: OCI runtime create failed: unable to retrieve OCI runtime error (open "
+    '/run/containerd/x/log.json: no such file or directory): exec: "nvidia-container-runtime": executable file not '
+    "found in $PATH: <nil>: unknown": ("nvidia-container-runtime", False, 125),
+    f"{_REFUSED}unable to apply cgroup configuration: failed to write 512: write /sys/fs/cgroup/docker/x/pids.max: no "
+    "such file or directory: unknown": ("cgroup", False, 125),
+    "docker: Error response from daemon: cgroups: cgroup mountpoint does not exist: unknown.": ("cgroup", False, 125),
+    'error gathering device information while adding custom device "/dev/nvidia-uvm-tools": not a device node': (
+        "uvm-tools",
+        False,
+        125,
+    ),
+    f'{_REFUSED}exec: "vllm": executable file not found in $PATH: unknown': ("executable file", True, 127),
+    f'{_REFUSED}exec: "/entrypoint.sh": permission denied: unknown': ("permission denied", True, 126),
+    "exec /opt/vllm/bin/vllm: exec format error": ("exec format", True, 1),
+}
+
+_LOADING = recorded("EngineCore pid=9", "Loading weights", level="INFO", at="default_loader.py:1")
+_NINJA = engine_failed("RuntimeError: Ninja build failed. Ninja output:\nninja: Entering directory `/x'")
+_GCC = engine_failed(
+    "torch._inductor.exc.InductorError: CalledProcessError: Command '['/usr/bin/gcc', '/x/main.c']' returned non-zero "
+    "exit status 1."
+)
+_TYPE_ERROR = engine_failed("TypeError: h() takes 1 positional argument but 2 were given")
+_MACHINE, _IMAGE = False, True
+
+# What is no exception of Python's, what runs beside it, and who of several processes is to blame.
+OTHERS = {
+    "threads of OpenBLAS": Failure(
+        "OpenBLAS blas_thread_init: pthread_create failed for thread 35 of 48: Resource temporarily unavailable\n"
+        "OpenBLAS blas_thread_init: RLIMIT_NPROC 4096 current, 513046 max\nSegmentation fault (core dumped)\n",
+        Found("limits", "pthread_create", _MACHINE, 139),
+    ),
+    "threads of OpenMP": Failure(
+        "libgomp: Thread creation failed: Resource temporarily unavailable\n", Found("limits", "libgomp", _MACHINE)
+    ),
+    "processes of a shell": Failure(
+        "/entrypoint.sh: fork: retry: Resource temporarily unavailable\n", Found("limits", "fork", _MACHINE, 254)
+    ),
+    "killed": Failure(f"{_LOADING}Killed\n", Found("host-memory", "Killed", _MACHINE, 137)),
+    "killed, by a script's shell": Failure(
+        "/entrypoint.sh: line 12:    31 Killed                  vllm serve /model\n",
+        Found("host-memory", "Killed", _MACHINE, 137),
+    ),
+    "killed worker": Failure(
+        recorded(
+            "EngineCore pid=2", "Worker proc VllmWorker-1 died unexpectedly (exit code: -9), shutting down executor."
+        )
+        + WORKERS_FAILED,
+        Found("host-memory", "-9", _MACHINE),
+    ),
+    "no memory in native code": Failure(
+        "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\nAborted\n",
+        Found("host-memory", "bad_alloc", _MACHINE, 134),
+    ),
+    "ECC in native code": Failure(
+        "terminate called after throwing an instance of 'c10::Error'\n"
+        "  what():  CUDA error: uncorrectable ECC error encountered\n",
+        Found("gpu-fault", "ECC", _MACHINE, 134),
+    ),
+    "segmentation fault": Failure(
+        f"{_LOADING}Fatal Python error: Segmentation fault\n\nThread 0x0 (most recent call first):\n",
+        Found("engine-died", "Segmentation fault", _IMAGE, 139),
+    ),
+    "another processor": Failure(
+        "Illegal instruction (core dumped)\n", Found("engine-died", "Illegal instruction", _IMAGE, 132)
+    ),
+    "nvcc older than the GPU": Failure(
+        f"nvcc fatal   : Unsupported gpu architecture 'compute_120a'\nninja: build stopped.\n{_NINJA}",
+        Found("missing-compiler", "nvcc fatal", _IMAGE),
+    ),
+    "header of CUDA": Failure(
+        f"/x/a.cu:17:10: fatal error: cublasLt.h: No such file or directory\n   17 | #include <cublasLt.h>\n{_NINJA}",
+        Found("missing-compiler", "cublasLt.h", _IMAGE),
+    ),
+    "library to link": Failure(
+        f"/usr/bin/ld: cannot find -lcuda: No such file or directory\ncollect2: error: ld returned 1\n{_GCC}",
+        Found("missing-compiler", "cannot find -lcuda", _IMAGE),
+    ),
+    "symbol to link": Failure(
+        f"x.c:(.text+0x1f): undefined reference to `cuInit'\ncollect2: error: ld returned 1 exit status\n{_GCC}",
+        Found("missing-compiler", "undefined reference", _IMAGE),
+    ),
+    "symbol at start": Failure(
+        "/opt/vllm/bin/python3: symbol lookup error: /x/libtorch_cuda.so: undefined symbol: ncclCommWindowRegister\n",
+        Found("undefined-symbol", "symbol lookup", _IMAGE, 127),
+    ),
+    "UCX": Failure(
+        "[1754890927.298391] [decode-0:270  :0]    ib_mlx5dv_md.c:1100 UCX  ERROR mlx5_7: ibv_modify_qp(UMR QP 0x9b5e) "
+        "failed to modify to RTR: No such device\n[decode-0:270  :0] Caught signal 11 (Segmentation fault)\n",
+        Found("ucx", "UCX  ERROR", _MACHINE, 139),
+    ),
+    "NVSHMEM": Failure(
+        "/opt/nvshmem/src/modules/transport/ibrc/ibrc.cpp:418: non-zero status: 110 ibv_modify_qp failed\n\n"
+        "/opt/nvshmem/src/host/init/init.cu:nvshmemi_check:1080: nvshmem initialization failed, exiting\n",
+        Found("nvshmem", "ibv_modify_qp", _MACHINE, 255),
+    ),
+    "NCCL without its peer": Failure(
+        worker_failed(
+            "Worker_TP0 pid=4",
+            "torch.distributed.DistBackendError: NCCL error in: /pytorch/x.cpp:94, remote process exited or there was "
+            "a network error, NCCL version 2.27.3",
+        )
+        + GAVE_UP,
+        Found("nccl", "NCCL error", _MACHINE),
+    ),
+    "NCCL without memory": Failure(
+        "node:5:5 [0] enqueue.cc:30 NCCL WARN Cuda failure 2 'out of memory'\n"
+        + worker_failed("Worker_TP0 pid=4", "RuntimeError: NCCL error: unhandled cuda error (run with NCCL_DEBUG=INFO)")
+        + GAVE_UP,
+        Found("gpu-memory", "out of memory", _MACHINE),
+    ),
+    "what NCCL can do without": Failure(
+        "n:1:1 [1] NCCL INFO NET/Plugin: dlerror=libnccl-net.so: cannot open shared object file: No such file\n"
+        + _TYPE_ERROR,
+        Found("engine-died", "TypeError: h()", _IMAGE),
+    ),
+    "what InfiniBand can do without": Failure(
+        "libibverbs: Warning: couldn't load driver 'libmlx5-rdmav34.so': libmlx5-rdmav34.so: cannot open shared object "
+        f"file: No such file or directory\n{_TYPE_ERROR}",
+        Found("engine-died", "TypeError: h()", _IMAGE),
+    ),
+    "what was to be loaded first": Failure(
+        "ERROR: ld.so: object 'libjemalloc.so.2' from LD_PRELOAD cannot be preloaded (cannot open shared object file): "
+        f"ignored.\n{_TYPE_ERROR}",
+        Found("engine-died", "TypeError: h()", _IMAGE),
+    ),
+    "plugin that vLLM goes on without": Failure(
+        recorded(
+            "APIServer pid=1",
+            'Failed to load plugin lora\nTraceback (most recent call last):\n  File "/x.py", line 2, in f\n'
+            "ModuleNotFoundError: No module named 'lora_x'",
+            at="__init__.py:80",
+        )
+        + engine_failed("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"),
+        Found("gpu-memory", "CUDA out of memory", _MACHINE),
+    ),
+    "thread that failed of two things": Failure(
+        printed(
+            "EngineCore pid=9",
+            'Exception in thread Thread-3 (_report_usage_worker):\nTraceback (most recent call last):\n  File "/x.py", '
+            "line 3, in f\nFileNotFoundError: [Errno 2] No such file or directory: '/proc/x'\n\nDuring handling of the "
+            "above exception, another exception occurred:\n\nTraceback (most recent call last):\n"
+            "  File \"/x.py\", line 3, in f\nPermissionError: [Errno 13] Permission denied: '/.config'",
+        )
+        + _TYPE_ERROR,
+        Found("engine-died", "TypeError: h()", _IMAGE),
+    ),
+    "exception above the engine's report": Failure(
+        printed("EngineCore pid=9", f"{TRACEBACK}AttributeError: 'NoneType' object has no attribute 'dtype'")
+        + recorded("EngineCore pid=9", "EngineCore failed to start.")
+        + GAVE_UP,
+        Found("engine-died", "'NoneType'", _IMAGE),
+    ),
+    "field that pydantic refuses": Failure(
+        printed(
+            "APIServer pid=1",
+            'Traceback (most recent call last):\n  File "/x.py", line 3, in f\npydantic_core._pydantic_core.'
+            "ValidationError: 1 validation error for CacheConfig\ngpu_memory_utilization\n  Input should be less than "
+            "or equal to 1 [type=less_than_equal, input_value=1.5, input_type=float]\n"
+            "    For further information visit https://errors.pydantic.dev/2.12/v/less_than_equal",
+        ),
+        Found("unknown", "Input should be", _IMAGE),
+    ),
+    "peer that reports first": Failure(
+        worker_failed(
+            "Worker_TP1 pid=5",
+            "RuntimeError: [../third_party/gloo/gloo/transport/tcp/pair.cc:544] Connection closed by peer [::1]:6",
+        )
+        + worker_failed("Worker_TP0 pid=4", "IndexError: list index out of range")
+        + WORKERS_FAILED,
+        Found("engine-died", "list index", _IMAGE),
+    ),
+    "two ranks line by line": Failure(
+        "".join(
+            first + second
+            for first, second in zip(
+                *(
+                    worker_failed(
+                        f"Worker_TP{rank} pid={rank}", "torch.OutOfMemoryError: CUDA out of memory."
+                    ).splitlines(keepends=True)
+                    for rank in (0, 1)
+                ),
+                strict=True,
+            )
+        )
+        + WORKERS_FAILED,
+        Found("gpu-memory", "CUDA out of memory", _MACHINE),
+    ),
+    "ranks as torch names them": Failure(
+        "".join(
+            f'[rank{rank}]: Traceback (most recent call last):\n[rank{rank}]:   File "/x.py", line 3, in <module>\n'
+            f"[rank{rank}]: {said}\n"
+            for rank, said in enumerate(["NotImplementedError: no such layer", "RuntimeError: Broken pipe"])
+        ),
+        Found("unknown", "NotImplementedError", _IMAGE),
+    ),
+    "group of exceptions": Failure(
+        printed(
+            "APIServer pid=1",
+            '  + Exception Group Traceback (most recent call last):\n  |   File "/x.py", line 3, in f\n  |     g()\n'
+            "  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)\n"
+            "  +-+---------------- 1 ----------------\n    | Traceback (most recent call last):\n"
+            '    |   File "/x.py", line 3, in f\n    |     h()\n    | vllm.exceptions.OddThing: the reason\n'
+            "    +------------------------------------",
+        ),
+        Found("unknown", "the reason", _IMAGE),
+    ),
+    "frontend in Rust": Failure(
+        "thread 'main' panicked at src/cmd/src/main.rs:70:18:\nfailed to install SIGTERM signal handler\n"
+        "(APIServer pid=1) RuntimeError: Process RustFrontend (PID: 740) died with exit code 101\n",
+        Found("engine-died", "panicked", _IMAGE),
+    ),
+    "frontend without a word": Failure(
+        "(APIServer pid=1) RuntimeError: Frontend process failed during engine core initialization. See root cause "
+        "above. Failed frontend proc(s): {'RustFrontend': 2}\n",
+        Found("engine-died", "Frontend process", _IMAGE),
+    ),
+    "logger's report, Python's traceback": Failure(
+        "ERROR 02-13 18:05 [multiproc_executor.py:852] WorkerProc hit an exception.\nTraceback (most recent call last):"
+        '\n  File "/x.py", line 3, in f\n    y\nZeroDivisionError: division by zero\n'
+        "ERROR 02-13 18:05 [core.py:852] EngineCore encountered a fatal error.\n",
+        Found("engine-died", "ZeroDivision", _IMAGE),
+    ),
+    "pod that started beside one that did not": Failure(
+        "".join(f"[pod/decode-0/vllm] {line}\n" for line in _TYPE_ERROR.splitlines())
+        + "[pod/prefill-0/vllm] INFO:     Application startup complete.\n",
+        Found("engine-died", "TypeError: h()", _IMAGE),
+    ),
+    "logger that writes JSON": Failure(
+        "".join(
+            json.dumps({"levelname": level, "name": "vllm.x", "processName": "EngineCore", "process": 27, **said})
+            + "\n"
+            for level, said in (
+                ("WARNING", {"message": "Failed to import: ImportError('x.so: undefined symbol: _ZN3')"}),
+                (
+                    "ERROR",
+                    {
+                        "message": "EngineCore failed to start.",
+                        "exc_info": f"{TRACEBACK}torch.OutOfMemoryError: CUDA out of memory.",
+                    },
+                ),
+            )
+        )
+        + GAVE_UP,
+        Found("gpu-memory", "CUDA out of memory", _MACHINE),
+    ),
+    "told to end by the cluster": Failure(
+        recorded("APIServer pid=1", "[shutdown] API server: shutdown triggered", level="INFO")
+        + "INFO:     Shutting down\n",
+        Found("terminated", "shutdown triggered", _MACHINE, 0),
+    ),
+    "told to end, then killed": Failure(
+        recorded("EngineCore pid=1", "[shutdown] EngineCore: trigger received signal=SIGTERM", level="INFO")
+        + printed("EngineCore pid=1", f"{TRACEBACK}RuntimeError: cancelled"),
+        Found("terminated", "SIGTERM", _MACHINE, 137),
+    ),
+    "told to end without a word": Failure(_LOADING, Found("terminated", "Loading", _MACHINE, 143)),
+    "told to end, as Python has it": Failure(_LOADING, Found("terminated", "Loading", _MACHINE, -15)),
+    "told to end, by a script's shell": Failure(
+        "/entrypoint.sh: line 12:    31 Terminated              vllm serve /model\n",
+        Found("terminated", "Terminated", _MACHINE, 143),
+    ),
+    "told to end, in Rust": Failure(
+        recorded("RustFrontend pid=3", "received shutdown signal (SIGTERM), shutting down...", level="INFO"),
+        Found("terminated", "SIGTERM", _MACHINE, 0),
+    ),
+    "worker told to end": Failure(
+        recorded("", "Worker VllmWorkerProcess pid 212 died, exit code: -15"), Found("terminated", "-15", _MACHINE)
+    ),
+    "interrupted at the keyboard": Failure(
+        printed(
+            "APIServer pid=1", 'Traceback (most recent call last):\n  File "/x.py", line 1, in f\nKeyboardInterrupt'
+        ),
+        Found("terminated", "KeyboardInterrupt", _MACHINE, 130),
+    ),
+    "failed before it was told to end": Failure(
+        _TYPE_ERROR
+        + recorded("EngineCore_DP1 pid=28", "[shutdown] EngineCore: trigger received signal=SIGTERM", level="INFO"),
+        Found("engine-died", "TypeError: h()", _IMAGE, 143),
+    ),
+}
+
+_STAMP = "2026-10-30T21:54:45.622419515Z"
+# How others print a server's line.
+PREFIXES: Mapping[str, Callable[[str], str]] = {
+    "compose": lambda line: f"llm-d-vllm-1  | {line}",
+    "compose with time": lambda line: f"vllm-1  | {_STAMP} {line}",
+    "compose in colour": lambda line: f"\x1b[36mvllm-1  |\x1b[0m {line}",
+    "docker --timestamps": lambda line: f"{_STAMP} {line}",
+    "time with offset": lambda line: f"2026-10-30T21:54:45.622419+02:00 {line}",
+    "time in brackets": lambda line: f"[2026-10-30 21:54:45] {line}",
+    "time with comma": lambda line: f"2026-10-30 21:54:45,622 {line}",
+    "time with slashes": lambda line: f"2026/10/30 21:54:45 {line}",
+    "time, then a tab": lambda line: f"{_STAMP}\t{line}",
+    "time of day": lambda line: f"21:54:45.622 {line}",
+    "kernel's time": lambda line: f"[  123.456789] {line}",
+    "CRI": lambda line: f"{_STAMP} stderr F {line}",
+    "CRI with offset": lambda line: f"2026-10-30T21:54:45.622419515+01:00 stdout F {line}",
+    "journald": lambda line: f"Oct  3 21:54:45 gpu-node vllm[8052]: {line}",
+    "journald in ISO": lambda line: f"2026-10-30T21:54:45+0000 gpu-node vllm[8052]: {line}",
+    "syslog": lambda line: f"<14>1 2026-10-30T21:54:45.003Z host vllm 8052 - - {line}",
+    "kubectl --prefix": lambda line: f"[pod/decode-0/vllm] {line}",
+    "kubectl --prefix --timestamps": lambda line: f"[pod/decode-0/vllm] {_STAMP} {line}",
+    "container in brackets": lambda line: f"[vllm]: {line}",
+    "torch's rank": lambda line: f"[rank0]: {line}",
+    "torchrun": lambda line: f"[default0]:{line}",
+    "mpirun": lambda line: f"[1,0]<stderr>:{line}",
+    "srun": lambda line: f" 3: {line}",
+    "stern": lambda line: f"decode-0 vllm {line}",
+    "stern with bars": lambda line: f"decode-0 \u203a vllm \u2502 {line}",
+    "quotation": lambda line: f"> {line}",
+    "logger around it": lambda line: f"2026-05-29 09:14:45,594 - INFO - [container] {line}",
+    "Ray": lambda line: f"(RayWorkerWrapper pid=1450, ip=10.0.0.3) {line}",
+    "json-file": lambda line: json.dumps({"log": f"{line}\n", "stream": "stderr", "time": _STAMP}),
+    "colour without its escape": lambda line: f"[0;36m{line}[0;0m",
+    "lines of Windows": lambda line: f"{line}\r",
+    "name of a container": lambda line: f"3f1b9c2e8d77 {line}",
+}
+PREFIXED = {
+    "CUDA out of memory": recorded(
+        "APIServer pid=1", "Failed to import: ImportError('/x.so: undefined symbol: _ZN3')", level="WARNING"
+    )
+    + "mkdir -p failed for path /h: [Errno 13] Permission denied: '/h'\n"
+    + engine_failed("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB."),
+    "the reason": recorded("APIServer pid=1", "ImportError: optional", level="INFO")
+    + printed("APIServer pid=1", f"{TRACEBACK}vllm.odd.MyOdd: the reason"),
+}
+"""Logs to put prefixes before, by what must be shown of them."""
