@@ -87,7 +87,8 @@ class Tunnel:
         log.debug("a connection to %s", self._host)
         return subprocess.Popen(
             ["docker", "system", "dial-stdio"],
-            env={**os.environ, "DOCKER_HOST": self._host},
+            # TLS is for other ways to an engine.
+            env={**os.environ, "DOCKER_HOST": self._host, "DOCKER_TLS": "", "DOCKER_TLS_VERIFY": ""},
             stdin=connection.fileno(),
             stdout=connection.fileno(),
             stderr=subprocess.DEVNULL,

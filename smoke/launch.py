@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import signal
 import time
@@ -18,6 +17,7 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.transferable import build_transfer_tar
 
 from build import labels, owner
+from build.engine import without_logins
 from smoke.server import POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ _SHARED_MEMORY = "2g"  # vLLM's processes exchange tensors there; Docker's defau
 _COPY_LIMIT = 64 * 2**20
 _PROGRESS_S = 10.0
 _IN_FLIGHT_S = 5.0
+_UNUSED, _UNUSED_VERSION = "unix:///nonexistent", "1.44"
 # Of the engine's machine: other machines have no business with a server under test.
 _LOOPBACK = "127.0.0.1"
 
@@ -175,9 +176,14 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
     engine.require_reachable_ports()
     testcontainers_config.ryuk_disabled = True  # an image to pull; what it is for is done here
     run = secrets.token_hex(8)
-    container = _Container(
-        launch.image.id, docker_client_kw={"environment": {**os.environ, "DOCKER_HOST": engine.api_host}}
-    )
+    # Logins are for pulling, and nothing is pulled: the image is on the engine.
+    testcontainers_config._docker_auth_config = None  # noqa: SLF001 - its setter warns of an experiment
+    with without_logins():
+        # With a version it makes no connection, and then it is given a client that reaches the engine.
+        container = _Container(
+            launch.image.id, docker_client_kw={"environment": {"DOCKER_HOST": _UNUSED}, "version": _UNUSED_VERSION}
+        )
+    container.get_docker_client().client = engine.new_client()
     server = ContainerServer(container, key=launch.key, model=MODEL_NAME)
     _prepare(container, launch, run=run)
     patience = 0.0

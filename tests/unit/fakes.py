@@ -184,6 +184,7 @@ class FakeEngine(Engine):
     def __init__(self) -> None:
         self.host = "unix:///nonexistent"
         self.origin = "fake"
+        self.tls = None
         self._tunnel = None
         self.docker = FakeDocker()
         self.client = cast("docker.DockerClient", self.docker)
