@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import ipaddress
 import os
 import secrets
 import shutil
@@ -23,6 +24,7 @@ from build import labels, owner
 from build.deadline import within
 from build.endpoint import Endpoint, Tls, chosen
 from build.errors import EngineError, SourceError, UsageError
+from build.exchange import is_loopback
 from build.tunnel import Tunnel, forwarded
 
 if TYPE_CHECKING:
@@ -207,16 +209,11 @@ class Engine:
         Raises:
             EngineError: The engine is on another machine, and ssh does not lead there.
         """
-        if not self._tunnel and not self._is_loopback:
+        if not (self._tunnel or self.is_here or is_loopback(urlsplit(self.host).netloc)):
             raise EngineError(
                 f"ports of the engine at {self.host} cannot be reached safely: they would be open to its whole network",
                 hint=f"use ssh, which forwards them: DOCKER_HOST=ssh://user@{urlsplit(self.host).hostname}",
             )
-
-    @property
-    def _is_loopback(self) -> bool:
-        name = urlsplit(self.host).hostname
-        return self.is_here or name in ("localhost", "::1") or str(name).startswith("127.")
 
     @contextlib.contextmanager
     def reachable(self, port: int) -> Iterator[tuple[str, int]]:
@@ -260,6 +257,23 @@ class Engine:
             cpus=info["NCPU"],
             memory_bytes=info["MemTotal"],
         )
+
+    def is_insecure(self, registry: str) -> bool:
+        """Whether the engine speaks to a registry without TLS, or with TLS that it does not verify.
+
+        Loopback addresses and what ``insecure-registries`` names (moby 28, daemon/pkg/registry/config.go).
+
+        Args:
+            registry: ``host`` or ``host:port``.
+        """
+        if is_loopback(registry):
+            return True
+        configured = self.client.info().get("RegistryConfig") or {}
+        index = (configured.get("IndexConfigs") or {}).get(registry)
+        if index is not None:
+            return not index.get("Secure", True)
+        networks = [ipaddress.ip_network(one) for one in configured.get("InsecureRegistryCIDRs") or ()]
+        return any(address in network for address in _addresses(registry) for network in networks)
 
     def free_disk(self) -> int | None:
         """Bytes free where its images are kept; None where that is on another machine."""
@@ -389,6 +403,16 @@ class Engine:
             yield name
         finally:
             self.release(name)
+
+
+def _addresses(registry: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """What a registry's name stands for; nothing where it cannot be resolved."""
+    host = urlsplit(f"//{registry}").hostname or ""
+    try:
+        rows = within(_ANSWER_TIMEOUT_S, lambda: socket.getaddrinfo(host, None))
+    except OSError:  # a timeout is one
+        return []
+    return [ipaddress.ip_address(str(row[4][0]).partition("%")[0]) for row in rows]
 
 
 def _moment(stamp: str) -> datetime:

@@ -15,7 +15,6 @@ from build.errors import BusyError, LlmdDevError
 from build.folders import REPOSITORY, write_atomic
 from build.gpus import AUTO, Selection
 from build.patience import patiently
-from build.registry import Registry
 from build.retention import CANDIDATE, is_ours
 from build.trial import Options
 
@@ -156,7 +155,7 @@ def _prune(context: Context, recorder: Recorder) -> None:
 def _run(context: Context, request: Request, recorder: Recorder) -> Result:
     # Both must be there before anything is downloaded, and hours before the push.
     if request.push:
-        Registry(context.registry).require_reachable()
+        context.open_registry().require_reachable()
     context.require_buildkit()
     with _flavor(context, request) as flavor:
         commit = flavor.commit()
