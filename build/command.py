@@ -54,6 +54,11 @@ class Completed:
         return "\n".join(self.tail)
 
 
+def mortal(words: Sequence[str]) -> list[str]:
+    """The words that run a program which ends when this process is killed."""
+    return [*(_OUTLIVED_BY_US if shutil.which(_OUTLIVED_BY_US[0]) else ()), *words]
+
+
 @contextlib.contextmanager
 def _started(
     argv: Sequence[str | Path],
@@ -71,7 +76,7 @@ def _started(
     words = [str(word) for word in argv]
     log.info("$ %s", shlex.join(words))
     process = subprocess.Popen(
-        [*(_OUTLIVED_BY_US if shutil.which(_OUTLIVED_BY_US[0]) else ()), *words],
+        mortal(words),
         env={**os.environ, **(env or {})},
         cwd=cwd,
         stdin=subprocess.DEVNULL if stdin is None else stdin,
@@ -174,15 +179,28 @@ def output(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: IO[bytes] | None = None,
+    timeout: float | None = None,
 ) -> bytes:
     """Run a program and return all of its standard output.
 
+    Args:
+        argv: As for :func:`run`.
+        env: As for :func:`run`.
+        cwd: As for :func:`run`.
+        stdin: As for :func:`run`.
+        timeout: Seconds that it may take; without limit by default.
+
     Raises:
         subprocess.CalledProcessError: It ended with another status than 0; ``stderr`` holds its words.
+        subprocess.TimeoutExpired: It took longer, and is gone with all that it started.
         OSError: It found the disk full.
     """
     with _started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE) as process:
-        out, err = process.communicate()
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     if process.returncode and os.strerror(errno.ENOSPC).encode() in err:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), err.decode(errors="replace").strip().splitlines()[-1])
     if process.returncode:

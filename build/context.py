@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from build.console import Console
     from build.engine import Engine
     from build.folders import Folders
-    from build.registry import RepositoryName
+    from build.registry import Registry, RepositoryName
     from build.settings import Settings
 
 # What talks to an engine or a registry is imported where one is asked for: not every verb does.
@@ -85,6 +85,12 @@ class Context:
         if self.settings.registry:
             return RepositoryName.parse(self.settings.registry)
         return RepositoryName(host=self.embedded_registry(install=False), path=EMBEDDED_REPOSITORY)
+
+    def open_registry(self) -> Registry:
+        """The registry that images are pushed to, spoken to as the engine speaks to it."""
+        from build.registry import Registry  # noqa: PLC0415
+
+        return Registry(self.registry, insecure=self.engine.is_insecure(self.registry.host))
 
     def embedded_registry(self, *, install: bool) -> str:
         """Address of the embedded registry, started if need be."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from build import choice, overlay, publish, trial
 from build.overlay import Overlay
-from build.registry import Registry
 
 if TYPE_CHECKING:
     from build.choice import Wishes
@@ -87,7 +86,7 @@ def require_registry(context: Context, request: Request) -> None:
         RegistryError: It does not answer, or refuses.
     """
     if request.push and request.smoke:
-        Registry(context.registry).require_reachable()
+        context.open_registry().require_reachable()
 
 
 def deliver(context: Context, target: Target, request: Request, *, name: Stem) -> Result:

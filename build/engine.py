@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import ipaddress
 import os
 import secrets
 import shutil
@@ -12,14 +13,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import docker
 import docker.errors
+import docker.utils.config
 import requests
 
 from build import cdi, labels, owner
+from build.deadline import within
+from build.endpoint import Endpoint, Tls, chosen
 from build.errors import EngineError, SourceError, UsageError
-from build.tunnel import Tunnel
+from build.exchange import is_loopback
+from build.tunnel import Tunnel, forwarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,6 +43,9 @@ _CONTAINERD = ("driver-type", "io.containerd.snapshotter.v1")
 _ANSWER_TIMEOUT_S = 5
 _SSH_TIMEOUT_S = 20
 _CALL_TIMEOUT_S = 600
+
+_START_OR_UNSET = "start that engine, or unset DOCKER_HOST to use the one of this machine"
+_START_OR_USE = "start that engine, or `docker context use default` to use the one of this machine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,13 +158,40 @@ class Engine:
     Args:
         host: Its address as ``DOCKER_HOST`` has it (``unix:///…``, ``ssh://…``, ``tcp://…``).
         origin: In words, where the address came from.
+        tls: How to speak TLS to it; None for a connection without.
+
+    Raises:
+        TimeoutError: Nothing that answers within 5 s, or 20 s through ssh, is there.
+        docker.errors.DockerException: What answers there is not an engine.
+        requests.RequestException: Nothing can be connected to there.
     """
 
-    def __init__(self, *, host: str, origin: str) -> None:
+    def __init__(self, *, host: str, origin: str, tls: Tls | None = None) -> None:
         self.host = host
         self.origin = origin
+        self.tls = tls
         self._tunnel = Tunnel(host) if host.startswith("ssh://") else None
-        self.client = docker.DockerClient(base_url=self.api_host, timeout=_CALL_TIMEOUT_S)
+        try:
+            # Asked with a deadline: the client itself would wait as long for the first answer as for an export.
+            self._version = within(_SSH_TIMEOUT_S if self._tunnel else _ANSWER_TIMEOUT_S, self._api_version)
+            self.client = self.new_client()
+        except BaseException:
+            if self._tunnel:
+                self._tunnel.close()
+            raise
+
+    def _api_version(self) -> str:
+        with contextlib.closing(self._connected(timeout=_ANSWER_TIMEOUT_S)) as client:
+            return str(client.api.api_version)
+
+    def new_client(self) -> docker.DockerClient:
+        """Another client of the SDK; whoever asks for it closes it."""
+        return self._connected(timeout=_CALL_TIMEOUT_S, version=self._version)
+
+    def _connected(self, *, timeout: int, version: str | None = None) -> docker.DockerClient:
+        tls = self.tls.sdk() if self.tls else False
+        with without_logins():
+            return docker.DockerClient(base_url=self.api_host, version=version, timeout=timeout, tls=tls)
 
     def close(self) -> None:
         """Close its connections."""
@@ -171,12 +207,48 @@ class Engine:
     @property
     def environment(self) -> dict[str, str]:
         """Variables that make ``docker``, buildx and testcontainers speak to this engine."""
-        return {"DOCKER_HOST": self.host, "TESTCONTAINERS_RYUK_DISABLED": "true"}
+        endpoint = Endpoint(host=self.host, origin=self.origin, tls=self.tls)
+        return {**endpoint.environment, "TESTCONTAINERS_RYUK_DISABLED": "true"}
 
     @property
     def is_here(self) -> bool:
         """Whether it runs on this machine, as far as its address tells."""
         return self.host.startswith("unix://")
+
+    def require_reachable_ports(self) -> None:
+        """Check that what listens on the loopback interface of the engine's machine can be reached from here.
+
+        Raises:
+            EngineError: The engine is on another machine, and ssh does not lead there.
+        """
+        if not (self._tunnel or self.is_here or is_loopback(urlsplit(self.host).netloc)):
+            raise EngineError(
+                f"ports of the engine at {self.host} cannot be reached safely: they would be open to its whole network",
+                hint=f"use ssh, which forwards them: DOCKER_HOST=ssh://user@{urlsplit(self.host).hostname}",
+            )
+
+    @contextlib.contextmanager
+    def reachable(self, port: int) -> Iterator[tuple[str, int]]:
+        """Where this machine reaches a port on the loopback interface of the engine's machine, while the block runs.
+
+        What a container publishes on ``127.0.0.1`` is there. An engine behind ``ssh://`` has the port forwarded through
+        ssh; for an engine on this machine it is the same port.
+
+        Args:
+            port: On the engine's machine.
+
+        Yields:
+            Host and port to connect to, from this machine only.
+
+        Raises:
+            EngineError: The engine is on another machine, and ssh does not lead there.
+        """
+        self.require_reachable_ports()
+        if not self._tunnel:
+            yield "127.0.0.1", port
+            return
+        with forwarded(self.host, port) as here:
+            yield "127.0.0.1", here
 
     @functools.cached_property
     def capabilities(self) -> Capabilities:
@@ -198,6 +270,23 @@ class Engine:
             cpus=info["NCPU"],
             memory_bytes=info["MemTotal"],
         )
+
+    def is_insecure(self, registry: str) -> bool:
+        """Whether the engine speaks to a registry without TLS, or with TLS that it does not verify.
+
+        Loopback addresses and what ``insecure-registries`` names (moby 28, daemon/pkg/registry/config.go).
+
+        Args:
+            registry: ``host`` or ``host:port``.
+        """
+        if is_loopback(registry):
+            return True
+        configured = self.client.info().get("RegistryConfig") or {}
+        index = (configured.get("IndexConfigs") or {}).get(registry)
+        if index is not None:
+            return not index.get("Secure", True)
+        networks = [ipaddress.ip_network(one) for one in configured.get("InsecureRegistryCIDRs") or ()]
+        return any(address in network for address in _addresses(registry) for network in networks)
 
     def free_disk(self) -> int | None:
         """Bytes free where its images are kept; None where that is on another machine."""
@@ -329,6 +418,16 @@ class Engine:
             self.release(name)
 
 
+def _addresses(registry: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """What a registry's name stands for; nothing where it cannot be resolved."""
+    host = urlsplit(f"//{registry}").hostname or ""
+    try:
+        rows = within(_ANSWER_TIMEOUT_S, lambda: socket.getaddrinfo(host, None))
+    except OSError:  # a timeout is one
+        return []
+    return [ipaddress.ip_address(str(row[4][0]).partition("%")[0]) for row in rows]
+
+
 def _moment(stamp: str) -> datetime:
     """When an image was made; an image that does not say is the oldest."""
     try:
@@ -349,65 +448,73 @@ def tag_owner(name: str) -> str:
     return ":".join(digits_and_who.partition("-")[2].rsplit("-", 2))
 
 
+@contextlib.contextmanager
+def without_logins() -> Iterator[None]:
+    """Keep Docker's SDK from reading stored logins while it makes a client.
+
+    An entry that it does not understand, of any registry, would be an exception. Credentials are read where they are
+    needed (:mod:`build.credentials`).
+    """
+    find = docker.utils.config.find_config_file
+    docker.utils.config.find_config_file = lambda _path=None: None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        docker.utils.config.find_config_file = find
+
+
 def answering(host: str, *, origin: str) -> Engine | None:
     """The engine at an address, or None if nothing answers there within 5 s, or 20 s through ssh."""
-    if host.startswith("unix://") and not _listens(host.removeprefix("unix://")):
-        return None
-    engine: Engine | None = None
     try:
-        engine = Engine(host=host, origin=origin)
-        timeout = _SSH_TIMEOUT_S if host.startswith("ssh://") else _ANSWER_TIMEOUT_S
-        with contextlib.closing(docker.DockerClient(base_url=engine.api_host, timeout=timeout)) as probe:
-            probe.ping()
-    except (docker.errors.DockerException, requests.RequestException, OSError):
-        if engine:
-            engine.close()
+        return connected(Endpoint(host=host, origin=origin))
+    except EngineError:
         return None
-    return engine
 
 
-def _listens(path: str) -> bool:
-    """Whether something accepts connections at a socket's path. docker-py would leak its socket if not."""
+def connected(endpoint: Endpoint) -> Engine:
+    """The engine at an address.
+
+    Raises:
+        EngineError: Nothing answers there within 5 s, or 20 s through ssh.
+    """
+    path = endpoint.host.removeprefix("unix://")
+    try:
+        if path != endpoint.host:
+            _require_listening(path)
+        return Engine(host=endpoint.host, origin=endpoint.origin, tls=endpoint.tls)
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        by_variable = endpoint.origin == "DOCKER_HOST"
+        raise EngineError(
+            f"nothing answers at {endpoint.origin}{'=' if by_variable else ', '}{endpoint.host}: {_reason(error)}",
+            hint=_START_OR_UNSET if by_variable else _START_OR_USE,
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What lies below the wrappings of docker-py, requests and urllib3."""
+    while isinstance(error.__context__, Exception):
+        error = error.__context__
+    return str(error) or type(error).__name__
+
+
+def _require_listening(path: str) -> None:
+    """Connect to a socket's path. docker-py would leak its socket if nothing accepts connections there."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_ANSWER_TIMEOUT_S)
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True
-
-
-def _context_host() -> str | None:
-    """Address of the current docker context, None for the default one."""
-    context = docker.ContextAPI.get_current_context()
-    if context is None or context.name == "default":
-        return None
-    return context.Host
+        probe.connect(path)
 
 
 def find(*, embedded_socket: str) -> Engine | None:
-    """The first engine that answers: ``DOCKER_HOST``, the docker context, the default socket, the embedded one.
+    """The engine that the user chose, else the first that answers: at the default socket, the embedded one.
 
     Args:
         embedded_socket: Path of the embedded engine's socket; it need not exist.
 
     Raises:
-        EngineError: ``DOCKER_HOST`` is set and nothing answers there: falling through to another engine
-            would build somewhere the user did not ask for.
+        EngineError: ``DOCKER_HOST`` or a docker context chooses an engine, and nothing answers there: falling through
+            to another engine would build somewhere the user did not ask for.
     """
-    if host := os.environ.get("DOCKER_HOST"):
-        if engine := answering(host, origin="DOCKER_HOST"):
-            return engine
-        raise EngineError(
-            f"nothing answers at DOCKER_HOST={host}",
-            hint="start that engine, or unset DOCKER_HOST to use the one of this machine",
-        )
-    candidates = [
-        (_context_host(), "docker context"),
-        (f"unix://{DEFAULT_SOCKET}", "default socket"),
-        (f"unix://{embedded_socket}", "embedded"),
-    ]
-    for host, origin in candidates:
-        if host and (engine := answering(host, origin=origin)):
-            return engine
-    return None
+    if endpoint := chosen(os.environ):
+        return connected(endpoint)
+    candidates = [(f"unix://{DEFAULT_SOCKET}", "default socket"), (f"unix://{embedded_socket}", "embedded")]
+    return next((engine for host, origin in candidates if (engine := answering(host, origin=origin))), None)

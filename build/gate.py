@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import docker.errors
+import requests
+import urllib3.exceptions
 
 from build import labels, names, verdict
-from build.errors import GateError, RegistryError
+from build.errors import EngineError, GateError, RegistryError
 from build.patience import can_get_better, patiently
-from build.registry import Manifest, Registry, RepositoryName
+from build.registry import Manifest, Registry, RepositoryName, advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +21,11 @@ if TYPE_CHECKING:
 
     from build.engine import Engine, Image
     from build.verdict import Verdict
+
+
+# A push may take so long in all: ten minutes and what a slow line needs. The engine's client gives up a silent one.
+_UPLOAD_S = 600
+_SLOWEST_BYTES_PER_S = 500_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +102,9 @@ def push(
     Raises:
         GateError: What the registry serves is not the image that was tested.
         RegistryError: The registry does not answer, or refuses.
+        EngineError: The engine went away.
     """
-    registry = Registry(repository)
+    registry = Registry(repository, insecure=engine.is_insecure(repository.host))
     registry.require_reachable()
     arrived = [_push_one(engine, image, registry, tag, progress) for tag in tags]
     if not arrived:
@@ -113,56 +122,90 @@ def _push_one(engine: Engine, image: Image, registry: Registry, tag: str, progre
 
 def _attempt(engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]) -> Manifest:
     served = registry.manifest(tag)
-    if served and is_image(served, image):
+    if served and not difference(served, engine.image(image.id), registry):
         return served
     name = f"{registry.name}:{tag}"
     # The name stays only if the push worked: it says that the registry has the image.
     try:
         # Always by ID: a local tag can have moved since the test.
         engine.tag(image.id, name)
-        _upload(engine, registry.name, tag, progress)
-        return _arrived(registry, tag, image)
+        _upload(engine, image, registry, tag, progress)
+        return _arrived(engine, registry, tag, image)
     except BaseException:
         engine.untag(name)
         raise
 
 
-def _arrived(registry: Registry, tag: str, image: Image) -> Manifest:
+def _arrived(engine: Engine, registry: Registry, tag: str, image: Image) -> Manifest:
     served = registry.manifest(tag)
-    if served is None or not is_image(served, image):
-        what = f"config {served.config}" if served else "nothing"
+    what = difference(served, engine.image(image.id), registry) if served else "nothing"
+    if served is None or what:
         raise GateError(
             f"{registry.name}:{tag} is not the tested image {image.short_id}: the registry serves {what}",
-            hint="somebody else pushes this tag, or the registry rewrites images; push again, then compare",
+            hint="something else pushes this tag, or the registry rewrites or loses images; push again, then compare",
         )
     return served
 
 
-def is_image(served: Manifest, image: Image) -> bool:
-    """Whether a manifest is an image of the engine.
+def difference(served: Manifest, image: Image, registry: Registry) -> str | None:
+    """In what the registry's image differs from the engine's, None if it is the same and whole.
 
-    An image ID is the digest of the configuration in the classic image store, and of the manifest in containerd's.
+    An image ID is the digest of the configuration in the classic image store, and of the manifest in containerd's. Only
+    the engine knows which compressed layers it made of the image's: it keeps the digests of the manifests that it
+    pushed or pulled.
+
+    Args:
+        served: What the registry serves.
+        image: The image, as the engine describes it now.
+        registry: Where the layers have to be.
+
+    Raises:
+        RegistryError: The registry does not answer, or refuses.
     """
-    return image.id in {served.config, served.digest}
+    if not served.is_of_one_image:
+        return f"not one image but {served.media_type or 'a document of no known type'}"
+    if image.id not in {served.config, served.digest}:
+        return f"config {served.config}"
+    if len(served.layers) != len(image.diff_ids):
+        return f"{len(served.layers)} layers instead of {len(image.diff_ids)}"
+    if served.digest != image.id and not any(name.endswith(f"@{served.digest}") for name in image.digests):
+        return f"manifest {served.digest}, whose layers are not known to be the image's"
+    lost = [digest for digest in (served.config, *served.layers) if digest and not registry.has_blob(digest)]
+    return f"a manifest whose content {lost[0]} is not there" if lost else None
 
 
-def _upload(engine: Engine, repository: RepositoryName, tag: str, progress: Callable[[str], None]) -> None:
+def _upload(engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]) -> None:
+    name = f"{registry.name}:{tag}"
+    deadline = time.monotonic() + _UPLOAD_S + image.size / _SLOWEST_BYTES_PER_S
     try:
-        rows = engine.client.api.push(str(repository), tag=tag, stream=True, decode=True)
+        rows = engine.client.api.push(
+            str(registry.name), tag=tag, stream=True, decode=True, auth_config=registry.stored.for_engine()
+        )
         for row in rows:
             if "error" in row:
-                raise RegistryError(
-                    f"push to {repository}:{tag} failed: {row['error']}",
-                    hint=f"`docker login {repository.host}` if it needs credentials; then push again",
-                    may_pass=can_get_better(str(row["error"])),
-                )
+                raise _failure(registry, name, str(row["error"]))
+            if time.monotonic() >= deadline:
+                raise _failure(registry, name, "it took too long")
             progress(_describe(row))
     except docker.errors.APIError as error:
-        raise RegistryError(
-            f"push to {repository}:{tag} failed: {error.explanation}",
-            hint="check the registry's name, then push again",
-            may_pass=can_get_better(str(error.explanation)),
+        raise _failure(registry, name, str(error.explanation)) from error
+    except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
+        # Not to be tried again: it would be silent as long once more.
+        raise _failure(registry, name, "the registry let the engine wait, which said nothing for minutes") from error
+    except urllib3.exceptions.HTTPError as error:
+        raise EngineError(
+            f"the engine went away during the push to {name}: {error}",
+            hint="`python -m build engine status` shows whether it runs",
         ) from error
+
+
+def _failure(registry: Registry, name: str, said: str) -> RegistryError:
+    trouble = registry.stored.trouble
+    return RegistryError(
+        f"push to {name} failed: {said}" + (f" ({trouble})" if trouble else ""),
+        hint=advice(said, registry.name.host),
+        may_pass=can_get_better(said),
+    )
 
 
 def _describe(row: dict[str, Any]) -> str:

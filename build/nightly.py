@@ -31,7 +31,6 @@ from build.errors import BusyError, LlmdDevError
 from build.folders import write_atomic
 from build.gpus import AUTO, Selection
 from build.patience import patiently
-from build.registry import Registry
 from build.retention import is_ours
 from build.trial import Options
 
@@ -173,7 +172,7 @@ def _prune(context: Context, recorder: Recorder) -> None:
 def _run(context: Context, request: Request, recorder: Recorder) -> Result:
     # Both must be there before anything is downloaded, and hours before the push.
     if request.push:
-        Registry(context.registry).require_reachable()
+        context.open_registry().require_reachable()
     context.require_buildkit()
     renaming.rename(context)
     with _flavor(context, request) as flavor:

@@ -6,26 +6,41 @@ Specification: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/s
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import urllib.parse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import docker.auth
 import requests
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import RetryCallState, retry, retry_if_exception, stop_after_attempt, stop_after_delay
 
+from build import credentials
 from build.errors import RegistryError
+from build.exchange import Answer, Exchange, TooLargeError, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ACCEPT = (
-    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, "
-    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"
+_IMAGES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
 )
-_TIMEOUT_S = 30
-_LOOPBACK = re.compile(r"^(?:127\.[0-9.]+|localhost|\[::1\])(?::[0-9]+)?$")
-_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_LISTS = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+_ACCEPT = ", ".join((*_IMAGES, *_LISTS))
+
+_REQUEST_S = 20
+_HANDSHAKE_S = 5
+_TOGETHER_S = 60
+_MANIFEST_BYTES = 4 << 20
+"""What a registry has to accept at least (distribution-spec v1.1, Pushing Manifests); real ones have some kB."""
+_DOCUMENT_BYTES = 32 << 20
+
+_PARAMETER = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,"]+))')
+_SCHEME = re.compile(r"(?:^|,)\s*(\w+)(?=\s+\w+=|\s*(?:,|$))")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +49,42 @@ class Manifest:
 
     Attributes:
         digest: Of the manifest.
+        media_type: What it is said to be, by itself or else by the registry.
         config: Digest of the image's configuration; None for an index of several images.
+        layers: Digests of the compressed layers, lowest first.
+        listed: Whether it names other manifests, as an index does.
         size: Bytes of all layers, compressed.
     """
 
     digest: str
+    media_type: str
     config: str | None
+    layers: tuple[str, ...]
+    listed: bool
     size: int
+
+    @classmethod
+    def parse(cls, content: bytes, document: Mapping[str, Any], *, content_type: str) -> Manifest:
+        """From a document.
+
+        Raises:
+            AttributeError, KeyError, TypeError: It is not a manifest.
+        """
+        layers = document.get("layers", ())
+        return cls(
+            # Of what arrived, whatever the header Docker-Content-Digest says.
+            digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+            media_type=str(document.get("mediaType") or content_type.partition(";")[0].strip()),
+            config=document.get("config", {}).get("digest"),
+            layers=tuple(str(layer["digest"]) for layer in layers),
+            listed="manifests" in document,
+            size=sum(int(layer["size"]) for layer in layers),
+        )
+
+    @property
+    def is_of_one_image(self) -> bool:
+        """Whether engines read it as one image, by its ``config``, and not as a list of images."""
+        return self.media_type in _IMAGES and not self.listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +110,40 @@ class RepositoryName:
 
     @property
     def address(self) -> str:
-        """Base of its API. Docker speaks plain HTTP to loopback registries only; so do we."""
-        scheme = "http" if _LOOPBACK.match(self.host) else "https"
+        """Base of its API, unless the engine is configured otherwise. Docker too speaks HTTP to loopback addresses."""
+        return self.address_by("http" if is_loopback(self.host) else "https")
+
+    def address_by(self, scheme: str) -> str:
+        """Base of its API with ``http`` or ``https``."""
         host = "registry-1.docker.io" if self.host == "docker.io" else self.host
         return f"{scheme}://{host}/v2"
 
 
-class _Transient(Exception):  # noqa: N818 - never leaves this module
-    """An answer that may be better next time."""
+class _TransientError(Exception):
+    """An answer that may be better next time.
+
+    Args:
+        status: Of the answer.
+        after: Seconds that the registry asks to wait; None if it does not say.
+    """
+
+    def __init__(self, status: int, after: float | None) -> None:
+        super().__init__(f"status {status}" + (f", try again after {after:.0f} s" if after is not None else ""))
+        self.after = after
+
+
+def _may_get_better(error: BaseException) -> bool:
+    """Whether it is worth waiting for; an error status below 500 is the registry's final word."""
+    if isinstance(error, _TransientError):
+        return error.after is None or bool(error.after < _TOGETHER_S)
+    return isinstance(error, (TimeoutError, requests.Timeout))
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _TransientError) and error.after is not None:
+        return error.after
+    return float(min(0.5 * 2 ** (state.attempt_number - 1), 5.0))
 
 
 class Registry:
@@ -81,13 +151,23 @@ class Registry:
 
     Args:
         name: The repository.
+        insecure: Whether the engine speaks to its host without TLS, or with TLS that it does not verify.
     """
 
-    def __init__(self, name: RepositoryName) -> None:
+    def __init__(self, name: RepositoryName, *, insecure: bool = False) -> None:
         self.name = name
-        self._session = requests.Session()
-        # As Docker does it: a registry on this machine is never asked through a proxy.
-        self._session.trust_env = not _LOOPBACK.match(name.host)
+        self._exchange = Exchange(seconds=_REQUEST_S)
+        self._insecure = insecure or is_loopback(name.host)
+        # The engine's order; on loopback there is nobody to hide from, and nearly all registries there speak HTTP.
+        self._schemes = ["https", "http"] if self._insecure else ["https"]
+        if is_loopback(name.host):
+            self._schemes.reverse()
+        self._authorization: str | None = None
+
+    @property
+    def stored(self) -> credentials.Stored:
+        """What ``docker login`` stored for it."""
+        return credentials.stored(self.name.host, os.environ)
 
     def require_reachable(self) -> None:
         """Check that the registry answers, before long work that would be for nothing.
@@ -95,7 +175,7 @@ class Registry:
         Raises:
             RegistryError: It does not, or it is no registry.
         """
-        if self._get("/").status_code == requests.codes.not_found:
+        if self._get("/").status == requests.codes.not_found:
             raise self._no_registry("answers 404 to GET /v2/")
 
     def manifest(self, tag: str) -> Manifest | None:
@@ -104,17 +184,12 @@ class Registry:
         Raises:
             RegistryError: The registry does not answer, or refuses.
         """
-        answer = self._get(f"/{self.name.path}/manifests/{tag}")
-        if answer.status_code == requests.codes.not_found:
+        answer = self._get(f"/{self.name.path}/manifests/{tag}", limit=_MANIFEST_BYTES)
+        if answer.status == requests.codes.not_found:
             return None
         try:
-            document: Mapping[str, Any] = answer.json()
-            return Manifest(
-                # Of what arrived, whatever the header Docker-Content-Digest says.
-                digest=f"sha256:{hashlib.sha256(answer.content).hexdigest()}",
-                config=document.get("config", {}).get("digest"),
-                size=sum(layer["size"] for layer in document.get("layers", ())),
-            )
+            content_type = answer.headers.get("Content-Type", "")
+            return Manifest.parse(answer.content, answer.json(), content_type=content_type)
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise self._no_registry(f"serves no manifest under {tag}") from error
 
@@ -124,9 +199,12 @@ class Registry:
         Raises:
             RegistryError: The registry does not answer, or refuses.
         """
-        answer = self._get(f"/{self.name.path}/tags/list")
+        document = self._document(f"/{self.name.path}/tags/list")
         # `null` is what distribution 2.8 answers when all are gone.
-        return list(answer.json().get("tags") or ()) if answer.ok else []
+        tags = document.get("tags") or ()
+        if not isinstance(tags, (list, tuple)):
+            raise self._no_registry("serves no list of tags")
+        return [str(tag) for tag in tags]
 
     def blob(self, digest: str) -> Mapping[str, Any]:
         """A JSON document that a manifest refers to; empty if it is gone.
@@ -134,8 +212,16 @@ class Registry:
         Raises:
             RegistryError: The registry does not answer, or refuses.
         """
-        answer = self._get(f"/{self.name.path}/blobs/{digest}")
-        return dict(answer.json()) if answer.ok else {}
+        return self._document(f"/{self.name.path}/blobs/{digest}")
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether a layer or configuration is there. A redirection to where it is stored counts, and is not followed.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses.
+        """
+        answer = self._get(f"/{self.name.path}/blobs/{digest}", method="HEAD")
+        return answer.status != int(requests.codes.not_found)
 
     def delete(self, digest: str) -> None:
         """Remove a manifest and every tag that names it; its layers go when garbage is collected.
@@ -143,31 +229,47 @@ class Registry:
         Raises:
             RegistryError: The registry does not answer, or refuses.
         """
-        address = f"{self.name.address}/{self.name.path}/manifests/{digest}"
-        try:
-            answer = self._session.delete(address, timeout=_TIMEOUT_S)
-        except requests.RequestException as error:
-            raise self._no_registry(f"does not answer: {_reason(error)}") from error
-        if answer.status_code not in {requests.codes.accepted, requests.codes.not_found}:
-            raise self._no_registry(f"answers {answer.status_code} to DELETE of a manifest")
+        self._get(f"/{self.name.path}/manifests/{digest}", method="DELETE")
 
-    def _get(self, path: str) -> requests.Response:
+    def _document(self, path: str) -> Mapping[str, Any]:
+        answer = self._get(path)
+        if not answer.ok:
+            return {}
         try:
-            answer = self._ask(path)
-        except (_Transient, requests.RequestException) as error:
-            raise RegistryError(
-                f"registry {self.name.host} does not answer: {_reason(error)}",
-                hint="check its address and the network; `python -m build engine up` starts the embedded one",
-                may_pass=not isinstance(error, requests.exceptions.SSLError),
-            ) from error
-        if answer.status_code in {requests.codes.unauthorized, requests.codes.forbidden}:
-            raise RegistryError(
-                f"registry {self.name.host} refuses access to {self.name.path}",
-                hint=f"`docker login {self.name.host}`, or set another registry",
-            )
-        if answer.status_code not in {requests.codes.ok, requests.codes.not_found}:
-            raise self._no_registry(f"answers {answer.status_code} to GET /v2{path}")
+            return dict(answer.json())
+        except (ValueError, TypeError) as error:
+            raise self._no_registry(f"serves no JSON document at {path}") from error
+
+    def _get(self, path: str, *, method: str = "GET", limit: int = _DOCUMENT_BYTES) -> Answer:
+        try:
+            answer = self._ask(method, path, limit)
+        except TooLargeError as error:
+            raise self._no_registry(f"answers {method} /v2{path} with {error}") from error
+        except (_TransientError, TimeoutError, requests.RequestException, ValueError) as error:
+            raise self._silent(error) from error
+        if answer.status in {requests.codes.unauthorized, requests.codes.forbidden}:
+            raise self._refusal(answer)
+        if not answer.ok and answer.status != requests.codes.not_found:
+            raise self._no_registry(f"answers {answer.status} to {method} /v2{path}")
         return answer
+
+    def _silent(self, error: Exception) -> RegistryError:
+        by_tls = isinstance(error, requests.exceptions.SSLError)
+        hint = "check its address and the network; `python -m build engine up` starts the embedded one"
+        return RegistryError(
+            f"registry {self.name.host} does not answer: {_reason(error)}",
+            hint=_untrusted(self.name.host) if by_tls else hint,
+            may_pass=(isinstance(error, requests.ConnectionError) and not by_tls) or _may_get_better(error),
+        )
+
+    def _refusal(self, answer: Answer) -> RegistryError:
+        said = _said(answer)
+        refused = f"registry {self.name.host} refuses access to {self.name.path}"
+        trouble = self.stored.trouble
+        return RegistryError(
+            ": ".join(part for part in (refused, said, trouble) if part),
+            hint=advice(said if answer.status != requests.codes.unauthorized else "unauthorized", self.name.host),
+        )
 
     def _no_registry(self, why: str) -> RegistryError:
         return RegistryError(
@@ -175,42 +277,168 @@ class Registry:
         )
 
     @retry(
-        # What can get better; an error status below 500 is the registry's final word.
-        retry=retry_if_exception_type((_Transient, requests.Timeout)),
-        stop=stop_after_attempt(3),
-        wait=wait_exponential(multiplier=0.5, max=5),
+        retry=retry_if_exception(_may_get_better),
+        stop=stop_after_attempt(3) | stop_after_delay(_TOGETHER_S - _REQUEST_S),
+        wait=_pause,
         reraise=True,
     )
-    def _ask(self, path: str) -> requests.Response:
-        headers = {"Accept": _ACCEPT}
-        answer = self._session.get(self.name.address + path, headers=headers, timeout=_TIMEOUT_S)
-        if answer.status_code == requests.codes.unauthorized and self._authenticate(answer):
-            answer = self._session.get(self.name.address + path, headers=headers, timeout=_TIMEOUT_S)
-        if answer.status_code == requests.codes.too_many_requests or answer.status_code >= 500:  # noqa: PLR2004 - HTTP
-            raise _Transient(f"status {answer.status_code}")
+    def _ask(self, method: str, path: str, limit: int) -> Answer:
+        answer = self._send(method, path, limit)
+        if answer.status == requests.codes.unauthorized and self._authenticate(answer):
+            answer = self._send(method, path, limit)
+        _require_lasting(answer)
         return answer
 
-    def _authenticate(self, refusal: requests.Response) -> bool:
+    def _send(self, method: str, path: str, limit: int) -> Answer:
+        """Send a request; by the other scheme if nothing speaks the first, and then always by that."""
+        if self._schemes[1:] and (answer := self._first(method, path, limit)):
+            self._schemes = self._schemes[:1]
+            return answer
+        answer = self._send_by(self._schemes[-1], method, path, limit)
+        self._schemes = self._schemes[-1:]
+        return answer
+
+    def _first(self, method: str, path: str, limit: int) -> Answer | None:
+        """What is answered by the first of two schemes, None if the server does not speak it."""
+        scheme = self._schemes[0]
+        try:
+            # A server without TLS may wait for the end of a line that never comes.
+            seconds = _HANDSHAKE_S if scheme == "https" else None
+            answer = self._send_by(scheme, method, path, limit, seconds=seconds)
+        except requests.ConnectionError:
+            return None
+        except TimeoutError:
+            if scheme == "http":
+                raise
+            return None
+        # What Go, nginx and Apache answer to a client that does not speak TLS.
+        return None if answer.status == requests.codes.bad_request and b"HTTPS" in answer.content else answer
+
+    def _send_by(self, scheme: str, method: str, path: str, limit: int, *, seconds: float | None = None) -> Answer:
+        headers = {"Accept": _ACCEPT}
+        if self._authorization:
+            headers["Authorization"] = self._authorization
+        address = self.name.address_by(scheme) + path
+        return self._exchange.send(
+            method, address, limit=limit, headers=headers, verify=not self._insecure, seconds=seconds
+        )
+
+    def _authenticate(self, refusal: Answer) -> bool:
         """Get what a 401 asks for, with the credentials that ``docker login`` stored.
 
         https://distribution.github.io/distribution/spec/auth/token/
         """
-        kind, _, rest = refusal.headers.get("WWW-Authenticate", "").partition(" ")
-        stored = docker.auth.load_config().resolve_authconfig(self.name.host) or {}
-        login = (stored["username"], stored["password"]) if stored.get("username") else None
-        if kind.lower() == "basic":
-            self._session.auth = login
-            return login is not None
-        challenge = dict(_CHALLENGE.findall(rest))
-        if kind.lower() != "bearer" or "realm" not in challenge:
+        challenges = _challenges(refusal.headers.get("WWW-Authenticate", ""))
+        login = self.stored.login
+        if "realm" in challenges.get("bearer", {}):
+            token = self._token(challenges["bearer"])
+            self._authorization = f"Bearer {token}" if token else None
+        elif "basic" in challenges and login and not login.identity_token:
+            self._authorization = login.basic
+        else:
             return False
+        return self._authorization is not None
+
+    def _token(self, challenge: Mapping[str, str]) -> str | None:
+        """A token of the realm: for the identity token, the user, or anybody; None where the realm gives none."""
+        realm = challenge["realm"]
+        self._require_safe(realm)
         asked = {key: challenge[key] for key in ("service", "scope") if key in challenge}
-        answer = requests.get(challenge["realm"], params=asked, auth=login, timeout=_TIMEOUT_S)
-        if not answer.ok:
-            return False
-        document = answer.json()
-        self._session.headers["Authorization"] = f"Bearer {document.get('token') or document.get('access_token')}"
-        return True
+        login = self.stored.login
+        headers, form, method = {}, None, "GET"
+        if login and login.identity_token:
+            # https://distribution.github.io/distribution/spec/auth/oauth/
+            form = {"grant_type": "refresh_token", "refresh_token": login.identity_token, "client_id": "llm-d-dev"}
+            form, method = {**form, **asked}, "POST"
+        else:
+            realm += ("&" if "?" in realm else "?") + urllib.parse.urlencode(asked)
+            headers = {"Authorization": login.basic} if login else {}
+        trusted = not (self._insecure and self._is_own(realm))
+        answer = self._exchange.send(method, realm, limit=_MANIFEST_BYTES, headers=headers, form=form, verify=trusted)
+        _require_lasting(answer)
+        try:
+            document = answer.json() if answer.ok else {}
+            token = document.get("token") or document.get("access_token")
+        except (ValueError, AttributeError):
+            return None
+        return token if isinstance(token, str) else None
+
+    def _require_safe(self, realm: str) -> None:
+        """Refuse to send credentials to where others could read them."""
+        scheme = urllib.parse.urlsplit(realm).scheme
+        if scheme == "https" or (scheme == "http" and self._is_own(realm) and self._schemes == ["http"]):
+            return
+        raise RegistryError(
+            f"registry {self.name.host} sends for a token to {realm}, which is neither https nor its own host",
+            hint="check the registry's configuration: no credentials were sent there",
+        )
+
+    def _is_own(self, url: str) -> bool:
+        there, here = urllib.parse.urlsplit(url), urllib.parse.urlsplit(f"//{self.name.host}")
+        return there.hostname == here.hostname or (is_loopback(there.netloc) and is_loopback(here.netloc))
+
+
+def _require_lasting(answer: Answer) -> None:
+    """Raise where another answer can be expected after a while."""
+    if answer.status == requests.codes.too_many_requests or answer.status >= 500:  # noqa: PLR2004 - HTTP
+        after = answer.headers.get("Retry-After", "")
+        raise _TransientError(answer.status, float(after) if after.isdecimal() else None)
+
+
+def _challenges(header: str) -> dict[str, dict[str, str]]:
+    """The parameters of each scheme that a header ``WWW-Authenticate`` names (RFC 9110, section 11.6.1)."""
+    # Commas between quotes separate nothing.
+    plain = re.sub(r'"[^"]*"', lambda match: "_" * len(match[0]), header)
+    starts = list(_SCHEME.finditer(plain))
+    ends = [match.start() for match in starts[1:]] + [len(header)]
+    return {
+        match[1].lower(): {name: quoted or bare for name, quoted, bare in _PARAMETER.findall(header[match.end() : end])}
+        for match, end in zip(starts, ends, strict=False)
+    }
+
+
+def _said(answer: Answer) -> str:
+    """The first error of a registry's JSON document, ``code: message`` (distribution-spec v1.1, Error Codes)."""
+    try:
+        error = answer.json()["errors"][0]
+        return " ".join(f"{error['code']}: {error.get('message') or ''}".lower().split())[:200].rstrip(": ")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""
+
+
+_QUOTA = re.compile(r"quota|exceed|storage|insufficient", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"unauthorized|authentication required|no basic auth|\bdenied\b", re.IGNORECASE)
+_UNTRUSTED = re.compile(r"x509|certificate|HTTP response to HTTPS client", re.IGNORECASE)
+_TOO_LARGE = re.compile(r"\b413\b|too large", re.IGNORECASE)
+_IMMUTABLE = re.compile(r"immutable|cannot be overwritten", re.IGNORECASE)
+_LATER = re.compile(r"toomanyrequests|too many requests|\b429\b|\b50[0-9] |timeout|connection re", re.IGNORECASE)
+
+
+def _untrusted(host: str) -> str:
+    return (
+        f"have this machine and the engine trust its certificate, or name {host} in the engine's `insecure-registries`"
+    )
+
+
+def advice(said: str, host: str) -> str:
+    """What to do about a refusal.
+
+    Args:
+        said: The registry's words, or the engine's about them.
+        host: The registry.
+    """
+    table = (
+        (
+            _QUOTA,
+            "raise the quota of the repository's project in the registry, or remove images there; then push again",
+        ),
+        (_CREDENTIALS, f"`docker login {host}` with an account that may write there, or set another registry"),
+        (_UNTRUSTED, _untrusted(host)),
+        (_TOO_LARGE, f"raise the limit of what {host}, or a proxy before it, accepts in one request; then push again"),
+        (_IMMUTABLE, "allow this tag to move in the registry's settings of the repository, or set another registry"),
+        (_LATER, "try again in a while"),
+    )
+    return next((hint for pattern, hint in table if pattern.search(said)), "check the registry's name and settings")
 
 
 def _reason(error: Exception) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import docker.auth
 import docker.errors
 import docker.utils
 import requests
 
-from build import command, freshness, labels, packages, scratch
+from build import command, credentials, freshness, labels, packages, scratch
 from build.errors import BuildError
 
 if TYPE_CHECKING:
@@ -103,7 +105,8 @@ def _pull(engine: Engine, image: str) -> str | None:
     """Image ID of what was pulled; None where the registry cannot be reached or has no such image."""
     repository, tag = docker.utils.parse_repository_tag(image)
     try:
-        pulled = engine.client.images.pull(repository, tag=tag or "latest")
+        login = credentials.stored(docker.auth.resolve_repository_name(repository)[0], os.environ)
+        pulled = engine.client.images.pull(repository, tag=tag or "latest", auth_config=login.for_engine())
     except (docker.errors.APIError, requests.RequestException):
         return None
     return pulled.id

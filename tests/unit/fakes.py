@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from tests.unit.loopback import Asked
 
 
+IMAGE_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
 def digest(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
@@ -63,6 +66,7 @@ class FakeDocker:
         loads: Called while an image is loaded.
         used: IDs of images that containers use.
         cache_prunes: How the build cache was pruned, each time.
+        logins: What was given along with each push.
     """
 
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -73,6 +77,11 @@ class FakeDocker:
     loads: Callable[[], None] = lambda: None
     used: set[str] = field(default_factory=set)
     cache_prunes: list[dict[str, Any]] = field(default_factory=list)
+    logins: list[dict[str, str]] = field(default_factory=list)
+
+    def keep_digest(self, image_id: str, name: str) -> None:
+        """Remember ``repository@digest`` of a manifest that was pushed or pulled."""
+        self.known[image_id].setdefault("RepoDigests", []).append(name)
 
     @property
     def images(self) -> SimpleNamespace:
@@ -174,9 +183,12 @@ class FakeDocker:
         self.cache_prunes.append(how)
         return {"SpaceReclaimed": 5}
 
-    def _push(self, repository: str, *, tag: str, stream: bool, decode: bool) -> Iterator[dict[str, Any]]:
+    def _push(
+        self, repository: str, *, tag: str, stream: bool, decode: bool, auth_config: dict[str, str]
+    ) -> Iterator[dict[str, Any]]:
         assert stream
         assert decode
+        self.logins.append(auth_config)
         name = f"{repository}:{tag}"
         yield from self.pushes(name, self.names[name])
 
@@ -187,6 +199,7 @@ class FakeEngine(Engine):
     def __init__(self) -> None:
         self.host = "unix:///nonexistent"
         self.origin = "fake"
+        self.tls = None
         self._tunnel = None
         self.docker = FakeDocker()
         self.client = cast("docker.DockerClient", self.docker)
@@ -225,6 +238,9 @@ class FakeRegistry:
         token: What must be shown; None for anybody. Whoever has ``login`` gets it.
         login: Value of the header that gets the token; None for anybody.
         basic: Value of the header that must be shown, without a token.
+        refresh: What must be posted for the token, in a form; None for whoever has ``login``.
+        lost: Digests of blobs that are not there.
+        realm: Where the token is; the registry itself by default.
         failures: Statuses that are answered first.
         asked: Paths that were asked for.
     """
@@ -233,12 +249,22 @@ class FakeRegistry:
     token: str | None = None
     login: str | None = None
     basic: str | None = None
+    refresh: str | None = None
+    lost: set[str] = field(default_factory=set)
+    realm: str | None = None
     failures: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
-    def put(self, tag: str, image_id: str) -> None:
-        layers = [{"size": 1000}, {"size": 234}]
-        self.manifests[tag] = json.dumps({"config": {"digest": image_id}, "layers": layers}).encode()
+    def put(self, tag: str, image_id: str, *, layers: int = 1, **changes: Any) -> str:  # noqa: ANN401 - any JSON value
+        """Have an image of some layers; returns the digest of its manifest. Changes are to the manifest."""
+        document = {
+            "schemaVersion": 2,
+            "mediaType": IMAGE_MANIFEST,
+            "config": {"digest": image_id},
+            "layers": [{"digest": digest(f"compressed {number}"), "size": 1234} for number in range(layers)],
+        }
+        self.manifests[tag] = json.dumps({**document, **changes}).encode()
+        return digest(self.manifests[tag].decode())
 
     def __call__(self, asked: Asked) -> Answer:
         self.asked.append(asked.path)
@@ -246,14 +272,25 @@ class FakeRegistry:
             return Answer(status=self.failures.pop(0))
         shown = asked.headers.get("Authorization")
         if asked.path.startswith("/token"):
-            allowed = self.login is None or shown == self.login
-            return Answer(body=json.dumps({"token": self.token}).encode()) if allowed else Answer(status=401)
+            return self._token(asked)
         if self.token and shown != f"Bearer {self.token}":
-            challenge = f'Bearer realm="http://{asked.headers["Host"]}/token",service="here",scope="repository:x:pull"'
+            realm = self.realm or f"http://{asked.headers['Host']}/token"
+            challenge = f'Bearer realm="{realm}",service="here",scope="repository:x:pull"'
             return Answer(status=401, headers={"WWW-Authenticate": challenge})
         if self.basic and shown != self.basic:
             return Answer(status=401, headers={"WWW-Authenticate": 'Basic realm="here"'})
-        if asked.path == "/v2/":
+        return self._serve(asked.path)
+
+    def _token(self, asked: Asked) -> Answer:
+        allowed = self.login is None or asked.headers.get("Authorization") == self.login
+        if self.refresh:
+            allowed = asked.method == "POST" and f"refresh_token={self.refresh}" in asked.body.decode()
+        return Answer(body=json.dumps({"token": self.token}).encode()) if allowed else Answer(status=401)
+
+    def _serve(self, path: str) -> Answer:
+        if path == "/v2/":
             return Answer(body=b"{}")
-        tag = asked.path.rpartition("/")[2]
-        return Answer(body=self.manifests[tag]) if tag in self.manifests else Answer(status=404)
+        name = path.rpartition("/")[2]
+        if "/blobs/" in path:
+            return Answer(status=404 if name in self.lost else 200)
+        return Answer(body=self.manifests[name]) if name in self.manifests else Answer(status=404)

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What arrived: the path with its query, the headers, and what was posted."""
+    """What arrived: the method, the path with its query, the headers, and what was posted."""
 
     path: str
     headers: Mapping[str, str]
     body: bytes = b""
+    method: str = "GET"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +43,17 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        answer = cast("_Server", self.server).service(Asked(path=self.path, headers=dict(self.headers), body=body))
+        answer = cast("_Server", self.server).service(
+            Asked(method=self.command, path=self.path, headers=dict(self.headers), body=body)
+        )
         self.send_response(answer.status)
         for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(answer.body[: len(answer.body) - answer.cut])
+        if self.command != "HEAD":
+            self.wfile.write(answer.body[: len(answer.body) - answer.cut])
 
-    do_POST = do_GET  # noqa: N815 - http.server's name for it
+    do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815 - http.server's names for them
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name for it
         """Say nothing."""

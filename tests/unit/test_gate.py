@@ -103,7 +103,8 @@ def repository(served: FakeRegistry, engine: FakeEngine) -> Iterator[RepositoryN
     """A registry repository; what the engine pushes arrives there."""
 
     def arrive(name: str, image_id: str) -> list[dict[str, Any]]:
-        served.put(name.rpartition(":")[2], image_id)
+        repository, _, tag = name.rpartition(":")
+        engine.docker.keep_digest(image_id, f"{repository}@{served.put(tag, image_id)}")
         return [{"status": "Pushing", "id": "0a", "progressDetail": {"current": 1e6, "total": 2e6}}, {"status": "done"}]
 
     engine.docker.pushes = arrive
@@ -146,7 +147,7 @@ def test_the_image_is_pushed_by_its_id_whatever_the_name_is_now(
 def test_what_is_there_already_is_not_sent_again(
     engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
 ) -> None:
-    served.put("nightly", image.id)
+    engine.docker.keep_digest(image.id, f"{repository}@{served.put('nightly', image.id)}")
     pushed, lines = push(engine, image, repository, "nightly")
     assert pushed.names == (f"{repository}:nightly",)
     assert lines == []
@@ -157,7 +158,9 @@ def test_with_the_containerd_store_the_id_is_the_manifests(
 ) -> None:
     served.put("nightly", digest("config"))
     text = served.manifests["nightly"].decode()
-    image = replace(engine.hold("llm-d-dev:nightly"), id=digest(text))
+    image = engine.hold("llm-d-dev:nightly")
+    engine.docker.known[digest(text)] = {**engine.docker.known[image.id], "Id": digest(text)}
+    image = engine.image(digest(text))
     assert push(engine, image, repository, "nightly")[0].digest == image.id
 
 

@@ -1,0 +1,150 @@
+"""Which engine the user chose, as the ``docker`` program finds it.
+
+``DOCKER_HOST`` with ``DOCKER_TLS_VERIFY``, ``DOCKER_TLS`` and ``DOCKER_CERT_PATH``; else the context that
+``DOCKER_CONTEXT`` or ``docker context use`` names (docker/cli 28, cli/command/cli.go and cli/flags/options.go).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests.utils
+from docker.tls import TLSConfig
+
+from build.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from docker.api.client import APIClient
+
+_NO_TLS = ("unix://", "ssh://")
+
+
+class _Tls(TLSConfig):
+    """TLS that a bundle of the environment's has no say in.
+
+    requests puts ``REQUESTS_CA_BUNDLE`` above the authority that a session was given (psf/requests#3829).
+    """
+
+    def configure_client(self, client: APIClient) -> None:
+        super().configure_client(client)
+        client.proxies = requests.utils.get_environ_proxies(client.base_url.replace("tcp://", "https://"))
+        client.trust_env = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """How an engine is spoken to over TLS.
+
+    Attributes:
+        folder: With ``ca.pem``, ``cert.pem`` and ``key.pem``, as far as they exist.
+        verify: Whether the engine must prove who it is.
+    """
+
+    folder: Path
+    verify: bool
+
+    def sdk(self) -> TLSConfig:
+        """For Docker's Python SDK.
+
+        Raises:
+            docker.errors.TLSParameterError: The files do not fit together.
+        """
+        ca, cert, key = (self.folder / f"{name}.pem" for name in ("ca", "cert", "key"))
+        return _Tls(
+            client_cert=(str(cert), str(key)) if cert.exists() and key.exists() else None,
+            ca_cert=str(ca) if ca.exists() else None,
+            verify=self.verify,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """The address of an engine.
+
+    Attributes:
+        host: As ``DOCKER_HOST`` has it (``unix:///…``, ``ssh://…``, ``tcp://…``).
+        origin: In words, where the address came from.
+        tls: How to speak TLS to it; None for a connection without.
+    """
+
+    host: str
+    origin: str
+    tls: Tls | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that make ``docker``, buildx and testcontainers speak to this engine, whatever else is set."""
+        return {
+            "DOCKER_HOST": self.host,
+            "DOCKER_CONTEXT": "",
+            "DOCKER_TLS": "1" if self.tls else "",
+            "DOCKER_TLS_VERIFY": "1" if self.tls and self.tls.verify else "",
+            "DOCKER_CERT_PATH": str(self.tls.folder) if self.tls else "",
+        }
+
+
+def configuration_folder(environment: Mapping[str, str]) -> Path:
+    """Folder of the ``docker`` program's configuration."""
+    return Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
+
+
+def read_configuration(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The ``docker`` program's ``config.json``; empty where there is none, or it cannot be read as that."""
+    try:
+        found = json.loads((configuration_folder(environment) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def chosen(environment: Mapping[str, str]) -> Endpoint | None:
+    """The engine that the user chose; None if that is the default one.
+
+    Args:
+        environment: The process's environment variables.
+
+    Raises:
+        EngineError: The chosen context does not exist, or has no engine's address.
+    """
+    if host := environment.get("DOCKER_HOST"):
+        address = host if "://" in host else f"tcp://{host}"
+        return Endpoint(host=address, origin="DOCKER_HOST", tls=_tls_of_variables(address, environment))
+    if name := environment.get("DOCKER_CONTEXT"):
+        return _of_context(name, f"docker context {name!r} (DOCKER_CONTEXT)", environment)
+    name = read_configuration(environment).get("currentContext")
+    if isinstance(name, str) and name:
+        return _of_context(name, f"docker context {name!r}", environment)
+    return None
+
+
+def _tls_of_variables(host: str, environment: Mapping[str, str]) -> Tls | None:
+    verify = bool(environment.get("DOCKER_TLS_VERIFY"))
+    if host.startswith(_NO_TLS) or not (verify or environment.get("DOCKER_TLS")):
+        return None
+    return Tls(folder=Path(environment.get("DOCKER_CERT_PATH") or configuration_folder(environment)), verify=verify)
+
+
+def _of_context(name: str, origin: str, environment: Mapping[str, str]) -> Endpoint | None:
+    """From the context's files: ``contexts/{meta,tls}/<SHA-256 of its name>`` (docker/cli 28, cli/context/store)."""
+    if name == "default":
+        return None
+    contexts, digest = configuration_folder(environment) / "contexts", hashlib.sha256(name.encode()).hexdigest()
+    try:
+        described = json.loads((contexts / "meta" / digest / "meta.json").read_text(encoding="utf-8"))
+        engine = described["Endpoints"]["docker"]
+        host, unverified = str(engine["Host"]), bool(engine.get("SkipTLSVerify"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise EngineError(
+            f"{origin} does not exist" if missing else f"{origin} cannot be read: {type(error).__name__}: {error}",
+            hint="`docker context ls` lists contexts, `docker context use default` chooses the engine of this machine",
+        ) from error
+    folder = contexts / "tls" / digest / "docker"
+    secured = not host.startswith(_NO_TLS) and (folder.is_dir() or unverified)
+    return Endpoint(host=host, origin=origin, tls=Tls(folder=folder, verify=not unverified) if secured else None)
