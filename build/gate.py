@@ -167,7 +167,9 @@ def is_image(served: Manifest, image: Image) -> bool:
 
 def _upload(engine: Engine, repository: RepositoryName, tag: str, progress: Callable[[str], None]) -> None:
     try:
-        rows = engine.client.api.push(str(repository), tag=tag, stream=True, decode=True)
+        rows = engine.client.api.push(
+            str(repository), tag=tag, stream=True, decode=True, auth_config=repository.auth_config
+        )
         for row in rows:
             if "error" in row:
                 raise RegistryError(

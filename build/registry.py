@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import docker.auth
@@ -44,16 +44,46 @@ class Manifest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Login:
+    """What a registry lets in.
+
+    Attributes:
+        user: Name.
+        password: Never shown.
+    """
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How a registry is spoken to that is not simply what its images' names say.
+
+    Attributes:
+        address: ``host:port`` at the beginning of its images' names; the engine finds it there.
+        reached: ``host:port`` at which this process finds it.
+        login: What it lets in.
+    """
+
+    address: str
+    reached: str
+    login: Login
+
+
+@dataclass(frozen=True, kw_only=True)
 class RepositoryName:
     """Where images are pushed to.
 
     Attributes:
         host: Registry, with its port.
         path: Repository on it.
+        access: How the registry is spoken to; None: as its name and ``docker login`` say.
     """
 
     host: str
     path: str
+    access: Access | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, name: str) -> RepositoryName:
@@ -65,8 +95,17 @@ class RepositoryName:
         return f"{self.host}/{self.path}"
 
     @property
+    def auth_config(self) -> dict[str, str] | None:
+        """What the engine is handed for a push; None leaves that to ``docker login``."""
+        if self.access is None:
+            return None
+        return {"username": self.access.login.user, "password": self.access.login.password}
+
+    @property
     def address(self) -> str:
         """Base of its API. Docker speaks plain HTTP to loopback registries only; so do we."""
+        if self.access:
+            return f"http://{self.access.reached}/v2"
         scheme = "http" if _LOOPBACK.match(self.host) else "https"
         host = "registry-1.docker.io" if self.host == "docker.io" else self.host
         return f"{scheme}://{host}/v2"
@@ -88,6 +127,8 @@ class Registry:
         self._session = requests.Session()
         # As Docker does it: a registry on this machine is never asked through a proxy.
         self._session.trust_env = not _LOOPBACK.match(name.host)
+        if name.access:
+            self._session.auth = (name.access.login.user, name.access.login.password)
 
     def require_reachable(self) -> None:
         """Check that the registry answers, before long work that would be for nothing.
@@ -163,7 +204,9 @@ class Registry:
         if answer.status_code in {requests.codes.unauthorized, requests.codes.forbidden}:
             raise RegistryError(
                 f"registry {self.name.host} refuses access to {self.name.path}",
-                hint=f"`docker login {self.name.host}`, or set another registry",
+                hint="`python -m build engine up` gives the embedded registry a new password"
+                if self.name.access
+                else f"`docker login {self.name.host}`, or set another registry",
             )
         if answer.status_code not in {requests.codes.ok, requests.codes.not_found}:
             raise self._no_registry(f"answers {answer.status_code} to GET /v2{path}")
@@ -184,7 +227,7 @@ class Registry:
     def _ask(self, path: str) -> requests.Response:
         headers = {"Accept": _ACCEPT}
         answer = self._session.get(self.name.address + path, headers=headers, timeout=_TIMEOUT_S)
-        if answer.status_code == requests.codes.unauthorized and self._authenticate(answer):
+        if answer.status_code == requests.codes.unauthorized and not self.name.access and self._authenticate(answer):
             answer = self._session.get(self.name.address + path, headers=headers, timeout=_TIMEOUT_S)
         if answer.status_code == requests.codes.too_many_requests or answer.status_code >= 500:  # noqa: PLR2004 - HTTP
             raise _Transient(f"status {answer.status_code}")

@@ -68,12 +68,18 @@ def ensure(engine: Engine, *, image: str, install: bool, console: Console) -> Im
     if found := engine.find_image(name):
         return found
     with console.step("root file system") as progress:
-        if pulled := _pull(engine, image):
-            engine.tag(pulled, name)
-            console.note(f"pulled {image}")
+        pulled = obtained(engine, image)
+        if not isinstance(pulled, str):
+            engine.tag(pulled.id, name)
+            console.note(f"taking {image}")
             return engine.image(name)
-        console.note(f"{image} cannot be pulled here: making one from the distribution's packages")
-        packages.ensure(["mmdebstrap"], allowed=install, console=console)
+        console.note(f"{pulled}: making one from the distribution's packages")
+        packages.ensure(
+            ["mmdebstrap"],
+            allowed=install,
+            console=console,
+            otherwise=f"let the engine pull {image}, `docker load` it there, or set rootfs_image to an image it has",
+        )
         with scratch.folder() as folder:
             archive = Path(folder) / "rootfs.tar"
             _bootstrap(archive, progress)
@@ -81,14 +87,20 @@ def ensure(engine: Engine, *, image: str, install: bool, console: Console) -> Im
     return engine.image(name)
 
 
-def _pull(engine: Engine, image: str) -> str | None:
-    """Image ID of what was pulled; None where the registry cannot be reached or has no such image."""
+def obtained(engine: Engine, image: str) -> Image | str:
+    """An image by its name in a registry: pulled, or what the engine has under it where no registry answers.
+
+    Returns:
+        The image; or, in words, why there is none.
+    """
     repository, tag = docker.utils.parse_repository_tag(image)
     try:
-        pulled = engine.client.images.pull(repository, tag=tag or "latest")
-    except (docker.errors.APIError, requests.RequestException):
-        return None
-    return pulled.id
+        engine.client.images.pull(repository, tag=tag or "latest")
+    except (docker.errors.APIError, requests.RequestException) as error:
+        said = error.explanation if isinstance(error, docker.errors.APIError) else error
+        # It may have been loaded by hand, where no registry can be reached.
+        return engine.find_image(image) or f"{image} cannot be pulled here ({said})"
+    return engine.image(image)
 
 
 def _bootstrap(archive: Path, progress: command.OnLine) -> None:

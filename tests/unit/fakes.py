@@ -63,6 +63,7 @@ class FakeDocker:
         loads: Called while an image is loaded.
         used: IDs of images that containers use.
         cache_prunes: How the build cache was pruned, each time.
+        logins: What each upload was handed to log in with.
     """
 
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -73,6 +74,7 @@ class FakeDocker:
     loads: Callable[[], None] = lambda: None
     used: set[str] = field(default_factory=set)
     cache_prunes: list[dict[str, Any]] = field(default_factory=list)
+    logins: list[Mapping[str, str] | None] = field(default_factory=list)
 
     @property
     def images(self) -> SimpleNamespace:
@@ -171,9 +173,12 @@ class FakeDocker:
         self.cache_prunes.append(how)
         return {"SpaceReclaimed": 5}
 
-    def _push(self, repository: str, *, tag: str, stream: bool, decode: bool) -> Iterator[dict[str, Any]]:
+    def _push(
+        self, repository: str, *, tag: str, stream: bool, decode: bool, auth_config: Mapping[str, str] | None
+    ) -> Iterator[dict[str, Any]]:
         assert stream
         assert decode
+        self.logins.append(auth_config)
         name = f"{repository}:{tag}"
         yield from self.pushes(name, self.names[name])
 
