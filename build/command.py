@@ -54,6 +54,11 @@ class Completed:
         return "\n".join(self.tail)
 
 
+def mortal(words: Sequence[str]) -> list[str]:
+    """The words that run a program which ends when this process is killed."""
+    return [*(_OUTLIVED_BY_US if shutil.which(_OUTLIVED_BY_US[0]) else ()), *words]
+
+
 @contextlib.contextmanager
 def _started(
     argv: Sequence[str | Path],
@@ -71,7 +76,7 @@ def _started(
     words = [str(word) for word in argv]
     log.info("$ %s", shlex.join(words))
     process = subprocess.Popen(
-        [*(_OUTLIVED_BY_US if shutil.which(_OUTLIVED_BY_US[0]) else ()), *words],
+        mortal(words),
         env={**os.environ, **(env or {})},
         cwd=cwd,
         stdin=subprocess.DEVNULL if stdin is None else stdin,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import docker
 import docker.errors
@@ -19,7 +20,7 @@ import requests
 
 from build import labels, owner
 from build.errors import EngineError, SourceError, UsageError
-from build.tunnel import Tunnel
+from build.tunnel import Tunnel, forwarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -165,6 +166,46 @@ class Engine:
     def is_here(self) -> bool:
         """Whether it runs on this machine, as far as its address tells."""
         return self.host.startswith("unix://")
+
+    def require_reachable_ports(self) -> None:
+        """Check that what listens on the loopback interface of the engine's machine can be reached from here.
+
+        Raises:
+            EngineError: The engine is on another machine, and ssh does not lead there.
+        """
+        if not self._tunnel and not self._is_loopback:
+            raise EngineError(
+                f"ports of the engine at {self.host} cannot be reached safely: they would be open to its whole network",
+                hint=f"use ssh, which forwards them: DOCKER_HOST=ssh://user@{urlsplit(self.host).hostname}",
+            )
+
+    @property
+    def _is_loopback(self) -> bool:
+        name = urlsplit(self.host).hostname
+        return self.is_here or name in ("localhost", "::1") or str(name).startswith("127.")
+
+    @contextlib.contextmanager
+    def reachable(self, port: int) -> Iterator[tuple[str, int]]:
+        """Where this machine reaches a port on the loopback interface of the engine's machine, while the block runs.
+
+        What a container publishes on ``127.0.0.1`` is there. An engine behind ``ssh://`` has the port forwarded through
+        ssh; for an engine on this machine it is the same port.
+
+        Args:
+            port: On the engine's machine.
+
+        Yields:
+            Host and port to connect to, from this machine only.
+
+        Raises:
+            EngineError: The engine is on another machine, and ssh does not lead there.
+        """
+        self.require_reachable_ports()
+        if not self._tunnel:
+            yield "127.0.0.1", port
+            return
+        with forwarded(self.host, port) as here:
+            yield "127.0.0.1", here
 
     @functools.cached_property
     def capabilities(self) -> Capabilities:

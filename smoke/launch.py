@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import docker.errors
 from docker.types import Mount
@@ -42,6 +41,8 @@ _SHARED_MEMORY = "2g"  # vLLM's processes exchange tensors there; Docker's defau
 _COPY_LIMIT = 64 * 2**20
 _PROGRESS_S = 10.0
 _IN_FLIGHT_S = 5.0
+# Of the engine's machine: other machines have no business with a server under test.
+_LOOPBACK = "127.0.0.1"
 
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -168,16 +169,17 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
         keep_log: Called with everything that it printed, before it is removed.
 
     Raises:
+        EngineError: The server cannot be reached from this machine.
         ServerFailedError: The engine refused to start it.
     """
+    engine.require_reachable_ports()
     testcontainers_config.ryuk_disabled = True  # an image to pull; what it is for is done here
     run = secrets.token_hex(8)
     container = _Container(
         launch.image.id, docker_client_kw={"environment": {**os.environ, "DOCKER_HOST": engine.api_host}}
     )
-    bind, host = address(engine.host)
-    server = ContainerServer(container, host=host, key=launch.key, model=MODEL_NAME)
-    _prepare(container, launch, bind=bind, run=run)
+    server = ContainerServer(container, key=launch.key, model=MODEL_NAME)
+    _prepare(container, launch, run=run)
     patience = 0.0
     try:
         try:
@@ -188,7 +190,8 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
             # If it came while the engine was asked, there will be a container that we were not told of.
             patience = _IN_FLIGHT_S if container.status == "not_started" else 0.0
             raise
-        yield server
+        with _reached(engine, server):
+            yield server
     finally:
         with _undisturbed():
             with contextlib.suppress(Exception):  # the log is worth less than the clean-up
@@ -198,12 +201,23 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
             container.get_docker_client().client.close()
 
 
-def _prepare(container: DockerContainer, launch: Launch, *, bind: str, run: str) -> None:
+@contextlib.contextmanager
+def _reached(engine: Engine, server: ContainerServer) -> Iterator[None]:
+    """Give a server the address that it has here, while the block runs. One that ended at once has none."""
+    port = server.published()
+    if port is None:
+        yield
+        return
+    with engine.reachable(port) as server.address:
+        yield
+
+
+def _prepare(container: DockerContainer, launch: Launch, *, run: str) -> None:
     container.image = launch.image.id  # undoes TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX, which is for names
     container.with_command(command(launch.image.config.get("Entrypoint") or (), gpu=bool(launch.devices)))
     container.with_envs(**ENVIRONMENT, VLLM_API_KEY=launch.key)
     # testcontainers has no option for the address; docker-py takes (address,) for "any port there".
-    container.ports[f"{PORT}/tcp"] = (bind,)  # type: ignore[assignment]
+    container.ports[f"{PORT}/tcp"] = (_LOOPBACK,)  # type: ignore[assignment]
     options: dict[str, Any] = {
         "labels": {labels.OWNER: owner.identity(), _RUN: run},
         "shm_size": _SHARED_MEMORY,
@@ -250,18 +264,6 @@ def copied(model: Path) -> dict[str, bytes]:
     if sum(path.stat().st_size for path in files) > _COPY_LIMIT:
         return {}
     return {path.relative_to(model).as_posix(): path.read_bytes() for path in files}
-
-
-def address(engine_host: str) -> tuple[str, str]:
-    """Where a port is published and where it is then reached.
-
-    On this machine that is the loopback interface. The ports of an engine elsewhere must be published on an
-    interface that this machine can reach.
-    """
-    host = urlsplit(engine_host).hostname
-    if host is None or host in ("localhost", "127.0.0.1"):
-        return "127.0.0.1", "127.0.0.1"
-    return "0.0.0.0", host  # noqa: S104 - see above
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from smoke.options import Options
 
 # What talking to the engine raises when it went away.
-_ENGINE_ERRORS = (docker.errors.DockerException, requests.RequestException)
+_ENGINE_ERRORS = (EngineError, docker.errors.DockerException, requests.RequestException)
 # How long a server that just answered wrongly gets to show that it is dying.
 _DEATH_S = 2.0
 
@@ -459,6 +459,6 @@ def _engine_lost(error: Exception) -> Diagnosis:
     return Diagnosis(
         cause="engine-lost",
         line=" ".join(str(error).split()),
-        advice="check that the Docker Engine runs, then test again",
+        advice=getattr(error, "hint", "check that the Docker Engine runs, then test again"),
         image_at_fault=False,
     )

@@ -150,16 +150,16 @@ class ContainerServer(Server):
 
     Args:
         container: The container; it need not run yet.
-        host: Where its published port is reached.
         key: The API key that it was given.
         model: What it was told to call its model.
     """
 
-    def __init__(self, container: DockerContainer, *, host: str, key: str, model: str) -> None:
+    def __init__(self, container: DockerContainer, *, key: str, model: str) -> None:
         super().__init__(url="", key=key)
         self.model = model
         self._container = container
-        self._host = host
+        self.address: tuple[str, int] | None = None
+        """Host and port where it is reached from this machine, once that is known."""
         self.started = 0.0
         """When it was started, on the monotonic clock."""
         self.healthy_s = 0.0
@@ -183,8 +183,15 @@ class ContainerServer(Server):
         Raises:
             KeyError: It does not run.
         """
-        published = self._wrapped.attrs["NetworkSettings"]["Ports"][f"{PORT}/tcp"]
-        return f"http://{self._host}:{published[0]['HostPort']}"
+        if self.address is None:
+            raise KeyError(PORT)
+        return "http://{}:{}".format(*self.address)
+
+    def published(self) -> int | None:
+        """Its port on the loopback interface of the engine's machine; None if it does not run."""
+        self._wrapped.reload()
+        bound = self._wrapped.attrs["NetworkSettings"]["Ports"].get(f"{PORT}/tcp")
+        return int(bound[0]["HostPort"]) if bound else None
 
     def log(self, *, tail: int | None = None) -> str:
         """What it printed, the API key blacked out.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from build.llmd import DOCKERFILE
 from build.mirror import Remote
 from tests.engine import gpu_standin
 from tests.engine.conftest import LOCAL, Cli, assert_refused, commit_all, inside, make_cli
+from tests.standin import ssh as ssh_standin
 from tests.standin_llmd.tree import write_tree
 from tests.unit.loopback import Answer, serving
 
@@ -335,10 +338,7 @@ def ssh(engine: Engine, tmp_path: Path) -> dict[str, str]:
     program = tmp_path / "bin/ssh"
     program.parent.mkdir()
     program.write_text(
-        "#!/bin/sh\n"
-        f'echo "$@" >>{tmp_path}/asked\n'
-        'case "$*" in *"docker system dial-stdio"*) ;; *) exit 1 ;; esac\n'
-        f"DOCKER_HOST={engine.host} exec docker system dial-stdio\n"
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\nexec {sys.executable} {ssh_standin.__file__} {engine.host} "$@"\n'
     )
     program.chmod(0o755)
     return {"DOCKER_HOST": "ssh://somebody@localhost", "PATH": f"{program.parent}:{os.environ['PATH']}"}
@@ -357,5 +357,7 @@ def test_a_gpu_box_elsewhere_is_reached_through_ssh(
     ran = box.nightly("--no-push", "--force", **ssh)
     assert ran.returncode == 0, ran.stderr
     assert engine.image(f"{OWN}:nightly").id == ran.json["id"]
-    assert "somebody" in (tmp_path / "asked").read_text()
+    asked = (tmp_path / "asked").read_text()
+    assert "somebody" in asked
+    assert re.search(r"-L \S+:127\.0\.0\.1:\d+ ", asked)
     assert not list(Path(box.cli.environment["TMPDIR"]).glob("llm-d-dev-*"))

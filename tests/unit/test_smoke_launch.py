@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from build.engine import Engine
 
 MODEL = launch.MODEL_FOLDER
-ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here
 
 
 @pytest.mark.parametrize(
@@ -48,19 +47,6 @@ def test_options_fit_the_device() -> None:
 )
 def test_caches_on_a_root_that_cannot_be_written_to(variables: list[str], caches: list[str]) -> None:
     assert launch.writable(variables) == ["/tmp", *caches]  # noqa: S108 - no folder of this machine
-
-
-@pytest.mark.parametrize(
-    ("host", "address"),
-    [
-        ("unix:///var/run/docker.sock", ("127.0.0.1", "127.0.0.1")),
-        ("tcp://127.0.0.1:2375", ("127.0.0.1", "127.0.0.1")),
-        ("tcp://build.example:2376", (ANYWHERE, "build.example")),
-        ("ssh://me@build.example", (ANYWHERE, "build.example")),
-    ],
-)
-def test_port_is_published_on_loopback_unless_the_engine_is_elsewhere(host: str, address: tuple[str, str]) -> None:
-    assert launch.address(host) == address
 
 
 def test_small_model_is_copied(tmp_path: Path) -> None:
