@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
@@ -144,10 +145,14 @@ class Engine:
         self.host = host
         self.origin = origin
         self._tunnel = Tunnel(host) if host.startswith("ssh://") else None
+        self._reached = contextlib.ExitStack()
+        self._ports: dict[int, str] = {}
         self.client = docker.DockerClient(base_url=self.api_host, timeout=_CALL_TIMEOUT_S)
 
     def close(self) -> None:
         """Close its connections."""
+        self._reached.close()
+        self._ports.clear()
         self.client.close()
         if self._tunnel:
             self._tunnel.close()
@@ -206,6 +211,15 @@ class Engine:
             return
         with forwarded(self.host, port) as here:
             yield "127.0.0.1", here
+
+    def reached(self, port: int) -> str:
+        """Like :meth:`reachable`, as ``host:port``, and for as long as the engine is not closed or the run ends."""
+        if port not in self._ports:
+            if not self._ports:
+                atexit.register(self._reached.close)
+            host, here = self._reached.enter_context(self.reachable(port))
+            self._ports[port] = f"{host}:{here}"
+        return self._ports[port]
 
     @functools.cached_property
     def capabilities(self) -> Capabilities:

@@ -103,7 +103,7 @@ def up(context: Context) -> Access:
 
     Raises:
         UsageError: It runs, and the setting wants another port.
-        EngineError: The wanted port is taken, or it cannot be made or started; says why.
+        EngineError: The wanted port is taken, it cannot be made or started, or the engine's ports cannot be reached.
         BusyError: Another run is busy with it for 10 minutes.
     """
     if access := _running_as_wanted(context):
@@ -145,14 +145,8 @@ def running(engine: Engine, folders: Folders) -> Access | None:
 
 
 def _access(engine: Engine, port: int, login: Login) -> Access:
-    """The one place that knows how a port of the engine's machine is reached from here."""
-    address = f"{_LOOPBACK}:{port}"
-    if not engine.is_here:
-        raise EngineError(
-            f"the embedded registry is on port {port} of the engine's machine only, and {engine.host} is another",
-            hint="set `registry` to a repository that both machines can reach",
-        )
-    return Access(address=address, reached=address, login=login)
+    """How a registry on a port of the engine's machine is spoken to from here."""
+    return Access(address=f"{_LOOPBACK}:{port}", reached=engine.reached(port), login=login)
 
 
 def _answer(access: Access) -> int | None:
@@ -186,6 +180,7 @@ def _port(container: Container) -> int:
 
 def _start(context: Context, *, wanted: int | None) -> Access:
     engine, folders = context.engine, context.folders
+    engine.require_reachable_ports()
     identity = registry_login.ensure(folders)
     login = identity.login()
     container = _find(engine, identity)
@@ -213,7 +208,6 @@ def _start(context: Context, *, wanted: int | None) -> Access:
 def _started(context: Context, made: _Made, port: int) -> Access | None:
     """The registry on a port; None if the port is taken."""
     engine, folders, name = context.engine, context.folders, _name(made.identity)
-    access = _access(engine, port, made.login)
     # Before the container that knows it goes.
     write_json(_memory(folders), {"port": made.had or port})
     container = _create(engine, made, port)
@@ -224,6 +218,7 @@ def _started(context: Context, made: _Made, port: int) -> Access | None:
         context.console.warn(
             f"the embedded registry moves from port {made.had} to {port}: images pushed before are there under {port}"
         )
+    access = _access(engine, port, made.login)
     if not _wait(container, access):
         raise EngineError(f"{name} refuses the password that it was given", hint=f"`docker logs {name}` says why")
     write_json(_memory(folders), {"port": port})

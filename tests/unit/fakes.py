@@ -5,6 +5,7 @@ The engine's own code runs: only the client that it talks through is another.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -190,6 +191,8 @@ class FakeEngine(Engine):
         self.host = "unix:///nonexistent"
         self.origin = "fake"
         self._tunnel = None
+        self._reached = contextlib.ExitStack()
+        self._ports = {}
         self.docker = FakeDocker()
         self.client = cast("docker.DockerClient", self.docker)
 
