@@ -128,8 +128,7 @@ def _require_port(context: Context, port: int) -> None:
         raise UsageError(
             f"the embedded registry runs on port {port}, which is part of its images' names, and the setting "
             f"registry_port is {wanted}",
-            hint=f"leave the setting out, or move the registry: `python -m build engine down`, then `engine up` with "
-            f"--registry-port {wanted}",
+            hint="leave the setting out; or move the registry: `python -m build engine down`, then `engine up`",
         )
 
 
@@ -202,7 +201,9 @@ def _start(context: Context, *, wanted: int | None) -> Access:
     for port in _candidates(wanted, had):
         if begun := _started(context, made, port):
             return begun
-    raise EngineError(f"no port of {_LOOPBACK} is free for the embedded registry", hint="set one with --registry-port")
+    raise EngineError(
+        f"no port of {_LOOPBACK} is free for the embedded registry", hint="set registry_port (LLM_D_DEV_REGISTRY_PORT)"
+    )
 
 
 def _started(context: Context, made: _Made, port: int) -> Access | None:
@@ -235,7 +236,7 @@ def _candidates(wanted: int | None, had: int | None) -> Iterator[int]:
         yield wanted
         raise EngineError(
             f"port {wanted} of {_LOOPBACK} is taken by something that is not this registry",
-            hint="set another --registry-port (LLM_D_DEV_REGISTRY_PORT), or none to have a free one chosen",
+            hint="set another registry_port (LLM_D_DEV_REGISTRY_PORT), or none to have a free one chosen",
         )
     if had:
         yield had

@@ -103,7 +103,9 @@ def registry_address(engine: Engine) -> Iterator[str]:
         container.put_archive("/var/lib", archive.getvalue())
         container.start()
         container.reload()
-        address = f"127.0.0.1:{container.ports['5000/tcp'][0]['HostPort']}"
+        published = container.ports["5000/tcp"]
+        assert published
+        address = f"127.0.0.1:{published[0]['HostPort']}"
         _wait_for_registry(address)
         yield address
 

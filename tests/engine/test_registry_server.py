@@ -29,6 +29,7 @@ from build.registry import Registry, RepositoryName
 from tests.engine.conftest import LOCAL, assert_refused, make_cli
 from tests.engine.test_gate import make_image
 from tests.engine.traces import eventually
+from tests.standin import ssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,6 +205,7 @@ def test_it_comes_back_with_the_engine_and_may_do_little(home: Home) -> None:
     assert host["PidsLimit"] > 0
     assert host["LogConfig"]["Config"]["max-size"]
     status, said = home.container.exec_run(["sh", "-c", "id -u; echo x > /var/lib/registry/htpasswd || echo x > /x"])
+    assert isinstance(said, bytes)
     assert status != 0
     assert not said.startswith(b"0\n")
 
@@ -448,7 +450,7 @@ def test_a_collection_that_is_killed_is_ended_before_the_registry_takes_uploads_
     filters = {"volume": str(home.status.container), "label": labels.OWNER}
 
     def collectors() -> list[Any]:
-        return home.engine.client.api.containers(filters=filters)
+        return list(home.engine.client.api.containers(filters=filters))
 
     with subprocess.Popen(words, cwd=REPOSITORY, env=environment) as run:
         assert eventually(lambda: bool(collectors()), seconds=30)
@@ -484,8 +486,25 @@ def test_an_image_is_pushed_with_the_password_and_pruned_when_it_has_expired(cli
     # A repository on it by its name is let in as well.
     named = cli("push", image.tags[0], "--json", LLM_D_DEV_REGISTRY=f"{access.address}/mine")
     assert named.returncode == 0, named.stderr
-    for name in (name, *named.json["pushed"]):
-        home.engine.untag(name)
+    for pushed in (name, *named.json["pushed"]):
+        home.engine.untag(pushed)
+
+
+def test_the_registry_of_an_engine_elsewhere_is_reached_through_ssh(cli: Cli, home: Home, tmp_path: Path) -> None:
+    program = tmp_path / "bin/ssh"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {ssh.__file__} {home.engine.host} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    away = {"DOCKER_HOST": "ssh://user@localhost", "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    commit = hashlib.sha1(str(home.folder).encode(), usedforsecurity=False).hexdigest()
+    image = make_image(home.engine, f"local-{commit}", commit)
+    cli.pass_smoke(image)
+    ran = cli("push", image.tags[0], "--json", **away)
+    assert ran.returncode == 0, ran.stderr
+    access = home.up()
+    assert ran.json["pushed"] == [f"{access.address}/{EMBEDDED_REPOSITORY}:local-{commit}"]
+    assert ask(access, "GET", f"{EMBEDDED_REPOSITORY}/manifests/local-{commit}").ok
+    home.engine.untag(*ran.json["pushed"])
 
 
 def test_engine_down_stops_the_registry_and_not_an_engine_that_is_anothers(cli: Cli, home: Home) -> None:
@@ -500,5 +519,5 @@ def test_engine_down_stops_the_registry_and_not_an_engine_that_is_anothers(cli: 
 
 def test_a_changed_port_setting_is_refused_in_two_lines(cli: Cli, home: Home) -> None:
     access = home.up()
-    refused = cli("engine", "up", "--json", "--registry-port", "4712")
+    refused = cli("engine", "up", "--json", LLM_D_DEV_REGISTRY_PORT="4712")
     assert_refused(refused, 2, "usage", f"runs on port {port_of(access)}")
