@@ -54,12 +54,17 @@ class FakeContainer:
         return iter([self.archives[path]]), {}
 
 
+def _refuse() -> None:
+    raise docker.errors.APIError("500 Server Error", explanation="lookup hub.example: no such host")
+
+
 @dataclass(kw_only=True)
 class FakeDocker:
     """What the SDK's client knows: images by ID, IDs by name, containers.
 
     Attributes:
         pushes: What happens to an upload: takes name and image ID, gives the rows of the transfer.
+        pulls: What happens to a pull: takes name and tag. No registry answers by default.
         archives: Tar archives of the folders that containers have, by path.
         loads: Called while an image is loaded.
         used: IDs of images that containers use.
@@ -71,6 +76,7 @@ class FakeDocker:
     names: dict[str, str] = field(default_factory=dict)
     running: list[FakeContainer] = field(default_factory=list)
     pushes: Callable[[str, str], list[dict[str, Any]]] = lambda _name, _id: []
+    pulls: Callable[..., object] = lambda _name, **_: _refuse()
     archives: dict[str, bytes] = field(default_factory=dict)
     loads: Callable[[], None] = lambda: None
     used: set[str] = field(default_factory=set)
@@ -79,7 +85,7 @@ class FakeDocker:
 
     @property
     def images(self) -> SimpleNamespace:
-        return SimpleNamespace(get=self._get, load=self._load)
+        return SimpleNamespace(get=self._get, load=self._load, pull=self.pulls)
 
     @property
     def containers(self) -> SimpleNamespace:
