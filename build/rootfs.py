@@ -78,11 +78,11 @@ def ensure(engine: Engine, *, image: str, install: bool, console: Console) -> Im
             ["mmdebstrap"],
             allowed=install,
             console=console,
-            otherwise=f"let the engine pull {image}, `docker load` it there, or set rootfs_image to an image it has",
+            otherwise=_otherwise(image),
         )
         with scratch.folder() as folder:
             archive = Path(folder) / "rootfs.tar"
-            _bootstrap(archive, progress)
+            _bootstrap(archive, progress, otherwise=_otherwise(image))
             _import(engine, archive, name)
     return engine.image(name)
 
@@ -103,13 +103,26 @@ def obtained(engine: Engine, image: str) -> Image | str:
     return engine.image(image)
 
 
-def _bootstrap(archive: Path, progress: command.OnLine) -> None:
+def _otherwise(image: str) -> str:
+    return f"let the engine pull {image}, `docker load` it there, or set rootfs_image to an image that it has"
+
+
+# mmdebstrap's words where it is not root's, and user namespaces do not help (mmdebstrap(1), --mode).
+_ONLY_ROOT = "unable to pick chroot mode"
+
+
+def _bootstrap(archive: Path, progress: command.OnLine, *, otherwise: str) -> None:
     argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     # The documentation of 200 packages is a tenth of the image and nobody reads it there.
     argv += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
     done = command.run([*argv, SUITE, archive], on_line=progress)
     if done.returncode:
         errors = [line for line in done.tail if line.startswith("E:")] or ["it said nothing"]
+        if _ONLY_ROOT in done.text:
+            raise BuildError(
+                "only root can make a root file system here: mmdebstrap finds no other way (package uidmap)",
+                hint=f"run this once as root, or {otherwise}",
+            )
         raise BuildError(
             f"mmdebstrap could not make a root file system: {errors[-1]}",
             hint="check that the distribution's mirror answers (apt-get update), then run this again",

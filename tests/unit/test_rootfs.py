@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from build import packages, rootfs
+from build import command, packages, rootfs
 from build.console import Console
 from build.engine import Image
-from build.errors import EngineError
+from build.errors import BuildError, EngineError
 from tests.unit.fakes import FakeEngine
 
 NAME = "debian:12-slim"
@@ -42,3 +42,14 @@ def test_an_ordinary_user_without_a_registry_is_told_what_to_do(
         rootfs.ensure(engine, image=NAME, install=False, console=Console(quiet=True))
     assert f"let the engine pull {NAME}" in caught.value.hint
     assert "rootfs_image" in caught.value.hint
+
+
+def test_an_ordinary_user_for_whom_mmdebstrap_finds_no_way_is_told_so(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ("I: automatically chosen mode", "E: unable to pick chroot mode automatically (use --mode …)")
+    monkeypatch.setattr(packages, "missing", lambda _: ())
+    monkeypatch.setattr(command, "run", lambda *_, **__: command.Completed(returncode=25, tail=said))
+    with pytest.raises(BuildError, match="only root") as caught:
+        rootfs.ensure(engine, image=NAME, install=False, console=Console(quiet=True))
+    assert "run this once as root" in caught.value.hint
