@@ -211,10 +211,12 @@ def test_it_comes_back_with_the_engine_and_may_do_little(home: Home) -> None:
 
 
 def test_no_sweep_takes_it_for_a_leftover(home: Home) -> None:
-    access = home.up()
+    home.up()
+    before = home.container.id
     leftovers.sweep(home.engine)
     prune.prune(home.context(repository=LOCAL), apply=True)
-    assert home.up() == access
+    assert home.status.running
+    assert home.container.id == before
     assert home.container.labels[labels.KIND] == "registry"
 
 
@@ -459,6 +461,17 @@ def test_a_collection_that_is_killed_is_ended_before_the_registry_takes_uploads_
     assert home.up() == access
     assert collectors() == []
     assert pull(access, digest) == b"a layer"
+
+
+def test_nothing_collects_garbage_while_uploads_are_taken(home: Home) -> None:
+    access = home.up()
+    image, options = home.container.attrs["Image"], registry_server._confined(str(home.status.container))
+    home.down()
+    with home.engine.created(image, **options, entrypoint=["sleep"], command=["7301"]) as collector:
+        collector.start()
+        assert home.up() == access
+        with pytest.raises(docker.errors.NotFound):
+            collector.reload()
 
 
 # --- Verbs -------------------------------------------------------------------------------------------------------
