@@ -117,6 +117,7 @@ def pins(session: nox.Session) -> None:
 DOCKERFILES = (
     "dockerfiles/cpu.Dockerfile",
     "dockerfiles/overlay.Dockerfile",
+    "dockerfiles/registry.Dockerfile",
     "dockerfiles/seal.Dockerfile",
     "tests/bench/original.Dockerfile",
     "tests/bench/original_base.Dockerfile",

@@ -145,7 +145,7 @@ def _engine(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.action == "up":
         found = embedded.up(folders, install=context.settings.install, console=console)
         embedded.require_buildkit(found)
-        context.embedded_registry(install=context.settings.install)
+        context.embedded_registry()
     elif arguments.action == "down":
         embedded.down(folders, console=console)
     return _show_engine(context)
@@ -154,7 +154,8 @@ def _engine(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 def _show_engine(context: Context) -> dict[str, Any]:
     from build import embedded, registry_server  # noqa: PLC0415
 
-    server, registry = embedded.status(context.folders), registry_server.status(context.folders)
+    folders = context.folders
+    server, registry = embedded.status(folders), registry_server.status(embedded.in_use(folders), folders)
     document = {"engine": vars(server), "registry": vars(registry)}
     for name, facts in document.items():
         lines = [f"  {key}: {value}" for key, value in facts.items() if value is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from build import scratch
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from build.console import Console
     from build.engine import Engine
     from build.folders import Folders
-    from build.registry import Registry, RepositoryName
+    from build.registry import Access, Registry, RepositoryName
     from build.settings import Settings
 
 # What talks to an engine or a registry is imported where one is asked for: not every verb does.
@@ -80,11 +80,17 @@ class Context:
     @functools.cached_property
     def registry(self) -> RepositoryName:
         """Where images are pushed to: the setting, else the embedded registry, started if need be."""
+        from build import registry_server  # noqa: PLC0415
         from build.registry import RepositoryName  # noqa: PLC0415
 
-        if self.settings.registry:
-            return RepositoryName.parse(self.settings.registry)
-        return RepositoryName(host=self.embedded_registry(install=False), path=EMBEDDED_REPOSITORY)
+        if self.settings.registry is None:
+            access = self.embedded_registry()
+            return RepositoryName(host=access.address, path=EMBEDDED_REPOSITORY, access=access)
+        name = RepositoryName.parse(self.settings.registry)
+        if name.host == registry_server.last_address(self.folders):
+            access = self.embedded_registry()
+            return replace(name, access=access) if access.address == name.host else name
+        return name
 
     def open_registry(self) -> Registry:
         """The registry that images are pushed to, spoken to as the engine speaks to it."""
@@ -92,12 +98,11 @@ class Context:
 
         return Registry(self.registry, insecure=self.engine.is_insecure(self.registry.host))
 
-    def embedded_registry(self, *, install: bool) -> str:
-        """Address of the embedded registry, started if need be."""
+    def embedded_registry(self) -> Access:
+        """The embedded registry, started if need be."""
         from build import registry_server  # noqa: PLC0415
 
-        port = self.settings.registry_port
-        return registry_server.up(self.folders, port=port, install=install, console=self.console)
+        return registry_server.up(self)
 
     def require_disk(self, needed: int, *, what: str) -> None:
         """Check free disk before long work.

@@ -11,7 +11,7 @@ import json
 import logging
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from build import command
@@ -40,8 +40,8 @@ class Login:
     """
 
     username: str
-    password: str
-    identity_token: str
+    password: str = field(repr=False)
+    identity_token: str = field(repr=False)
 
     @property
     def basic(self) -> str:

@@ -133,6 +133,13 @@ def _find(folders: Folders) -> Engine | None:
     return find(embedded_socket=str(socket(folders)))
 
 
+def in_use(folders: Folders) -> Engine | None:
+    """The engine that the verbs use, if it answers; starts and changes nothing."""
+    with contextlib.suppress(EngineError):
+        return _find(folders)
+    return None
+
+
 def _answering(folders: Folders) -> Engine | None:
     """The embedded engine if it answers."""
     return answering(_host(folders), origin="embedded")
@@ -204,7 +211,9 @@ def _write_configuration(folders: Folders) -> None:
 
 
 def down(folders: Folders, *, console: Console) -> bool:
-    """Stop the embedded engine and registry, and whatever they left running or mounted. Their data stays.
+    """Stop the embedded registry, the embedded engine, and whatever it left running or mounted. Their data stays.
+
+    Another engine goes on, and everything on it but this state folder's registry.
 
     Args:
         folders: Where they keep their data and sockets.
@@ -218,11 +227,19 @@ def down(folders: Folders, *, console: Console) -> bool:
         BusyError: Another run is busy with the engine for 10 minutes.
     """
     with turn.taken(folders.locks, "engine", doing="stopping the engine", console=console):
-        registry = registry_server.down(folders)
+        registry = _stop_registry(folders)
         engine = daemon.stop(_dockerd(folders), grace_s=_STOP_TIMEOUT_S)
         if os.geteuid() == 0:
             _clear(folders)
         return registry or engine
+
+
+def _stop_registry(folders: Folders) -> bool:
+    """Stop this state folder's registry on the engine in use, which need not be the embedded one."""
+    with contextlib.ExitStack() as stack:
+        if engine := in_use(folders):
+            stack.enter_context(contextlib.closing(engine))
+        return registry_server.down(engine, folders)
 
 
 def _clear(folders: Folders) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import ipaddress
@@ -171,6 +172,8 @@ class Engine:
         self.origin = origin
         self.tls = tls
         self._tunnel = Tunnel(host) if host.startswith("ssh://") else None
+        self._reached = contextlib.ExitStack()
+        self._ports: dict[int, str] = {}
         try:
             # Asked with a deadline: the client itself would wait as long for the first answer as for an export.
             self._version = within(_SSH_TIMEOUT_S if self._tunnel else _ANSWER_TIMEOUT_S, self._api_version)
@@ -195,6 +198,8 @@ class Engine:
 
     def close(self) -> None:
         """Close its connections."""
+        self._reached.close()
+        self._ports.clear()
         self.client.close()
         if self._tunnel:
             self._tunnel.close()
@@ -249,6 +254,15 @@ class Engine:
             return
         with forwarded(self.host, port) as here:
             yield "127.0.0.1", here
+
+    def reached(self, port: int) -> str:
+        """Like :meth:`reachable`, as ``host:port``, and for as long as the engine is not closed or the run ends."""
+        if port not in self._ports:
+            if not self._ports:
+                atexit.register(self._reached.close)
+            host, here = self._reached.enter_context(self.reachable(port))
+            self._ports[port] = f"{host}:{here}"
+        return self._ports[port]
 
     @functools.cached_property
     def capabilities(self) -> Capabilities:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from build.console import Console
-    from build.folders import Folders
+    from build.context import Context
 
 
 def has_expired(config: Mapping[str, Any], now: dt.datetime) -> bool:
@@ -55,24 +54,24 @@ def _is_last_good(text: str, config: Mapping[str, Any]) -> bool:
     return (tag := names.Tag.parse(text)) is not None and tag.moves and flavor in (None, tag.flavor)
 
 
-def waiting(folders: Folders, repository: str) -> tuple[Registry, set[str]] | None:
+def waiting(context: Context, repository: str) -> tuple[Registry, set[str]] | None:
     """The embedded registry and digests of its manifests that may go; None if it does not run.
 
     Args:
-        folders: Where it keeps its data.
+        context: Whose it is, and the engine.
         repository: Name on it, without the host.
 
     Raises:
         RegistryError: It does not answer.
     """
-    address = registry_server.running(folders)
-    if address is None:
+    access = registry_server.running(context.engine, context.folders)
+    if access is None:
         return None
-    registry = Registry(RepositoryName(host=address, path=repository))
+    registry = Registry(RepositoryName(host=access.address, path=repository, access=access))
     return registry, expired(registry, dt.datetime.now(dt.UTC))
 
 
-def sweep(folders: Folders, repository: str, *, console: Console) -> int:
+def sweep(context: Context, repository: str) -> int:
     """Remove expired images from the embedded registry, if it runs; arguments as :func:`waiting` has them.
 
     Returns:
@@ -83,10 +82,10 @@ def sweep(folders: Folders, repository: str, *, console: Console) -> int:
         EngineError: It could not be started again.
         BusyError: Another run is busy with it for 10 minutes.
     """
-    found = waiting(folders, repository)
+    found = waiting(context, repository)
     if found is None or not found[1]:
         return 0
     registry, digests = found
     for digest in digests:
         registry.delete(digest)
-    return registry_server.collect(folders, console=console)
+    return registry_server.collect(context)

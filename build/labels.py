@@ -8,7 +8,7 @@ from __future__ import annotations
 PREFIX = "llm-d-dev."
 
 KIND = PREFIX + "kind"
-"""``base``, ``overlay``, ``unsealed`` (on its way to a base) or ``rootfs``: what an image of ours is.
+"""``base``, ``overlay``, ``unsealed`` (on its way to a base), ``rootfs`` or ``registry``: what an image of ours is.
 
 Absent: not ours, never touched.
 """
@@ -34,6 +34,9 @@ WHEEL = PREFIX + "wheel"
 """The same: the vLLM commit whose wheel their binaries are from; absent where they were compiled."""
 OWNER = PREFIX + "owner"
 """On containers: ``host:pid:start-time`` of the run that started it, so that leftovers can be told."""
+
+REGISTRY = PREFIX + "registry"
+"""On the embedded registry's container and volume: the identity of the state folder that they belong to."""
 
 QUAY_EXPIRES = "quay.expires-after"
 OCI_REVISION = "org.opencontainers.image.revision"

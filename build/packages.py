@@ -128,7 +128,17 @@ def missing(packages: Sequence[str], *, present: Callable[[str], bool] = _presen
     return tuple(package for package in packages if not present(package))
 
 
-def ensure(packages: Sequence[str], *, allowed: bool, console: Console, root: Path = Path("/")) -> tuple[str, ...]:
+ANOTHER_ENGINE = "set DOCKER_HOST to an engine that runs"
+
+
+def ensure(
+    packages: Sequence[str],
+    *,
+    allowed: bool,
+    console: Console,
+    root: Path = Path("/"),
+    otherwise: str = ANOTHER_ENGINE,
+) -> tuple[str, ...]:
     """Install those of ``packages`` whose program is missing; says in one line what, before it does.
 
     No service is started, nor left enabled for the next boot, and no installed package is removed.
@@ -138,6 +148,7 @@ def ensure(packages: Sequence[str], *, allowed: bool, console: Console, root: Pa
         allowed: Whether the user lets packages be installed.
         console: Where to say it.
         root: The machine's file system.
+        otherwise: In words, what helps where they may not or cannot be installed.
 
     Returns:
         The packages that were installed; none if nothing was missing.
@@ -150,7 +161,7 @@ def ensure(packages: Sequence[str], *, allowed: bool, console: Console, root: Pa
     if not wanted:
         return ()
     here = release(root)
-    _check_possible(wanted, here, allowed=allowed, user=os.geteuid())
+    _check_possible(wanted, here, allowed=allowed, user=os.geteuid(), otherwise=otherwise)
     borrowed = [name for name in wanted if name in _BORROWED] if here.borrows else []
     source = f" ({', '.join(borrowed)} from Debian 13, the rest from {here.name})" if borrowed else ""
     console.note(f"installing with apt-get: {', '.join(wanted)}{source}")
@@ -170,22 +181,26 @@ def ensure(packages: Sequence[str], *, allowed: bool, console: Console, root: Pa
     return wanted
 
 
-def _check_possible(wanted: Sequence[str], here: Release, *, allowed: bool, user: int) -> None:
+def _check_possible(
+    wanted: Sequence[str], here: Release, *, allowed: bool, user: int, otherwise: str = ANOTHER_ENGINE
+) -> None:
     names = " ".join(wanted)
     if not allowed:
         raise EngineError(
             f"not installed: {names}; and packages may not be installed here",
-            hint="leave out --no-install (LLM_D_DEV_INSTALL=true), or set DOCKER_HOST to an engine that runs",
+            hint=f"leave out --no-install (LLM_D_DEV_INSTALL=true), or {otherwise}",
         )
     if not here.has_apt:
         raise EngineError(
             f"not installed: {names}; and {here.name} is neither Debian nor Ubuntu",
-            hint="install Docker Engine 25 or newer with buildx, start it, then run this again",
+            hint="install Docker Engine 25 or newer with buildx, start it, then run this again"
+            if otherwise == ANOTHER_ENGINE
+            else otherwise,
         )
     if user != 0:
         raise EngineError(
             f"not installed: {names}; and only root can install packages",
-            hint="run this as root, or set DOCKER_HOST to an engine that runs",
+            hint=f"run this as root, or {otherwise}",
         )
 
 

@@ -162,12 +162,12 @@ def _expired(context: Context) -> int:
     """Only in the embedded registry: another has rules of its own."""
     if context.settings.registry:
         return 0
-    found = expiry.waiting(context.folders, EMBEDDED_REPOSITORY)
+    found = expiry.waiting(context, EMBEDDED_REPOSITORY)
     return len(found[1]) if found else 0
 
 
 def _sweep_registry(context: Context) -> int:
-    return expiry.sweep(context.folders, EMBEDDED_REPOSITORY, console=context.console)
+    return expiry.sweep(context, EMBEDDED_REPOSITORY)
 
 
 # --- Build cache -------------------------------------------------------------------------------------------------

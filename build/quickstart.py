@@ -82,8 +82,7 @@ def quickstart(context: Context) -> Result:
         console.note(f"Docker Engine {facts.server_version} ({engine.origin}), {facts.storage_driver}")
     if not settings.registry:
         with console.step("registry"):
-            address = context.embedded_registry(install=settings.install)
-            console.note(f"image registry at {address}")
+            console.note(f"image registry at {context.embedded_registry().address}")
     with console.step("cpu nightly"):
         base = nightly.nightly(context, nightly.Request(flavor=names.CPU, force=False, push=True))
     with console.step("overlay of a local commit"):

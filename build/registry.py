@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -88,16 +88,33 @@ class Manifest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Access:
+    """How a registry is spoken to that is not simply what its images' names say.
+
+    Attributes:
+        address: ``host:port`` at the beginning of its images' names; the engine finds it there.
+        reached: ``host:port`` at which this process finds it.
+        login: What it lets in.
+    """
+
+    address: str
+    reached: str
+    login: credentials.Login
+
+
+@dataclass(frozen=True, kw_only=True)
 class RepositoryName:
     """Where images are pushed to.
 
     Attributes:
         host: Registry, with its port.
         path: Repository on it.
+        access: How the registry is spoken to; None: as its name and ``docker login`` say.
     """
 
     host: str
     path: str
+    access: Access | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, name: str) -> RepositoryName:
@@ -115,6 +132,8 @@ class RepositoryName:
 
     def address_by(self, scheme: str) -> str:
         """Base of its API with ``http`` or ``https``."""
+        if self.access:
+            return f"http://{self.access.reached}/v2"
         host = "registry-1.docker.io" if self.host == "docker.io" else self.host
         return f"{scheme}://{host}/v2"
 
@@ -162,11 +181,15 @@ class Registry:
         self._schemes = ["https", "http"] if self._insecure else ["https"]
         if is_loopback(name.host):
             self._schemes.reverse()
+        if name.access:
+            self._schemes = ["http"]
         self._authorization: str | None = None
 
     @property
     def stored(self) -> credentials.Stored:
-        """What ``docker login`` stored for it."""
+        """What to log in with: the embedded registry's own login, else what ``docker login`` stored."""
+        if self.name.access:
+            return credentials.Stored(host=self.name.host, login=self.name.access.login, trouble=None)
         return credentials.stored(self.name.host, os.environ)
 
     def require_reachable(self) -> None:
@@ -268,7 +291,9 @@ class Registry:
         trouble = self.stored.trouble
         return RegistryError(
             ": ".join(part for part in (refused, said, trouble) if part),
-            hint=advice(said if answer.status != requests.codes.unauthorized else "unauthorized", self.name.host),
+            hint="`python -m build engine up` gives the embedded registry a new password"
+            if self.name.access
+            else advice(said if answer.status != requests.codes.unauthorized else "unauthorized", self.name.host),
         )
 
     def _no_registry(self, why: str) -> RegistryError:

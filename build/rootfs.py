@@ -80,15 +80,21 @@ def ensure(
     if found and not freshness.is_older(found, max_age):
         return found
     with _replacing(engine, found), console.step("root file system") as progress:
-        if pulled := _pull(engine, image):
-            engine.tag(pulled, name)
-            console.note(f"pulled {image}")
+        pulled = obtained(engine, image)
+        if not isinstance(pulled, str):
+            engine.tag(pulled.id, name)
+            console.note(f"taking {image}")
             return engine.image(name)
-        console.note(f"{image} cannot be pulled here: making one from the distribution's packages")
-        packages.ensure(["mmdebstrap"], allowed=install, console=console)
+        console.note(f"{pulled}: making one from the distribution's packages")
+        packages.ensure(
+            ["mmdebstrap"],
+            allowed=install,
+            console=console,
+            otherwise=_otherwise(image),
+        )
         with scratch.folder() as folder:
             archive = Path(folder) / "rootfs.tar"
-            _bootstrap(archive, progress)
+            _bootstrap(archive, progress, otherwise=_otherwise(image))
             _import(engine, archive, name)
     return engine.image(name)
 
@@ -101,24 +107,43 @@ def _replacing(engine: Engine, old: Image | None) -> Iterator[None]:
         engine.discard(old)
 
 
-def _pull(engine: Engine, image: str) -> str | None:
-    """Image ID of what was pulled; None where the registry cannot be reached or has no such image."""
+def obtained(engine: Engine, image: str) -> Image | str:
+    """An image by its name in a registry: pulled, or what the engine has under it where no registry answers.
+
+    Returns:
+        The image; or, in words, why there is none.
+    """
     repository, tag = docker.utils.parse_repository_tag(image)
+    login = credentials.stored(docker.auth.resolve_repository_name(repository)[0], os.environ)
     try:
-        login = credentials.stored(docker.auth.resolve_repository_name(repository)[0], os.environ)
-        pulled = engine.client.images.pull(repository, tag=tag or "latest", auth_config=login.for_engine())
-    except (docker.errors.APIError, requests.RequestException):
-        return None
-    return pulled.id
+        engine.client.images.pull(repository, tag=tag or "latest", auth_config=login.for_engine())
+    except (docker.errors.APIError, requests.RequestException) as error:
+        said = error.explanation if isinstance(error, docker.errors.APIError) else error
+        # It may have been loaded by hand, where no registry can be reached.
+        return engine.find_image(image) or f"{image} cannot be pulled here ({said})"
+    return engine.image(image)
 
 
-def _bootstrap(archive: Path, progress: command.OnLine) -> None:
+def _otherwise(image: str) -> str:
+    return f"let the engine pull {image}, `docker load` it there, or set rootfs_image to an image that it has"
+
+
+# mmdebstrap's words where it is not root's, and user namespaces do not help (mmdebstrap(1), --mode).
+_ONLY_ROOT = "unable to pick chroot mode"
+
+
+def _bootstrap(archive: Path, progress: command.OnLine, *, otherwise: str) -> None:
     argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     # The documentation of 200 packages is a tenth of the image and nobody reads it there.
     argv += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
     done = command.run([*argv, SUITE, archive], on_line=progress)
     if done.returncode:
         errors = [line for line in done.tail if line.startswith("E:")] or ["it said nothing"]
+        if _ONLY_ROOT in done.text:
+            raise BuildError(
+                "only root can make a root file system here: mmdebstrap finds no other way (package uidmap)",
+                hint=f"run this once as root, or {otherwise}",
+            )
         raise BuildError(
             f"mmdebstrap could not make a root file system: {errors[-1]}",
             hint="check that the distribution's mirror answers (apt-get update), then run this again",

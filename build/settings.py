@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     )
     install: bool = Field(
         default=True,
-        description="Whether packages of the distribution may be installed where no engine or registry is found.",
+        description="Whether packages of the distribution may be installed where no engine is found.",
     )
     repository: Repository = Field(
         default="llm-d-dev", description="Local repository name of the images, before the tag."

@@ -13,7 +13,7 @@ import git
 import pytest
 import requests
 
-from build import embedded, sample
+from build import embedded, registry_login, sample
 from build.folders import Folders
 from tests.e2e.conftest import run
 
@@ -52,11 +52,24 @@ def inside(container: Container, command: str) -> str:
     return output.decode()
 
 
+def manifest(host: str, repository: str, tag: str) -> requests.Response:
+    """What the embedded registry answers to the user whom it lets in."""
+    identity = registry_login.known(Folders.default())
+    login = identity.login() if identity else None
+    assert login
+    return requests.get(
+        f"http://{host}/v2/{repository}/manifests/{tag}",
+        headers={"Accept": MANIFESTS},
+        auth=(login.username, login.password),
+        timeout=10,
+    )
+
+
 def served(name: str) -> tuple[str, str]:
     """Digest and configuration digest of what the registry serves under a pushed name."""
     host, _, rest = name.partition("/")
     repository, _, tag = rest.rpartition(":")
-    answer = requests.get(f"http://{host}/v2/{repository}/manifests/{tag}", headers={"Accept": MANIFESTS}, timeout=10)
+    answer = manifest(host, repository, tag)
     return answer.headers["Docker-Content-Digest"], answer.json()["config"]["digest"]
 
 
@@ -142,8 +155,7 @@ def test_a_commit_that_breaks_the_server_is_not_pushed(working: git.Repo, quicks
     assert done.returncode == 6
     registry = quickstart["overlay"]["pushed"][0].rpartition(":")[0]
     host, _, repository = registry.partition("/")
-    answer = requests.get(f"http://{host}/v2/{repository}/manifests/local-{commit}-cpu", timeout=10)
-    assert answer.status_code == 404
+    assert manifest(host, repository, f"local-{commit}-cpu").status_code == 404
 
 
 def test_a_plan_tells_python_from_native(working: git.Repo) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 import os
 import re
 import subprocess
 import sys
+import tarfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import git
 import pytest
+import requests
 
-from build import cpu, embedded, labels, nightly, registry_server, rootfs, seal, settings, trial, verdict
+from build import cpu, embedded, labels, nightly, registry_image, rootfs, seal, settings, trial, verdict
 from build.console import Console
 from build.context import Context
 from build.folders import REPOSITORY, Folders
@@ -72,11 +76,48 @@ def _remove_images(engine: Engine) -> None:
         engine.client.api.remove_image(image["Id"], force=True, noprune=True)
 
 
+_OPEN_REGISTRY = {
+    "version": "0.1",
+    "storage": {"filesystem": {"rootdirectory": "/var/lib/registry/data"}, "delete": {"enabled": True}},
+    "http": {"addr": ":5000"},
+}
+
+
 @pytest.fixture(scope="session")
-def registry_address(engine: Engine) -> str:
-    """The embedded registry."""
-    del engine  # its packages come from the same place; one installation at a time
-    return registry_server.up(Folders.default(), port=None, install=True, console=Console(quiet=False))
+def registry_address(engine: Engine) -> Iterator[str]:
+    """A registry that asks for no login, such as a team has on its own network; gone with the tests.
+
+    The embedded one has tests of its own.
+    """
+    context = Context(settings=settings.load({}), console=Console(quiet=False))
+    image = registry_image.ensure(context)
+    context.engine.close()
+    words = ["serve", "/var/lib/registry/config.yml"]
+    with engine.created(image.id, command=words, user="0", ports={"5000/tcp": ("127.0.0.1", None)}) as container:
+        text = json.dumps(_OPEN_REGISTRY).encode()
+        member = tarfile.TarInfo("registry/config.yml")
+        member.size = len(text)
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.addfile(member, io.BytesIO(text))
+        container.put_archive("/var/lib", archive.getvalue())
+        container.start()
+        container.reload()
+        published = container.ports["5000/tcp"]
+        assert published
+        address = f"127.0.0.1:{published[0]['HostPort']}"
+        _wait_for_registry(address)
+        yield address
+
+
+def _wait_for_registry(address: str) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(requests.ConnectionError):
+            if requests.get(f"http://{address}/v2/", timeout=5).ok:
+                return
+        assert time.monotonic() < deadline, "the registry of these tests does not answer"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ The engine's own code runs: only the client that it talks through is another.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -56,12 +57,17 @@ class FakeContainer:
         return iter([self.archives[path]]), {}
 
 
+def _refuse() -> None:
+    raise docker.errors.APIError("500 Server Error", explanation="lookup hub.example: no such host")
+
+
 @dataclass(kw_only=True)
 class FakeDocker:
     """What the SDK's client knows: images by ID, IDs by name, containers.
 
     Attributes:
         pushes: What happens to an upload: takes name and image ID, gives the rows of the transfer.
+        pulls: What happens to a pull: takes name and tag. No registry answers by default.
         archives: Tar archives of the folders that containers have, by path.
         loads: Called while an image is loaded.
         used: IDs of images that containers use.
@@ -73,11 +79,12 @@ class FakeDocker:
     names: dict[str, str] = field(default_factory=dict)
     running: list[FakeContainer] = field(default_factory=list)
     pushes: Callable[[str, str], list[dict[str, Any]]] = lambda _name, _id: []
+    pulls: Callable[..., object] = lambda _name, **_: _refuse()
     archives: dict[str, bytes] = field(default_factory=dict)
     loads: Callable[[], None] = lambda: None
     used: set[str] = field(default_factory=set)
     cache_prunes: list[dict[str, Any]] = field(default_factory=list)
-    logins: list[dict[str, str]] = field(default_factory=list)
+    logins: list[Mapping[str, str] | None] = field(default_factory=list)
 
     def keep_digest(self, image_id: str, name: str) -> None:
         """Remember ``repository@digest`` of a manifest that was pushed or pulled."""
@@ -85,7 +92,7 @@ class FakeDocker:
 
     @property
     def images(self) -> SimpleNamespace:
-        return SimpleNamespace(get=self._get, load=self._load, pull=self._pull)
+        return SimpleNamespace(get=self._get, load=self._load, pull=self.pulls)
 
     @property
     def containers(self) -> SimpleNamespace:
@@ -113,9 +120,6 @@ class FakeDocker:
             raise docker.errors.ImageNotFound(reference)
         names = [name for name, held in self.names.items() if held == image_id]
         return SimpleNamespace(attrs={**self.known[image_id], "RepoTags": names}, history=list)
-
-    def _pull(self, repository: str, *, tag: str) -> SimpleNamespace:
-        raise docker.errors.NotFound(f"{repository}:{tag}")
 
     def _load(self, archive: Iterable[bytes]) -> None:
         with tarfile.open(fileobj=io.BytesIO(b"".join(archive))) as tar:
@@ -201,6 +205,8 @@ class FakeEngine(Engine):
         self.origin = "fake"
         self.tls = None
         self._tunnel = None
+        self._reached = contextlib.ExitStack()
+        self._ports = {}
         self.docker = FakeDocker()
         self.client = cast("docker.DockerClient", self.docker)
 

@@ -17,7 +17,7 @@ import docker.errors
 import pytest
 import requests
 
-from build import cli, engine, errors
+from build import cli, embedded, engine, errors
 from build.folders import REPOSITORY
 from tests.unit.work import Work
 
@@ -227,8 +227,9 @@ def test_the_log_names_the_verb_and_holds_the_steps(
 
 
 def test_the_state_of_the_embedded_engine_is_shown_without_starting_anything(
-    capsys: pytest.CaptureFixture[str], isolated: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], isolated: Path
 ) -> None:
+    monkeypatch.setattr(embedded, "in_use", lambda _: None)
     assert cli.main(["engine", "status", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["engine"]["running"] is False

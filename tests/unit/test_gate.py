@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from build import gate, patience, verdict
+from build.credentials import Login
 from build.errors import GateError, RegistryError
-from build.registry import RepositoryName
+from build.registry import Access, RepositoryName
 from build.verdict import Verdict
 from tests.unit.fakes import FakeEngine, FakeRegistry, digest
 from tests.unit.loopback import serving
@@ -125,6 +127,21 @@ def test_what_arrived_is_told(
     assert pushed.size == 1234
     assert json.loads(served.manifests["nightly"])["config"]["digest"] == image.id
     assert lines[0] == "Pushing 0a 1/2 MB"
+
+
+def test_a_registry_with_a_login_of_its_own_is_spoken_to_with_it_wherever_it_is_reached(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    served.basic = "Basic " + base64.b64encode(b"me:word").decode()
+    access = Access(
+        address="127.0.0.1:4711",
+        reached=repository.host,
+        login=Login(username="me", password="word", identity_token=""),  # noqa: S106
+    )
+    pushed, _ = push(engine, image, RepositoryName(host=access.address, path="llm-d-dev", access=access), "nightly")
+    assert pushed.names == ("127.0.0.1:4711/llm-d-dev:nightly",)
+    assert engine.docker.logins == [{"username": "me", "password": "word"}]
+    assert "word" not in repr(access)
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,15 @@ def test_only_root_installs(tmp_path: Path) -> None:
         packages._check_possible([ABSENT], here, allowed=True, user=1000)
 
 
+@pytest.mark.parametrize(("os_release", "allowed"), [(BOOKWORM, True), (BOOKWORM, False), ("ID=fedora\n", True)])
+def test_what_helps_instead_is_said(tmp_path: Path, os_release: str, allowed: bool) -> None:  # noqa: FBT001 - a column
+    here = packages.release(machine(tmp_path, os_release=os_release))
+    with pytest.raises(EngineError) as caught:
+        packages._check_possible([ABSENT], here, allowed=allowed, user=1000, otherwise="pull the image")
+    assert "pull the image" in caught.value.hint
+    assert "DOCKER_HOST" not in caught.value.hint
+
+
 def test_no_service_starts_while_packages_are_installed(tmp_path: Path) -> None:
     policy = tmp_path / "usr/sbin/policy-rc.d"
     with packages._no_services(tmp_path):

@@ -32,7 +32,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
         engine.hold(name, kind="rootfs", created=ago(0.001))
 
     monkeypatch.setattr(packages, "ensure", lambda *_, **__: None)
-    monkeypatch.setattr(rootfs, "_bootstrap", lambda *_: None)
+    monkeypatch.setattr(rootfs, "_bootstrap", lambda *_, **__: None)
     monkeypatch.setattr(rootfs, "_import", take)
     return engine
 

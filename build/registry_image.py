@@ -1,0 +1,64 @@
+"""The image that the embedded registry runs from: pulled where a hub answers, else built from Debian's package."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build import buildx, labels, rootfs, scratch
+
+if TYPE_CHECKING:
+    from build.context import Context
+    from build.engine import Image
+
+PULLED = "registry:3"
+"""Distribution's own image. Debian's package is distribution 2.8: both take the same words and configuration."""
+DOCKERFILE = buildx.DOCKERFILES / "registry.Dockerfile"
+REPOSITORY = "llm-d-dev-registry"
+
+
+def _name(context: Context) -> str:
+    parts = "\n".join((PULLED, DOCKERFILE.read_text(encoding="utf-8"), context.settings.rootfs_image))
+    return f"{REPOSITORY}:{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
+
+
+def ensure(context: Context) -> Image:
+    """The image, on the engine under a name of its own.
+
+    Raises:
+        BuildError: It could be neither pulled nor built.
+        EngineError: It cannot be pulled, and what it takes to build it is missing.
+    """
+    engine, name = context.engine, _name(context)
+    if found := engine.find_image(name):
+        return found
+    pulled = rootfs.obtained(engine, PULLED)
+    if isinstance(pulled, str):
+        context.console.note(f"{pulled}: building one from Debian's package")
+        engine.tag(_build(context), name)
+    else:
+        engine.tag(pulled.id, name)
+    return engine.image(name)
+
+
+def _build(context: Context) -> str:
+    engine, settings = context.engine, context.settings
+    context.require_buildkit()
+    system = rootfs.ensure(engine, image=settings.rootfs_image, install=settings.install, console=context.console)
+    with (
+        context.console.step("registry image") as progress,
+        scratch.folder() as empty,
+        # Packages of Python are not asked for.
+        replace(context.index, find_links=()).handed_in() as handed,
+        engine.temporary_tag(system.id) as rootfs_name,
+    ):
+        request = buildx.Request(
+            dockerfile=DOCKERFILE,
+            context=Path(empty),
+            secrets=handed.secrets,
+            arguments={"ROOTFS": rootfs_name},
+            labels={labels.KIND: "registry"},
+        )
+        return buildx.build(engine, request, progress=progress)

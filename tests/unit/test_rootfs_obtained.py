@@ -1,0 +1,55 @@
+"""Where the root file system, and the registry's image, come from."""
+
+from __future__ import annotations
+
+import pytest
+
+from build import command, packages, rootfs
+from build.console import Console
+from build.engine import Image
+from build.errors import BuildError, EngineError
+from tests.unit.fakes import FakeEngine
+
+NAME = "debian:12-slim"
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+def test_what_a_registry_has_is_pulled(engine: FakeEngine) -> None:
+    engine.docker.pulls = lambda name, *, tag: engine.hold(f"{name}:{tag}")
+    found = rootfs.obtained(engine, NAME)
+    assert isinstance(found, Image)
+    assert found.name == NAME
+
+
+def test_what_the_engine_has_is_taken_where_no_registry_answers(engine: FakeEngine) -> None:
+    loaded = engine.hold(NAME)
+    assert rootfs.obtained(engine, NAME) == loaded
+
+
+def test_why_there_is_none_is_said(engine: FakeEngine) -> None:
+    assert rootfs.obtained(engine, NAME) == f"{NAME} cannot be pulled here (lookup hub.example: no such host)"
+
+
+def test_an_ordinary_user_without_a_registry_is_told_what_to_do(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "missing", tuple)
+    with pytest.raises(EngineError, match="not installed: mmdebstrap") as caught:
+        rootfs.ensure(engine, image=NAME, install=False, console=Console(quiet=True))
+    assert f"let the engine pull {NAME}" in caught.value.hint
+    assert "rootfs_image" in caught.value.hint
+
+
+def test_an_ordinary_user_for_whom_mmdebstrap_finds_no_way_is_told_so(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ("I: automatically chosen mode", "E: unable to pick chroot mode automatically (use --mode …)")
+    monkeypatch.setattr(packages, "missing", lambda _: ())
+    monkeypatch.setattr(command, "run", lambda *_, **__: command.Completed(returncode=25, tail=said))
+    with pytest.raises(BuildError, match="only root") as caught:
+        rootfs.ensure(engine, image=NAME, install=False, console=Console(quiet=True))
+    assert "run this once as root" in caught.value.hint
