@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import logging
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -120,11 +121,14 @@ def _of_helper(name: str, key: str) -> Login | None:
         subprocess.SubprocessError: It failed, or did not answer in time.
         ValueError: What it printed is not what the protocol says.
     """
+    program = f"docker-credential-{name}"
+    if not shutil.which(program):
+        raise FileNotFoundError(program)
     with tempfile.TemporaryFile() as question:
         question.write(key.encode())
         question.seek(0)
         try:
-            out = command.output([f"docker-credential-{name}", "get"], stdin=question, timeout=_HELPER_TIMEOUT_S)
+            out = command.output([program, "get"], stdin=question, timeout=_HELPER_TIMEOUT_S)
         except subprocess.CalledProcessError as error:
             if _NOT_FOUND in (error.stdout + error.stderr).decode(errors="replace").lower():
                 return None

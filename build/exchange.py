@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3.exceptions
 from requests.auth import AuthBase
 
 from build.deadline import within
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost|\[::1\])(?::[0-9]+)?")
 _CHUNK_BYTES = 1 << 16
@@ -118,16 +121,19 @@ class Exchange:
 
         def ask() -> Answer:
             session = self._session(url)
-            with session.request(
-                method,
-                url,
-                headers=dict(headers),
-                data=dict(form) if form else None,
-                timeout=(_CONNECT_S, self._seconds),
-                allow_redirects=method == "GET",
-                stream=True,
-                verify=verify,
-            ) as answer:
+            with (
+                _unverified(verify),
+                session.request(
+                    method,
+                    url,
+                    headers=dict(headers),
+                    data=dict(form) if form else None,
+                    timeout=(_CONNECT_S, self._seconds),
+                    allow_redirects=method == "GET",
+                    stream=True,
+                    verify=verify,
+                ) as answer,
+            ):
                 return Answer(status=answer.status_code, headers=answer.headers, content=_read(answer, limit))
 
         try:
@@ -145,6 +151,15 @@ class Exchange:
             session.trust_env = not direct
             self._sessions[direct] = session
         return self._sessions[direct]
+
+
+@contextlib.contextmanager
+def _unverified(verify: bool) -> Iterator[None]:  # noqa: FBT001 - as requests has it
+    """Without urllib3's warning where it is the engine's configuration that a server need not prove who it is."""
+    with warnings.catch_warnings():
+        if not verify:
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+        yield
 
 
 def _read(answer: requests.Response, limit: int) -> bytes:

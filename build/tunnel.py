@@ -143,18 +143,17 @@ def _forwarding(host: str, port: int, path: Path) -> list[str]:
 @contextlib.contextmanager
 def _ssh(host: str, words: Sequence[str], said: Path) -> Iterator[subprocess.Popen[bytes]]:
     log.debug("a forwarded port of %s", host)
+    if not shutil.which(words[0]):
+        raise EngineError("ssh is not installed on this machine", hint="install the package openssh-client")
     with said.open("wb") as errors:
-        try:
-            process = subprocess.Popen(
-                command.mortal(words),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                # Ctrl-C is for us: what we then clean up goes through here.
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EngineError(f"ssh cannot be run: {error}", hint="install the package openssh-client") from error
+        process = subprocess.Popen(
+            command.mortal(words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            # Ctrl-C is for us: what we then clean up goes through here.
+            start_new_session=True,
+        )
     try:
         yield process
     finally:

@@ -18,6 +18,7 @@ from build.engine import connected
 from smoke.launch import Launch, running
 from tests.engine import tls
 from tests.engine.conftest import assert_refused
+from tests.standin.tls import make_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def certificates(tmp_path: Path) -> Path:
-    tls.make_certificates(tmp_path / "certificates")
+    make_certificates(tmp_path / "certificates")
     return tmp_path / "certificates"
 
 

@@ -246,6 +246,7 @@ class FakeRegistry:
         basic: Value of the header that must be shown, without a token.
         refresh: What must be posted for the token, in a form; None for whoever has ``login``.
         lost: Digests of blobs that are not there.
+        moved: Where blobs are instead.
         realm: Where the token is; the registry itself by default.
         failures: Statuses that are answered first.
         asked: Paths that were asked for.
@@ -257,6 +258,7 @@ class FakeRegistry:
     basic: str | None = None
     refresh: str | None = None
     lost: set[str] = field(default_factory=set)
+    moved: str | None = None
     realm: str | None = None
     failures: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -280,7 +282,7 @@ class FakeRegistry:
         if asked.path.startswith("/token"):
             return self._token(asked)
         if self.token and shown != f"Bearer {self.token}":
-            realm = self.realm or f"http://{asked.headers['Host']}/token"
+            realm = f"http://{asked.headers['Host']}/token" if self.realm is None else self.realm
             challenge = f'Bearer realm="{realm}",service="here",scope="repository:x:pull"'
             return Answer(status=401, headers={"WWW-Authenticate": challenge})
         if self.basic and shown != self.basic:
@@ -297,6 +299,8 @@ class FakeRegistry:
         if path == "/v2/":
             return Answer(body=b"{}")
         name = path.rpartition("/")[2]
+        if "/blobs/" in path and self.moved:
+            return Answer(status=307, headers={"Location": self.moved})
         if "/blobs/" in path:
             return Answer(status=404 if name in self.lost else 200)
         return Answer(body=self.manifests[name]) if name in self.manifests else Answer(status=404)

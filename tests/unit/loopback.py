@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +62,22 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(service: Service) -> Iterator[str]:
+def serving(service: Service, *, certificates: Path | None = None) -> Iterator[str]:
     """A server while the block runs.
+
+    Args:
+        service: What answers.
+        certificates: Folder of :func:`tests.standin.tls.make_certificates`, for a server with TLS.
 
     Yields:
         Its ``host:port``.
     """
     with _Server(("127.0.0.1", 0), _Handler) as server:
         server.service = service
+        if certificates:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificates / "server-cert.pem", certificates / "server-key.pem")
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -1,0 +1,216 @@
+"""What is stored for a registry, in every form that `docker login` and credential helpers have."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build import credentials
+from build.credentials import Login, stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+HOST = "registry.example:5000"
+HUBS_KEY = "https://index.docker.io/v1/"
+
+
+def user(name: str, password: str) -> Login:
+    return Login(username=name, password=password, identity_token="")
+
+
+USER = user("me", "word")
+TOKEN = replace(user("", ""), identity_token="REFRESH")  # noqa: S106 - nobody's
+AUTH = base64.b64encode(b"me:word").decode()
+
+
+@pytest.fixture
+def configure(isolated: Path) -> Callable[[object], None]:
+    """Write `config.json`."""
+
+    def configure(document: object) -> None:
+        (isolated / "docker").mkdir(exist_ok=True)
+        (isolated / "docker/config.json").write_text(json.dumps(document))
+
+    return configure
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Install a credential helper: its name, and what it does with the registry `$host` that it is asked for."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def install(name: str, script: str) -> None:
+        program = tmp_path / f"docker-credential-{name}"
+        program.write_text(f'#!/bin/sh\n[ "$1" = get ] || exit 9\nread -r host || :\n{script}\n')
+        program.chmod(0o755)
+
+    return install
+
+
+def gives(user: str, secret: str) -> str:
+    return f"""printf '{{"ServerURL":"%s","Username":"{user}","Secret":"{secret}"}}' "$host" """
+
+
+def login(host: str = HOST) -> Login | None:
+    return stored(host, os.environ).login
+
+
+# --- The file ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"auth": AUTH}, USER),
+        ({"auth": f"{AUTH[:4]}\n{AUTH[4:]}"}, USER),
+        ({"auth": base64.b64encode(b"me:word\0\0").decode()}, USER),
+        ({"username": "me", "password": "word"}, USER),
+        ({"username": "old", "password": "old", "auth": AUTH}, USER),
+        ({"auth": base64.b64encode(b"me:a:b").decode()}, user("me", "a:b")),
+        ({"auth": base64.b64encode(b"0000:").decode(), "identitytoken": "REFRESH"}, TOKEN),
+        ({"identitytoken": "REFRESH"}, TOKEN),
+        ({"auth": ""}, None),
+        ({}, None),
+    ],
+)
+def test_an_entry_in_every_form(
+    configure: Callable[[object], None], entry: dict[str, str], expected: Login | None
+) -> None:
+    configure({"auths": {HOST: entry}})
+    assert stored(HOST, os.environ) == credentials.Stored(host=HOST, login=expected, trouble=None)
+
+
+@pytest.mark.parametrize("address", [HOST, f"https://{HOST}", f"http://{HOST}/v1/", f"https://{HOST}/v2/"])
+def test_addresses_of_older_versions(configure: Callable[[object], None], address: str) -> None:
+    configure({"auths": {address: {"auth": AUTH}}})
+    assert login() == USER
+
+
+def test_docker_hub_is_under_its_old_address(configure: Callable[[object], None]) -> None:
+    configure({"auths": {HUBS_KEY: {"auth": AUTH}}})
+    found = stored("docker.io", os.environ)
+    assert found.for_engine() == {"username": "me", "password": "word", "serveraddress": HUBS_KEY}
+    assert login() is None
+
+
+@pytest.mark.parametrize("document", [None, [], "text", {"auths": []}, {"auths": None}, {"credHelpers": []}])
+def test_what_is_no_configuration_holds_no_login(configure: Callable[[object], None], document: object) -> None:
+    configure(document)
+    assert stored(HOST, os.environ) == credentials.Stored(host=HOST, login=None, trouble=None)
+    assert stored(HOST, os.environ).for_engine() == {}
+
+
+BROKEN = [{"auth": "bm9jb2xvbg=="}, {"auth": "!"}, {"auth": "a"}, {"auth": 5}, "text", None]
+
+
+@pytest.mark.parametrize("entry", BROKEN)
+def test_a_broken_entry_of_another_registry_is_a_warning(
+    configure: Callable[[object], None], caplog: pytest.LogCaptureFixture, entry: object
+) -> None:
+    configure({"auths": {"old.example": entry, HOST: {"auth": AUTH}}})
+    with caplog.at_level(logging.WARNING):
+        assert login() == USER
+    assert "the entry of old.example in " in caplog.text
+
+
+@pytest.mark.parametrize("entry", BROKEN)
+def test_a_broken_entry_of_the_registry_is_named(configure: Callable[[object], None], entry: object) -> None:
+    configure({"auths": {HOST: entry}})
+    found = stored(HOST, os.environ)
+    assert found.login is None
+    assert f"the entry of {HOST} in " in str(found.trouble)
+
+
+# --- Helpers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "document", [{"credHelpers": {HOST: "x"}}, {"credsStore": "x"}, {"auths": {HOST: {}}, "credsStore": "x"}]
+)
+def test_a_helper_is_asked(
+    configure: Callable[[object], None], helper: Callable[[str, str], None], document: object
+) -> None:
+    configure(document)
+    helper("x", f'[ "$host" = "{HOST}" ] || exit 1; ' + gives("me", "word"))
+    assert login() == USER
+
+
+def test_a_registrys_own_helper_comes_first(
+    configure: Callable[[object], None], helper: Callable[[str, str], None]
+) -> None:
+    configure({"credHelpers": {HOST: "own"}, "credsStore": "all"})
+    helper("own", gives("me", "word"))
+    helper("all", gives("other", "other"))
+    assert login() == USER
+
+
+def test_a_helper_is_asked_for_docker_hub_by_its_old_address(
+    configure: Callable[[object], None], helper: Callable[[str, str], None]
+) -> None:
+    configure({"credsStore": "x"})
+    helper("x", f'[ "$host" = "{HUBS_KEY}" ] || exit 1; ' + gives("me", "word"))
+    assert login("docker.io") == USER
+
+
+def test_a_helpers_identity_token(configure: Callable[[object], None], helper: Callable[[str, str], None]) -> None:
+    configure({"credsStore": "x"})
+    helper("x", gives("<token>", "REFRESH"))
+    assert login() == TOKEN
+    assert stored(HOST, os.environ).for_engine() == {"identitytoken": "REFRESH", "serveraddress": HOST}
+
+
+@pytest.mark.parametrize("script", ["echo 'credentials not found in native keychain'; exit 1", gives("", "")])
+def test_a_helper_without_credentials_is_no_trouble(
+    configure: Callable[[object], None], helper: Callable[[str, str], None], script: str
+) -> None:
+    configure({"credsStore": "x"})
+    helper("x", script)
+    assert stored(HOST, os.environ) == credentials.Stored(host=HOST, login=None, trouble=None)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo 'keychain is locked'; exit 1", "docker-credential-x failed with status 1: keychain is locked"),
+        ("exit 3", "docker-credential-x failed with status 3"),
+        ("echo sesame", "docker-credential-x gave no credentials that can be read"),
+        ("echo '[]'", "docker-credential-x gave no credentials that can be read"),
+        ("sleep 1000 & wait", "docker-credential-x did not answer within 0.3 s"),
+    ],
+)
+def test_a_helper_that_fails_is_named(
+    configure: Callable[[object], None],
+    helper: Callable[[str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr(credentials, "_HELPER_TIMEOUT_S", 0.3 if "sleep" in script else 20)
+    configure({"credsStore": "x"})
+    helper("x", script)
+    assert stored(HOST, os.environ) == credentials.Stored(host=HOST, login=None, trouble=said)
+
+
+def test_a_helper_that_is_missing_is_named_and_the_file_counts(configure: Callable[[object], None]) -> None:
+    configure({"credHelpers": {HOST: "gone"}, "auths": {HOST: {"auth": AUTH}}})
+    found = stored(HOST, os.environ)
+    assert found.trouble == "docker-credential-gone, which Docker's config.json names, is not installed"
+    assert found.login == USER
+
+
+def test_a_secret_does_not_reach_the_log(
+    configure: Callable[[object], None], helper: Callable[[str, str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    configure({"credsStore": "x"})
+    helper("x", gives("me", "s3same"))
+    with caplog.at_level(logging.DEBUG):
+        assert login() is not None
+    assert "s3same" not in caplog.text
