@@ -140,7 +140,7 @@ def test_a_registry_with_a_login_of_its_own_is_spoken_to_with_it_wherever_it_is_
     )
     pushed, _ = push(engine, image, RepositoryName(host=access.address, path="llm-d-dev", access=access), "nightly")
     assert pushed.names == ("127.0.0.1:4711/llm-d-dev:nightly",)
-    assert engine.docker.logins == [{"username": "me", "password": "word"}]
+    assert engine.docker.logins == [{"username": "me", "password": "word", "serveraddress": access.address}]
     assert "word" not in repr(access)
 
 

@@ -19,7 +19,7 @@ def engine() -> FakeEngine:
 
 
 def test_what_a_registry_has_is_pulled(engine: FakeEngine) -> None:
-    engine.docker.pulls = lambda name, *, tag: engine.hold(f"{name}:{tag}")
+    engine.docker.pulls = lambda name, *, tag, **_: engine.hold(f"{name}:{tag}")
     found = rootfs.obtained(engine, NAME)
     assert isinstance(found, Image)
     assert found.name == NAME
