@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
-from build import labels, verdict
+from build import demands, labels
 from build.errors import GateError, RegistryError
 from build.patience import can_get_better, patiently
 from build.registry import Manifest, Registry, RepositoryName
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.engine import Engine, Image
-    from build.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,29 +54,19 @@ def registry_tags(image: Image, repository: str) -> list[str]:
     return sorted(tags, key=lambda tag: (tag == "nightly", tag))
 
 
-def require_passed(folder: Path, image: Image, *, suite: str) -> Verdict:
-    """The passing verdict about an image.
+def require_passed(folder: Path, image: Image, *, rules: str) -> None:
+    """Refuse an image without a verdict that opens the gate (:func:`build.demands.shortcoming`).
 
     Args:
         folder: Where verdicts are kept.
         image: The image.
-        suite: Fingerprint of the smoke suite as it is now.
+        rules: Fingerprint of the rules as they are now.
 
     Raises:
-        GateError: There is none, it failed, it is about other layers, or an older suite gave it.
+        GateError: It has none.
     """
-    name = image.name
-    retry = f"`python -m build smoke {name}` tests it"
-    found = verdict.recall(folder, image.id)
-    if found is None:
-        raise GateError(f"{name} was not tested", hint=retry)
-    if not found.ok:
-        raise GateError(f"{name} failed its smoke test: {', '.join(found.failed[:3])}", hint=retry)
-    if found.diff_ids != image.diff_ids:
-        raise GateError(f"the verdict about {name} names other layers", hint=retry)
-    if found.configuration.get("suite") != suite:
-        raise GateError(f"{name} was tested by another version of the smoke suite", hint=retry)
-    return found
+    if why := demands.shortcoming(folder, image, rules=rules):
+        raise GateError(f"{image.name} {why}", hint=f"`python -m build smoke {image.name}` tests it")
 
 
 def require_same_native(image: Image) -> None:

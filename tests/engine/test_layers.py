@@ -60,7 +60,7 @@ def loaded(engine: Engine, *archives: bytes) -> Iterator[Image]:
 
 def told(engine: Engine, image: Image, folder: Path) -> list[str]:
     said: list[str] = []
-    found = layers.credentials(engine, image, memory=Memory(folder), say=said.append)
+    found = layers.credentials(engine, image, base=None, memory=Memory(folder), say=said.append)
     assert not said
     return sorted(found)
 
@@ -105,7 +105,7 @@ def test_an_engine_elsewhere_does_not_send_its_archive(
     monkeypatch.setattr(type(engine), "is_here", property(lambda _: False))
     monkeypatch.setattr(layers, "_folders", lambda *_: [])
     said: list[str] = []
-    assert not layers.credentials(engine, image, memory=Memory(tmp_path), say=said.append)
+    assert not layers.credentials(engine, image, base=None, memory=Memory(tmp_path), say=said.append)
     assert [line.partition(" for credentials: ")[0] for line in said] == [
         f"layer {number} of 3 was not looked into" for number in (1, 2, 3)
     ]

@@ -41,7 +41,7 @@ def test_a_container_of_an_image_that_was_committed_from_a_leftover_stays(engine
         stack.callback(_remove, engine, f"{left}-unswept")
         committed = engine.client.containers.get(f"{left}-unswept").commit(LOCAL, "research")
         stack.callback(engine.untag, f"{LOCAL}:research")
-        engine.client.containers.create(committed.id, ["-"], name=users)
+        engine.client.containers.create(str(committed.id), ["-"], name=users)
         stack.callback(_remove, engine, users)
         engine.client.containers.create(system.id, ["-"], name=left, labels=marks)
         leftovers.sweep(engine)
