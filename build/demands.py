@@ -101,7 +101,7 @@ def weakness(folder: Path, found: Verdict, image: Image, *, rules: str) -> str |
         rules: Fingerprint of the rules as they are now.
     """
     if found.diff_ids != image.diff_ids:
-        return "has other layers than its verdict names"
+        return "has a verdict that names other layers"
     if found.configuration.get("suite") != rules:
         return "was tested by another version of the smoke suite"
     if lacking := missing(found, image):
