@@ -317,7 +317,7 @@ class Run:
                 gpus.held(grant, folder=self.folders.locks, engine_host=self.engine.host, doing=doing, say=say)
             )
         except BusyError as error:
-            raise self._not_verified(_busy(error)) from error
+            raise self._not_verified(_busy("gpu-busy", error)) from error
         if requests and machine is None:
             machine = self._look_inside(requests)
             if reason := gpus.unverifiable(ALL, image=self.image, requested=requests, machine=machine):
@@ -336,15 +336,15 @@ class Run:
     def _launched(self, scratch: Path, say: Callable[[str], None], held: contextlib.ExitStack) -> Launch:
         try:
             self._take_gpus(say, held)
-            return self._launch(scratch)
+            return self._launch(scratch, say)
         except ServerFailedError as error:
             self._blame(error)
             raise
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
 
-    def _launch(self, scratch: Path) -> Launch:
-        folder = self._model(scratch)
+    def _launch(self, scratch: Path, say: Callable[[str], None]) -> Launch:
+        folder = self._model(scratch, say)
         self.model = suite.model(folder)
         return Launch(
             image=self.image,
@@ -353,7 +353,7 @@ class Run:
             key=self.key,
         )
 
-    def _model(self, scratch: Path) -> Path:
+    def _model(self, scratch: Path, say: Callable[[str], None]) -> Path:
         """The folder of the model to serve."""
         chosen = self.options.model
         if chosen is None:
@@ -362,9 +362,11 @@ class Run:
         if not isinstance(chosen, hub.ModelName):
             return chosen
         try:
-            return hub.fetch(chosen, self.folders.cache)
+            return hub.fetch(chosen, self.folders.cache, say=say)
         except hub.HubError as error:
             raise self._not_verified(_hub_down(error)) from error
+        except BusyError as error:
+            raise self._not_verified(_busy("hub-busy", error)) from error
 
     def _keep_log(self, log: str) -> None:
         self.logs[self.start] = self.redacted(log)
@@ -521,8 +523,8 @@ def _clear(report: Path) -> None:
         (report / name).unlink(missing_ok=True)
 
 
-def _busy(error: BusyError) -> Diagnosis:
-    return Diagnosis(cause="gpu-busy", line=error.what, advice=error.hint, image_at_fault=False)
+def _busy(cause: str, error: BusyError) -> Diagnosis:
+    return Diagnosis(cause=cause, line=error.what, advice=error.hint, image_at_fault=False)
 
 
 def _hub_down(error: hub.HubError) -> Diagnosis:
