@@ -17,6 +17,7 @@ import requests
 
 from build import command, labels, packages, scratch
 from build.errors import BuildError
+from build.redact import redacted
 
 if TYPE_CHECKING:
     from build.console import Console
@@ -68,30 +69,66 @@ def ensure(engine: Engine, *, image: str, install: bool, console: Console) -> Im
     if found := engine.find_image(name):
         return found
     with console.step("root file system") as progress:
-        if pulled := _pull(engine, image):
+        try:
+            pulled = _pull(engine, image, progress)
+        except _NotPulledError as error:
+            console.note(f"{image} cannot be pulled here ({error}): making one from the distribution's packages")
+            _make(engine, name, install=install, console=console, progress=progress, why=f"{image}: {error}")
+        else:
             engine.tag(pulled, name)
             console.note(f"pulled {image}")
-            return engine.image(name)
-        console.note(f"{image} cannot be pulled here: making one from the distribution's packages")
-        packages.ensure(["mmdebstrap"], allowed=install, console=console)
-        with scratch.folder() as folder:
-            archive = Path(folder) / "rootfs.tar"
-            _bootstrap(archive, progress)
-            _import(engine, archive, name)
     return engine.image(name)
 
 
-def _pull(engine: Engine, image: str) -> str | None:
-    """Image ID of what was pulled; None where the registry cannot be reached or has no such image."""
+class _NotPulledError(Exception):
+    """An image cannot be pulled; the message says why, in the engine's words."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(redacted(" ".join(said.split())))
+
+
+def _make(engine: Engine, name: str, *, install: bool, console: Console, progress: command.OnLine, why: str) -> None:
+    """Make the root file system from the distribution's packages.
+
+    Args:
+        engine: Where.
+        name: What the image is called.
+        install: Whether ``mmdebstrap`` may be installed.
+        console: For progress.
+        progress: Called with lines of output.
+        why: Why it was not pulled, for whoever could rather mend that.
+    """
+    packages.ensure(["mmdebstrap"], allowed=install, console=console)
+    with scratch.folder() as folder:
+        archive = Path(folder) / "rootfs.tar"
+        _bootstrap(archive, progress, why=why)
+        _import(engine, archive, name)
+
+
+def _pull(engine: Engine, image: str, progress: command.OnLine) -> str:
+    """Pull an image; returns its ID.
+
+    Raises:
+        _NotPulledError: The registry cannot be reached, does not have it, or the pull broke off.
+    """
     repository, tag = docker.utils.parse_repository_tag(image)
     try:
-        pulled = engine.client.images.pull(repository, tag=tag or "latest")
-    except (docker.errors.APIError, requests.RequestException):
-        return None
-    return pulled.id
+        # The SDK's own method drops an error that comes in the middle.
+        for row in engine.client.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+            if "error" in row:
+                raise _NotPulledError(str(row["error"]))
+            progress(f"{row.get('status', '')} {row.get('id', '')}".strip())
+    except docker.errors.APIError as error:
+        raise _NotPulledError(str(error.explanation or error)) from error
+    except requests.RequestException as error:
+        raise _NotPulledError(str(error)) from error
+    found = engine.find_image(image)
+    if found is None:
+        raise _NotPulledError("the engine pulled it and does not have it")
+    return found.id
 
 
-def _bootstrap(archive: Path, progress: command.OnLine) -> None:
+def _bootstrap(archive: Path, progress: command.OnLine, *, why: str) -> None:
     argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     # The documentation of 200 packages is a tenth of the image and nobody reads it there.
     argv += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
@@ -100,7 +137,8 @@ def _bootstrap(archive: Path, progress: command.OnLine) -> None:
         errors = [line for line in done.tail if line.startswith("E:")] or ["it said nothing"]
         raise BuildError(
             f"mmdebstrap could not make a root file system: {errors[-1]}",
-            hint="check that the distribution's mirror answers (apt-get update), then run this again",
+            hint="check that the distribution's mirror answers (apt-get update), or what kept the engine from pulling "
+            f"{why}",
             see_log=True,
         )
 

@@ -58,6 +58,7 @@ class FakeDocker:
     """What the SDK's client knows: images by ID, IDs by name, containers.
 
     Attributes:
+        pulls: What happens when a name is pulled: gives the rows of the transfer.
         pushes: What happens to an upload: takes name and image ID, gives the rows of the transfer.
         archives: Tar archives of the folders that containers have, by path.
         loads: Called while an image is loaded.
@@ -68,6 +69,7 @@ class FakeDocker:
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     running: list[FakeContainer] = field(default_factory=list)
+    pulls: Callable[[str], list[dict[str, Any]]] = lambda _name: []
     pushes: Callable[[str, str], list[dict[str, Any]]] = lambda _name, _id: []
     archives: dict[str, bytes] = field(default_factory=dict)
     loads: Callable[[], None] = lambda: None
@@ -91,6 +93,7 @@ class FakeDocker:
             tag=self._tag,
             remove_image=self._untag,
             push=self._push,
+            pull=lambda repository, *, tag, **_: iter(self.pulls(f"{repository}:{tag}")),
             remove_container=self._remove,
             import_image_from_data=self._import,
             containers=lambda **_: [{"ImageID": image_id} for image_id in self.used],
