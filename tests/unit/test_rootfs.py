@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import docker.errors
 import pytest
@@ -13,6 +13,11 @@ from build.command import Completed
 from build.console import Console
 from build.errors import BuildError
 from tests.unit.fakes import FakeEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Pull = Callable[[str], list[dict[str, Any]]]
 
 IMAGE = "debian:12-slim"
 
