@@ -18,6 +18,7 @@ import git
 import pytest
 
 from build import labels, leftovers, owner, suite, verdict
+from build.folders import Folders
 from build.verdict import Verdict
 from smoke import model
 from tests.engine.conftest import commit_all, make_cli
@@ -253,6 +254,25 @@ def test_overlay_of_a_base_that_did_not_pass_is_checked_down_to_its_lowest_layer
         outcome = trial.run(engine, overlay, tmp_path, LLM_D_DEV_STATE=str(cli.folders.state))
     assert outcome.named("failed") == {"image/secret_files"}, outcome.text
     assert ".netrc in layer" in outcome.text
+
+
+def test_run_uses_the_folders_that_its_command_line_names(
+    engine: Engine, ground: Ground, base: Image, cli: Cli, tmp_path: Path
+) -> None:
+    """The pass of the base is known there alone, and the engine is told by a variable."""
+    named = replace(cli, folders=Folders(state=tmp_path / "named", cache=tmp_path / "cached"))
+    named.pass_smoke(base)
+    overlay = ground.images["overlay"]
+    words = ("smoke", overlay, "--json", "--state", named.folders.state, "--cache", named.folders.cache)
+    ran = cli(*words, PYTEST_ADDOPTS="-k health", PYTEST_PLUGINS="no_such_plugin", PYTHONWARNINGS="error")
+    assert ran.returncode == 0, ran.stderr
+    assert not _ANY_USER & set(ran.json["checks"])
+    assert "openai/many_at_once" in ran.json["checks"]
+    assert Path(ran.json["report"]).is_relative_to(named.folders.reports)
+    kept = verdict.recall(named.folders.verdicts, engine.image(overlay).id)
+    assert kept is not None
+    assert kept.configuration["base"] == base.id
+    assert not cli.folders.verdicts.exists()
 
 
 def test_overlay_of_a_base_that_nobody_judged_is_also_started_as_an_arbitrary_user(
