@@ -67,6 +67,7 @@ def _started(
     cwd: Path | None,
     stdin: int | IO[bytes] | None,
     stderr: int,
+    without: tuple[str, ...] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running program that does not outlive the block.
 
@@ -77,7 +78,7 @@ def _started(
     log.info("$ %s", shlex.join(words))
     process = subprocess.Popen(
         mortal(words),
-        env={**os.environ, **(env or {})},
+        env={name: value for name, value in os.environ.items() if not name.startswith(without)} | dict(env or {}),
         cwd=cwd,
         stdin=subprocess.DEVNULL if stdin is None else stdin,
         stdout=subprocess.PIPE,
@@ -125,6 +126,7 @@ def run(
     cwd: Path | None = None,
     stdin: IO[bytes] | None = None,
     on_line: OnLine | None = None,
+    without: tuple[str, ...] = (),
 ) -> Completed:
     """Run a program to its end, its output going to the log line by line.
 
@@ -134,12 +136,13 @@ def run(
         cwd: Working directory.
         stdin: An open file for its standard input; nothing by default.
         on_line: Called with each line of output, for progress.
+        without: Beginnings of the names of this process's variables that it does not get.
 
     Returns:
         Exit status and the end of the output. A non-zero status is the caller's to judge.
     """
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
-    with _started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.STDOUT) as process:
+    with _started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.STDOUT, without=without) as process:
         assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
         for raw in _lines(process.stdout):
             line = raw.decode(errors="replace").rstrip()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import platform
+import secrets
 from typing import TYPE_CHECKING
 
 import requests
@@ -206,7 +206,7 @@ def _download(client: PyPISimple, package: DistributionPackage, folder: Path, co
     folder.mkdir(parents=True, exist_ok=True)
     size = f" ({package.size / 1e6:.0f} MB)" if package.size else ""
     console.note(f"downloading {package.filename}{size}")
-    partial = folder / f".{package.filename}.{os.getpid()}"
+    partial = folder / f".{package.filename}.{secrets.token_hex(4)}"
     try:
         client.download_package(package, partial, timeout=60)
         partial.replace(target)

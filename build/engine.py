@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 DEFAULT_SOCKET = "/var/run/docker.sock"
 
 TEMPORARY_REPOSITORY = "llm-d-dev-temporary"
-"""Repository of temporary tags: ``<repository>:<first digits of the image ID>-<host>-<pid>-<start time>``."""
+"""Repository of temporary tags: ``<repository>:<first digits of the image ID>-<identity of the process>``."""
 
 # How `docker info` tells the containerd image store: https://docs.docker.com/engine/storage/containerd/
 _CONTAINERD = ("driver-type", "io.containerd.snapshotter.v1")
@@ -408,9 +408,9 @@ class Engine:
             image_id: Which image.
             options: As ``docker.containers.create`` has them.
         """
-        marks = {labels.OWNER: owner.identity()}
         # Removed by its name: an interrupt may fall between its creation and our learning its ID.
         name = f"llm-d-dev-{secrets.token_hex(8)}"
+        marks = labels.of_container(name, owner=owner.identity())
         try:
             # An image without entry point needs some command, also for a container that never runs.
             yield self.client.containers.create(image_id, **{"command": ["-"], **options}, name=name, labels=marks)
@@ -453,13 +453,12 @@ def _moment(stamp: str) -> datetime:
 
 def _temporary_name(what: str) -> str:
     """A name in :data:`TEMPORARY_REPOSITORY` that is this process's. A tag may not hold the colons of an identity."""
-    return f"{TEMPORARY_REPOSITORY}:{what}-{owner.identity().replace(':', '-')}"
+    return f"{TEMPORARY_REPOSITORY}:{what}-{owner.in_name(owner.identity())}"
 
 
 def tag_owner(name: str) -> str:
     """The :func:`build.owner.identity` of the run that made a temporary tag."""
-    digits_and_who = name.rpartition(":")[2]
-    return ":".join(digits_and_who.partition("-")[2].rsplit("-", 2))
+    return owner.from_name(name.rpartition(":")[2].partition("-")[2])
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import docker.errors
 import requests
 import urllib3.exceptions
 
-from build import labels, names, verdict
+from build import demands, labels, names, verdict
 from build.errors import EngineError, GateError, RegistryError
 from build.patience import can_get_better, patiently
 from build.registry import Manifest, Registry, RepositoryName, advice
@@ -43,28 +43,21 @@ class Pushed:
     size: int
 
 
-def require_passed(folder: Path, image: Image, *, suite: str) -> Verdict:
-    """The passing verdict about an image.
+def require_passed(folder: Path, image: Image, *, rules: str) -> Verdict:
+    """The verdict that opens the gate for an image (:func:`build.demands.shortcoming`).
 
     Args:
         folder: Where verdicts are kept.
         image: The image.
-        suite: Fingerprint of the smoke suite as it is now.
+        rules: Fingerprint of the rules as they are now.
 
     Raises:
-        GateError: There is none, it failed, it is about other layers, or an older suite gave it.
+        GateError: It has none.
     """
-    name = image.name
-    retry = f"`python -m build smoke {name}` tests it"
+    if why := demands.shortcoming(folder, image, rules=rules):
+        raise GateError(f"{image.name} {why}", hint=f"`python -m build smoke {image.name}` tests it")
     found = verdict.recall(folder, image.id)
-    if found is None:
-        raise GateError(f"{name} was not tested", hint=retry)
-    if not found.ok:
-        raise GateError(f"{name} failed its smoke test: {', '.join(found.failed[:3])}", hint=retry)
-    if found.diff_ids != image.diff_ids:
-        raise GateError(f"the verdict about {name} names other layers", hint=retry)
-    if found.configuration.get("suite") != suite:
-        raise GateError(f"{name} was tested by another version of the smoke suite", hint=retry)
+    assert found is not None  # noqa: S101 - for the type checker: a verdict without shortcoming is there
     return found
 
 

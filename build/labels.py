@@ -5,6 +5,11 @@ OCI names: https://github.com/opencontainers/image-spec/blob/v1.1.0/annotations.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 PREFIX = "llm-d-dev."
 
 KIND = PREFIX + "kind"
@@ -33,7 +38,9 @@ LLM_D = PREFIX + "llm-d"
 WHEEL = PREFIX + "wheel"
 """The same: the vLLM commit whose wheel their binaries are from; absent where they were compiled."""
 OWNER = PREFIX + "owner"
-"""On containers: ``host:pid:start-time`` of the run that started it, so that leftovers can be told."""
+"""On containers: the identity of the run that started it (:mod:`build.owner`), so that leftovers can be told."""
+NAME = PREFIX + "name"
+"""On containers: their own name. Images that are committed from them, and containers of those, inherit the labels."""
 
 REGISTRY = PREFIX + "registry"
 """On the embedded registry's container and volume: the identity of the state folder that they belong to."""
@@ -45,3 +52,23 @@ OCI_CREATED = "org.opencontainers.image.created"
 OCI_BASE_NAME = "org.opencontainers.image.base.name"
 OCI_BASE_DIGEST = "org.opencontainers.image.base.digest"
 OCI_TITLE = "org.opencontainers.image.title"
+
+
+def of_container(name: str, *, owner: str) -> dict[str, str]:
+    """Labels of a container that a run starts.
+
+    Args:
+        name: The container's name, used once.
+        owner: Identity of the run (:mod:`build.owner`).
+    """
+    return {OWNER: owner, NAME: name}
+
+
+def are_own(marks: Mapping[str, str], name: str | None) -> bool:
+    """Whether a container's labels were given to it, not inherited from the image that it was made from.
+
+    Args:
+        marks: The labels.
+        name: The container's name.
+    """
+    return OWNER in marks and marks.get(NAME) == name is not None

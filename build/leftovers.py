@@ -2,7 +2,8 @@
 
 testcontainers' own reaper is an image that has to be pulled, so it cannot be relied on. Instead everything
 temporary carries the identity of the process that made it, and every run starts by removing what belongs to
-processes that are gone.
+processes that are gone. A container counts only under the name that it was given: one that somebody made of an image
+that was committed from it has the same labels.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def sweep(engine: Engine) -> int:
     # Another run may be removing its own meanwhile: ignore_removed, and the errors below.
     found = engine.client.containers.list(all=True, filters={"label": labels.OWNER}, ignore_removed=True)
     for container in found:
-        if not owner.alive(container.labels[labels.OWNER]):
+        marks = container.labels
+        if labels.are_own(marks, container.name) and not owner.alive(marks[labels.OWNER]):
             log.info("removing container %s of a run that is gone", container.short_id)
             try:
                 container.remove(force=True, v=True)

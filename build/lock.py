@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,8 @@ def held(folder: Path, name: str, *, doing: str) -> Iterator[None]:
             f"{name} is busy: {_describe(holder)}", hint="wait for it to end, then run this again"
         ) from error
     try:
-        write_json(holder, {"pid": os.getpid(), "doing": doing, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "doing": doing, "since": since})
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -52,6 +54,8 @@ def held(folder: Path, name: str, *, doing: str) -> Iterator[None]:
 def _describe(holder: Path) -> str:
     try:
         facts = json.loads(holder.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        # The number of a process says nothing on another machine, or in another container.
+        place = "" if facts["host"] == socket.gethostname() else f" on {facts['host']}"
+        return f"process {facts['pid']}{place} ({facts['doing']}, since {facts['since']})"
+    except (OSError, ValueError, LookupError, TypeError):
         return "held by a run that is just starting or ending"
-    return f"process {facts['pid']} ({facts['doing']}, since {facts['since']})"

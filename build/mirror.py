@@ -13,10 +13,9 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from build import command
+from build import command, turn
 from build.errors import SourceError, UsageError
 from build.git import FULL_ID, Commit, Repository
 from build.gitdir import REMOTES
@@ -168,25 +167,21 @@ class Mirror:
         """One run at a time, others wait: git does not let two fetch into one shallow repository.
 
         Raises:
+            BusyError: Another run has had it for too long.
             SourceError: The repository cannot be made.
         """
-        lock = FileLock(self.path.with_name(f"{self.path.name}.lock"))
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
             try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                self._console.note("waiting for another run that fetches")
-                lock.acquire()
-        except OSError as error:
-            raise SourceError(
-                f"the mirror cannot be written: {error}", hint="name another folder with --cache or LLM_D_DEV_CACHE"
-            ) from error
-        try:
+                stack.enter_context(
+                    turn.taken(self.path.parent, self.path.name, doing="fetching commits", console=self._console)
+                )
+            except OSError as error:
+                raise SourceError(
+                    f"the mirror cannot be written: {error}",
+                    hint="name another folder with --cache or LLM_D_DEV_CACHE",
+                ) from error
             self._prepare()
             yield
-        finally:
-            lock.release()
 
     def _prepare(self) -> None:
         # What makes a folder a git directory (gitrepository-layout(5)). It is named outright, here and below: from a

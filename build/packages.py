@@ -21,7 +21,7 @@ from build.errors import BusyError, EngineError, LlmdDevError
 from build.folders import write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from build.console import Console
 
@@ -46,6 +46,9 @@ _BORROWER = "bookworm"
 _LENDER = "trixie"
 
 _LOCK_WAIT_S = 300
+# As dpkg says that it configures a package, and where packages have their units (systemd.unit(5)).
+_SET_UP = re.compile(r"Setting up (?P<package>[a-z0-9][a-z0-9+.-]*)(?::[a-z0-9]+)? \(")
+_UNIT = re.compile(r"(?:/usr)?/lib/systemd/system/(?P<unit>[^/]+)")
 _REFUSED = "#!/bin/sh\n# llm-d-dev: no service may start while its packages are installed.\nexit 101\n"
 """Debian policy, section 9.3.3.1: status 101 forbids invoke-rc.d to start anything."""
 
@@ -169,10 +172,10 @@ def ensure(
         # One at a time: the second would take the first one's policy-rc.d away.
         turn.taken(root / "run/llm-d-dev", "packages", doing="installing packages", console=console),
         console.step("packages") as report,
-        _no_services(root),
+        _no_services(root) as installed,
         _private_apt(root, here) as apt,
     ):
-        _install(apt, wanted, report)
+        _install(apt, wanted, report, installed)
     if absent := missing(packages):
         raise EngineError(
             f"{', '.join(absent)} installed, but the program is not where it was expected",
@@ -204,11 +207,17 @@ def _check_possible(
         )
 
 
-def _install(apt: Apt, wanted: Sequence[str], report: Callable[[str], None]) -> None:
+def _install(apt: Apt, wanted: Sequence[str], report: Callable[[str], None], installed: set[str]) -> None:
     # A source that cannot be reached need not be one that is needed: only the installation is judged.
     update = apt.get("update", report=report)
     names = [name for name in wanted if name != _CLIENT or apt.knows(name)]
-    install = apt.get("install", "--no-install-recommends", "--no-remove", *names, report=report)
+
+    def note(line: str) -> None:
+        if match := _SET_UP.match(line):
+            installed.add(match["package"])
+        report(line)
+
+    install = apt.get("install", "--no-install-recommends", "--no-remove", *names, report=note)
     if install.returncode:
         raise _failure(names, [*update.tail, *install.tail])
 
@@ -267,8 +276,10 @@ class Apt:
 
 
 def _environment() -> Mapping[str, str]:
-    """What keeps a package's scripts from asking questions or restarting services."""
+    """What keeps a package's scripts from asking questions or restarting services, and all in English."""
     return {
+        "LC_ALL": "C.UTF-8",
+        "LANGUAGE": "",
         "PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}",
         "DEBIAN_FRONTEND": "noninteractive",
         "APT_LISTCHANGES_FRONTEND": "none",
@@ -398,23 +409,40 @@ def _lent_suites(suites: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _no_services(root: Path) -> Iterator[None]:
-    """Keep what is installed in the block from starting services, then and at the next boot."""
+def _no_services(root: Path) -> Iterator[set[str]]:
+    """Keep what is installed in the block from starting services, then and at the next boot.
+
+    Yields:
+        Takes the names of the packages that are installed. Somebody else may enable units meanwhile: those stay.
+    """
     policy = root / "usr/sbin/policy-rc.d"
     # One of ours can have been left by a killed run.
     ours = not policy.exists() or _read(policy) == _REFUSED
     enabled = _enabled(root)
+    installed: set[str] = set()
     if ours:
         write_atomic(policy, _REFUSED, mode=0o755)
     try:
-        yield
+        yield installed
     finally:
         if ours:
             policy.unlink(missing_ok=True)
+        units = _units(root, installed)
         for link in _enabled(root) - enabled:
-            link.unlink()
+            with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+                if link.readlink().name in units:
+                    link.unlink()
 
 
 def _enabled(root: Path) -> set[Path]:
     """The links by which systemd units are enabled; ``systemctl disable`` does no more than remove them."""
     return {path for path in (root / "etc/systemd/system").glob("**/*") if path.is_symlink()}
+
+
+def _units(root: Path, packages: Iterable[str]) -> set[str]:
+    """Names of the systemd units of packages, from dpkg's lists of their files (dpkg(1), ``/var/lib/dpkg/info``)."""
+    info = root / "var/lib/dpkg/info"
+    # Of an architecture's package the name is followed by a colon and the architecture.
+    lists = [path for name in packages for path in (info / f"{name}.list", *info.glob(f"{name}:*.list"))]
+    files = (line for path in lists if path.is_file() for line in _read(path).splitlines())
+    return {match["unit"] for file in files if (match := _UNIT.fullmatch(file))}

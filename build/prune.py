@@ -198,7 +198,7 @@ def _old_files(context: Context, images: set[str]) -> Iterator[Path]:
     yield from (path for found in (*old, folders.cache.glob(".context-*")) for path in found if _older(path, limit))
     # Named after images: of use as long as the image is there, and perhaps on another engine.
     named = (*folders.verdicts.glob("*.json"), *(folders.cache / "bases").glob("*"))
-    yield from (path for path in named if f"sha256:{path.stem}" not in images and _older(path, limit))
+    yield from (path for path in named if verdict.image_of(path) not in images and _older(path, limit))
 
 
 def _older(path: Path, limit: float) -> bool:

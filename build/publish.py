@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from build import gate, names, trial
+from build import gate, names, suite
 
 if TYPE_CHECKING:
     from build.context import Context
@@ -24,7 +24,7 @@ def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushe
         GateError: It has none, or what arrived is not what was tested.
         RegistryError: The registry does not answer, or refuses.
     """
-    found = gate.require_passed(context.folders.verdicts, image, suite=trial.suite_fingerprint())
+    found = gate.require_passed(context.folders.verdicts, image, rules=suite.rules())
     if not allow_native:
         gate.require_same_native(image)
     flavor = found.configuration.get("flavor")

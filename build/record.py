@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import logging
 import os
+import secrets
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -124,7 +125,7 @@ def kept(folder: Path, *, flavor: str, console: Console) -> Iterator[Recorder]:
         flavor: What is built.
         console: Whose steps count.
     """
-    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
+    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{secrets.token_hex(2)}.json"
     recorder = Recorder(path, Record(started=now(), owner=owner.identity(), flavor=flavor))
     since = time.monotonic()
     log.info("nightly: a %s base", flavor)

@@ -34,7 +34,8 @@ def ensure(context: Context) -> Image:
     engine, name = context.engine, _name(context)
     if found := engine.find_image(name):
         return found
-    pulled = rootfs.obtained(engine, PULLED)
+    with context.console.step("registry image") as progress:
+        pulled = rootfs.obtained(engine, PULLED, progress)
     if isinstance(pulled, str):
         context.console.note(f"{pulled}: building one from Debian's package")
         engine.tag(_build(context), name)

@@ -14,9 +14,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from filelock import FileLock
-
-from build import command, download, rootfs
+from build import command, download, rootfs, turn
 from build.errors import SourceError
 from build.git import Commit, Repository
 from build.listing import SYMLINK, blob_id
@@ -51,6 +49,7 @@ def ensure(folders: Folders, index: PackageIndex, version: str, *, console: Cons
 
     Raises:
         SourceError: The release or its source distribution cannot be had.
+        BusyError: Another run has imported for too long.
     """
     tag = f"v{version}"
     if found := _find(folders.releases, tag):
@@ -64,7 +63,7 @@ def ensure(folders: Folders, index: PackageIndex, version: str, *, console: Cons
         console=console,
     )
     with console.step(f"import vLLM {version}"):
-        _import(folders.releases, archive, lambda stream: _write_release(archive, tag, stream))
+        _import(folders.releases, archive, lambda stream: _write_release(archive, tag, stream), console)
     return Repository(folders.releases).commit(tag)
 
 
@@ -85,6 +84,7 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
 
     Raises:
         SourceError: The release, its source distribution or its wheel cannot be had.
+        BusyError: Another run has imported for too long.
     """
     tag = f"v{version}-cpu"
     release = ensure(folders, index, version, console=console)
@@ -97,7 +97,7 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
     def write(stream: IO[bytes]) -> None:
         _write_child(stream, tag, release, version, _changed_by_wheel(folders.releases, release, wheel))
 
-    _import(folders.releases, wheel, write)
+    _import(folders.releases, wheel, write, console)
     return Repository(folders.releases).commit(tag)
 
 
@@ -135,12 +135,12 @@ def _find(repository: Path, tag: str) -> Commit | None:
     return found.commit(tag) if found.holds(f"refs/tags/{tag}") else None
 
 
-def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None]) -> None:
+def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None], console: Console) -> None:
     """Write objects, then the tag: a killed import leaves objects that nothing names."""
     git = ("git", f"--git-dir={repository}")
-    repository.parent.mkdir(parents=True, exist_ok=True)
     # One run at a time; others wait, and import the same objects again.
-    with FileLock(repository.with_name(f"{repository.name}.lock")), tempfile.TemporaryFile() as stream:
+    alone = turn.taken(repository.parent, repository.name, doing=f"importing {archive.name}", console=console)
+    with alone, tempfile.TemporaryFile() as stream:
         command.output([*git, "init", "--quiet", "--bare", "--initial-branch=releases", "--object-format=sha1"])
         try:
             write(stream)

@@ -20,6 +20,7 @@ import requests
 
 from build import command, credentials, freshness, labels, packages, scratch
 from build.errors import BuildError
+from build.redact import redacted
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -80,22 +81,13 @@ def ensure(
     if found and not freshness.is_older(found, max_age):
         return found
     with _replacing(engine, found), console.step("root file system") as progress:
-        pulled = obtained(engine, image)
-        if not isinstance(pulled, str):
-            engine.tag(pulled.id, name)
+        taken = obtained(engine, image, progress)
+        if isinstance(taken, str):
+            console.note(f"{taken}: making one from the distribution's packages")
+            _make(engine, name, image, install=install, console=console, progress=progress, why=taken)
+        else:
+            engine.tag(taken.id, name)
             console.note(f"taking {image}")
-            return engine.image(name)
-        console.note(f"{pulled}: making one from the distribution's packages")
-        packages.ensure(
-            ["mmdebstrap"],
-            allowed=install,
-            console=console,
-            otherwise=_otherwise(image),
-        )
-        with scratch.folder() as folder:
-            archive = Path(folder) / "rootfs.tar"
-            _bootstrap(archive, progress, otherwise=_otherwise(image))
-            _import(engine, archive, name)
     return engine.image(name)
 
 
@@ -107,8 +99,34 @@ def _replacing(engine: Engine, old: Image | None) -> Iterator[None]:
         engine.discard(old)
 
 
-def obtained(engine: Engine, image: str) -> Image | str:
+def _make(
+    engine: Engine, name: str, image: str, *, install: bool, console: Console, progress: command.OnLine, why: str
+) -> None:
+    """Make the root file system from the distribution's packages.
+
+    Args:
+        engine: Where.
+        name: What the image is called.
+        image: What could be pulled instead.
+        install: Whether ``mmdebstrap`` may be installed.
+        console: For progress.
+        progress: Called with lines of output.
+        why: Why it was not pulled.
+    """
+    packages.ensure(["mmdebstrap"], allowed=install, console=console, otherwise=_otherwise(image))
+    with scratch.folder() as folder:
+        archive = Path(folder) / "rootfs.tar"
+        _bootstrap(archive, progress, otherwise=_otherwise(image), why=why)
+        _import(engine, archive, name)
+
+
+def obtained(engine: Engine, image: str, progress: command.OnLine) -> Image | str:
     """An image by its name in a registry: pulled, or what the engine has under it where no registry answers.
+
+    Args:
+        engine: Where.
+        image: The name.
+        progress: Called with lines about the transfer.
 
     Returns:
         The image; or, in words, why there is none.
@@ -116,12 +134,23 @@ def obtained(engine: Engine, image: str) -> Image | str:
     repository, tag = docker.utils.parse_repository_tag(image)
     login = credentials.stored(docker.auth.resolve_repository_name(repository)[0], os.environ)
     try:
-        engine.client.images.pull(repository, tag=tag or "latest", auth_config=login.for_engine())
-    except (docker.errors.APIError, requests.RequestException) as error:
-        said = error.explanation if isinstance(error, docker.errors.APIError) else error
-        # It may have been loaded by hand, where no registry can be reached.
-        return engine.find_image(image) or f"{image} cannot be pulled here ({said})"
-    return engine.image(image)
+        # The SDK's own method drops an error that comes in the middle.
+        for row in engine.client.api.pull(
+            repository, tag=tag or "latest", stream=True, decode=True, auth_config=login.for_engine()
+        ):
+            if "error" in row:
+                return _loaded_or_why(engine, image, str(row["error"]))
+            progress(f"{row.get('status', '')} {row.get('id', '')}".strip())
+    except docker.errors.APIError as error:
+        return _loaded_or_why(engine, image, str(error.explanation or error))
+    except requests.RequestException as error:
+        return _loaded_or_why(engine, image, str(error))
+    return _loaded_or_why(engine, image, "the engine pulled it and does not have it")
+
+
+def _loaded_or_why(engine: Engine, image: str, said: str) -> Image | str:
+    """The image that the engine has under a name, perhaps loaded by hand; else why it was not pulled."""
+    return engine.find_image(image) or f"{image} cannot be pulled here ({redacted(' '.join(said.split()))})"
 
 
 def _otherwise(image: str) -> str:
@@ -132,7 +161,7 @@ def _otherwise(image: str) -> str:
 _ONLY_ROOT = "unable to pick chroot mode"
 
 
-def _bootstrap(archive: Path, progress: command.OnLine, *, otherwise: str) -> None:
+def _bootstrap(archive: Path, progress: command.OnLine, *, otherwise: str, why: str) -> None:
     argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     # The documentation of 200 packages is a tenth of the image and nobody reads it there.
     argv += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
@@ -146,7 +175,8 @@ def _bootstrap(archive: Path, progress: command.OnLine, *, otherwise: str) -> No
             )
         raise BuildError(
             f"mmdebstrap could not make a root file system: {errors[-1]}",
-            hint="check that the distribution's mirror answers (apt-get update), then run this again",
+            hint="check that the distribution's mirror answers (apt-get update), or what kept the engine from pulling "
+            f"{why}",
             see_log=True,
         )
 

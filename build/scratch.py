@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 @contextlib.contextmanager
 def folder() -> Iterator[str]:
     """A new empty folder that only this user may look into; removed when its block ends."""
-    who = owner.identity().replace(":", "-")
+    who = owner.in_name(owner.identity())
     path = tempfile.mkdtemp(prefix=f"{_PREFIX}{who}-")
     try:
         yield path
@@ -67,4 +67,4 @@ def _is_ours(path: Path) -> bool:
 
 def _owner(name: str) -> str:
     """The :func:`build.owner.identity` in a folder's name, which ends with a random part."""
-    return ":".join(name.removeprefix(_PREFIX).rpartition("-")[0].rsplit("-", 2))
+    return owner.from_name(name.removeprefix(_PREFIX).rpartition("-")[0])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from build import freshness, labels, trial, verdict
+from build import demands, freshness, labels, suite, verdict
 from build.git import SHORT_DIGITS
 
 if TYPE_CHECKING:
@@ -59,26 +59,29 @@ class Row:
 
 def rows(context: Context) -> list[Row]:
     """Bases, then overlays, that have a name in the local repository; of each kind the newest first."""
-    suite = trial.suite_fingerprint()
+    rules = suite.rules()
     images = [*context.engine.images(kind="base"), *context.engine.images(kind="overlay")]
-    return [_row(context, image, suite) for image in images if image.tags_in(context.settings.repository)]
+    return [_row(context, image, rules) for image in images if image.tags_in(context.settings.repository)]
 
 
-def _row(context: Context, image: Image, suite: str) -> Row:
+def _row(context: Context, image: Image, rules: str) -> Row:
     digests = [name.partition("@") for name in image.digests]
     repositories = {repository: digest for repository, _, digest in digests}
     pushed = tuple(name for name in image.tags if name.rpartition(":")[0] in repositories)
     digest = repositories.get(pushed[-1].rpartition(":")[0]) if pushed else None
-    return Row(image=image, verdict=_verdict(context, image, suite), digest=digest, pushed=pushed)
+    return Row(image=image, verdict=_verdict(context, image, rules), digest=digest, pushed=pushed)
 
 
-def _verdict(context: Context, image: Image, suite: str) -> str:
-    found = verdict.recall(context.folders.verdicts, image.id)
+def _verdict(context: Context, image: Image, rules: str) -> str:
+    folder = context.folders.verdicts
+    found = verdict.recall(folder, image.id)
     if found is None:
         return "untested"
-    if found.configuration.get("suite") != suite:
+    if found.configuration.get("suite") != rules:
         return "outdated"
-    return "pass" if found.ok else "fail"
+    if not found.ok:
+        return "fail"
+    return "untested" if demands.shortcoming(folder, image, rules=rules) else "pass"
 
 
 _COLOURS = {"pass": "green", "fail": "red", "outdated": "yellow", "untested": "yellow"}

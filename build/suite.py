@@ -1,12 +1,24 @@
-"""The identity of the smoke suite, so that a verdict says by which checks it was reached."""
+"""The identity of the code that judges images, so that a verdict says by which rules it was reached."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING
 
+from build.folders import REPOSITORY
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+SUITE = REPOSITORY / "smoke"
+"""The smoke suite."""
+
+_RULES = ("smoke", "build")
+
+
+def rules() -> str:
+    """Digest of all code that a verdict depends on: the suite, and the package that it takes its rules from."""
+    return hashlib.sha256("\n".join(fingerprint(REPOSITORY / name) for name in _RULES).encode()).hexdigest()
 
 
 def fingerprint(folder: Path, pattern: str = "**/*.py") -> str:
@@ -27,3 +39,8 @@ def fingerprint(folder: Path, pattern: str = "**/*.py") -> str:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             whole.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     return whole.hexdigest()
+
+
+def model(folder: Path) -> str:
+    """Digest of a model: of all files below its folder."""
+    return fingerprint(folder, "**/*")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import command, suite, verdict
+from build import command, demands, suite, verdict
 from build.errors import EngineError, SmokeError, UsageError
 from build.folders import REPOSITORY
 from build.gpus import AUTO, Selection
+from build.settings import ENV_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SUITE = REPOSITORY / "smoke"
+# What changes how Python and pytest work: not the caller's, but the suite decides which checks there are.
+_FOREIGN = ("PYTEST_", "PYTHON")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +60,39 @@ class Trial:
     figures: Mapping[str, float]
 
 
-def suite_fingerprint() -> str:
-    """Digest of the suite's files: a verdict counts as long as the suite is the same."""
-    return suite.fingerprint(SUITE)
-
-
 def known(context: Context, image: Image, options: Options) -> Verdict | None:
     """A passing verdict that answers the same question, or None."""
-    found = verdict.recall(context.folders.verdicts, image.id)
-    if found is None or not found.ok or found.diff_ids != image.diff_ids:
+    rules, folder = suite.rules(), context.folders.verdicts
+    if options.model is None:
+        found = None if demands.shortcoming(folder, image, rules=rules) else verdict.recall(folder, image.id)
+    else:
+        found = _known_with(folder, image, options.model, rules)
+    if found is None:
         return None
     asked = found.configuration
-    same = asked.get("suite") == suite_fingerprint() and set(options.expect) <= set(asked.get("expect", ()))
+    same = set(options.expect) <= set(asked.get("expect", ()))
     # What was not chosen may be anything.
-    same = same and (options.gpus.word == "auto" or asked.get("gpus") == str(options.gpus))
-    return found if same and options.model is None else None
+    return found if same and (options.gpus.word == "auto" or asked.get("gpus") == str(options.gpus)) else None
+
+
+def _known_with(folder: Path, image: Image, model: Path, rules: str) -> Verdict | None:
+    """A passing verdict with the model in a folder. What the hub has under a name is not known here."""
+    if not model.is_dir():
+        return None
+    digest = suite.model(model)
+    # A copy of the suite's own model is that model.
+    others = (verdict.recall(folder, image.id, model=digest), verdict.recall(folder, image.id))
+    return next(
+        (
+            found
+            for found in others
+            if found
+            and found.ok
+            and found.configuration.get("model") == digest
+            and not demands.weakness(folder, found, image, rules=rules)
+        ),
+        None,
+    )
 
 
 def run(context: Context, image: Image, options: Options, *, force: bool = False) -> Trial:
@@ -94,24 +115,40 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
     if not force and (found := known(context, image, options)):
         context.console.note(f"{name} is already verified ({len(found.passed)} checks, {found.finished})")
         return Trial(verdict=found, report=None, figures={})
-    report = context.folders.reports / f"{time.strftime('%Y%m%d-%H%M%S')}-{image.short_id}"
+    rules, report = suite.rules(), _report(context, image)
     with context.console.step("smoke") as progress:
         done = command.run(
             _argv(context, image, options, report),
-            env=context.engine.environment,
+            env=_environment(context),
             cwd=REPOSITORY,
             on_line=progress,
+            without=_FOREIGN,
         )
         document = _read(report, done)
-        _keep(context, report)
+        kept = _keep(context, image, report, rules)
         _judge(name, document, report)
-    kept = verdict.recall(context.folders.verdicts, image.id)
-    assert kept is not None  # noqa: S101 - for the type checker: a passing run has just kept it
+    if kept is None:
+        raise EngineError(f"the smoke suite gave no verdict about {name}", hint="the log has its output", see_log=True)
     return Trial(verdict=kept, report=report, figures=document["figures"])
 
 
+def _report(context: Context, image: Image) -> Path:
+    """A new folder for a run: two may start in the same second."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{image.short_id}-{secrets.token_hex(4)}"
+    folder = context.folders.reports / name
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _environment(context: Context) -> dict[str, str]:
+    """Variables of the suite's process: it uses this run's engine and folders."""
+    folders = {"state": context.folders.state, "cache": context.folders.cache}
+    named = {f"{ENV_PREFIX}{name.upper()}": str(path) for name, path in folders.items()}
+    return {**context.engine.environment, **named}
+
+
 def _argv(context: Context, image: Image, options: Options, report: Path) -> list[str]:
-    argv = [sys.executable, "-m", "pytest", str(SUITE), "--image", image.id, "--report", str(report)]
+    argv = [sys.executable, "-m", "pytest", str(suite.SUITE), "--image", image.id, "--report", str(report)]
     argv += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
     if options.model:
         # The suite runs elsewhere than its caller.
@@ -136,13 +173,22 @@ def _read(report: Path, done: command.Completed) -> dict[str, Any]:
     return document
 
 
-def _keep(context: Context, report: Path) -> None:
-    """Copy the verdict to where the gate looks for it. An inconclusive run has none."""
+def _keep(context: Context, image: Image, report: Path, rules: str) -> Verdict | None:
+    """Copy the verdict to where the gate looks for it. An inconclusive run has none.
+
+    Raises:
+        EngineError: It was given by other rules than those of today, or is about another image.
+    """
     try:
-        document = json.loads((report / "verdict.json").read_text(encoding="utf-8"))
+        found = verdict.Verdict.parse(json.loads((report / "verdict.json").read_text(encoding="utf-8")))
     except OSError:
-        return
-    verdict.record(context.folders.verdicts, verdict.Verdict.parse(document))
+        return None
+    if found.configuration.get("suite") != rules or found.image_id != image.id:
+        raise EngineError(
+            f"{image.name} was not verified: the suite changed while it ran", hint="test again, without editing it"
+        )
+    verdict.record(context.folders.verdicts, found)
+    return found
 
 
 def _judge(name: str, document: Mapping[str, Any], report: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from build import lock
@@ -15,6 +16,17 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 600.0
 _POLL_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoken:
+    """Notes for which there is only a function.
+
+    Attributes:
+        note: Called with one line.
+    """
+
+    note: Callable[[str], None]
 
 
 class Notes(Protocol):

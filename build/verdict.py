@@ -29,7 +29,7 @@ class Verdict:
         diff_ids: Its layers.
         passed: Names of the checks that passed.
         failed: Names of the checks that failed.
-        configuration: What the checks ran with (``suite``, ``flavor``, ``model``, ``expect`` …).
+        configuration: What the checks ran with (``suite``, ``flavor``, ``model``, ``exact``, ``expect`` …).
         finished: RFC 3339 time stamp.
     """
 
@@ -97,19 +97,43 @@ def _digest(sha256: str) -> dict[str, str]:
     return {"sha256": sha256.removeprefix("sha256:")}
 
 
-def _path(folder: Path, image_id: str) -> Path:
-    return folder / f"{image_id.removeprefix('sha256:')}.json"
+def _path(folder: Path, image_id: str, way: str = "") -> Path:
+    return folder / f"{image_id.removeprefix('sha256:')}{way}.json"
+
+
+def _way(verdict: Verdict) -> str:
+    """What tells the file of a verdict from that of the one with the suite's own model."""
+    if verdict.configuration.get("exact", True):
+        return ""
+    return f".{verdict.configuration.get('model') or 'unknown'}"
 
 
 def record(folder: Path, verdict: Verdict) -> None:
-    """Keep a verdict; it replaces an earlier one about the same image."""
-    write_json(_path(folder, verdict.image_id), verdict.statement())
+    """Keep a verdict; it replaces an earlier one about the same image and model."""
+    write_json(_path(folder, verdict.image_id, _way(verdict)), verdict.statement())
 
 
-def recall(folder: Path, image_id: str) -> Verdict | None:
-    """The verdict about an image, or None if there is none that can be read and names this image."""
+def recall(folder: Path, image_id: str, *, model: str | None = None) -> Verdict | None:
+    """The verdict about an image, or None if there is none that can be read and names this image.
+
+    Args:
+        folder: Where verdicts are kept.
+        image_id: The image.
+        model: Fingerprint of the model that it is to have been given with; None for the suite's own.
+    """
     try:
-        verdict = Verdict.parse(json.loads(_path(folder, image_id).read_text(encoding="utf-8")))
+        text = _path(folder, image_id, f".{model}" if model else "").read_text(encoding="utf-8")
+        verdict = Verdict.parse(json.loads(text))
     except (OSError, ValueError):
         return None
     return verdict if verdict.image_id == image_id else None
+
+
+def has_others(folder: Path, image_id: str) -> bool:
+    """Whether verdicts about an image with other models than the suite's own are kept."""
+    return any(folder.glob(f"{image_id.removeprefix('sha256:')}.*.json"))
+
+
+def image_of(path: Path) -> str:
+    """ID of the image that a kept verdict's file is about."""
+    return f"sha256:{path.name.partition('.')[0]}"

@@ -165,10 +165,11 @@ def image(run: Run) -> Image:
 
 
 @pytest.fixture(scope="session")
-def foreseeable(pytestconfig: pytest.Config) -> bool:
+def foreseeable(pytestconfig: pytest.Config, server: Server) -> bool:
     """Whether the server serves the suite's own model, whose answers are known."""
+    del server  # which model it serves is known when it was started
     found = pytestconfig.stash[_RUN]
-    return isinstance(found, Run) and found.options.model is None
+    return isinstance(found, Run) and found.exact
 
 
 @pytest.fixture(scope="session")
@@ -380,8 +381,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
     """Write the documents and choose the exit status, after the container is gone and pytest has reported."""
-    yield
     run = session.config.stash.get(_RUN, None)
+    if run:
+        run.conclude()
+    yield
     if run is None:
         return
     if session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):

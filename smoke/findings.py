@@ -75,6 +75,7 @@ class Findings:
         blocked: Why no further check can run.
         figures: Measurements by name.
         incomplete: Why the checks that ran are not all there are.
+        void: Why nothing that was found counts.
         interrupted: Whether the run was broken off; what failed then may have failed of that.
     """
 
@@ -83,6 +84,7 @@ class Findings:
     blocked: str | None = None
     figures: dict[str, float] = field(default_factory=dict)
     incomplete: Diagnosis | None = None
+    void: Diagnosis | None = None
     interrupted: bool = False
     _failed_tier: Tier | None = None
 
@@ -113,7 +115,7 @@ class Findings:
     @property
     def result(self) -> Result:
         """What is known about the image. Nothing checked is a failure."""
-        if self.interrupted:
+        if self.interrupted or self.void:
             return "inconclusive"
         if self.named("failed"):
             return "fail"
@@ -128,7 +130,7 @@ class Findings:
             return None
         if self.interrupted:
             return _INTERRUPTED
-        return self.diagnosis or self._failed_check() or self.incomplete or _NOTHING_RAN
+        return self.void or self.diagnosis or self._failed_check() or self.incomplete or _NOTHING_RAN
 
     def _failed_check(self) -> Diagnosis | None:
         for name in self.named("failed"):

@@ -175,17 +175,6 @@ def guessed(selection: Selection, requested: tuple[DeviceRequest, ...], inside: 
     return replace(grant, units=(*named, *others[: len(numbers)], *numbers[len(others) :]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Spoken:
-    """What :mod:`build.turn` tells that a run waits.
-
-    Attributes:
-        note: Called with one line.
-    """
-
-    note: Callable[[str], None]
-
-
 @contextlib.contextmanager
 def held(
     grant: Grant,
@@ -217,6 +206,6 @@ def held(
     names = sorted(f"gpu-{unit}" for unit in grant.units) or unknown
     with contextlib.ExitStack() as stack:
         for name in names if grant.requests else ():
-            spoken = _Spoken(note=say)
+            spoken = turn.Spoken(note=say)
             stack.enter_context(turn.taken(folder, name, doing=doing, console=spoken, timeout_s=timeout_s))
         yield

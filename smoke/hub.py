@@ -8,13 +8,17 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from build import turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 # Weights in safetensors and what a tokenizer and a chat template are made of; not the same weights in older formats.
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+_TURN_S = 3600.0
+"""Seconds that another run may take to fetch a model: some have a hundred gigabytes."""
 
 _NAME = re.compile(
     r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[A-Za-z0-9][\w./-]*))?", re.ASCII
@@ -47,7 +51,7 @@ class ModelName:
         return f"{self.repository}@{self.revision}"
 
 
-def fetch(model: ModelName, cache: Path) -> Path:
+def fetch(model: ModelName, cache: Path, *, say: Callable[[str], None], timeout_s: float = _TURN_S) -> Path:
     """The folder of a model, fetched if it is not there.
 
     A copy that is there is used as it is, also if the revision is a branch that has moved since, so that a run needs
@@ -56,14 +60,17 @@ def fetch(model: ModelName, cache: Path) -> Path:
     Args:
         model: Which.
         cache: Cache folder.
+        say: Called when this run has to wait for another that fetches it.
+        timeout_s: Seconds to wait for that.
 
     Raises:
         HubError: It cannot be had.
+        BusyError: Another run fetches it for too long.
     """
     name = str(model).replace("/", "--")
     folder, partial = cache / "models" / name, cache / "models" / f".{name}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{name}.lock"):
+    spoken = turn.Spoken(note=say)
+    with turn.taken(folder.parent, f".{name}", doing=f"fetching {model}", console=spoken, timeout_s=timeout_s):
         if not folder.exists():
             _download(model, partial)
             # The client's notes on where files came from: with times in them, the model would not be the same twice.

@@ -35,7 +35,6 @@ MODEL_NAME = "smoke"
 MODEL_FOLDER = "/tmp/llm-d-dev-model"  # noqa: S108 - in the container, which is ours alone
 """Where the container has the model."""
 
-_RUN = labels.PREFIX + "run"
 _SHARED_MEMORY = "2g"  # vLLM's processes exchange tensors there; Docker's default is 64 MB
 # A folder that is copied goes through memory; a larger one is mounted.
 _COPY_LIMIT = 64 * 2**20
@@ -175,7 +174,6 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
     """
     engine.require_reachable_ports()
     testcontainers_config.ryuk_disabled = True  # an image to pull; what it is for is done here
-    run = secrets.token_hex(8)
     # Logins are for pulling, and nothing is pulled: the image is on the engine.
     testcontainers_config._docker_auth_config = None  # noqa: SLF001 - its setter warns of an experiment
     with without_logins():
@@ -185,7 +183,8 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
         )
     container.get_docker_client().client = engine.new_client()
     server = ContainerServer(container, key=launch.key, model=MODEL_NAME)
-    _prepare(container, launch, run=run)
+    name = f"llm-d-dev-{secrets.token_hex(8)}"
+    _prepare(container, launch, name=name)
     patience = 0.0
     try:
         try:
@@ -203,7 +202,7 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
             with contextlib.suppress(Exception):  # the log is worth less than the clean-up
                 keep_log(server.log())
             server.close()
-            remove(engine, run, patience=patience)
+            remove(engine, name, patience=patience)
             container.get_docker_client().client.close()
 
 
@@ -218,14 +217,15 @@ def _reached(engine: Engine, server: ContainerServer) -> Iterator[None]:
         yield
 
 
-def _prepare(container: DockerContainer, launch: Launch, *, run: str) -> None:
+def _prepare(container: DockerContainer, launch: Launch, *, name: str) -> None:
+    container.with_name(name)
     container.image = launch.image.id  # undoes TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX, which is for names
     container.with_command(command(launch.image.config.get("Entrypoint") or (), gpu=bool(launch.devices)))
     container.with_envs(**ENVIRONMENT, VLLM_API_KEY=launch.key)
     # testcontainers has no option for the address; docker-py takes (address,) for "any port there".
     container.ports[f"{PORT}/tcp"] = (_LOOPBACK,)  # type: ignore[assignment]
     options: dict[str, Any] = {
-        "labels": {labels.OWNER: owner.identity(), _RUN: run},
+        "labels": labels.of_container(name, owner=owner.identity()),
         "shm_size": _SHARED_MEMORY,
         "device_requests": list(launch.devices),
     }
@@ -297,22 +297,23 @@ def _undisturbed() -> Iterator[None]:
         signal.raise_signal(came[0])
 
 
-def remove(engine: Engine, run: str, *, patience: float) -> None:
+def remove(engine: Engine, name: str, *, patience: float) -> None:
     """Remove the container of a run.
 
-    Found by its label: an interrupt may fall between its creation and our learning its ID.
+    By its name: an interrupt may fall between its creation and our learning its ID, and labels are inherited.
 
     Args:
         engine: Where.
-        run: Value of its label.
+        name: The container's name.
         patience: Seconds to wait for it to appear. None may.
     """
     deadline = time.monotonic() + patience
     while True:
-        found = engine.client.containers.list(all=True, filters={"label": f"{_RUN}={run}"})
-        for container in found:
-            with contextlib.suppress(docker.errors.NotFound):
-                container.remove(force=True, v=True)
-        if found or time.monotonic() >= deadline:
+        try:
+            engine.client.api.remove_container(name, force=True, v=True)
+        except docker.errors.NotFound:
+            if time.monotonic() >= deadline:
+                return
+        else:
             return
         time.sleep(POLL_S)

@@ -5,19 +5,22 @@ is mounted, read-only, in a container that never runs, and read through the arch
 containerd store, all layers are read from ``docker save``. Docker's own store writes that archive to its disk as a
 whole before it sends any of it: of an image of 3.9 GB, 104 s before the first byte, against 25 s for all folders.
 
-A layer's digest says all that it holds, so a large one is read once. Of an overlay of ours only its own layers are
-read: its base was looked into when it was tested. And where no layer has a folder, none: that would be the whole base
-again for a few kilobytes, of which the image as a whole, where programs keep their credentials, tells as much. The one
-step of an overlay that is given credentials installs packages (overlay.Dockerfile); what comes after it deletes only
-files of vLLM's source.
+A layer's digest says all that it holds, so a large one is read once. Of an overlay whose base passed only its own
+layers are read: its base was looked into when it was tested. And where no layer has a folder, none: that would be the
+whole base again for a few kilobytes, of which the image as a whole, where programs keep their credentials, tells as
+much. The one step of an overlay that is given credentials installs packages (overlay.Dockerfile); what comes after it
+deletes only files of vLLM's source.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import inspect
 import json
 import posixpath
 import re
+import sys
 import tarfile
 from collections import deque
 from dataclasses import asdict
@@ -28,7 +31,6 @@ import docker.errors
 from docker.types import Mount
 from pydantic import TypeAdapter, ValidationError
 
-from build import labels, suite
 from build.folders import write_json
 from smoke import secret
 from smoke.contents import UnreadableError, has
@@ -36,6 +38,7 @@ from smoke.layer import Layer, NotReadError, UnreadableLayerError, members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import ModuleType
 
     from docker.models.containers import Container
 
@@ -66,8 +69,8 @@ class Memory:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        here = Path(__file__).parent
-        self._rules = [suite.fingerprint(here, name) for name in ("layer.py", "secret.py")]
+        # What is read of a layer, and what is looked for in it, wherever these modules lie.
+        self._rules = [_digest(sys.modules[Layer.__module__]), _digest(secret)]
 
     def get(self, digest: str) -> Layer | None:
         """A layer by the digest of its archive or of its blob; None if it was not read by the rules of today."""
@@ -85,15 +88,22 @@ class Memory:
         return self._folder / f"{digest.removeprefix('sha256:')}.json"
 
 
+def _digest(module: ModuleType) -> str:
+    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
+
+
 _LAYER: TypeAdapter[Layer] = TypeAdapter(Layer)
 
 
-def credentials(engine: Engine, image: Image, *, memory: Memory, say: Callable[[str], None]) -> list[str]:
+def credentials(
+    engine: Engine, image: Image, *, base: Image | None, memory: Memory, say: Callable[[str], None]
+) -> list[str]:
     """Files with credentials in any layer of an image, in words, without the credentials.
 
     Args:
         engine: Where it is.
         image: Which.
+        base: The lower part of it that passed this check before; None if nothing did.
         memory: Layers that were read before.
         say: Called with what takes long, and with what could not be looked into.
 
@@ -101,7 +111,7 @@ def credentials(engine: Engine, image: Image, *, memory: Memory, say: Callable[[
         UnreadableError: A layer is damaged.
     """
     homes = _homes(image)
-    layers = look(engine, image, homes=homes, memory=memory, say=say)
+    layers = look(engine, image, base=base, homes=homes, memory=memory, say=say)
     for number, found in enumerate(layers, start=1):
         if isinstance(found, NotReadError):
             say(f"layer {number} of {len(layers)} was not looked into for credentials: {found}")
@@ -121,13 +131,20 @@ def credentials(engine: Engine, image: Image, *, memory: Memory, say: Callable[[
 
 
 def look(
-    engine: Engine, image: Image, *, homes: Iterable[str], memory: Memory, say: Callable[[str], None]
+    engine: Engine,
+    image: Image,
+    *,
+    base: Image | None,
+    homes: Iterable[str],
+    memory: Memory,
+    say: Callable[[str], None],
 ) -> list[Found | None]:
     """Look into all layers of an image, lowest first; None for one that need not be looked into.
 
     Args:
         engine: Where it is.
         image: Which.
+        base: The lower part of it, whose layers need not be looked into.
         homes: Home folders.
         memory: Layers that were read before.
         say: Called with what takes long.
@@ -136,7 +153,7 @@ def look(
         UnreadableError: The engine's archive of the image is not one.
     """
     known: dict[str, Found] = {digest: layer for digest in image.diff_ids if (layer := memory.get(digest))}
-    below = _base_layers(engine, image)
+    below = len(base.diff_ids) if base else 0
     missing = [digest for digest in image.diff_ids[below:] if digest not in known]
     if not known and not below and image.size >= _SAID_BYTES:
         say(f"looking for credentials in {len(missing)} layers, this first time …")
@@ -144,13 +161,6 @@ def look(
         read = _mounted(engine, image, missing, homes, memory)
         known |= read if read or below else _saved(engine, image, memory)
     return [known.get(digest) for digest in image.diff_ids]
-
-
-def _base_layers(engine: Engine, image: Image) -> int:
-    """How many of an image's layers are those of its base; none unless it is an overlay of ours, and its base here."""
-    base_id = image.labels.get(labels.BASE) if image.labels.get(labels.KIND) == "overlay" else None
-    base = engine.find_image(base_id) if base_id else None
-    return len(base.diff_ids) if base and image.diff_ids[: len(base.diff_ids)] == base.diff_ids else 0
 
 
 def _homes(image: Image) -> list[str]:

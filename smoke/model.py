@@ -9,15 +9,16 @@ weights were not loaded or not used as they are, not that a rounding went anothe
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from build import scratch, suite
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Matrix = NDArray[np.float32]
@@ -52,6 +53,13 @@ def write(folder: Path) -> None:
     _write_json(folder / "tokenizer_config.json", _tokenizer_config())
     folder.joinpath("tokenizer.json").write_text(_tokenizer().to_str(pretty=True), encoding="utf-8")
     folder.joinpath("model.safetensors").write_bytes(save(_weights(), metadata={"format": "pt"}))
+
+
+def fingerprint() -> str:
+    """Digest of the model, by which a copy of it is recognised."""
+    with scratch.folder() as folder:
+        write(Path(folder))
+        return suite.model(Path(folder))
 
 
 def continuation(prompt: str, length: int) -> str:

@@ -62,6 +62,9 @@ class Remote:
         """Whether the server is to blame: nothing else is known of it."""
         return True
 
+    def conclude(self) -> None:
+        """Leave the findings as they are: there is no verdict that they could be too few for."""
+
     def write(self) -> None:
         """Write the documents, if a folder for them was named. There is no verdict: that is about an image."""
         folder = self.options.report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 import requests
 
-from build import embedded, engine, labels, leftovers, redact, settings, suite
+from build import demands, embedded, engine, labels, leftovers, redact, settings, suite
 from build.errors import BusyError, EngineError
-from build.folders import REPOSITORY, write_atomic, write_json
+from build.folders import write_atomic, write_json
 from build.gpus import ALL
 from smoke import gpus, hub, model, nvidia, report
 from smoke.binaries import ANYBODY, Probe, probe
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
     from docker.types import DeviceRequest
 
     from build.engine import Engine, Image
+    from build.folders import Folders
+    from build.verdict import Verdict
     from smoke.options import Options
 
 # What talking to the engine raises when it went away.
 _ENGINE_ERRORS = (EngineError, docker.errors.DockerException, requests.RequestException)
 # How long a server that just answered wrongly gets to show that it is dying.
 _DEATH_S = 2.0
+_IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,8 @@ class Run:
         server: The server, while it runs and was healthy.
         model: Fingerprint of the model, once there is one.
         gpus: What the container was given.
-        locks: Folder of lock files.
+        folders: State and cache.
+        rules: Fingerprint of the rules, taken before any check was collected.
         last_words: The end of the log of a server that died after it had been healthy.
         start: The last start of the server.
         logs: Everything that the server printed, by its start, once it is gone.
@@ -98,7 +103,8 @@ class Run:
     server: ContainerServer | None = None
     model: str | None = None
     gpus: gpus.Grant = gpus.NONE
-    locks: Path = field(default_factory=lambda: settings.load({}).folders.locks)
+    folders: Folders = field(default_factory=lambda: settings.load({}).folders)
+    rules: str = field(default_factory=suite.rules)
     last_words: Sequence[str] = ()
     start: Start = FIRST
     logs: dict[Start, str] = field(default_factory=dict)
@@ -180,10 +186,40 @@ class Run:
         finally:
             self.server = None
 
+    @functools.cached_property
+    def base(self) -> Image | None:
+        """The base that answers for what is not checked again on an overlay.
+
+        None for any other image, and for an overlay whose base is not here or has no current pass.
+        """
+        if not self._is_overlay:
+            return None
+        base_id = self.image.labels.get(labels.BASE, "")
+        try:
+            base = self.engine.find_image(base_id) if _IMAGE_ID.fullmatch(base_id) else None
+        except _ENGINE_ERRORS:  # the next question to the engine finds that it is lost
+            return None
+        if base is None or base.labels.get(labels.KIND) != "base":
+            return None
+        if self.image.diff_ids[: len(base.diff_ids)] != base.diff_ids:
+            return None
+        return None if demands.shortcoming(self.folders.verdicts, base, rules=self.rules) else base
+
+    @property
+    def exact(self) -> bool:
+        """Whether the model is the suite's own, by its content: then every answer is known beforehand."""
+        return self.options.model is None or (self.model is not None and self.model == _own_model())
+
     @property
     def any_user(self) -> bool:
         """Whether the server is also started as an arbitrary user."""
+        if self._is_overlay and self.base is None:
+            return True
         return self.options.any_user or self.image.labels.get(labels.KIND) == "base"
+
+    @property
+    def _is_overlay(self) -> bool:
+        return self.image.labels.get(labels.KIND) == "overlay"
 
     def start_as_anybody(self, say: Callable[[str], None]) -> ContainerServer:
         """Start the server again: as an arbitrary user of group 0, on a root that cannot be written to.
@@ -204,7 +240,10 @@ class Run:
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
         self.start = AS_ANYBODY
-        say(f"starting server as {ANYBODY} on a read-only root … (GPUs: {self._given})")
+        why = (
+            "" if self.base or self.image.labels.get(labels.KIND) != "overlay" else ", as its base has no current pass"
+        )
+        say(f"starting server as {ANYBODY} on a read-only root{why} … (GPUs: {self._given})")
         return self._healthy(self._started(replace(self.launch, confined_to=ANYBODY)), say)
 
     def _started(self, launch: Launch) -> ContainerServer | Exception:
@@ -274,9 +313,11 @@ class Run:
         grant = gpus.granted(selection, requests, machine)
         doing = f"smoke test of {self.image.name}"
         try:
-            held.enter_context(gpus.held(grant, folder=self.locks, engine_host=self.engine.host, doing=doing, say=say))
+            held.enter_context(
+                gpus.held(grant, folder=self.folders.locks, engine_host=self.engine.host, doing=doing, say=say)
+            )
         except BusyError as error:
-            raise self._not_verified(_busy(error)) from error
+            raise self._not_verified(_busy("gpu-busy", error)) from error
         if requests and machine is None:
             machine = self._look_inside(requests)
             if reason := gpus.unverifiable(ALL, image=self.image, requested=requests, machine=machine):
@@ -295,16 +336,16 @@ class Run:
     def _launched(self, scratch: Path, say: Callable[[str], None], held: contextlib.ExitStack) -> Launch:
         try:
             self._take_gpus(say, held)
-            return self._launch(scratch)
+            return self._launch(scratch, say)
         except ServerFailedError as error:
             self._blame(error)
             raise
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
 
-    def _launch(self, scratch: Path) -> Launch:
-        folder = self._model(scratch)
-        self.model = suite.fingerprint(folder, "**/*")
+    def _launch(self, scratch: Path, say: Callable[[str], None]) -> Launch:
+        folder = self._model(scratch, say)
+        self.model = suite.model(folder)
         return Launch(
             image=self.image,
             model=folder,
@@ -312,7 +353,7 @@ class Run:
             key=self.key,
         )
 
-    def _model(self, scratch: Path) -> Path:
+    def _model(self, scratch: Path, say: Callable[[str], None]) -> Path:
         """The folder of the model to serve."""
         chosen = self.options.model
         if chosen is None:
@@ -321,9 +362,11 @@ class Run:
         if not isinstance(chosen, hub.ModelName):
             return chosen
         try:
-            return hub.fetch(chosen, settings.load({}).folders.cache)
+            return hub.fetch(chosen, self.folders.cache, say=say)
         except hub.HubError as error:
             raise self._not_verified(_hub_down(error)) from error
+        except BusyError as error:
+            raise self._not_verified(_busy("hub-busy", error)) from error
 
     def _keep_log(self, log: str) -> None:
         self.logs[self.start] = self.redacted(log)
@@ -388,6 +431,20 @@ class Run:
             self.findings.diagnosis = found
         return found.image_at_fault or not died
 
+    def conclude(self) -> None:
+        """Note what keeps the findings from being a verdict, when the last check has ended."""
+        if suite.rules() != self.rules:
+            self.findings.void = _CHANGED
+        elif verdict := self._passed():
+            lacking = demands.missing(verdict, self.image)
+            self.findings.incomplete = _incomplete(lacking) if lacking else None
+
+    def _passed(self) -> Verdict | None:
+        """The verdict, if it is a pass so far."""
+        if self.findings.result != "pass":
+            return None
+        return self.findings.verdict(self.image, self._configuration())
+
     def write(self) -> None:
         """Write the documents, if a folder for them was named."""
         folder = self.options.report
@@ -426,14 +483,38 @@ class Run:
 
     def _configuration(self) -> dict[str, Any]:
         return {
-            "suite": suite.fingerprint(REPOSITORY / "smoke"),
+            "suite": self.rules,
             "flavor": self.flavor,
             "model": self.model,
+            "exact": self.exact,
+            "base": self.base.id if self.base else None,
             "gpus": self._given,
             "gpu_names": list(self.gpus.titles),
             "driver": self.gpus.driver,
             "expect": [str(expectation) for expectation in self.options.expect],
         }
+
+
+@functools.cache
+def _own_model() -> str:
+    return model.fingerprint()
+
+
+def _incomplete(lacking: Sequence[str]) -> Diagnosis:
+    return Diagnosis(
+        cause="incomplete",
+        line=f"{len(lacking)} checks did not run that such an image has to pass: {', '.join(lacking[:5])}",
+        advice="run the whole suite on a machine where all of it can run",
+        image_at_fault=False,
+    )
+
+
+_CHANGED = Diagnosis(
+    cause="suite-changed",
+    line="the code that judges was edited while it ran",
+    advice="test again",
+    image_at_fault=False,
+)
 
 
 def _clear(report: Path) -> None:
@@ -442,8 +523,8 @@ def _clear(report: Path) -> None:
         (report / name).unlink(missing_ok=True)
 
 
-def _busy(error: BusyError) -> Diagnosis:
-    return Diagnosis(cause="gpu-busy", line=error.what, advice=error.hint, image_at_fault=False)
+def _busy(cause: str, error: BusyError) -> Diagnosis:
+    return Diagnosis(cause=cause, line=error.what, advice=error.hint, image_at_fault=False)
 
 
 def _hub_down(error: hub.HubError) -> Diagnosis:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import labels, settings
+from build import labels
 from smoke import layers, secret
 from smoke.contents import UnreadableError, has, is_ours
 
@@ -97,9 +97,9 @@ def test_history(run: Run, image: Image) -> None:
 
 def test_secret_files(run: Run, image: Image, say: Callable[[str], None]) -> None:
     """No file with credentials is in any layer, where programs keep theirs; also none that a later layer deletes."""
-    memory = layers.Memory(settings.load({}).folders.cache / "layers")
+    memory = layers.Memory(run.folders.cache / "layers")
     try:
-        found = layers.credentials(run.engine, image, memory=memory, say=say)
+        found = layers.credentials(run.engine, image, base=run.base, memory=memory, say=say)
     except UnreadableError as error:
         pytest.fail(str(error), pytrace=False)
     assert not found, f"there is {_some(found)}"

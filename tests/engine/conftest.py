@@ -20,21 +20,32 @@ import git
 import pytest
 import requests
 
-from build import cpu, embedded, labels, nightly, registry_image, rootfs, seal, settings, trial, verdict
+from build import (
+    cpu,
+    embedded,
+    labels,
+    nightly,
+    registry_image,
+    rootfs,
+    seal,
+    settings,
+    verdict,
+)
 from build.console import Console
 from build.context import Context
 from build.folders import REPOSITORY, Folders
 from build.git import Repository
-from build.verdict import Verdict
 from tests.engine import changes
 from tests.engine.inside import Inside
 from tests.standin.image import build_standin
 from tests.standin.source import source_tree
+from tests.standin.verdicts import passing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from build.engine import Engine, Image
+    from build.verdict import Verdict
 
 _FAMILY = "llm-d-dev-test-"
 LOCAL = f"{_FAMILY}{os.getpid()}"
@@ -250,14 +261,7 @@ class Cli:
 
     def pass_smoke(self, image: Image) -> Verdict:
         """Keep a verdict as a smoke run that the image passed does."""
-        passed = Verdict(
-            image_id=image.id,
-            diff_ids=image.diff_ids,
-            passed=("server/health",),
-            failed=(),
-            configuration={"suite": trial.suite_fingerprint(), "expect": []},
-            finished="2026-01-02T03:04:05Z",
-        )
+        passed = passing(image)
         verdict.record(self.folders.verdicts, passed)
         return passed
 

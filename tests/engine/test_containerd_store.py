@@ -119,9 +119,9 @@ def test_layers_are_read_from_the_archive_once(store: Engine, tmp_path: Path, mo
     loaded, *_ = store.client.images.load(as_docker(LAYERS, name=f"{LOCAL}:layers"))
     assert loaded.id
     image, memory = store.image(loaded.id), Memory(tmp_path)
-    assert sorted(layers.credentials(store, image, memory=memory, say=print)) == TOLD
+    assert sorted(layers.credentials(store, image, base=None, memory=memory, say=print)) == TOLD
     monkeypatch.setattr(layers, "_saved", None)
-    assert sorted(layers.credentials(store, image, memory=memory, say=print)) == TOLD
+    assert sorted(layers.credentials(store, image, base=None, memory=memory, say=print)) == TOLD
 
 
 def test_the_archive_of_an_overlay_is_not_read(
@@ -130,7 +130,7 @@ def test_the_archive_of_an_overlay_is_not_read(
     monkeypatch.setattr(layers, "_saved", None)
     marks = [f"LABEL {labels.KIND}=overlay {labels.BASE}={stored.id}"]
     with changed(store, stored.id, marks) as overlay:
-        assert not layers.credentials(store, store.image(overlay), memory=Memory(tmp_path), say=print)
+        assert not layers.credentials(store, store.image(overlay), base=stored, memory=Memory(tmp_path), say=print)
 
 
 _ANY_MANIFEST = {

@@ -112,14 +112,29 @@ def _of_no_check(passed: Verdict) -> Verdict:
     return dataclasses.replace(passed, passed=())
 
 
+def _with_another_model(passed: Verdict) -> Verdict:
+    return dataclasses.replace(passed, configuration={**passed.configuration, "exact": False})
+
+
+def _of_fewer_checks(passed: Verdict) -> Verdict:
+    return dataclasses.replace(passed, passed=tuple(set(passed.passed) - {"openai/many_at_once"}))
+
+
+def _on_a_base_that_did_not_pass(passed: Verdict) -> Verdict:
+    return dataclasses.replace(passed, configuration={**passed.configuration, "base": f"sha256:{'0' * 64}"})
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (_untested, "was not tested"),
         (_failed, "failed its smoke test: openai/models"),
         (_of_no_check, "failed its smoke test"),
-        (_of_other_layers, "names other layers"),
+        (_of_other_layers, "has a verdict that names other layers"),
         (_of_an_older_suite, "was tested by another version of the smoke suite"),
+        (_with_another_model, "was tested with another model only"),
+        (_of_fewer_checks, "was not tested by every check: 1 are missing, such as openai/many_at_once"),
+        (_on_a_base_that_did_not_pass, "leaves some checks to its base, which has no current pass"),
     ],
 )
 def test_what_did_not_pass_is_refused(

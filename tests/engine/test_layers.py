@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import labels
 from smoke import layers
 from smoke.contents import UnreadableError
 from smoke.layer import Layer, UnreadableLayerError
@@ -58,9 +57,9 @@ def loaded(engine: Engine, *archives: bytes) -> Iterator[Image]:
         engine.client.images.remove(made.id, force=True)
 
 
-def told(engine: Engine, image: Image, folder: Path) -> list[str]:
+def told(engine: Engine, image: Image, folder: Path, *, base: Image | None = None) -> list[str]:
     said: list[str] = []
-    found = layers.credentials(engine, image, memory=Memory(folder), say=said.append)
+    found = layers.credentials(engine, image, base=base, memory=Memory(folder), say=said.append)
     assert not said
     return sorted(found)
 
@@ -105,7 +104,7 @@ def test_an_engine_elsewhere_does_not_send_its_archive(
     monkeypatch.setattr(type(engine), "is_here", property(lambda _: False))
     monkeypatch.setattr(layers, "_folders", lambda *_: [])
     said: list[str] = []
-    assert not layers.credentials(engine, image, memory=Memory(tmp_path), say=said.append)
+    assert not layers.credentials(engine, image, base=None, memory=Memory(tmp_path), say=said.append)
     assert [line.partition(" for credentials: ")[0] for line in said] == [
         f"layer {number} of 3 was not looked into" for number in (1, 2, 3)
     ]
@@ -118,27 +117,18 @@ def test_an_archive_is_read_once(engine: Engine, image: Image, tmp_path: Path, m
     assert told(engine, image, tmp_path) == before
 
 
-def test_the_base_of_an_overlay_is_not_looked_into_again(engine: Engine, image: Image, tmp_path: Path) -> None:
-    marks = [f"LABEL {labels.KIND}=overlay {labels.BASE}={image.id}"]
-    with changed(engine, image.id, marks) as overlay:
-        assert told(engine, engine.image(overlay), tmp_path) == []
+def test_a_base_that_passed_is_not_looked_into_again(engine: Engine, image: Image, tmp_path: Path) -> None:
+    with changed(engine, image.id, []) as overlay:
+        assert told(engine, engine.image(overlay), tmp_path, base=image) == []
+        assert len(told(engine, engine.image(overlay), tmp_path)) == len(TOLD)
 
 
-def test_the_archive_of_an_overlay_is_not_read(
+def test_the_archive_of_a_base_that_passed_is_not_read(
     engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers, "_folders", lambda *_: [])
-    marks = [f"LABEL {labels.KIND}=overlay {labels.BASE}={image.id}"]
-    with changed(engine, image.id, marks) as overlay:
-        assert told(engine, engine.image(overlay), tmp_path) == []
-
-
-def test_an_overlay_of_another_base_is_anybodys_image(
-    engine: Engine, image: Image, system: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(layers, "_folders", lambda *_: [])
-    marks = [f"LABEL {labels.KIND}=overlay {labels.BASE}={system.id}"]
-    with changed(engine, image.id, marks) as overlay:
+    with changed(engine, image.id, []) as overlay:
+        assert told(engine, engine.image(overlay), tmp_path, base=image) == []
         assert len(told(engine, engine.image(overlay), tmp_path)) == len(TOLD)
 
 

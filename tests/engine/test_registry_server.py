@@ -340,7 +340,9 @@ def test_two_state_folders_on_one_engine_have_a_registry_each(home: Home, other:
     assert one.address != two.address
     digest = push(one, b"a layer")
     assert ask(two, "GET", f"{EMBEDDED_REPOSITORY}/blobs/{digest}").status_code == requests.codes.not_found
-    assert requests.get(f"http://{two.reached}/v2/", auth=(one.login.username, one.login.password), timeout=10).status_code
+    assert requests.get(
+        f"http://{two.reached}/v2/", auth=(one.login.username, one.login.password), timeout=10
+    ).status_code
     home.down()
     assert other.up() == two
 

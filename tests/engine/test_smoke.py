@@ -17,13 +17,15 @@ import docker.errors
 import git
 import pytest
 
-from build import labels, leftovers, owner, suite
+from build import labels, leftovers, owner, suite, verdict
+from build.folders import Folders
 from build.verdict import Verdict
 from smoke import model
 from tests.engine.conftest import commit_all, make_cli
 from tests.engine.faults import FAULTS, GONE, OWNER, Fault, batches
 from tests.standin import faults, trial
 from tests.standin.image import build_standin, changed
+from tests.standin.verdicts import passing
 
 if TYPE_CHECKING:
     import subprocess
@@ -62,6 +64,11 @@ class Ground:
         self._clone = clone
         self._lock = threading.Lock()
         self.images: dict[str, str] = {}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Variables of a run of the suite that knows of the base's pass."""
+        return {"LLM_D_DEV_STATE": str(self._cli.folders.state)}
 
     def overlay(self, edits: Mapping[str, str]) -> str:
         """An overlay of the repository's commit with edits, which are not kept; returns the image ID."""
@@ -112,9 +119,11 @@ def ground(  # noqa: PLR0917 - fixtures come by name
 ) -> Iterator[Ground]:
     folder = tmp_path_factory.mktemp("ground")
     with contextlib.closing(git.Repo.clone_from(str(vllm), folder / "vllm")) as clone:
-        made = Ground(engine, make_cli(engine, registry_address, folder), clone)
+        cli = make_cli(engine, registry_address, folder)
+        made = Ground(engine, cli, clone)
         owner_text = (folder / "vllm" / OWNER).read_text(encoding="utf-8").replace('"vllm"', '"somebody-else"')
         made.commit({OWNER: owner_text, GONE: "", "tools/check.sh": "#!/bin/sh\nexit 1\n"})
+        cli.pass_smoke(base)
         made.images |= {"foreign": standin, "base": base.id, "overlay": made.overlay({})}
         yield made
 
@@ -124,7 +133,8 @@ def sound(engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFacto
     """A run on an overlay of the stand-in with nothing broken."""
     folder = tmp_path_factory.mktemp("sound")
     expect = '/v1/models="owned_by": "somebody-else"'
-    return trial.run(engine, ground.images["overlay"], folder, "--any-user", "--expect", expect)
+    options = ("--any-user", "--expect", expect)
+    return trial.run(engine, ground.images["overlay"], folder, *options, **ground.variables)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +156,7 @@ def tried(
 
     def run(batch: Sequence[Fault], folder: Path) -> Outcome:
         with ground.broken(batch) as image_id:
-            return trial.run(engine, image_id, folder, *batch[0].options)
+            return trial.run(engine, image_id, folder, *batch[0].options, **ground.variables)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         started: dict[str, tuple[Sequence[Fault], Future[Outcome]]] = {}
@@ -200,7 +210,8 @@ def test_sound_image_passes_ten_times_in_a_row(
 ) -> None:
     folders = [tmp_path_factory.mktemp("again") for _ in range(10)]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        runs = [pool.submit(trial.run, engine, ground.images["overlay"], folder) for folder in folders]
+        image_id, variables = ground.images["overlay"], ground.variables
+        runs = [pool.submit(trial.run, engine, image_id, folder, **variables) for folder in folders]
     assert [run.result().status for run in runs] == [0] * 10
 
 
@@ -217,13 +228,59 @@ def test_base_is_also_started_as_an_arbitrary_user(engine: Engine, ground: Groun
 
 @pytest.mark.parametrize("kind", ["overlay", "foreign"])
 def test_other_image_is_not_unless_asked(engine: Engine, ground: Ground, tmp_path: Path, kind: str) -> None:
-    outcome = trial.run(engine, ground.images[kind], tmp_path)
+    outcome = trial.run(engine, ground.images[kind], tmp_path, **ground.variables)
     assert outcome.status == 0, outcome.text
     assert outcome.named("skipped") >= _ANY_USER
     assert "not applicable: no base" in outcome.text
     assert outcome.verdict is not None
     assert "any_user_healthy_s" not in outcome.report["figures"]
     assert not (tmp_path / "server-any-user.log").exists()
+
+
+@pytest.mark.parametrize("judged", ["never", "failed"])
+def test_overlay_of_a_base_that_did_not_pass_is_checked_down_to_its_lowest_layer(
+    engine: Engine, ground: Ground, cli: Cli, tmp_path: Path, judged: str
+) -> None:
+    """Whoever pulls the overlay pulls what a layer of the base holds and a later one deletes."""
+    leak = "echo 'machine index.example login me password secret' >/root/.netrc"
+    with (
+        changed(engine, ground.images["base"], (), script=leak) as leaking,
+        changed(engine, leaking, (), script="rm /root/.netrc") as base,
+        changed(engine, base, [f"LABEL {labels.KIND}=overlay {labels.BASE}={base}"]) as overlay,
+    ):
+        if judged == "failed":
+            found = replace(passing(engine.image(base)), failed=("image/secret_files",))
+            verdict.record(cli.folders.verdicts, found)
+        outcome = trial.run(engine, overlay, tmp_path, LLM_D_DEV_STATE=str(cli.folders.state))
+    assert outcome.named("failed") == {"image/secret_files"}, outcome.text
+    assert ".netrc in layer" in outcome.text
+
+
+def test_run_uses_the_folders_that_its_command_line_names(
+    engine: Engine, ground: Ground, base: Image, cli: Cli, tmp_path: Path
+) -> None:
+    """The pass of the base is known there alone, and the engine is told by a variable."""
+    named = replace(cli, folders=Folders(state=tmp_path / "named", cache=tmp_path / "cached"))
+    named.pass_smoke(base)
+    overlay = ground.images["overlay"]
+    words = ("smoke", overlay, "--json", "--state", named.folders.state, "--cache", named.folders.cache)
+    ran = cli(*words, PYTEST_ADDOPTS="-k health", PYTEST_PLUGINS="no_such_plugin", PYTHONWARNINGS="error")
+    assert ran.returncode == 0, ran.stderr
+    assert not _ANY_USER & set(ran.json["checks"])
+    assert "openai/many_at_once" in ran.json["checks"]
+    assert Path(ran.json["report"]).is_relative_to(named.folders.reports)
+    kept = verdict.recall(named.folders.verdicts, engine.image(overlay).id)
+    assert kept is not None
+    assert kept.configuration["base"] == base.id
+    assert not cli.folders.verdicts.exists()
+
+
+def test_overlay_of_a_base_that_nobody_judged_is_also_started_as_an_arbitrary_user(
+    engine: Engine, ground: Ground, cli: Cli, tmp_path: Path
+) -> None:
+    outcome = trial.run(engine, ground.images["overlay"], tmp_path, LLM_D_DEV_STATE=str(cli.folders.state))
+    assert outcome.status == 0, outcome.text
+    assert outcome.named("passed") >= _ANY_USER
 
 
 @pytest.mark.parametrize(
@@ -259,11 +316,13 @@ def test_log_of_the_server_that_failed_is_shown(tried: Callable[[str], Tried], f
 
 def test_verdict_is_about_the_image_that_was_started(sound: Outcome) -> None:
     assert sound.verdict is not None
-    verdict = Verdict.parse(sound.verdict)
-    assert verdict.ok
-    assert verdict.image_id == sound.report["image_id"]
-    assert set(verdict.configuration) == {"suite", "flavor", "model", "gpus", "gpu_names", "driver", "expect"}
-    assert verdict.configuration["expect"] == ['/v1/models="owned_by": "somebody-else"']
+    found = Verdict.parse(sound.verdict)
+    assert found.ok
+    assert found.image_id == sound.report["image_id"]
+    asked = found.configuration
+    assert set(asked) == {"suite", "flavor", "model", "exact", "base", "gpus", "gpu_names", "driver", "expect"}
+    assert asked["expect"] == ['/v1/models="owned_by": "somebody-else"']
+    assert asked["exact"] is True
 
 
 def test_report_has_pytests_own_and_the_log(sound: Outcome) -> None:
@@ -305,6 +364,15 @@ def test_entry_points(engine: Engine, standin: str, tmp_path: Path, entrypoint: 
     assert outcome.status == 0, outcome.text
 
 
+def test_copy_of_the_suites_own_model_is_as_exact_as_that(engine: Engine, standin: str, tmp_path: Path) -> None:
+    model.write(tmp_path / "model")
+    with changed(engine, standin, ["ENV STANDIN_FAULT=mixes-up"]) as image_id:
+        outcome = trial.run(engine, image_id, tmp_path / "report", "--model", str(tmp_path / "model"))
+    assert outcome.named("failed") == {"openai/many_at_once"}, outcome.text
+    assert outcome.verdict is not None
+    assert Verdict.parse(outcome.verdict).configuration["exact"] is True
+
+
 @pytest.mark.parametrize("padding", [0, 100 * 2**20], ids=["copied", "mounted"])
 def test_model_of_ones_own(engine: Engine, standin: str, tmp_path: Path, padding: int) -> None:
     model.write(tmp_path / "model")
@@ -315,7 +383,8 @@ def test_model_of_ones_own(engine: Engine, standin: str, tmp_path: Path, padding
     assert "openai/chat_is_right" in outcome.named("skipped")
     assert outcome.verdict is not None
     fingerprint = suite.fingerprint(tmp_path / "model", "**/*")
-    assert Verdict.parse(outcome.verdict).configuration["model"] == fingerprint
+    configuration = Verdict.parse(outcome.verdict).configuration
+    assert (configuration["model"], configuration["exact"]) == (fingerprint, False)
 
 
 def test_hub_that_does_not_answer_is_no_failure_of_the_image(engine: Engine, standin: str, tmp_path: Path) -> None:

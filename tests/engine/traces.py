@@ -67,8 +67,8 @@ def _owners(engine: Engine) -> list[int]:
 
 def _process(owner: str) -> int:
     """The process of an identity (:mod:`build.owner`); 0 for what is none."""
-    _, _, rest = owner.partition(":")
-    return int(rest.partition(":")[0] or 0)
+    parts = owner.split(":")
+    return int(parts[-2]) if len(parts) > 1 and parts[-2].isdigit() else 0
 
 
 def containers(engine: Engine) -> list[int]:

@@ -57,7 +57,7 @@ class FakeContainer:
         return iter([self.archives[path]]), {}
 
 
-def _refuse() -> None:
+def _refuse(_name: str) -> list[dict[str, Any]]:
     raise docker.errors.APIError("500 Server Error", explanation="lookup hub.example: no such host")
 
 
@@ -66,8 +66,8 @@ class FakeDocker:
     """What the SDK's client knows: images by ID, IDs by name, containers.
 
     Attributes:
+        pulls: What happens when a name is pulled: gives the rows of the transfer. No registry answers by default.
         pushes: What happens to an upload: takes name and image ID, gives the rows of the transfer.
-        pulls: What happens to a pull: takes name and tag. No registry answers by default.
         archives: Tar archives of the folders that containers have, by path.
         loads: Called while an image is loaded.
         used: IDs of images that containers use.
@@ -78,8 +78,8 @@ class FakeDocker:
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     running: list[FakeContainer] = field(default_factory=list)
+    pulls: Callable[[str], list[dict[str, Any]]] = _refuse
     pushes: Callable[[str, str], list[dict[str, Any]]] = lambda _name, _id: []
-    pulls: Callable[..., object] = lambda _name, **_: _refuse()
     archives: dict[str, bytes] = field(default_factory=dict)
     loads: Callable[[], None] = lambda: None
     used: set[str] = field(default_factory=set)
@@ -92,7 +92,7 @@ class FakeDocker:
 
     @property
     def images(self) -> SimpleNamespace:
-        return SimpleNamespace(get=self._get, load=self._load, pull=self.pulls)
+        return SimpleNamespace(get=self._get, load=self._load)
 
     @property
     def containers(self) -> SimpleNamespace:
@@ -107,6 +107,7 @@ class FakeDocker:
             tag=self._tag,
             remove_image=self._untag,
             push=self._push,
+            pull=lambda repository, *, tag, **_: iter(self.pulls(f"{repository}:{tag}")),
             remove_container=self._remove,
             import_image_from_data=self._import,
             containers=lambda **_: [{"ImageID": image_id} for image_id in self.used],

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import gate, patience, verdict
+from build import gate, patience, suite, verdict
 from build.credentials import Login
 from build.errors import GateError, RegistryError
 from build.registry import Access, RepositoryName
-from build.verdict import Verdict
+from tests.standin.verdicts import passing
 from tests.unit.fakes import FakeEngine, FakeRegistry, digest
 from tests.unit.loopback import serving
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from build.engine import Image
 
 COMMIT = "c" * 40
-SUITE = "0123"
+LOWER = (digest("lowest"), digest("upper"))
 
 
 @pytest.fixture
@@ -37,48 +37,92 @@ def image(engine: FakeEngine) -> Image:
     return engine.hold(f"llm-d-dev:local-{COMMIT}", kind="overlay", commit=COMMIT)
 
 
-def passed(image: Image) -> Verdict:
-    return Verdict(
-        image_id=image.id,
-        diff_ids=image.diff_ids,
-        passed=("starts",),
-        failed=(),
-        configuration={"suite": SUITE},
-        finished="2026-01-01T00:00:00Z",
-    )
-
-
 # --- Which image -------------------------------------------------------------------------------------------
 
 
+def refused(folder: Path, image: Image) -> str:
+    """Why an image is refused."""
+    with pytest.raises(GateError) as caught:
+        gate.require_passed(folder, image, rules=suite.rules())
+    assert caught.value.exit_code == 7
+    assert f"python -m build smoke {image.name}" in caught.value.hint
+    return caught.value.what
+
+
 def test_an_image_that_passed_may(tmp_path: Path, image: Image) -> None:
-    verdict.record(tmp_path, passed(image))
-    assert gate.require_passed(tmp_path, image, suite=SUITE) == passed(image)
+    verdict.record(tmp_path, passing(image))
+    gate.require_passed(tmp_path, image, rules=suite.rules())
 
 
 def test_an_image_that_nobody_tested_may_not(tmp_path: Path, image: Image) -> None:
-    with pytest.raises(GateError, match=rf"llm-d-dev:local-{COMMIT} was not tested") as caught:
-        gate.require_passed(tmp_path, image, suite=SUITE)
-    assert f"python -m build smoke llm-d-dev:local-{COMMIT}" in caught.value.hint
-    assert caught.value.exit_code == 7
+    assert refused(tmp_path, image) == f"llm-d-dev:local-{COMMIT} was not tested"
 
 
 def test_one_that_failed_may_not_and_what_failed_is_named(tmp_path: Path, image: Image) -> None:
-    verdict.record(tmp_path, replace(passed(image), failed=("a", "b", "c", "d")))
-    with pytest.raises(GateError, match=r"failed its smoke test: a, b, c$"):
-        gate.require_passed(tmp_path, image, suite=SUITE)
+    verdict.record(tmp_path, replace(passing(image), failed=("a", "b", "c", "d")))
+    assert refused(tmp_path, image).endswith("failed its smoke test: a, b, c")
 
 
 def test_a_verdict_about_other_layers_does_not_count(tmp_path: Path, image: Image) -> None:
-    verdict.record(tmp_path, replace(passed(image), diff_ids=(digest("other"),)))
-    with pytest.raises(GateError, match="other layers"):
-        gate.require_passed(tmp_path, image, suite=SUITE)
+    verdict.record(tmp_path, replace(passing(image), diff_ids=(digest("other"),)))
+    assert "other layers" in refused(tmp_path, image)
 
 
 def test_a_verdict_of_another_suite_does_not_count(tmp_path: Path, image: Image) -> None:
-    verdict.record(tmp_path, passed(image))
-    with pytest.raises(GateError, match="another version of the smoke suite"):
-        gate.require_passed(tmp_path, image, suite="4567")
+    verdict.record(tmp_path, passing(image, suite="4567"))
+    assert "another version of the smoke suite" in refused(tmp_path, image)
+
+
+def test_a_verdict_with_another_model_does_not_count(tmp_path: Path, image: Image) -> None:
+    verdict.record(tmp_path, passing(image, exact=False))
+    assert refused(tmp_path, image).endswith("was tested with another model only")
+    # Kept where that of the suite's own model belongs.
+    kept = next(tmp_path.iterdir())
+    kept.rename(tmp_path / f"{image.id.removeprefix('sha256:')}.json")
+    assert refused(tmp_path, image).endswith("was tested with another model than the suite's own")
+
+
+def test_a_run_with_another_model_leaves_the_verdict_with_the_suites_own(tmp_path: Path, image: Image) -> None:
+    verdict.record(tmp_path, passing(image))
+    verdict.record(tmp_path, replace(passing(image, exact=False), failed=("openai/chat",)))
+    gate.require_passed(tmp_path, image, rules=suite.rules())
+
+
+@pytest.mark.parametrize("marks", [{}, {"flavor": "cuda"}, {"kind": "base"}], ids=["overlay", "cuda", "base"])
+def test_a_verdict_of_fewer_checks_does_not_count(tmp_path: Path, engine: FakeEngine, marks: dict[str, str]) -> None:
+    image = engine.hold("llm-d-dev:x", **({"kind": "overlay", "commit": COMMIT} | marks))
+    whole = passing(image)
+    for name in whole.passed:
+        verdict.record(tmp_path, replace(whole, passed=tuple(one for one in whole.passed if one != name)))
+        assert f"1 are missing, such as {name}" in refused(tmp_path, image)
+    verdict.record(tmp_path, whole)
+    gate.require_passed(tmp_path, image, rules=suite.rules())
+
+
+def test_a_verdict_without_its_expectations_does_not_count(tmp_path: Path, image: Image) -> None:
+    found = passing(image, expect=["/v1/models=me"])
+    verdict.record(tmp_path, found)
+    gate.require_passed(tmp_path, image, rules=suite.rules())
+    verdict.record(tmp_path, replace(found, passed=tuple(name for name in found.passed if "[" not in name)))
+    assert "server/expectation" in refused(tmp_path, image)
+
+
+def test_an_overlay_that_leaves_checks_to_a_base_needs_its_pass(tmp_path: Path, engine: FakeEngine) -> None:
+    base = engine.hold("llm-d-dev:nightly", kind="base", layers=LOWER)
+    overlay = engine.hold("llm-d-dev:x", kind="overlay", layers=(*LOWER, digest("own")))
+    verdict.record(tmp_path, passing(overlay, base=base.id))
+    assert "leaves some checks to its base, which has no current pass" in refused(tmp_path, overlay)
+    for wrong in (
+        replace(passing(base), failed=("image/secret_files",)),
+        passing(base, suite="4567"),
+        passing(base, exact=False),
+    ):
+        verdict.record(tmp_path, wrong)
+        assert "no current pass" in refused(tmp_path, overlay)
+    verdict.record(tmp_path, replace(passing(base), diff_ids=(LOWER[0], digest("other"))))
+    assert "does not stand on the base it names" in refused(tmp_path, overlay)
+    verdict.record(tmp_path, passing(base))
+    gate.require_passed(tmp_path, overlay, rules=suite.rules())
 
 
 @pytest.mark.parametrize("differing", ["0", None])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
+from typing import Any
 
 import docker.errors
 import pytest
@@ -30,23 +30,46 @@ def gone() -> str:
     return who
 
 
+@pytest.fixture(scope="module")
+def elsewhere() -> str:
+    """The identity of a run in another container, which cannot be looked at from here."""
+    parts = owner.identity().split(":")
+    return ":".join((*parts[:3], "4026532999", "7", "1"))
+
+
+def container(who: str, name: str = "llm-d-dev-0123", **attributes: Any) -> FakeContainer:  # noqa: ANN401 - its own
+    """A container as a run starts them."""
+    return FakeContainer(name=name, labels=labels.of_container(name, owner=who), **attributes)
+
+
 def tag(who: str) -> str:
     return f"{TEMPORARY_REPOSITORY}:{'a' * 24}-{who.replace(':', '-')}"
 
 
-def test_containers_of_runs_that_are_gone_are_removed(engine: FakeEngine, gone: str) -> None:
-    left = FakeContainer(labels={labels.OWNER: gone})
-    used = FakeContainer(labels={labels.OWNER: owner.identity()})
-    elsewhere = FakeContainer(labels={labels.OWNER: "other-host:1:1"})
-    foreign = FakeContainer(labels={})
-    odd = FakeContainer(labels={labels.OWNER: "me"})
-    engine.docker.running = [left, used, elsewhere, foreign, odd]
+def test_containers_of_runs_that_are_gone_are_removed(engine: FakeEngine, gone: str, elsewhere: str) -> None:
+    kept = [
+        container(owner.identity()),
+        container("other-host:1:1"),
+        container(elsewhere),
+        container("me"),
+        FakeContainer(labels={}),
+    ]
+    left = container(gone)
+    engine.docker.running = [left, *kept]
     assert leftovers.sweep(engine) == 1
-    assert [one.removed for one in engine.docker.running] == [True, False, False, False, False]
+    assert [one.removed for one in engine.docker.running] == [True, *(False for _ in kept)]
+
+
+def test_a_users_container_that_inherits_the_labels_stays(engine: FakeEngine, gone: str) -> None:
+    """``docker commit`` writes a container's labels into the image."""
+    users = FakeContainer(name="research", labels=labels.of_container("llm-d-dev-0123", owner=gone))
+    without_name = FakeContainer(name="research", labels={labels.OWNER: gone})
+    engine.docker.running = [users, without_name]
+    assert leftovers.sweep(engine) == 0
 
 
 def test_one_that_vanishes_meanwhile_is_no_error(engine: FakeEngine, gone: str) -> None:
-    engine.docker.running = [FakeContainer(labels={labels.OWNER: gone}, refuses=docker.errors.NotFound("gone"))]
+    engine.docker.running = [container(gone, refuses=docker.errors.NotFound("gone"))]
     assert leftovers.sweep(engine) == 0
 
 
@@ -56,17 +79,18 @@ def test_one_that_somebody_else_is_removing_is_no_error(
 ) -> None:
     response = requests.Response()
     response.status_code = status
-    left = FakeContainer(labels={labels.OWNER: gone}, refuses=docker.errors.APIError("no", response=response))
+    left = container(gone, refuses=docker.errors.APIError("no", response=response))
     engine.docker.running = [left]
     with contextlib.nullcontext() if passes else pytest.raises(docker.errors.APIError):
         assert leftovers.sweep(engine) == 0
 
 
-def test_temporary_tags_of_runs_that_are_gone_are_removed(engine: FakeEngine, gone: str) -> None:
+def test_temporary_tags_of_runs_that_are_gone_are_removed(engine: FakeEngine, gone: str, elsewhere: str) -> None:
     other_start = owner.identity().rpartition(":")[0] + ":1"
     kept = [
         tag(owner.identity()),
         tag("other-host:1:1"),
+        tag(elsewhere),
         f"{TEMPORARY_REPOSITORY}:mine",
         "llm-d-dev:nightly",
         f"{TEMPORARY_REPOSITORY}-not:{'a' * 24}-{gone.replace(':', '-')}",
@@ -94,7 +118,7 @@ def test_a_host_whose_name_has_dashes_is_recognised(engine: FakeEngine, monkeypa
     image = engine.hold("llm-d-dev:nightly")
     with engine.temporary_tag(image.id):
         assert leftovers.sweep(engine) == 0
-    left = tag(f"ci-runner-7.example:{os.getpid()}:1")
+    left = tag(owner.identity().rpartition(":")[0] + ":1")
     engine.docker.names[left] = image.id
     assert leftovers.sweep(engine) == 1
 

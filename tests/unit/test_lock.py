@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -56,8 +58,18 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
             pass
 
 
-def test_a_holder_that_says_nothing_yet_is_still_in_the_way(tmp_path: Path) -> None:
+def test_a_holder_in_another_container_is_named_with_its_host(tmp_path: Path) -> None:
     with lock.held(tmp_path, "nightly", doing="x"):
-        (tmp_path / "nightly.json").write_text("{")
+        path = tmp_path / "nightly.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"host": "other-box"}))
+        message = rf"process {os.getpid()} on other-box \(x, since "
+        with pytest.raises(BusyError, match=message), lock.held(tmp_path, "nightly", doing="y"):
+            pass
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "null"])
+def test_a_holder_that_says_nothing_yet_is_still_in_the_way(tmp_path: Path, text: str) -> None:
+    with lock.held(tmp_path, "nightly", doing="x"):
+        (tmp_path / "nightly.json").write_text(text)
         with pytest.raises(BusyError, match="just starting"), lock.held(tmp_path, "nightly", doing="y"):
             pass

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import io
+import re
 import runpy
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,17 +19,17 @@ import pytest
 from build import labels, layer, overlay
 from build.base import Base
 from build.errors import SourceError
+from build.folders import INSIDE
 from build.git import Repository
 from build.listing import Listing
 from build.overlay import Overlay
 from build.target import Target
 from tests.unit import bases
 from tests.unit.fakes import FakeEngine
-from tests.unit.work import Work
+from tests.unit.work import Work, git
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Make = Callable[..., Overlay]
 
@@ -49,42 +53,36 @@ def work(template: Work, tmp_path: Path) -> Work:
     return template.copied(tmp_path / "vllm")
 
 
+def overlay_of_head(
+    source: Repository,
+    *,
+    expires: str = "3d",
+    installed: tuple[str, ...] = (),
+    compiled: tuple[str, ...] = (),
+    **facts: Any,  # noqa: ANN401 - as Facts has them
+) -> Overlay:
+    """The overlay of HEAD on a base of the commit with the tag `base`, which holds no tests."""
+    commit = source.commit("base")
+    tree = source.listing(commit)
+    held = {path: entry for path, entry in tree.files.items() if not path.startswith("tests/")}
+    base = Base(
+        image=FakeEngine().hold("llm-d-dev:nightly", kind="base"),
+        name="llm-d-dev:nightly",
+        facts=replace(bases.FACTS, commit=commit.id, made_by_build=("vllm/_C.abi3.so", "vllm/made/y.so"), **facts),
+        held=Listing(files=held, trees={}),
+        tree=tree,
+        compiled=frozenset(compiled),
+    )
+    target = Target.of(source, source.commit("HEAD"))
+    delta = target.delta(base)
+    return Overlay(base=base, target=target, tag="local-x", delta=delta, expires_after=expires, installed=installed)
+
+
 @pytest.fixture
 def make(work: Work) -> Iterator[Make]:
-    """Makes the overlay of HEAD on a base of the first commit, which holds no tests."""
+    """Makes the overlay of HEAD."""
     with contextlib.closing(Repository(work.path)) as source:
-
-        def make(
-            *,
-            expires: str = "3d",
-            installed: tuple[str, ...] = (),
-            compiled: tuple[str, ...] = (),
-            **facts: Any,  # noqa: ANN401 - as Facts has them
-        ) -> Overlay:
-            commit = source.commit("base")
-            tree = source.listing(commit)
-            held = {path: entry for path, entry in tree.files.items() if not path.startswith("tests/")}
-            base = Base(
-                image=FakeEngine().hold("llm-d-dev:nightly", kind="base"),
-                name="llm-d-dev:nightly",
-                facts=replace(
-                    bases.FACTS, commit=commit.id, made_by_build=("vllm/_C.abi3.so", "vllm/made/y.so"), **facts
-                ),
-                held=Listing(files=held, trees={}),
-                tree=tree,
-                compiled=frozenset(compiled),
-            )
-            target = Target.of(source, source.commit("HEAD"))
-            return Overlay(
-                base=base,
-                target=target,
-                tag="local-x",
-                delta=target.delta(base),
-                expires_after=expires,
-                installed=installed,
-            )
-
-        yield make
+        yield functools.partial(overlay_of_head, source)
 
 
 def archive(
@@ -318,3 +316,87 @@ def test_an_image_that_is_the_overlay_already_is_found_and_nothing_that_was_made
     assert overlay.find(engine, made) is None
     ours = engine.hold("llm-d-dev:local-x", layers=(*layers, "own"), **marks)
     assert overlay.find(engine, made) == ours
+
+
+# --- What is pinned ----------------------------------------------------------------------------------------
+
+_AT = {f"GIT_{who}_DATE": "2026-01-02T03:04:05Z" for who in ("AUTHOR", "COMMITTER")}
+_BY_DIGEST = re.compile(r"(?P<kind>pack-|sharedindex\.)[0-9a-f]{40}")
+
+
+@pytest.fixture
+def fixed(tmp_path: Path) -> Iterator[Overlay]:
+    """An overlay of whose inputs every byte is fixed: files that are new, changed, gone and executable, programs."""
+    work = Work.new(tmp_path / "vllm")
+
+    def commit() -> None:
+        work.git("add", "--all")
+        work.git("commit", "--quiet", "-m", "x", env=_AT)
+
+    for name in ("setup.py", "vllm/__init__.py", "vllm/a.py", "vllm/lone/old.py", "tests/test_a.py"):
+        work.write(name, f"# {name}\n")
+    work.write("pyproject.toml", bases.PYPROJECT)
+    commit()
+    work.git("tag", "base")
+    work.write("vllm/a.py", "# changed\n")
+    work.write("vllm/new/b.py", "# new\n")
+    work.write("vllm/run.sh", "#!/bin/sh\n", mode=0o755)
+    (work.path / "vllm/lone/old.py").unlink()
+    work.write("pyproject.toml", f'{bases.PYPROJECT}[project.scripts]\nvllm-new = "vllm.new:main"\n')
+    commit()
+    with contextlib.closing(Repository(work.path)) as source:
+        yield overlay_of_head(source, compiled=(COMPILED,))
+
+
+def _described(content: bytes, folder: Path) -> Iterator[str]:
+    """Everything about an archive that does not depend on the releases of git and zlib that made it."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        for member in tar:
+            name = _BY_DIGEST.sub(r"\g<kind>", member.name)
+            if name.endswith(".rev"):  # not every git writes one
+                continue
+            file = tar.extractfile(member)
+            what = _content(name, file.read() if file else b"", folder)
+            yield f"{name} {member.type!r} {member.mode:o} {member.uid} {member.gid} {member.mtime} {what}"
+
+
+def _content(name: str, content: bytes, folder: Path) -> str:
+    if name.endswith(".pack"):
+        (folder / "x.pack").write_bytes(content)
+        git(folder, "index-pack", "--object-format=sha1", folder / "x.pack")
+        rows = git(folder, "show-index", "--object-format=sha1", stdin=(folder / "x.idx").read_bytes()).split(b"\n")
+        return repr(sorted(row.split()[1] for row in rows if row))
+    if name.endswith((".idx", "/index", "/sharedindex.")):
+        return "as git has it"
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_what_an_overlay_holds_changes_only_together_with_its_number(
+    fixed: Overlay, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """If this fails, raise FORMAT and write down the digest: overlays that are there must not be taken for the new."""
+    whole, addition, folder = io.BytesIO(), io.BytesIO(), tmp_path_factory.mktemp("git")
+    layer.write(whole, fixed)
+    layer.write_addition(addition, fixed)
+    parts = [
+        *_described(whole.getvalue(), folder),
+        *_described(addition.getvalue(), folder),
+        *sorted(fixed.labels("llm-d-dev")),
+        *(hashlib.sha256(path.read_bytes()).hexdigest() for path in (overlay.DOCKERFILE, INSIDE / "delete.py")),
+    ]
+    pinned = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    assert (overlay.FORMAT, pinned) == (1, "fd06bdca490a034e3a89590a3ddac5d66dd9e59a4aa5ce5b07d5a49215f1c14c"), (
+        "\n".join(parts)
+    )
+
+
+def test_an_overlay_of_another_format_is_made_anew(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make().fingerprint
+    monkeypatch.setattr(overlay, "FORMAT", overlay.FORMAT + 1)
+    assert make().fingerprint != before
+
+
+def test_an_overlay_does_not_depend_on_where_the_code_lies(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make().fingerprint
+    monkeypatch.setattr(overlay, "DOCKERFILE", Path("/elsewhere"))
+    assert make().fingerprint == before

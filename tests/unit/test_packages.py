@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from build import packages
+from build import command, packages
+from build.command import Completed
 from build.console import Console
 from build.errors import BusyError, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 QUIET = Console(quiet=True)
 ABSENT = "llm-d-dev-no-such-program"
@@ -234,13 +240,63 @@ def test_a_policy_that_a_killed_run_left_goes(tmp_path: Path) -> None:
     assert not policy.exists()
 
 
-def test_units_enabled_by_an_installation_are_disabled_again_and_others_stay(tmp_path: Path) -> None:
-    wants = tmp_path / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir(parents=True)
+@pytest.fixture
+def wants(tmp_path: Path) -> Path:
+    """A folder of links by which units are enabled, on a machine with two packages that have some."""
+    folder = tmp_path / "etc/systemd/system/multi-user.target.wants"
+    folder.mkdir(parents=True)
+    info = tmp_path / "var/lib/dpkg/info"
+    info.mkdir(parents=True)
+    (info / "docker.io.list").write_text("/.\n/usr/lib/systemd/system/docker.service\n/usr/bin/docker\n")
+    (info / "containerd:amd64.list").write_text("/.\n/lib/systemd/system/containerd.service\n")
+    (info / "nginx.list").write_text("/.\n/lib/systemd/system/nginx.service\n")
+    return folder
+
+
+@contextlib.contextmanager
+def installing(monkeypatch: pytest.MonkeyPatch, root: Path, enable: Callable[[], None]) -> Iterator[None]:
+    """An installation of docker.io and what it needs, as apt-get tells of it."""
+    said = ["Setting up containerd:amd64 (1.7.24~ds1-6) ...", "Setting up docker.io (26.1.5+dfsg1-9+b9) ..."]
+
+    def run(argv: list[str], *, on_line: Callable[[str], None] = print, **_: object) -> Completed:
+        if "install" in argv:
+            enable()
+            for line in said:
+                on_line(line)
+        return Completed(returncode=0, tail=tuple(said))
+
+    monkeypatch.setattr(command, "run", run)
+    with packages._no_services(root) as installed:
+        packages._install(packages.Apt(options=()), ["docker.io"], print, installed)
+        yield
+
+
+def test_units_enabled_by_an_installation_are_disabled_again_and_others_stay(
+    tmp_path: Path, wants: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An administrator, or another package manager's run before ours, may enable a unit in the same moment."""
     (wants / "ssh.service").symlink_to("/lib/systemd/system/ssh.service")
-    with packages._no_services(tmp_path):
-        (wants / "docker.service").symlink_to("/lib/systemd/system/docker.service")
-    assert [path.name for path in wants.iterdir()] == ["ssh.service"]
+
+    def enable() -> None:
+        (wants / "docker.service").symlink_to("/usr/lib/systemd/system/docker.service")
+        (wants / "containerd.service").symlink_to("/lib/systemd/system/containerd.service")
+        (wants / "nginx.service").symlink_to("/lib/systemd/system/nginx.service")
+        (wants / "mine.service").symlink_to("/etc/systemd/system/mine.service")
+
+    with installing(monkeypatch, tmp_path, enable):
+        pass
+    assert {path.name for path in wants.iterdir()} == {"ssh.service", "nginx.service", "mine.service"}
+
+
+def test_units_of_a_broken_off_installation_are_disabled_too(
+    tmp_path: Path, wants: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enable() -> None:
+        (wants / "docker.service").symlink_to("/usr/lib/systemd/system/docker.service")
+
+    with pytest.raises(KeyboardInterrupt), installing(monkeypatch, tmp_path, enable):
+        raise KeyboardInterrupt
+    assert not list(wants.iterdir())
 
 
 def test_a_package_manager_at_work_is_reported_as_busy() -> None:

@@ -130,6 +130,7 @@ def test_old_files_go_and_new_ones_and_those_of_images_that_are_here_stay(contex
         aged(folders.logs / "1.log", days=15),
         aged(folders.nightlies / "1.json", days=15),
         aged(folders.verdicts / f"{gone}.json", days=15),
+        aged(folders.verdicts / f"{gone}.{'f' * 64}.json", days=15),
         aged(folders.cache / "bases" / gone, days=15, folder=True),
         aged(folders.cache / ".context-1", days=15, folder=True),
     ]
@@ -138,6 +139,7 @@ def test_old_files_go_and_new_ones_and_those_of_images_that_are_here_stay(contex
         aged(folders.logs / "2.log", days=13),
         aged(folders.nightlies / "2.json", days=13),
         aged(folders.verdicts / f"{here}.json", days=15),
+        aged(folders.verdicts / f"{here}.{'f' * 64}.json", days=15),
         aged(folders.verdicts / f"{'1' * 64}.json", days=13),
         aged(folders.cache / "bases" / here, days=15, folder=True),
         aged(folders.downloads / "wheel", days=99),
@@ -147,4 +149,4 @@ def test_old_files_go_and_new_ones_and_those_of_images_that_are_here_stay(contex
     assert set(done.files) == set(old)
     assert [path for path in old if path.exists()] == []
     assert [path for path in new if not path.exists()] == []
-    assert done.freed == 6000
+    assert done.freed == 7000

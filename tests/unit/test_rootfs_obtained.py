@@ -19,19 +19,23 @@ def engine() -> FakeEngine:
 
 
 def test_what_a_registry_has_is_pulled(engine: FakeEngine) -> None:
-    engine.docker.pulls = lambda name, *, tag, **_: engine.hold(f"{name}:{tag}")
-    found = rootfs.obtained(engine, NAME)
+    def pull(name: str) -> list[dict[str, str]]:
+        engine.hold(name)
+        return []
+
+    engine.docker.pulls = pull
+    found = rootfs.obtained(engine, NAME, print)
     assert isinstance(found, Image)
     assert found.name == NAME
 
 
 def test_what_the_engine_has_is_taken_where_no_registry_answers(engine: FakeEngine) -> None:
     loaded = engine.hold(NAME)
-    assert rootfs.obtained(engine, NAME) == loaded
+    assert rootfs.obtained(engine, NAME, print) == loaded
 
 
 def test_why_there_is_none_is_said(engine: FakeEngine) -> None:
-    assert rootfs.obtained(engine, NAME) == f"{NAME} cannot be pulled here (lookup hub.example: no such host)"
+    assert rootfs.obtained(engine, NAME, print) == f"{NAME} cannot be pulled here (lookup hub.example: no such host)"
 
 
 def test_an_ordinary_user_without_a_registry_is_told_what_to_do(

@@ -63,6 +63,15 @@ def test_a_folder_of_a_run_that_is_gone_is_removed(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
+def test_a_folder_of_a_run_in_another_container_stays(temporary: Path) -> None:
+    """Two containers may share a folder for temporary files; the other's processes cannot be looked at."""
+    *place, _, _, _ = owner.identity().split(":")
+    folder = temporary / f"llm-d-dev-{'-'.join((*place, '4026532999', '7', '1'))}-abcdefgh"
+    folder.mkdir()
+    assert scratch.sweep() == 0
+    assert folder.is_dir()
+
+
 @pytest.mark.parametrize("name", ["llm-d-dev-other", "llm-d-dev-elsewhere-1-1-abc", "llm-d-dev-test-1", "else"])
 def test_what_is_not_known_to_be_left_over_stays(temporary: Path, name: str) -> None:
     (temporary / name).mkdir()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import huggingface_hub.constants
 import pytest
 
+from build import lock
+from build.errors import BusyError
 from smoke import hub
 from smoke.hub import HubError, ModelName
 
@@ -99,11 +101,11 @@ def names(folder: Path) -> set[str]:
 
 
 def test_model_is_fetched_once(made_up: Hub, tmp_path: Path) -> None:
-    folder = hub.fetch(MODEL, tmp_path)
+    folder = hub.fetch(MODEL, tmp_path, say=print)
     assert names(folder) == {"config.json", "model.safetensors", "original/params.json"}
     assert all(path.stat().st_mode & 0o004 for path in (folder, *folder.rglob("*")))
     made_up.asked.clear()
-    assert hub.fetch(MODEL, tmp_path) == folder
+    assert hub.fetch(MODEL, tmp_path, say=print) == folder
     assert not made_up.asked
 
 
@@ -111,24 +113,34 @@ def test_hub_that_does_not_answer(made_up: Hub, tmp_path: Path) -> None:
     made_up.shutdown()
     made_up.server_close()
     with pytest.raises(HubError, match=r"org/name@main could not be fetched"):
-        hub.fetch(MODEL, tmp_path)
+        hub.fetch(MODEL, tmp_path, say=print)
 
 
 def test_model_that_the_hub_does_not_have(made_up: Hub, tmp_path: Path) -> None:
     with pytest.raises(HubError, match=r"org/other@main could not be fetched.*404"):
-        hub.fetch(ModelName(repository="org/other", revision="main"), tmp_path)
+        hub.fetch(ModelName(repository="org/other", revision="main"), tmp_path, say=print)
     assert made_up.asked
 
 
 def test_model_that_comes_in_part_is_none(made_up: Hub, tmp_path: Path) -> None:
     del made_up.served["model.safetensors"]
     with pytest.raises(HubError):
-        hub.fetch(MODEL, tmp_path)
+        hub.fetch(MODEL, tmp_path, say=print)
     made_up.served = dict(FILES)
-    assert "model.safetensors" in names(hub.fetch(MODEL, tmp_path))
+    assert "model.safetensors" in names(hub.fetch(MODEL, tmp_path, say=print))
 
 
 def test_model_without_configuration_is_none(made_up: Hub, tmp_path: Path) -> None:
     del made_up.files["config.json"]
     with pytest.raises(HubError, match=r"no config\.json"):
-        hub.fetch(MODEL, tmp_path)
+        hub.fetch(MODEL, tmp_path, say=print)
+
+
+def test_another_run_that_fetches_it_is_waited_for_with_an_end(tmp_path: Path) -> None:
+    folder, said = tmp_path / "models", list[str]()
+    with (
+        lock.held(folder, ".org--name@main", doing="fetching org/name@main"),
+        pytest.raises(BusyError, match=r"process \d+ \(fetching org/name@main, since "),
+    ):
+        hub.fetch(MODEL, tmp_path, say=said.append, timeout_s=0.5)
+    assert [line.partition(":")[0] for line in said] == ["waiting"]

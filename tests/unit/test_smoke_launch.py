@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+import docker.errors
 import pytest
 
 from smoke import launch, server
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from build.engine import Engine
@@ -69,19 +69,18 @@ def test_failure_shows_the_end_of_the_log() -> None:
 
 
 class MadeUpEngine:
-    """An engine on which a container appears after some looks at it. It is all the clients it has."""
+    """An engine on which a container appears after some attempts to remove it. It is all the clients it has."""
 
     def __init__(self, *, appears_at: int | None) -> None:
         self.looks = 0
         self.removed = 0
-        self.client = self.containers = self
+        self.client = self.api = self
         self._appears_at = appears_at
 
-    def list(self, **_: object) -> Sequence[MadeUpEngine]:
+    def remove_container(self, name: str, **_: object) -> None:
         self.looks += 1
-        return [self] if self.looks == self._appears_at else []
-
-    def remove(self, **_: object) -> None:
+        if self.looks != self._appears_at:
+            raise docker.errors.NotFound(name)
         self.removed += 1
 
 

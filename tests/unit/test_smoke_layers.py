@@ -280,7 +280,7 @@ def test_a_layer_is_remembered(memory: Memory) -> None:
 
 def test_other_rules_read_again(memory: Memory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     memory.put(DIGEST, LARGE)
-    monkeypatch.setattr("build.suite.fingerprint", lambda *_: "another")
+    monkeypatch.setattr("inspect.getsource", lambda _: "another")
     assert Memory(tmp_path / "layers").get(DIGEST) is None
 
 

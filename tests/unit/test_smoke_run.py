@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import docker.errors
 import pytest
 import requests
 
+from build import suite, verdict
 from build.engine import Image
 from build.gpus import Selection
 from build.verdict import Verdict
+from smoke import model
 from smoke.findings import Check, Tier
 from smoke.options import Options
 from smoke.run import NotVerifiedError, Run
 from smoke.server import ServerFailedError
+from tests.standin.verdicts import passing
+from tests.unit.fakes import FakeEngine, digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,13 +69,13 @@ class MadeUpEngine:
         raise docker.errors.DockerException("connection refused")
 
 
-def run_on(folder: Path | None, server: MadeUpServer | None = None) -> Run:
+def run_on(folder: Path | None, server: MadeUpServer | None = None, *, chosen: Path | None = None) -> Run:
     options = Options(
         image="x",
         url=None,
         key=None,
         gpus=Selection(word="auto"),
-        model=None,
+        model=chosen,
         report=folder,
         expect=(),
         start_timeout=1.0,
@@ -178,9 +183,9 @@ def test_documents(tmp_path: Path) -> None:
     add(run, "passed")
     run.write()
     assert json.loads((tmp_path / "report.json").read_text())["result"] == "pass"
-    verdict = Verdict.parse(json.loads((tmp_path / "verdict.json").read_text()))
-    assert verdict.ok
-    assert verdict.configuration["gpus"] == "none"
+    found = Verdict.parse(json.loads((tmp_path / "verdict.json").read_text()))
+    assert found.ok
+    assert found.configuration["gpus"] == "none"
 
 
 def test_no_verdict_on_what_is_not_known(tmp_path: Path) -> None:
@@ -188,6 +193,114 @@ def test_no_verdict_on_what_is_not_known(tmp_path: Path) -> None:
     add(run, "inconclusive")
     run.write()
     assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.html"}
+
+
+def all_passed(run: Run) -> None:
+    """Note every check that such an image has to pass."""
+    for name in passing(run.image).passed:
+        tier = Tier(number=1, name="x")
+        run.findings.add(Check(name=name, contract="It is.", outcome="passed", seconds=1.0, message=""), tier)
+
+
+def test_whole_suite_passes_an_image() -> None:
+    run = run_on(None)
+    all_passed(run)
+    run.conclude()
+    assert run.findings.result == "pass"
+
+
+def test_check_that_did_not_run_keeps_an_image_from_passing() -> None:
+    """As a plugin may leave one out without a word."""
+    run = run_on(None)
+    all_passed(run)
+    del run.findings.checks["openai/many_at_once"]
+    run.conclude()
+    assert run.findings.result == "inconclusive"
+    assert run.findings.reason is not None
+    assert (run.findings.reason.cause, "openai/many_at_once" in run.findings.reason.line) == ("incomplete", True)
+
+
+@pytest.mark.parametrize("outcome", ["passed", "failed"])
+def test_suite_that_is_edited_while_it_runs_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    run = run_on(tmp_path)
+    all_passed(run)
+    add(run, outcome)
+    monkeypatch.setattr("build.suite.rules", lambda: "edited")
+    run.conclude()
+    run.write()
+    assert run.findings.result == "inconclusive"
+    assert json.loads((tmp_path / "report.json").read_text())["cause"] == "suite-changed"
+    assert not (tmp_path / "verdict.json").exists()
+
+
+def test_copy_of_the_suites_own_model_is_as_exact_as_that(tmp_path: Path) -> None:
+    run = run_on(None, chosen=tmp_path)
+    assert not run.exact
+    model.write(tmp_path)
+    run.model = suite.model(tmp_path)
+    assert run.exact
+    (tmp_path / "generation_config.json").write_text("{}")
+    run.model = suite.model(tmp_path)
+    assert not run.exact
+    assert run_on(None).exact
+
+
+class WithImages(FakeEngine):
+    """An engine with a base and an overlay of it."""
+
+    def __init__(self, *, own: str = "own") -> None:
+        super().__init__()
+        self.base = self.hold("llm-d-dev:nightly", kind="base", layers=(digest("1"), digest("2")))
+        layers = (*self.base.diff_ids, digest(own))
+        self.overlay = self.hold("llm-d-dev:x", kind="overlay", layers=layers, base=self.base.id)
+
+
+def run_on_overlay(engine: WithImages) -> Run:
+    run = run_on(None)
+    return Run(options=run.options, engine=engine, image=engine.overlay)
+
+
+def test_overlay_leaves_to_its_base_what_that_passed() -> None:
+    engine = WithImages()
+    run = run_on_overlay(engine)
+    verdict.record(run.folders.verdicts, passing(engine.base))
+    assert run.base == engine.base
+    assert not run.any_user
+
+
+@pytest.mark.parametrize("judged", ["never", "failed", "by-other-rules", "with-another-model", "with-fewer-checks"])
+def test_overlay_of_a_base_without_a_current_pass_is_checked_as_a_whole(judged: str) -> None:
+    engine = WithImages()
+    run = run_on_overlay(engine)
+    found = passing(engine.base)
+    changed = {
+        "failed": replace(found, failed=("image/secret_files",)),
+        "by-other-rules": passing(engine.base, suite="0" * 64),
+        "with-another-model": passing(engine.base, exact=False),
+        "with-fewer-checks": replace(found, passed=found.passed[1:]),
+    }
+    if judged in changed:
+        verdict.record(run.folders.verdicts, changed[judged])
+    assert run.base is None
+    assert run.any_user
+
+
+def test_overlay_that_names_a_base_on_which_it_does_not_stand_is_checked_as_a_whole() -> None:
+    engine = WithImages()
+    other = engine.hold("llm-d-dev:other", kind="base", layers=(digest("9"),), created="2026-01-02T00:00:00Z")
+    engine.overlay = engine.hold("llm-d-dev:y", kind="overlay", layers=engine.overlay.diff_ids, base=other.id)
+    run = run_on_overlay(engine)
+    verdict.record(run.folders.verdicts, passing(other))
+    assert run.base is None
+
+
+@pytest.mark.parametrize("named", ["", "no such:: name", "sha256:" + "0" * 64])
+def test_overlay_that_names_no_base_that_is_here_is_checked_as_a_whole(named: str) -> None:
+    engine = WithImages()
+    engine.overlay = engine.hold("llm-d-dev:y", kind="overlay", layers=engine.overlay.diff_ids, base=named)
+    assert run_on_overlay(engine).base is None
 
 
 def test_nothing_is_written_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

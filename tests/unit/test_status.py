@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build import status, trial, verdict
+from build import status, verdict
 from build.console import Console
 from build.folders import Folders
-from build.verdict import Verdict
+from tests.standin.verdicts import passing
 from tests.unit.fakes import FakeEngine, digest
 
 if TYPE_CHECKING:
@@ -36,16 +36,8 @@ def context(engine: FakeEngine, tmp_path: Path) -> Context:
     return cast("Context", SimpleNamespace(engine=engine, folders=folders, settings=settings))
 
 
-def judge(context: Context, image: Image, *, failed: tuple[str, ...] = (), suite: str | None = None) -> None:
-    configuration = {"suite": suite or trial.suite_fingerprint()}
-    found = Verdict(
-        image_id=image.id,
-        diff_ids=image.diff_ids,
-        passed=("x",),
-        failed=failed,
-        configuration=configuration,
-        finished="",
-    )
+def judge(context: Context, image: Image, *, failed: tuple[str, ...] = (), **configuration: object) -> None:
+    found = replace(passing(image, **configuration), failed=failed)
     verdict.record(context.folders.verdicts, found)
 
 
@@ -73,6 +65,7 @@ def test_every_verdict_has_a_word(context: Context, engine: FakeEngine) -> None:
     judge(context, images["pass"])
     judge(context, images["fail"], failed=("y",))
     judge(context, images["outdated"], suite="older")
+    judge(context, images["untested"], exact=False)
     assert {row.names[0].partition(":")[2]: row.verdict for row in status.rows(context)} == {
         word: word for word in images
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from build import suite
+from build.folders import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,3 +52,19 @@ def test_pattern_chooses(folder: Path) -> None:
     (folder / "config.json").write_text("{}")
     assert suite.fingerprint(folder, "*.py") == before[0]
     assert suite.fingerprint(folder, "**/*") != before[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["build/compatibility.py", "build/base.py", "build/inside/probe.py", "smoke/secret.py", "smoke/signs.py"]
+)
+def test_a_verdict_is_outdated_when_a_rule_changes_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for folder in ("build", "smoke"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    before = suite.rules()
+    monkeypatch.setattr(suite, "REPOSITORY", tmp_path)
+    assert suite.rules() == before
+    with (tmp_path / name).open("a") as file:
+        file.write("# other\n")
+    assert suite.rules() != before

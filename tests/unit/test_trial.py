@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import trial, verdict
+from build import command, suite, trial, verdict
+from build.command import Completed
 from build.console import Console
 from build.context import Context
 from build.engine import Image
+from build.errors import EngineError, SmokeError
 from build.gpus import Selection
 from build.settings import Settings
-from build.verdict import Verdict
+from tests.standin.verdicts import passing
+from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from build.verdict import Verdict
 
 IMAGE = Image(
     id="sha256:" + "1" * 64,
@@ -34,17 +42,10 @@ def context(tmp_path: Path) -> Context:
     return Context(settings=Settings(state=tmp_path), console=Console(quiet=True))
 
 
-def keep(context: Context, *, gpus: str) -> None:
-    configuration = {"suite": trial.suite_fingerprint(), "expect": [], "gpus": gpus}
-    kept = Verdict(
-        image_id=IMAGE.id,
-        diff_ids=IMAGE.diff_ids,
-        passed=("server/health",),
-        failed=(),
-        configuration=configuration,
-        finished="2026-01-02T03:04:05Z",
-    )
+def keep(context: Context, **configuration: object) -> Verdict:
+    kept = passing(IMAGE, gpus="all", **configuration)
     verdict.record(context.folders.verdicts, kept)
+    return kept
 
 
 @pytest.mark.parametrize(
@@ -63,9 +64,142 @@ def keep(context: Context, *, gpus: str) -> None:
 def test_verdict_on_other_gpus_than_those_asked_for(
     context: Context, tested: str, asked: str, *, answered: bool
 ) -> None:
-    keep(context, gpus=tested)
+    verdict.record(context.folders.verdicts, passing(IMAGE, gpus=tested))
     options = trial.Options(gpus=Selection.parse(asked))
     assert (trial.known(context, IMAGE, options) is not None) == answered
+
+
+OWN = {"suite's own": True, "another": False}
+
+
+@pytest.mark.parametrize("asked", OWN)
+@pytest.mark.parametrize("tested", OWN)
+def test_verdict_with_another_model_answers_another_question(
+    context: Context, tmp_path: Path, tested: str, asked: str
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    digest = suite.model(folder)
+    keep(context, exact=OWN[tested], model="0" * 64 if OWN[tested] else digest)
+    found = trial.known(context, IMAGE, trial.Options(model=None if OWN[asked] else folder))
+    assert (found is not None) == (tested == asked)
+
+
+def test_verdict_with_a_model_that_was_edited_since_answers_nothing(context: Context, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    keep(context, exact=False, model=suite.model(folder))
+    assert trial.known(context, IMAGE, trial.Options(model=folder))
+    (folder / "config.json").write_text('{"x": 1}')
+    assert trial.known(context, IMAGE, trial.Options(model=folder)) is None
+
+
+def test_verdict_with_the_suites_own_model_answers_for_a_copy_of_it(context: Context, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    keep(context, model=suite.model(folder))
+    assert trial.known(context, IMAGE, trial.Options(model=folder))
+
+
+def test_verdict_of_fewer_checks_answers_nothing(context: Context) -> None:
+    kept = keep(context)
+    assert trial.known(context, IMAGE, trial.Options())
+    verdict.record(context.folders.verdicts, replace(kept, passed=kept.passed[1:]))
+    assert trial.known(context, IMAGE, trial.Options()) is None
+
+
+class MadeUpSuite:
+    """Stands for the suite's process: writes its documents, and notes how it was started."""
+
+    def __init__(self, found: Verdict) -> None:
+        self.found = found
+        self.argv: list[str] = []
+        self.environment: dict[str, str] = {}
+        self.without: tuple[str, ...] = ()
+
+    def __call__(self, argv: list[str], **how: Any) -> Completed:  # noqa: ANN401 - as command.run has them
+        self.argv, self.environment, self.without = argv, how["env"], how["without"]
+        folder = Path(argv[argv.index("--report") + 1])
+        result = "pass" if self.found.ok else "fail"
+        checks = [{"name": name, "outcome": "failed"} for name in self.found.failed]
+        report = {"result": result, "cause": "x", "line": "y", "advice": "z", "checks": checks, "figures": {}}
+        (folder / "report.json").write_text(json.dumps(report))
+        (folder / "verdict.json").write_text(json.dumps(self.found.statement()))
+        return Completed(returncode=0, tail=())
+
+
+@pytest.fixture
+def made_up(context: Context, monkeypatch: pytest.MonkeyPatch) -> MadeUpSuite:
+    vars(context)["engine"] = FakeEngine()
+    made = MadeUpSuite(passing(IMAGE))
+    monkeypatch.setattr(command, "run", made)
+    return made
+
+
+def test_suite_uses_the_folders_of_its_caller(context: Context, made_up: MadeUpSuite) -> None:
+    """``--state`` and ``--cache`` are this process's own: no variable says them."""
+    trial.run(context, IMAGE, trial.Options())
+    assert made_up.environment["LLM_D_DEV_STATE"] == str(context.folders.state)
+    assert made_up.environment["LLM_D_DEV_CACHE"] == str(context.folders.cache)
+
+
+def test_two_runs_in_one_second_have_folders_of_their_own(
+    context: Context, made_up: MadeUpSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del made_up
+    monkeypatch.setattr(time, "strftime", lambda *_: "20260102-030405")
+    folders = {trial.run(context, IMAGE, trial.Options(), force=True).report for _ in range(2)}
+    assert len(folders) == 2
+    assert all(folder and folder.is_dir() for folder in folders)
+
+
+def test_a_run_gets_its_own_verdict_and_not_that_of_another(context: Context, made_up: MadeUpSuite) -> None:
+    """A second run of the same image ends in between, with a failure."""
+
+    def overtaken(name: str, document: object, report: Path) -> None:
+        del name, document, report
+        verdict.record(context.folders.verdicts, replace(made_up.found, failed=("x/y",)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "_judge", overtaken)
+        assert trial.run(context, IMAGE, trial.Options()).verdict == made_up.found
+
+
+def test_failure_with_another_model_leaves_the_pass(context: Context, made_up: MadeUpSuite) -> None:
+    trial.run(context, IMAGE, trial.Options())
+    other = passing(IMAGE, exact=False, model="0" * 64)
+    made_up.found = replace(other, failed=("openai/chat",))
+    with pytest.raises(SmokeError, match="openai/chat"):
+        trial.run(context, IMAGE, trial.Options(model=Path("org/name")))
+    assert trial.known(context, IMAGE, trial.Options())
+
+
+@pytest.mark.parametrize("changed", [{"configuration": {"suite": "0" * 64}}, {"image_id": "sha256:" + "3" * 64}])
+def test_verdict_by_rules_that_changed_meanwhile_is_not_kept(
+    context: Context, made_up: MadeUpSuite, changed: dict[str, Any]
+) -> None:
+    made_up.found = replace(made_up.found, **changed)
+    with pytest.raises(EngineError, match="not verified"):
+        trial.run(context, IMAGE, trial.Options())
+    assert not list(context.folders.verdicts.glob("*"))
+
+
+def test_suite_does_not_inherit_what_changes_pytest_or_python(
+    context: Context, made_up: MadeUpSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = {"PYTEST_ADDOPTS": "-k health", "PYTEST_PLUGINS": "mine", "PYTHONPATH": "/x", "PYTHONSTARTUP": "y"}
+    for name, value in foreign.items():
+        monkeypatch.setenv(name, value)
+    trial.run(context, IMAGE, trial.Options())
+    monkeypatch.undo()
+    for name, value in foreign.items():
+        monkeypatch.setenv(name, value)
+    program = "import os; print(*(name for name in os.environ if name.startswith('PYT')))"
+    shown = command.run([sys.executable, "-c", program], without=made_up.without)
+    assert shown.text == ""
 
 
 @pytest.mark.parametrize("asked", ["auto", "none", "0,1"])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from build import turn
+from build import lock, releases, turn
 from build.console import Console
 from build.errors import BusyError
+from build.mirror import Mirror, Remote
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 QUIET = Console(quiet=True)
@@ -52,3 +56,25 @@ def test_an_error_inside_frees_it(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with turn.taken(tmp_path, "engine", doing="y", console=QUIET, timeout_s=0):
         pass
+
+
+def _mirror(folder: Path) -> None:
+    Mirror(folder / "vllm.git", console=QUIET).tip(Remote(name="x", address="git://127.0.0.1:1/x"), "main")
+
+
+def _releases(folder: Path) -> None:
+    releases._import(folder / "releases.git", folder / "vllm-0.32.0.tar.gz", lambda _: None, QUIET)
+
+
+@pytest.mark.parametrize(
+    ("name", "work"), [("vllm.git", _mirror), ("releases.git", _releases)], ids=["mirror", "releases"]
+)
+def test_no_wait_is_without_end_or_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, work: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr(turn, "taken", functools.partial(turn.taken, timeout_s=0))
+    with (
+        lock.held(tmp_path, name, doing="what takes long"),
+        pytest.raises(BusyError, match=rf"{name} is busy: process {os.getpid()} \(what takes long, since "),
+    ):
+        work(tmp_path)

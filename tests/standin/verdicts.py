@@ -1,0 +1,25 @@
+"""Verdicts as a smoke run of today's suite gives them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from build import demands, suite
+from build.verdict import Verdict
+
+if TYPE_CHECKING:
+    from build.engine import Image
+
+
+def passing(image: Image, **configuration: Any) -> Verdict:  # noqa: ANN401 - any JSON value
+    """A verdict that opens the gate, with another configuration if need be."""
+    found = Verdict(
+        image_id=image.id,
+        diff_ids=image.diff_ids,
+        passed=(),
+        failed=(),
+        configuration={"suite": suite.rules(), "model": "f" * 64, "exact": True, "expect": [], **configuration},
+        finished="2026-01-02T03:04:05Z",
+    )
+    return replace(found, passed=tuple(demands.missing(found, image)))
