@@ -32,7 +32,8 @@ def rename(context: Context) -> None:
 
 def _rename(context: Context, image: Image, wrong: Tag, right: Tag) -> None:
     engine, repository = context.engine, context.settings.repository
-    taken = engine.find_image(f"{repository}:{right}") is not None
+    named = engine.find_image(f"{repository}:{right}")
+    taken = named is not None and named.id != image.id
     if not taken:
         engine.tag(image.id, f"{repository}:{right}")
     if wrong.moves:

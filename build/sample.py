@@ -48,7 +48,7 @@ class Sample:
 
 
 def ensure(context: Context, commit: Commit) -> Sample:
-    """The sample repository, made if it is not there. Work that was added to it since stays.
+    """The sample repository of a release, made if it is not there. Work that was added to it since stays.
 
     Args:
         context: Settings and console.
@@ -58,10 +58,21 @@ def ensure(context: Context, commit: Commit) -> Sample:
         SourceError: Git could not make it, or the release has no such line.
     """
     path = context.folders.state / "sample" / "vllm"
-    if _git(path, "rev-parse", "--verify", "--quiet", f"refs/heads/{_BRANCH}") is None:
+    if _has_sample(path) and not _is_of(path, commit):
+        # The one of another release stays as it is.
+        path = path.with_name(f"vllm-{commit.short}")
+    if not _has_sample(path):
         with context.console.step("sample repository"):
             _create(context.folders.releases, path, commit)
     return Sample(path=path, ref=_BRANCH)
+
+
+def _has_sample(path: Path) -> bool:
+    return _git(path, "rev-parse", "--verify", "--quiet", f"refs/heads/{_BRANCH}") is not None
+
+
+def _is_of(path: Path, commit: Commit) -> bool:
+    return _git(path, "merge-base", "--is-ancestor", commit.id, f"refs/heads/{_BRANCH}") is not None
 
 
 def _create(releases: Path, path: Path, commit: Commit) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from build import labels
+from build import buildx, labels
 from tests.engine import nights
+from tests.engine.conftest import LOCAL, RUN
 from tests.standin.image import changed
 
 if TYPE_CHECKING:
@@ -95,3 +97,14 @@ def test_a_base_that_is_a_week_old_is_built_again_with_nothing_changed(own: Nigh
         assert "it is built again, with the packages of today" in ran.stderr
         assert own.local("nightly-cpu") not in (old, made["id"], None)
         assert own("nightly", "--json", "--no-push").json["built"] is False
+
+
+def test_a_stage_without_the_cache_takes_in_what_is_new(engine: Engine, system: Image, tmp_path: Path) -> None:
+    file = tmp_path / "Dockerfile"
+    stamp = "RUN cat /proc/sys/kernel/random/uuid >/stamp"
+    file.write_text(f"FROM {system.tags[0]} AS system\n{stamp}\nFROM system\nRUN cp /stamp /copy\n", encoding="utf-8")
+    cached = buildx.Request(dockerfile=file, context=tmp_path, labels={labels.KIND: "unsealed", RUN: LOCAL})
+    anew = replace(cached, uncached=("system",))
+    made = [buildx.build(engine, request, progress=lambda _: None) for request in (anew, cached, anew)]
+    # What stands on the stage follows it.
+    assert made[0] == made[1] != made[2]

@@ -44,6 +44,10 @@ def test_a_cpu_image_gets_the_names_of_its_flavor_and_that_is_said(
     assert held(engine, base.id) == [f"nightly-{OLD}-cpu", "nightly-cpu"]
     assert held(engine, overlay.id) == [f"{NEW}-cpu", f"local-{NEW}-cpu", "mine"]
     assert "is a cpu image: no more llm-d-dev:nightly, now llm-d-dev:nightly-cpu" in capsys.readouterr().err
+    # As after a run that was killed in between.
+    engine.tag(base.id, "llm-d-dev:nightly")
+    renaming.rename(context)
+    assert "no more llm-d-dev:nightly, now llm-d-dev:nightly-cpu" in capsys.readouterr().err
     renaming.rename(context)
     assert capsys.readouterr().err == ""
 

@@ -85,6 +85,19 @@ def test_work_that_was_added_stays(context: Context) -> None:
     assert run_git(made.path, "rev-parse", "HEAD") == before
 
 
+def test_another_release_has_a_repository_of_its_own(context: Context, tmp_path: Path) -> None:
+    before = sample.ensure(context, release(context))
+    other = Work.new(tmp_path / "other")
+    other.write(FILE, f"class ModelCard:\n{LINE}    newer = True\n")
+    commit = other.commit("vLLM 0.33.0")
+    other.git("push", "--quiet", context.folders.releases, "main:refs/tags/v0.33.0")
+    newer = Repository(context.folders.releases).commit(commit)
+    made = sample.ensure(context, newer)
+    assert run_git(made.path, "rev-parse", f"{made.ref}^").decode().strip() == newer.id
+    assert sample.ensure(context, newer) == made
+    assert sample.ensure(context, release(context)) == before
+
+
 def test_what_a_killed_run_left_half_made_is_made_anew(context: Context) -> None:
     path = context.folders.state / "sample/vllm"
     (path / "vllm").mkdir(parents=True)
