@@ -60,6 +60,8 @@ _REFUSED_ADVICE = "check the engine and the machine that it runs on: it did not 
 _DIED_ADVICE = "read the log around the named line: the engine's own process says there why it ended"
 _UNKNOWN_ADVICE = "read the server's log"
 
+# No sign asks for a number of that many digits.
+_COUNTERS = re.compile(r"\d{4,}")
 _WHERE = re.compile(r'File "([^"]+)", line (\d+)')
 
 _KILLED = 128 + signal.SIGKILL
@@ -225,10 +227,12 @@ def _signs(lines: Sequence[Line]) -> Iterator[tuple[int, Sign]]:
     candidates = [index for index, line in enumerate(lines) if line.weight > Weight.NOTHING]
     seen: dict[str, Sign | None] = {}
     for index in [*candidates[:_LOOKED_AT], *candidates[_LOOKED_AT:][-_LOOKED_AT:]]:
-        text = lines[index].text
-        if text not in seen:
-            seen[text] = next((sign for sign in SIGNS if sign.pattern.search(text)), None)
-        if sign := seen[text]:
+        text = lines[index].body.strip()
+        # Lines that differ in a counter or a time alone tell the same.
+        same = _COUNTERS.sub("0", text)
+        if same not in seen:
+            seen[same] = next((sign for sign in SIGNS if sign.pattern.search(text)), None)
+        if sign := seen[same]:
             yield index, sign
 
 

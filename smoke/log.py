@@ -12,12 +12,11 @@ from smoke.prefix import Prefix, unfolded
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# ECMA-48, section 5.4: CSI sequences (colours), then those of a terminal's title (OSC), then two-character ones;
-# last what is left of a colour where a tool dropped the escape character or wrote it out.
-_ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])"
-    r"|(?:\^\[|\\x1b|\\u001b|\\033|\\e|\u241b)?\[\d{1,3}(?:;\d{1,3}){0,4}m"
-)
+# ECMA-48, section 5.4: CSI sequences (colours), then those of a terminal's title (OSC), then two-character ones.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+# What is left of a colour where a tool dropped the escape character or wrote it out.
+_COLOUR = re.compile(r"\[\d{1,3}(?:;\d{1,3}){0,4}m")
+_COLOURS = re.compile(rf"(?:\^\[|\\x1b|\\u001b|\\033|\\e|\u241b)?{_COLOUR.pattern}")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 # What is behind that much of a line only costs time: the engine's configuration is 4,000 characters long.
 _LOOKED_AT = 4_000
@@ -37,17 +36,19 @@ _RECORD = re.compile(
     r"(?P<place>\[[^\]]{1,120}\]|[\w./]{1,80}:\d{1,6}\])(?: |$)"
 )
 _STAMP = (
-    r"(?:\[?\d{4}[-/]\d\d[-/]\d\d[ T][\d:.,]{8,18}(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?:?[ \t]+(?:- )?(?:\S{1,80} - )?)?"
+    r"(?:\[?\d{4}[-/]\d\d[-/]\d\d[ T][\d:.,]{8,18}(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?:?"
+    r"[ \t]+(?:- )?(?:\S{1,80} - ){0,3})?"
 )
 _QUIET = "TRACE|DEBUG|INFO|DIAG|NOTICE|VERSION"
 # Each of uvicorn, Python's logging, libraries with a time stamp first, glog and klog, NCCL and its kin, zap and
 # logrus writes the level in its own way.
 _LEVEL = re.compile(
-    rf"(?:- )?{_STAMP}\[?(?:(?P<quiet>{_QUIET}|debug|info)|(?P<warning>WARN(?:ING)?|warn(?:ing)?)"
+    rf" {{0,4}}(?:- )?{_STAMP}\[?(?:(?P<quiet>{_QUIET}|debug|info)|(?P<warning>WARN(?:ING)?|warn(?:ing)?)"
     r"|(?P<error>ERROR|CRITICAL|FATAL|error))\]?(?=[ :\t])"
     rf"|.{{0,160}}?\b(?:NCCL|NVSHMEM|UCX) +(?:(?P<quiet2>{_QUIET})|(?P<error2>WARN|ERROR|FATAL))\b"
     r"|(?:\S+: )?\[?(?:I(?P<quiet3>)|W(?P<warning3>)|E(?P<error3>)|F(?P<error5>))\d{4} ?[\d:. ]+ "
     rf"|{_STAMP}(?:I(?P<quiet5>)|W(?P<warning5>)|E(?P<error6>)) [\w/.]+[:\]]"
+    rf"|{_STAMP}[A-Z]\w{{1,30}} (?:(?P<quiet7>{_QUIET})|(?P<warning7>WARNING)|(?P<error8>ERROR)): "
     r'|\{"(?:.{0,200}?")?level":"(?:(?P<quiet4>debug|info)|(?P<warning4>warn)|(?P<error4>error))'
     r"|(?:time=\S+ )?level=(?:(?P<quiet6>debug|info)|(?P<warning6>warn)|(?P<error7>error|fatal))",
 )
@@ -58,9 +59,11 @@ _WARN = re.compile(r"\S+:\d+: \w*Warning: |(?:\S{1,80}: ){0,2}[Ww](?:arning|ARNI
 _DROPPED = re.compile(
     r"Exception ignored |Error in sys\.excepthook|Exception in thread |Unhandled exception in thread"
     r"|Exception in callback |(?:Task|Future) exception was never retrieved|--- Logging error ---"
-    r"|(?:ERROR: +)?Exception in ASGI application"
+    r"|Exception in ASGI application"
 )
 _DROPPED_LINES = 200
+# The level and the name of a logger stand before it.
+_HEAD = 160
 
 _TRACEBACK = "Traceback (most recent call last):"
 _PLACE = re.compile(r' {2,}File "[^"]{1,1000}", line \d')
@@ -199,7 +202,7 @@ class _Speaker:
 
     def is_dropped(self, body: str, kind: Kind) -> bool:
         """Whether a line belongs to an exception that was printed and dropped."""
-        if _DROPPED.match(body) or (kind is Kind.CHAINED and self.was_dropped):
+        if _DROPPED.search(body, 0, _HEAD) or (kind is Kind.CHAINED and self.was_dropped):
             self.dropped = _DROPPED_LINES
         dropped = self.dropped > 0
         if kind is Kind.RAISED:
@@ -225,7 +228,9 @@ def split(log: str) -> list[str]:
 
 def plain(text: str) -> str:
     """A text without colours and control characters, and so without power over a terminal."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", text))
+    if not text.isprintable():
+        text = _CONTROLS.sub("", _ESCAPES.sub("", text))
+    return _COLOURS.sub("", text) if _COLOUR.search(text) else text
 
 
 def read(log: str) -> list[Line]:

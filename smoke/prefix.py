@@ -29,8 +29,13 @@ _KNOWN = tuple(
         # journald and syslog (RFC 3164), then journald with ISO dates once those are taken off.
         rf"[A-Z][a-z]{{2}} [ \d]\d {_TIME} (?P<source>\S{{1,80}} [^\s:\[]{{1,80}})(?:\[\d+\])?:(?: |$)",
         r"(?P<source>\S{1,80} [\w.@/-]{1,80})\[\d+\]:(?: |$)",
-        # docker compose.
-        r"(?P<source>[\w][\w.-]{0,80}) *\|(?: |$)",
+        # syslog (RFC 5424).
+        (
+            rf"<\d{{1,3}}>\d? ?{_DATE}T{_TIME}{_ZONE} (?P<source>\S{{1,80}} \S{{1,80}}) \S{{1,80}} \S{{1,80}} "
+            r"(?:-|\[.{0,200}?\])(?: |$)"
+        ),
+        # docker compose, docker service logs.
+        r"(?P<source>\w[\w.@-]{0,120}) *\|(?: |$)",
         # `kubectl logs --prefix`, kubetail, and launchers that name the rank.
         r"\[(?P<source>pod/[^\]\s]{1,200})\](?: |$)",
         r"(?P<source>\[\d+,\d+\])<std(?:out|err)>:(?: |$)?",
@@ -45,13 +50,12 @@ _KNOWN = tuple(
         r"(?:DEBUG|INFO|WARNING|ERROR) - \[[\w-]{1,80}\] (?=\(|(?:DEBUG|INFO|WARNING|ERROR)\b)",
     )
 )
-# A word that starts nearly every line and is none of the server's own.
-_OWN_WORDS = re.compile(r"[({\[\"']|(?:TRACE|DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|Traceback|File|During|The)\b")
+# What a pod or a container is called: not a level, and no word of a sentence.
+_NAMES = re.compile(r"(?=\D{0,80}\d)[\w./-]{2,80}(?: [\w./-]{2,80})?")
 
 _ROUNDS = 4
 _FEW = 5
 _NEARLY_ALL = 0.9
-_LONGEST = 80
 
 
 class Part(NamedTuple):
@@ -77,7 +81,7 @@ class Prefix:
         self._patterns: list[re.Pattern[str]] = []
         sample = [line for line in lines if line.strip()]
         for _ in range(_ROUNDS):
-            if (found := _shared(sample)) is None:
+            if (found := _shared(sample) or (None if self._patterns else _shared_words(sample))) is None:
                 break
             self._patterns.append(found)
             sample = [rest for line in sample if (rest := _without(found, line).text).strip()]
@@ -95,21 +99,17 @@ def _shared(sample: Sequence[str]) -> re.Pattern[str] | None:
     for pattern in _KNOWN:
         if sample and 2 * sum(1 for line in sample if pattern.match(line)) > len(sample):
             return pattern
-    return _shared_words(sample) if len(sample) >= _FEW else None
-
-
-def _shared_words(sample: Sequence[str]) -> re.Pattern[str] | None:
-    """The one or two words that start nearly every line, as stern prints a pod and a container."""
-    for count in (2, 1):
-        starts = Counter(tuple(line.split(" ", count)[:count]) for line in sample)
-        words, often = starts.most_common(1)[0]
-        if often >= _NEARLY_ALL * len(sample) and not any(map(_is_own, words)):
-            return re.compile(f"(?P<source>{re.escape(' '.join(words))})(?: |$)")
     return None
 
 
-def _is_own(word: str) -> bool:
-    return not word or len(word) > _LONGEST or bool(_OWN_WORDS.match(word))
+def _shared_words(sample: Sequence[str]) -> re.Pattern[str] | None:
+    """The names that start nearly every line, as stern prints pods and containers."""
+    for count in (2, 1) if len(sample) >= _FEW else ():
+        starts = Counter(" ".join(line.split(" ", count)[:count]) for line in sample)
+        names = [words for words, often in starts.most_common(_FEW) if often > 1 and _NAMES.fullmatch(words)]
+        if sum(starts[words] for words in names) >= _NEARLY_ALL * len(sample):
+            return re.compile(f"(?P<source>{'|'.join(map(re.escape, names))})(?: |$)")
+    return None
 
 
 def _without(pattern: re.Pattern[str], line: str) -> Part:

@@ -148,7 +148,8 @@ SIGNS = (
         r"|couldn't communicate with the NVIDIA driver|CUDA driver initialization failed|CUDA_ERROR_NO_DEVICE"
         r"|CUDA_ERROR_SYSTEM_NOT_READY|CUDA unknown error - this may be due to|cudaErrorNoDevice"
         r"|cudaErrorDevicesUnavailable"
-        r"|CUDA error: unknown error|CUDA error: OS call failed|No HIP GPUs are available",
+        r"|CUDA error: unknown error|available GPUs|[Nn]ot enough (?:resources|GPUs|devices|available GPUs)"
+        r"|Required number of devices|CUDA error: OS call failed|No HIP GPUs are available",
         _NO_GPU,
         image_at_fault=False,
     ),
@@ -189,13 +190,15 @@ SIGNS = (
         r"|BlockingIOError: \[Errno 11\]|OSError: \[Errno 11\]|fork: (?:retry: )?(?:Resource|Cannot)"
         r"|fork rejected by pids"
         r"|(?<!Again: )\bResource temporarily unavailable|unable to allocate necessary resources for OMP"
+        r"|Not enough allowed NUMA nodes"
         r"|RLIMIT_(?:NPROC|MEMLOCK|NOFILE).{0,40}(?:too (?:low|small)|exceeded)|pids\.max",
         _LIMITS,
         image_at_fault=False,
     ),
     _sign(
         "disk",
-        r"[Nn]o space left on device|Disk quota exceeded|database or disk is full|[Nn]ot enough free disk space",
+        r"[Nn]o space left on device|Disk quota exceeded|Stale file handle|\[Errno 5\]|database or disk is full"
+        r"|[Nn]ot enough free disk space",
         "free disk where the engine keeps its data (`docker system df`), then test again",
         image_at_fault=False,
     ),
@@ -208,7 +211,8 @@ SIGNS = (
     _sign(
         "host-memory",
         r"[Cc]annot allocate memory|can't allocate memory|std::bad_alloc|\b_?(?:Array)?MemoryError\b"
-        r"|Unable to allocate [\d.]+ [KMGTP]iB|is less than desired CPU memory utilization|[Oo]ut of memory: Killed"
+        r"|Unable to allocate [\d.]+ [KMGTP]iB|is less than desired CPU memory utilization"
+        r"|less than requested memory for kv|leaving none for the KV cache|[Oo]ut of memory: Killed"
         r"|Memory cgroup out of memory|oom[-_]kill|OOMKilled|node running low on memory|^Killed$"
         r"|line \d+: +\d+ Killed\b|killed by the OOM|ray\.exceptions\.OutOfMemoryError|[Oo]ut of host memory",
         _MEMORY,
@@ -221,7 +225,7 @@ SIGNS = (
         r"(?:40[134]|429) Client Error|[Gg]ated repo"
         r"|[45]\d\d (?:Client|Server) Error.{0,300}(?:huggingface\.co|hf\.co)|couldn't connect to 'https?://"
         r"|huggingface\.co.{0,300}Max retries exceeded|Max retries exceeded.{0,300}huggingface\.co"
-        r"|Cannot reach https?://\S*: offline mode is enabled|Read timed out.{0,200}huggingface|CAS service error"
+        r"|Cannot reach https?://\S*: offline mode is enabled|huggingface\.co.{0,300}Read timed out|CAS service error"
         r"|[Cc]annot access gated repo|Access to model \S+ is restricted|Repository Not Found for url"
         r"|Cannot find an appropriate cached snapshot folder|Consistency check failed: file should be of size"
         r"|\b(?:LocalEntryNotFound|OfflineModeIsEnabled|GatedRepo|RepositoryNotFound|RevisionNotFound|EntryNotFound"
@@ -237,7 +241,9 @@ SIGNS = (
         r"|SafetensorError|MetadataIncompleteBuffer|InvalidHeaderDeserialization|HeaderTooLarge|HeaderTooSmall"
         r"|Error while deserializing header|PytorchStreamReader failed|UnpicklingError: |invalid load key, "
         r"|Can't load (?:tokenizer|(?:the )?configuration|feature extractor|image processor|processor) "
-        r"|Unrecognized model in |No such file or directory: '[^']{1,300}\.(?:safetensors|bin|pt|gguf|json|model)'"
+        r"|Unrecognized model in "
+        r"|No such file or directory: '(?![^']{0,300}(?:/vllm/|-packages/))[^']{1,300}"
+        r"\.(?:safetensors|bin|pt|gguf|json|model)'"
         r"|not a valid JSON file|no config file found",
         _MODEL,
         image_at_fault=False,
@@ -251,10 +257,11 @@ SIGNS = (
     ),
     _sign(
         "missing-compiler",
-        r"\b(?:nvcc|gcc|g\+\+|cc1plus|c\+\+|clang|ninja|cmake|ptxas|ld|as)['\"]?: (?:command )?not found"
+        r"\b(?:nvcc|gcc|g\+\+|cc1plus|c\+\+|clang|ninja|cmake|ptxas|cicc|ld|as)['\"]?: (?:command )?not found"
         r"|[Cc]ould not find (?:nvcc|CUDA|any (?:C|CUDA) compiler)|Failed to find (?:a )?(?:C|CUDA) compiler"
         r"|fatal error: \S{1,200}: No such file or directory|cannot find -l\w|CUDA_HOME environment variable is not set"
-        r"|Ninja is required to load C\+\+ extensions|(?:nvcc|ptxas) fatal|cicc: error|unsupported GNU version"
+        r"|Ninja is required to load C\+\+ extensions|(?:nvcc|ptxas|nvlink|cicc|fatbinary) fatal|cicc: error"
+        r"|unsupported GNU version"
         r"|collect2: (?:fatal )?error|undefined reference to|ld returned \d+ exit status|InvalidCxxCompiler"
         r"|No such file or directory: '[^']{0,200}\b(?:nvcc|gcc|g\+\+|cc|c\+\+|ninja|ptxas|clang|cuobjdump|nvdisasm)'"
         r"|\S:\d{1,6}(?::\d{1,6}|\))?: (?:fatal )?error: |\(\d{1,6}\): (?:fatal )?error:? ",
@@ -378,7 +385,8 @@ SIGNS = (
     _sign("shm", r"\bBus error\b", _SHM, image_at_fault=False, general=True),
     _sign(
         "engine-died",
-        r"[Ss]egmentation fault|Illegal instruction|Floating point exception|Fatal Python error|terminate called"
+        r"[Ss]egmentation fault|Illegal instruction|LLVM ERROR|Floating point exception|Fatal Python error"
+        r"|terminate called"
         r"|core dumped|double free or corruption|free\(\): invalid|malloc\(\): |\bpanicked at\b"
         r"|Assertion `.{0,200}' failed"
         r"|^Aborted$|Caught signal \d+|SIGSEGV|SIGABRT|SIGILL",

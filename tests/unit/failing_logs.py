@@ -219,6 +219,62 @@ OF_THE_MACHINE = {
     "'https://huggingface.co/models'": "valid model identifier",
     "ValueError: Invalid repository ID or local directory specified: '/models/foo'.\nPlease verify the following "
     "requirements:\n1. Provide a valid Hugging Face repository ID.": "Invalid repository ID",
+    "ValueError: World size (8) is larger than the number of available GPUs (4) in this node. If this "
+    "is intentional and you are using:": "available GPUs",
+    "ValueError: The number of required GPUs exceeds the total number of available GPUs in the "
+    "placement group.": "available GPUs",
+    "ValueError: Available memory on node 0 (1.1/15.6 GiB) on kv cache allocation is less than "
+    "requested memory for kv (4.0 GiB). Decrease --kv-cache-memory-bytes, VLLM_CPU_KVCACHE_SPACE, or "
+    "reduce CPU memory used by other processes.": "requested memory",
+    "ValueError: The worker already uses 3.10 GiB (model weights and runtime), more than the 1.5 GiB "
+    "of CPU memory reserved for it on node 0, leaving none for the KV cache. On the CPU backend": "leaving none",
+    "RuntimeError: unable to mmap 4966157032 bytes from file </models/x/model-00001.safetensors>: "
+    "Cannot allocate memory (12)": "mmap",
+    "OSError: [Errno 12] Cannot allocate memory": "Errno 12",
+    "RuntimeError: ibv_reg_mr failed: Cannot allocate memory": "Cannot allocate",
+    "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`": "ALLOC_FAILED",
+    "pynvml.NVMLError_DriverNotLoaded: Driver Not Loaded": "Driver Not Loaded",
+    "vllm.third_party.pynvml.NVMLError_LibraryNotFound: NVML Shared Library Not Found": "Library Not Found",
+    "RuntimeError: Failed to initialize NVML: Driver/library version mismatch": "mismatch",
+    "RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable": "busy",
+    "RuntimeError: No CUDA GPUs are available": "No CUDA GPUs",
+    "RuntimeError: CUDA error: CUDA driver version is insufficient for CUDA runtime version": "insufficient",
+    "torch.AcceleratorError: CUDA error: the provided PTX was compiled with an unsupported toolchain.": "PTX",
+    "requests.exceptions.ConnectionError: (MaxRetryError(\"HTTPSConnectionPool(host='huggingface.co', "
+    "port=443): Max retries exceeded with url: /x (Caused by NameResolutionError(...))\"), '(Request "
+    "ID: x)')": "huggingface.co",
+    "requests.exceptions.ReadTimeout: (ReadTimeoutError(\"HTTPSConnectionPool(host='huggingface.co', "
+    "port=443): Read timed out. (read timeout=10)\"), '(Request ID: x)')": "Read timed out",
+    "huggingface_hub.errors.HfHubHTTPError: 503 Server Error: Service Temporarily Unavailable for url: "
+    "https://huggingface.co/api/models/x": "503",
+    "huggingface_hub.errors.RepositoryNotFoundError: 404 Client Error. (Request ID: Root=1)\n\n"
+    "Repository Not Found for url: https://huggingface.co/api/models/foo/bar.": "404",
+    "huggingface_hub.errors.GatedRepoError: 403 Client Error. (Request ID: x)": "403",
+    "huggingface_hub.errors.EntryNotFoundError: 404 Client Error. Entry Not Found for url: "
+    "https://huggingface.co/x/resolve/main/config.json.": "404",
+    "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder "
+    "for the specified revision on the local disk": "snapshot folder",
+    "huggingface_hub.errors.HFValidationError: Repo id must use alphanumeric chars, '-', '_' or '.'. "
+    "The name cannot start or end with '-' or '.': '/models/x'.": "Repo id",
+    "requests.exceptions.SSLError: (MaxRetryError(\"HTTPSConnectionPool(host='huggingface.co', "
+    "port=443): Max retries exceeded with url\"), 'x')": "SSLError",
+    "httpx.ConnectError: [Errno -3] Temporary failure in name resolution\n\nThe above exception was "
+    "the direct cause of the following exception:\n\nTraceback (most recent call last):\n  File "
+    "\"/x.py\", line 1, in f\n    raise x\nOSError: We couldn't connect to 'https://huggingface.co' "
+    "to load the files": "couldn't connect",
+    "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not "
+    "fully covered": "incomplete metadata",
+    "OSError: Can't load tokenizer for '/models/x'. If you were trying to load it from "
+    "'https://huggingface.co/models', make sure": "load tokenizer",
+    "ValueError: Unrecognized model in /models/x. Should have a `model_type` key in its config.json": "Unrecognized",
+    "OSError: /models/x does not appear to have a file named config.json. Checkout": "config.json",
+    "FileNotFoundError: [Errno 2] No such file or directory: '/models/x/config.json'": "config.json",
+    "OSError: [Errno 116] Stale file handle: '/models/x/model-00001-of-00004.safetensors'": "Stale",
+    "OSError: [Errno 5] Input/output error: '/models/x/model-00001-of-00004.safetensors'": "Input/output",
+    "RuntimeError: Failed to open /dev/infiniband/uverbs0: Permission denied": "infiniband",
+    "torch.distributed.DistBackendError: NCCL error in: ../x.cpp:1, unhandled cuda error (run with "
+    "NCCL_DEBUG=INFO for details), NCCL version 2.27\nncclUnhandledCudaError: Call to CUDA function "
+    "failed.\nLast error:\nCuda failure 'CUDA driver version is insufficient for CUDA runtime version'": "insufficient",
 }
 OF_THE_IMAGE = {
     "AttributeError: 'SchedulerConfig' object has no attribute 'x'": "has no attribute 'x'",
@@ -239,6 +295,34 @@ OF_THE_IMAGE = {
     'following exception:\n\nTraceback (most recent call last):\n  File "/x.py", line 3, in f\n    raise RuntimeError '
     "from e\nRuntimeError: vLLM failed to compile the model. The most likely reason for this is that a previous "
     "compilation failed, leading to a corrupted compilation artifact.": "unexpected keyword",
+    "torch._inductor.exc.InductorError: AssertionError: buf0 not in scope\n\nSet TORCHDYNAMO_VERBOSE=1 "
+    "for the internal stack trace": "InductorError",
+    "torch._dynamo.exc.Unsupported: Attempted to call function marked as skipped\n  Explanation: "
+    "Dynamo does not know": "Unsupported: Attempted",
+    "torch._dynamo.exc.BackendCompilerFailed: backend='<vllm.compilation.backends.VllmBackend object "
+    "at 0x7f>' raised:\nAssertionError: VllmBackend can only be called once": "BackendCompilerFailed",
+    "StopIteration": "StopIteration",
+    "_queue.Empty": "_queue.Empty",
+    "RuntimeError: FlashInfer requires the cubin package": "cubin",
+    "RuntimeError: Error Internal": "Error Internal",
+    "json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)": "JSONDecodeError",
+    "FileNotFoundError: [Errno 2] No such file or directory: "
+    "'/opt/vllm-source/vllm/model_executor/layers/x.so'": "x.so",
+    "FileNotFoundError: [Errno 2] No such file or directory: "
+    "'/opt/vllm-source/vllm/model_executor/layers/fused_moe/configs/E=8.json'": "E=8.json",
+    "AttributeError: module 'torch._C' has no attribute '_cuda_getDeviceCount'": "_cuda_getDeviceCount",
+    "ValueError: gpu_memory_utilization must be in (0, 1]": "must be in",
+    "ImportError: cannot import name 'PermissionDenied' from 'vllm.exceptions' "
+    "(/opt/vllm-source/vllm/exceptions.py)": "PermissionDenied",
+    "torch.AcceleratorError: CUDA error: device kernel image is invalid": "kernel image is invalid",
+    "KeyError: 'rope_theta'\n\nDuring handling of the above exception, another exception occurred:\n\n"
+    'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    z\nAttributeError: '
+    "'LlamaConfig' object has no attribute 'rope_theta'": "KeyError: 'rope_theta'",
+    "ZeroDivisionError: division by zero\n\nThe above exception was the direct cause of the following "
+    'exception:\n\nTraceback (most recent call last):\n  File "/x.py", line 1, in f\n    z\n'
+    "RuntimeError: a\n\nThe above exception was the direct cause of the following exception:\n\n"
+    'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    z\nRuntimeError: b': "ZeroDivisionError",
+    "FileNotFoundError: [Errno 2] No such file or directory: 'ninja'": "ninja",
 }
 
 _REFUSED = (
@@ -294,6 +378,7 @@ _GCC = engine_failed(
     "torch._inductor.exc.InductorError: CalledProcessError: Command '['/usr/bin/gcc', '/x/main.c']' returned non-zero "
     "exit status 1."
 )
+_OUT_OF_MEMORY = engine_failed("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB")
 _TYPE_ERROR = engine_failed("TypeError: h() takes 1 positional argument but 2 were given")
 _MACHINE, _IMAGE = False, True
 
@@ -551,6 +636,612 @@ OTHERS = {
         _TYPE_ERROR
         + recorded("EngineCore_DP1 pid=28", "[shutdown] EngineCore: trigger received signal=SIGTERM", level="INFO"),
         Found("engine-died", "TypeError: h()", _IMAGE, 143),
+    ),
+    "deepgemm": Failure(
+        ("Failed: Assertion error /opt/DeepGEMM/csrc/jit/compiler.hpp:120 'false and \"NVCC compilation failed\"'\n")
+        + engine_failed(
+            "RuntimeError: Assertion error (/opt/DeepGEMM/csrc/jit/compiler.hpp:120): NVCC compilation failed"
+        ),
+        Found("engine-died", "NVCC compilation failed", _IMAGE),
+    ),
+    "engine later info": Failure(
+        (
+            "(EngineCore pid=27) ERROR 11-25 10:00:00 [core.py:1584] EngineCore failed to start.\n"
+            "(EngineCore pid=27) ERROR 11-25 10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + (
+            "TypeError: f() got multiple values for argument 'x'\n(APIServer pid=1) INFO 11-25 10:00:00 "
+            "[x.py:1] waiting for engine\n"
+        )
+        + GAVE_UP,
+        Found("engine-died", "multiple values", _IMAGE),
+    ),
+    "after header two procs": Failure(
+        (
+            "(EngineCore_DP0 pid=27) ERROR 11-25 10:00:00 [core.py:1584] EngineCore failed to start.\n"
+            "(EngineCore_DP0 pid=27) ERROR 11-25 10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + (
+            "IndexError: pop from empty list\n(EngineCore_DP1 pid=28) ERROR 11-25 10:00:00 [core.py:1584] "
+            "EngineCore failed to start.\n(EngineCore_DP1 pid=28) ERROR 11-25 10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + ("torch.distributed.DistNetworkError: The client socket has timed out after 600000ms\n")
+        + GAVE_UP,
+        Found("engine-died", "pop from empty", _IMAGE),
+    ),
+    "ready then fatal": Failure(
+        (
+            "INFO:     Application startup complete.\n(EngineCore pid=27) ERROR 11-25 10:00:00 "
+            "[core.py:1584] EngineCore encountered a fatal error.\n(EngineCore pid=27) ERROR 11-25 "
+            "10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + (
+            "RuntimeError: CUDA error: an illegal memory access was encountered\n(APIServer pid=1) ERROR "
+            "11-25 10:00:00 [async_llm.py:906] AsyncLLM output_handler failed.\n(APIServer pid=1) ERROR "
+            "11-25 10:00:00 [async_llm.py:906] Traceback (most recent call last):\n(APIServer pid=1) ERROR "
+            '11-25 10:00:00 [async_llm.py:906]   File "/x.py", line 1, in f\n(APIServer pid=1) ERROR 11-25 '
+            "10:00:00 [async_llm.py:906]     raise\n(APIServer pid=1) ERROR 11-25 10:00:00 "
+            "[async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an "
+            "issue. See stack trace (above) for the root cause.\nINFO:     Shutting down\n"
+        ),
+        Found("engine-died", "illegal memory", _IMAGE),
+    ),
+    "ready then worker": Failure(
+        (
+            "INFO:     Application startup complete.\n(Worker_TP0 pid=3) ERROR 11-25 10:00:00 "
+            "[multiproc_executor.py:1189] WorkerProc hit an exception.\n(Worker_TP0 pid=3) ERROR 11-25 "
+            "10:00:00 [multiproc_executor.py:1189] Traceback (most recent call last):\n(Worker_TP0 pid=3) "
+            'ERROR 11-25 10:00:00 [multiproc_executor.py:1189]   File "/x.py", line 1, in f\n(Worker_TP0 '
+            "pid=3) ERROR 11-25 10:00:00 [multiproc_executor.py:1189]     x\n(Worker_TP0 pid=3) ERROR "
+            "11-25 10:00:00 [multiproc_executor.py:1189] KeyError: 'logits'\n(EngineCore pid=27) ERROR "
+            "11-25 10:00:00 [core.py:1584] EngineCore encountered a fatal error.\n(EngineCore pid=27) "
+            "ERROR 11-25 10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + (
+            "RuntimeError: Worker failed with error ''logits'', please check the stack trace above for the "
+            "root cause\nINFO:     Shutting down\n"
+        ),
+        Found("engine-died", "KeyError: 'logits'", _IMAGE, 0),
+    ),
+    "dumping scheduler": Failure(
+        (
+            "(EngineCore pid=27) ERROR 11-25 10:00:00 [dump_input.py:72] Dumping input data for V1 LLM "
+            "engine (v0.33.0) with config: model='/m'\n(EngineCore pid=27) ERROR 11-25 10:00:00 "
+            "[core.py:1584] EngineCore encountered a fatal error.\n(EngineCore pid=27) ERROR 11-25 "
+            "10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + ("NotImplementedError: x\n"),
+        Found("engine-died", "NotImplementedError", _IMAGE),
+    ),
+    "oom kernel": Failure(
+        ("[ 1234.5] Memory cgroup out of memory: Killed process 123 (VLLM::EngineCor) total-vm:1kB\n"),
+        Found("host-memory", "Memory cgroup", _MACHINE, 137),
+    ),
+    "died -9 plain": Failure(
+        ("(APIServer pid=1) RuntimeError: Process ApiServer_0 (PID: 3) died with exit code -9\n"),
+        Found("host-memory", "-9", _MACHINE),
+    ),
+    "frontend -9": Failure(
+        (
+            "(APIServer pid=1) RuntimeError: Frontend process failed during engine core initialization. "
+            "See root cause above. Failed frontend proc(s): {'RustFrontend': -9}\n"
+        ),
+        Found("host-memory", "-9", _MACHINE),
+    ),
+    "two cores one -9": Failure(
+        (
+            "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. "
+            "Failed core proc(s): {'EngineCore_DP0': 1, 'EngineCore_DP1': -9}\n"
+        ),
+        Found("host-memory", "-9", _MACHINE),
+    ),
+    "segv core": Failure(
+        (
+            "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. "
+            "Failed core proc(s): {'EngineCore': -11}\n"
+        ),
+        Found("engine-died", "-11", _IMAGE),
+    ),
+    "sigterm core": Failure(
+        (
+            "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. "
+            "Failed core proc(s): {'EngineCore': -15}\n"
+        ),
+        Found("terminated", "-15", _MACHINE),
+    ),
+    "ray oom": Failure(
+        (
+            "ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory.\n"
+            "Memory on the node (IP: 10.0.0.1, ID: a) where the task (task ID: b) was running was 62GB / "
+            "62GB (0.99)\n"
+        ),
+        Found("host-memory", "low on memory", _MACHINE),
+    ),
+    "torchrun 9": Failure(
+        (
+            "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n=====\nx.py FAILED\n"
+            "-----\nRoot Cause (first observed failure):\n[0]:\n  exitcode  : -9 (pid: 77)\n  traceback : "
+            "Signal 9 (SIGKILL) received by PID 77\n"
+        ),
+        Found("host-memory", "-9", _MACHINE),
+    ),
+    "torchrun 15": Failure(
+        (
+            "W1125 10:00:00.123000 1 torch/distributed/elastic/agent/server/api.py:719] Received 15 death "
+            "signal, shutting down workers\n"
+        ),
+        Found("terminated", "15 death", _MACHINE),
+    ),
+    "usage only then fail": Failure(
+        (
+            "(APIServer pid=1) Exception in thread Thread-1 (_report_usage_worker):\n(APIServer pid=1) "
+            'Traceback (most recent call last):\n(APIServer pid=1)   File "/x.py", line 1, in f\n'
+            "(APIServer pid=1)     y\n(APIServer pid=1) OSError: [Errno 28] No space left on device\n"
+        )
+        + engine_failed("NameError: name 'foo' is not defined"),
+        Found("engine-died", "foo", _IMAGE),
+    ),
+    "ignored": Failure(
+        (
+            "(EngineCore pid=3) Exception ignored in: <function X.__del__ at 0x7f>\n(EngineCore pid=3) "
+            'Traceback (most recent call last):\n(EngineCore pid=3)   File "/x.py", line 1, in f\n'
+            "(EngineCore pid=3)     y\n(EngineCore pid=3) ImportError: libcuda.so.1: cannot open shared "
+            "object file: No such file or directory\n"
+        )
+        + engine_failed("NameError: name 'foo' is not defined"),
+        Found("engine-died", "foo", _IMAGE),
+    ),
+    "atexit": Failure(
+        engine_failed("NameError: name 'foo' is not defined")
+        + (
+            "Exception ignored in atexit callback: <bound method x>\nTraceback (most recent call last):\n  "
+            'File "/x.py", line 1, in f\nOSError: [Errno 28] No space left on device\n'
+        ),
+        Found("engine-died", "foo", _IMAGE),
+    ),
+    "asyncio": Failure(
+        (
+            "2024-11-22 04:51:14,882 - __init__.py - asyncio - ERROR - Task exception was never retrieved\n"
+            "future: <Task finished name='Task-3' coro=<x()> exception=ZMQError('Address already in "
+            'use\')>\nTraceback (most recent call last):\n  File "/x.py", line 184, in f\n    y\n'
+            "zmq.error.ZMQError: Address already in use\n"
+        )
+        + engine_failed("NameError: name 'foo' is not defined"),
+        Found("engine-died", "foo", _IMAGE),
+    ),
+    "info cache": Failure(
+        (
+            "ERROR 11-25 10:00:00 [registry.py:810] Error saving model info cache.\nERROR 11-25 10:00:00 "
+            "[registry.py:810] Traceback (most recent call last):\nERROR 11-25 10:00:00 [registry.py:810]  "
+            ' File "/x.py", line 1, in f\nERROR 11-25 10:00:00 [registry.py:810] PermissionError: [Errno '
+            "13] Permission denied: '/.cache/vllm/modelinfos'\n"
+        )
+        + engine_failed("torch.OutOfMemoryError: CUDA out of memory."),
+        Found("gpu-memory", "CUDA out of memory", _MACHINE),
+    ),
+    "gdrcopy": Failure(
+        ("[10.0.0.1:5] WARN: IBGDA cannot be loaded: libmlx5.so: cannot open shared object file\n")
+        + engine_failed("NameError: name 'foo' is not defined"),
+        Found("engine-died", "foo", _IMAGE),
+    ),
+    "nccl warn survived": Failure(
+        ("node:5:5 [0] NCCL WARN NET/IB : No device found.\n") + engine_failed("NameError: name 'foo' is not defined"),
+        Found("engine-died", "foo", _IMAGE),
+    ),
+    "nccl new prefix": Failure(
+        (
+            "[2026-11-25 10:00:00] node:5:5 [0] misc/shmutils.cc:87 NCCL WARN Error: failed to extend "
+            "/dev/shm/nccl-Ab to 3 bytes, error: No space left on device (28)\n"
+        )
+        + engine_failed("RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)"),
+        Found("shm", "shm/nccl", _MACHINE),
+    ),
+    "nccl info only twin": Failure(
+        ("node:5:5 [0] NCCL INFO Error while creating shared memory segment? no\n")
+        + engine_failed("RuntimeError: NCCL error: invalid usage (run with NCCL_DEBUG=WARN for details)"),
+        Found("nccl", "invalid usage", _IMAGE),
+    ),
+    "tf noise": Failure(
+        (
+            "2026-11-25 10:00:00.123456: W tensorflow/stream_executor/x.cc:64] Could not load dynamic "
+            "library 'libcudart.so.11.0'; dlerror: libcudart.so.11.0: cannot open shared object file\n"
+            "2026-11-25 10:00:00.123456: E external/local_xla/x.cc:1] Unable to register cuDNN factory\n"
+        )
+        + engine_failed("NameError: name 'foo' is not defined"),
+        Found("engine-died", "foo", _IMAGE),
+    ),
+    "lmcache info": Failure(
+        (
+            "[2025-11-14 08:06:22,590] LMCache INFO: ImportError: optional (x.py:1:lmcache)\n(APIServer "
+            "pid=1) ValueError: the reason\n"
+        ),
+        Found("unknown", "the reason", _IMAGE),
+    ),
+    "lmcache warn": Failure(
+        ("(EngineCore pid=3) [2025-11-14 08:06:22,590] LMCache WARNING: No module: ImportError: x (x.py:1)\n")
+        + engine_failed("NameError: name 'foo' is not defined"),
+        Found("engine-died", "foo", _IMAGE),
+    ),
+    "usage telemetry": Failure(
+        (
+            "(APIServer pid=1) WARNING 11-25 10:00:00 [usage_lib.py:9] Failed to report usage: 429 Client "
+            "Error: Too Many Requests for url: https://huggingface.co\n"
+        )
+        + engine_failed("NameError: name 'foo' is not defined"),
+        Found("engine-died", "foo", _IMAGE),
+    ),
+    "asgi": Failure(
+        (
+            "INFO:     Application startup complete.\nERROR:    Exception in ASGI application\nTraceback "
+            '(most recent call last):\n  File "/x.py", line 1, in f\n    y\nPermissionError: [Errno 13] '
+            "Permission denied: '/x'\n(EngineCore pid=9) ERROR 11-25 10:00:00 [core.py:1584] EngineCore "
+            "encountered a fatal error.\n(EngineCore pid=9) ERROR 11-25 10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + ("NameError: name 'foo' is not defined\n"),
+        Found("engine-died", "foo", _IMAGE),
+    ),
+    "pydantic two": Failure(
+        (
+            '(APIServer pid=1) Traceback (most recent call last):\n(APIServer pid=1)   File "/x.py", line '
+            "1, in f\n(APIServer pid=1) pydantic_core._pydantic_core.ValidationError: 2 validation errors "
+            "for SchedulerConfig\n(APIServer pid=1) max_num_seqs\n(APIServer pid=1)   Input should be "
+            "greater than or equal to 1 [type=greater_than_equal, input_value=0, input_type=int]\n"
+        ),
+        Found("unknown", "greater than or equal to 1", _IMAGE),
+    ),
+    "pydantic assertion": Failure(
+        (
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig\n  Assertion "
+            "failed,  [type=assertion_error, input_value=ArgsKwargs(()), input_type=ArgsKwargs]\n"
+        ),
+        Found("unknown", "Assertion failed", _IMAGE),
+    ),
+    "pydantic bf16": Failure(
+        (
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig\n  Value "
+            "error, The quantization method modelopt_fp4 is not supported for the current GPU. Minimum "
+            "capability: 100. Current capability: 90. [type=value_error, input_value=1]\n"
+        ),
+        Found("gpu-unsupported", "Minimum capability", _MACHINE),
+    ),
+    "pydantic repo": Failure(
+        (
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value "
+            "error, Invalid repository ID or local directory specified: '/models/x'.\nPlease verify the "
+            "following requirements:\n1. Provide a valid Hugging Face repository ID.\n [type=value_error, "
+            "input_value=ArgsKwargs((), {}), input_type=ArgsKwargs]\n"
+        ),
+        Found("model", "Invalid repository", _MACHINE),
+    ),
+    "pydantic arch unsupported": Failure(
+        (
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value "
+            "error, Model architectures ['FooForCausalLM'] are not supported for now. Supported "
+            "architectures: dict_keys(['A']) [type=value_error]\n"
+        ),
+        Found("unsupported-model", "not supported for now", _IMAGE),
+    ),
+    "arch inspect import": Failure(
+        (
+            "ERROR 11-25 10:00:00 [registry.py:1164] Error in inspecting model architecture "
+            "'LlamaForCausalLM'\nERROR 11-25 10:00:00 [registry.py:1164] Traceback (most recent call "
+            'last):\nERROR 11-25 10:00:00 [registry.py:1164]   File "/x.py", line 1, in f\nERROR 11-25 '
+            "10:00:00 [registry.py:1164]     y\nERROR 11-25 10:00:00 [registry.py:1164] "
+            "subprocess.CalledProcessError: Command '['/opt/vllm/bin/python', '-m', 'x']' returned "
+            "non-zero exit status 1.\nERROR 11-25 10:00:00 [registry.py:1164] \nERROR 11-25 10:00:00 "
+            "[registry.py:1164] The above exception was the direct cause of the following exception:\n"
+            "ERROR 11-25 10:00:00 [registry.py:1164] \nERROR 11-25 10:00:00 [registry.py:1164] Traceback "
+            '(most recent call last):\nERROR 11-25 10:00:00 [registry.py:1164]   File "/x.py", line 1, in '
+            "f\nERROR 11-25 10:00:00 [registry.py:1164]     y\nERROR 11-25 10:00:00 [registry.py:1164] "
+            "RuntimeError: Error raised in subprocess:\nERROR 11-25 10:00:00 [registry.py:1164] <frozen "
+            "runpy>:128: RuntimeWarning: 'x' found in sys.modules\nERROR 11-25 10:00:00 [registry.py:1164] "
+            "Traceback (most recent call last):\nERROR 11-25 10:00:00 [registry.py:1164]   File "
+            '"/opt/vllm-source/vllm/a.py", line 7, in <module>\nERROR 11-25 10:00:00 [registry.py:1164]    '
+            " from x import y\nERROR 11-25 10:00:00 [registry.py:1164] ImportError: cannot import name 'y' "
+            "from 'x' (/opt/x.py)\n(APIServer pid=1) pydantic_core._pydantic_core.ValidationError: 1 "
+            "validation error for ModelConfig\n(APIServer pid=1)   Value error, Model architectures "
+            "['LlamaForCausalLM'] failed to be inspected. Please check the logs for more details. "
+            "[type=value_error, input_value=A, input_type=ArgsKwargs]\n"
+        ),
+        Found("import-error", "cannot import name 'y'", _IMAGE),
+    ),
+    "tcpstore": Failure(
+        (
+            "(Worker_TP1 pid=41) ERROR 11-25 10:00:00 [core.py:1584] WorkerProc failed to start.\n"
+            "(Worker_TP1 pid=41) ERROR 11-25 10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + (
+            "torch.distributed.DistStoreError: Timed out after 601 seconds waiting for clients. 1/2 "
+            "clients joined.\n(Worker_TP0 pid=40) ERROR 11-25 10:00:00 [core.py:1584] WorkerProc failed to "
+            "start.\n(Worker_TP0 pid=40) ERROR 11-25 10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + ("UnboundLocalError: cannot access local variable 'x'\n")
+        + GAVE_UP,
+        Found("engine-died", "UnboundLocalError", _IMAGE),
+    ),
+    "rank lines no proc": Failure(
+        (
+            '[rank1]: Traceback (most recent call last):\n[rank1]:   File "/x.py", line 1, in f\n[rank1]:  '
+            "   y\n[rank1]: torch.distributed.DistBackendError: NCCL error in: /p/NCCLUtils.cpp:94, remote "
+            "process exited or there was a network error\n[rank0]: Traceback (most recent call last):\n"
+            '[rank0]:   File "/x.py", line 1, in f\n[rank0]:     y\n[rank0]: IndexError: tuple index out '
+            "of range\n"
+        ),
+        Found("unknown", "tuple index", _IMAGE),
+    ),
+    "cudnn": Failure(
+        ("INFO x\n") + engine_failed("RuntimeError: cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+        Found("engine-died", "cuDNN error", _IMAGE),
+    ),
+    "eof worker": Failure(
+        (
+            "(Worker_TP1 pid=41) ERROR 11-25 10:00:00 [core.py:1584] WorkerProc hit an exception.\n"
+            "(Worker_TP1 pid=41) ERROR 11-25 10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + (
+            "EOFError\n(Worker_TP0 pid=40) ERROR 11-25 10:00:00 [core.py:1584] WorkerProc hit an "
+            "exception.\n(Worker_TP0 pid=40) ERROR 11-25 10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + ("AssertionError: 3 != 4\n")
+        + GAVE_UP,
+        Found("engine-died", "3 != 4", _IMAGE),
+    ),
+    "no module early": Failure(
+        (
+            'Traceback (most recent call last):\n  File "/opt/vllm/bin/vllm", line 4, in <module>\n    '
+            "from vllm.entrypoints.cli.main import main\nModuleNotFoundError: No module named 'vllm'\n"
+        ),
+        Found("import-error", "No module named 'vllm'", _IMAGE),
+    ),
+    "systemexit": Failure(
+        (
+            '(APIServer pid=1) Traceback (most recent call last):\n(APIServer pid=1)   File "/x.py", line '
+            "1, in f\n(APIServer pid=1) KeyError: 'invalid tool call parser: foo (chose from { a })'\n"
+        ),
+        Found("unknown", "tool call parser", _IMAGE),
+    ),
+    "ldso glibc": Failure(
+        ("vllm: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by /opt/x/libtorch.so)\n"),
+        Found("missing-library", "GLIBC_2.38", _IMAGE),
+    ),
+    "ldso missing": Failure(
+        (
+            "/opt/vllm/bin/python3: error while loading shared libraries: libpython3.12.so.1.0: cannot "
+            "open shared object file: No such file or directory\n"
+        ),
+        Found("missing-library", "libpython3", _IMAGE, 127),
+    ),
+    "exec stack": Failure(
+        ("ImportError: libfoo.so: cannot enable executable stack as shared object requires: Invalid argument\n"),
+        Found("missing-library", "executable stack", _IMAGE),
+    ),
+    "elf": Failure(
+        ("OSError: /opt/x/libfoo.so: invalid ELF header\n"),
+        Found("missing-library", "ELF", _IMAGE),
+    ),
+    "undefined in oserror": Failure(
+        ("(APIServer pid=1) OSError: /opt/x/libcudart.so.12: undefined symbol: __cudaFoo, version libcudart.so.12\n"),
+        Found("undefined-symbol", "__cudaFoo", _IMAGE),
+    ),
+    "nvlink linker": Failure(
+        (
+            "nvlink fatal   : Input file 'x.o' newer than toolkit (130 vs 128)\nninja: build stopped: "
+            "subcommand failed.\n"
+        )
+        + engine_failed("RuntimeError: Ninja build failed. Ninja output:\nx"),
+        Found("missing-compiler", "nvlink fatal", _IMAGE),
+    ),
+    "cuda compile err": Failure(
+        (
+            "FAILED: sampling.cuda.o \n/usr/local/cuda/bin/nvcc -c x.cu\n"
+            "/opt/flashinfer/include/x.cuh(83): error: no instance of function template matches\n1 error "
+            'detected in the compilation of "x.cu".\nninja: build stopped: subcommand failed.\n'
+        )
+        + engine_failed("RuntimeError: Ninja build failed. Ninja output:\nninja: Entering"),
+        Found("missing-compiler", "no instance of function", _IMAGE),
+    ),
+    "cicc": Failure(
+        ("sh: 1: cicc: not found\n")
+        + engine_failed("subprocess.CalledProcessError: Command 'nvcc' returned non-zero exit status 127."),
+        Found("missing-compiler", "cicc: not found", _IMAGE),
+    ),
+    "ninja not on path": Failure(
+        ("/bin/sh: 1: ninja: not found\n")
+        + engine_failed("RuntimeError: Ninja is required to load C++ extensions (pip install ninja to get it)"),
+        Found("missing-compiler", "ninja", _IMAGE),
+    ),
+    "libcuda stub": Failure(
+        ("/usr/bin/ld: cannot find -lcudart: No such file or directory\ncollect2: error: ld returned 1 exit status\n")
+        + engine_failed(
+            "subprocess.CalledProcessError: Command '['/usr/bin/gcc', 'main.c']' returned non-zero exit status 1."
+        ),
+        Found("missing-compiler", "-lcudart", _IMAGE),
+    ),
+    "cannot open -lcuda old": Failure(
+        ("/usr/bin/ld: cannot find -lcuda\n")
+        + engine_failed(
+            "subprocess.CalledProcessError: Command '['/usr/bin/gcc', 'main.c']' returned non-zero exit status 1."
+        ),
+        Found("missing-compiler", "-lcuda", _IMAGE),
+    ),
+    "ptxas": Failure(
+        (
+            "ptxas /tmp/x.ptx, line 5; error   : Unsupported .version 8.7; current version is '8.4'\nptxas "
+            "fatal   : Ptx assembly aborted due to errors\n"
+        )
+        + engine_failed("triton.runtime.errors.PTXASError: PTXAS error: Internal Triton PTX codegen error"),
+        Found("engine-died", "(EngineCore pid=27) ERROR", _IMAGE),
+    ),
+    "triton llvm": Failure(
+        ("LLVM ERROR: Cannot select: intrinsic %llvm.nvvm.shfl\nFatal Python error: Aborted\n"),
+        Found("engine-died", "LLVM ERROR", _IMAGE, 134),
+    ),
+    "mlir": Failure(
+        ('/x/TritonGPU.cpp:63: void f(): Assertion `false && "bad"\' failed.\n'),
+        Found("engine-died", "Assertion", _IMAGE, 134),
+    ),
+    "ucx fatal": Failure(
+        (
+            "[node:1:0:5] ib_mlx5_log.c:180  Remote access error on mlx5_0:1/IB (synd 0x13)\n"
+            "[1754890927.2] [node:1:0] ib_log.c:1 UCX  FATAL wireup failed: Endpoint timeout\n"
+        ),
+        Found("ucx", "UCX  FATAL", _MACHINE, 134),
+    ),
+    "nvshmem ibgda": Failure(
+        (
+            "/opt/nvshmem/src/modules/transport/ibgda/ibgda.cpp:2234: NULL value Unable to create ah.\n"
+            "/opt/nvshmem/src/host/init/init.cu:1041: non-zero status: 7 nvshmem_init failed\n"
+        ),
+        Found("nvshmem", "NULL value", _MACHINE, 255),
+    ),
+    "nvshmem bootstrap": Failure(
+        (
+            "src/host/bootstrap/bootstrap_loader.cpp:41: NULL value Bootstrap unable to load "
+            "'nvshmem_bootstrap_uid.so.3'\n\tnvshmem_bootstrap_uid.so.3: cannot open shared object file: "
+            "No such file or directory\n"
+        ),
+        Found("missing-library", "nvshmem_bootstrap_uid.so.", _IMAGE, 255),
+    ),
+    "deepep": Failure(
+        (
+            "WARN: init failed for remote transport: ibrc\nRuntimeError: Failed: Assertion error "
+            "/opt/DeepEP/csrc/kernels/runtime.cu:43 'nvshmem_rank == nvshmemx_init_attr'\n"
+        ),
+        Found("unknown", "Assertion error", _IMAGE),
+    ),
+    "nccl watchdog": Failure(
+        (
+            "[rank0]:[E1123 20:59:19.029589283 ProcessGroupNCCL.cpp:632] [Rank 0] Watchdog caught "
+            "collective operation timeout: WorkNCCL(SeqNum=3) ran for 600000 milliseconds before timing "
+            "out.\nterminate called after throwing an instance of 'c10::DistBackendError'\n"
+        ),
+        Found("nccl", "Watchdog", _MACHINE, 134),
+    ),
+    "sigbus": Failure(
+        ("*** SIGBUS (@0x7f) received by PID 3\nBus error (core dumped)\n"),
+        Found("shm", "Bus error", _MACHINE, 135),
+    ),
+    "free": Failure(
+        ("free(): invalid pointer\nAborted (core dumped)\n"),
+        Found("engine-died", "free()", _IMAGE, 134),
+    ),
+    "pybind": Failure(
+        ("terminate called after throwing an instance of 'pybind11::error_already_set'\n  what():  TypeError: x\n"),
+        Found("engine-died", "terminate called after th", _IMAGE, 134),
+    ),
+    "nothing 139": Failure(
+        ("(EngineCore pid=1) INFO 11-25 10:00:00 [x.py:1] a\n"),
+        Found("engine-died", "(EngineCore pid=1) INFO 1", _IMAGE, 139),
+    ),
+    "docker stop": Failure(
+        (
+            "(APIServer pid=1) INFO 11-25 10:00:00 [launcher.py:254] [shutdown] API server: shutdown "
+            "triggered\n(EngineCore pid=2) INFO 11-25 10:00:00 [core.py:1] [shutdown] EngineCore: trigger "
+            "received signal=SIGTERM\n(APIServer pid=1) ERROR 11-25 10:00:00 [async_llm.py:1] AsyncLLM "
+            "output_handler failed.\n(APIServer pid=1) ERROR 11-25 10:00:00 [async_llm.py:1] Traceback "
+            "(most recent call last):\n(APIServer pid=1) ERROR 11-25 10:00:00 [async_llm.py:1]   File "
+            '"/x", line 1, in f\n(APIServer pid=1) ERROR 11-25 10:00:00 [async_llm.py:1] '
+            "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.\n"
+        ),
+        Found("terminated", "shutdown", _MACHINE, 0),
+    ),
+    "sigterm in startup engine": Failure(
+        (
+            "(EngineCore pid=2) INFO 11-25 10:00:00 [core.py:1] [shutdown] EngineCore: trigger received "
+            "signal=SIGTERM\n(EngineCore pid=2) ERROR 11-25 10:00:00 [core.py:1584] EngineCore failed to "
+            "start.\n(EngineCore pid=2) ERROR 11-25 10:00:00 [core.py:1584] "
+        )
+        + TRACEBACK
+        + ("RuntimeError: cancelled\n")
+        + GAVE_UP,
+        Found("terminated", "SIGTERM", _MACHINE),
+    ),
+    "sigint": Failure(
+        ("(EngineCore pid=2) INFO 11-25 10:00:00 [core.py:1] [shutdown] EngineCore: trigger received signal=SIGINT\n"),
+        Found("terminated", "SIGINT", _MACHINE, 130),
+    ),
+    "old fastapi": Failure(
+        (
+            "INFO:     Application startup complete.\nINFO 06-11 [launcher.py:85] Shutting down FastAPI "
+            "HTTP server.\nINFO:     Shutting down\nINFO:     Waiting for application shutdown.\nINFO:     "
+            "Application shutdown complete.\nINFO:     Finished server process [1]\n"
+        ),
+        Found("terminated", "Shutting down", _MACHINE, 0),
+    ),
+    "grace kill": Failure(
+        ("INFO:     Application startup complete.\n(APIServer pid=1) INFO 11-25 10:00:00 [x.py:1] Received request\n"),
+        Found("terminated", "(APIServer pid=1) INFO 11", _MACHINE, 143),
+    ),
+    "worker sigterm traceback": Failure(
+        (
+            "(Worker_TP0 pid=4) INFO 11-25 10:00:00 [multiproc_executor.py:700] Parent process exited, "
+            "terminating worker\n(APIServer pid=1) Traceback (most recent call last):\n(APIServer pid=1)   "
+            'File "/x.py", line 1, in signal_handler\n(APIServer pid=1)     raise '
+            'KeyboardInterrupt("terminated")\n(APIServer pid=1) KeyboardInterrupt: terminated\n'
+        ),
+        Found("terminated", "terminated", _MACHINE),
+    ),
+    "import then term": Failure(
+        (
+            'Traceback (most recent call last):\n  File "/opt/vllm-source/vllm/a.py", line 7, in <module>\n'
+            "ImportError: cannot import name 'y' from 'x'\nTerminated\n"
+        ),
+        Found("import-error", "cannot import name", _IMAGE, 143),
+    ),
+    "oom then term": Failure(
+        engine_failed("torch.OutOfMemoryError: CUDA out of memory.") + ("Terminated\n"),
+        Found("gpu-memory", "CUDA out of memory", _MACHINE, 143),
+    ),
+    "sigquit": Failure(
+        ("*** SIGTERM received at time=1695144916 on cpu 2 ***\n"),
+        Found("terminated", "SIGTERM", _MACHINE, 143),
+    ),
+    "go sidecar": Failure(
+        (
+            '{"level":"error","ts":"2026-11-25T10:00:00Z","msg":"connection refused: permission denied"}\n'
+            'I1125 10:00:00.123456       1 main.go:12] "starting" err="address already in use"\nE1125 '
+            '10:00:00.123456       1 main.go:12] "connect" err="dial tcp: connection refused"\n'
+        )
+        + engine_failed("NameError: name 'foo' is not defined"),
+        Found("engine-died", "foo", _IMAGE),
+    ),
+    "go panic": Failure(
+        (
+            "panic: runtime error: invalid memory address or nil pointer dereference\n[signal SIGSEGV: "
+            "segmentation violation code=0x1]\n\ngoroutine 1 [running]:\nmain.main()\n"
+        ),
+        Found("engine-died", "[signal SIGSEGV: segmenta", _IMAGE, 2),
+    ),
+    "rust main error": Failure(
+        (
+            "Error: OpenAI server shut down unexpectedly\n\nCaused by:\n    0: failed to bind listener for "
+            "OpenAI server\n    1: Address already in use (os error 98)\n"
+        ),
+        Found("port", "Address already in use", _IMAGE),
+    ),
+    "env log": Failure(
+        (
+            "2026-11-25T10:00:00.123456Z  INFO vllm_server: ImportError: nothing\n"
+            "2026-11-25T10:00:00.123456Z ERROR vllm_server: engine gone\n(EngineCore pid=3) NameError: "
+            "name 'foo' is not defined\n"
+        ),
+        Found("unknown", "foo", _IMAGE),
+    ),
+    "sidecar beside the server": Failure(
+        "[pod/d-0/routing-proxy] I1125 10:00:00.123456       1 main.go:12] permission denied\n"
+        + "".join(f"[pod/d-0/vllm] {line}\n" for line in _OUT_OF_MEMORY.splitlines()),
+        Found("gpu-memory", "CUDA out of memory", _MACHINE),
     ),
 }
 
