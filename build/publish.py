@@ -27,7 +27,8 @@ def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushe
     gate.require_passed(context.folders.verdicts, image, suite=trial.suite_fingerprint())
     if not allow_native:
         gate.require_same_native(image)
-    tags = gate.registry_tags(image, context.settings.repository)
+    # An image that has lost its local names keeps those that it has in the registry.
+    tags = gate.registry_tags(image, context.settings.repository) or gate.registry_tags(image, str(context.registry))
     with context.console.step("push") as progress:
         progress(f"{', '.join(tags)} to {context.registry}")
         return gate.push(context.engine, image, context.registry, tags, progress=progress)
