@@ -96,6 +96,18 @@ def schedule(session: nox.Session) -> None:
 
 
 @nox.session
+def install(session: nox.Session) -> None:
+    """Put the command `llm-d-dev` into ~/.local/bin, with completion; it works from any folder."""
+    verb(session, "install")
+
+
+@nox.session
+def uninstall(session: nox.Session) -> None:
+    """Remove that command and its completion."""
+    verb(session, "uninstall")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """All tests: unit, engine, e2e; starts the engine they need."""
     session.install(*PINNED)

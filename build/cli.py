@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from build import failure, git, options, schedule, settings
+from build import failure, git, launcher, options, schedule, settings
 from build.console import PROGRAM, Console, without_standard_output
 from build.context import Context
 from build.errors import EXIT_INTERRUPTED, LlmdDevError, UsageError
@@ -62,6 +62,8 @@ def main(argv: Sequence[str], *, program: str = PROGRAM) -> int:
     try:
         loaded = settings.load(_overrides(arguments))
         log_file = _start_log(loaded, arguments.verb)
+        if launcher.is_outdated():
+            console.warn("the packages are those of an older requirements.txt: run `nox -s install` in the checkout")
         document = VERBS[arguments.verb](Context(settings=loaded, console=console), arguments)
     except LlmdDevError as error:
         log.debug("raised here:", exc_info=error)
@@ -321,6 +323,16 @@ def _schedule(context: Context, arguments: argparse.Namespace) -> dict[str, Any]
     return _shown(context, found.document() if found else {"installed": False})
 
 
+def _install(context: Context, _: argparse.Namespace) -> dict[str, Any]:
+    parser = options.completed(launcher.NAME)
+    place = launcher.Place.of(os.environ)
+    return _shown(context, launcher.install(place, parser, environment=os.environ, console=context.console))
+
+
+def _uninstall(context: Context, _: argparse.Namespace) -> dict[str, Any]:
+    return _shown(context, launcher.uninstall(launcher.Place.of(os.environ), console=context.console))
+
+
 def _shown(context: Context, document: dict[str, Any]) -> dict[str, Any]:
     """Print a result as lines of name and value."""
     for name, value in document.items():
@@ -348,4 +360,6 @@ VERBS: dict[str, Callable[[Context, argparse.Namespace], Any]] = {
     "status": _status,
     "prune": _prune,
     "schedule": _schedule,
+    "install": _install,
+    "uninstall": _uninstall,
 }

@@ -6,6 +6,7 @@ Only the standard library is used, in words that an older Python understands: it
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,17 +26,25 @@ def require(argv: "Sequence[str]") -> None:
         argv: Words after the program's name.
 
     Raises:
-        SystemExit: Something is.
+        SystemExit: Something is, or git is missing.
     """
+    if not shutil.which("git"):
+        # GitPython cannot even be imported without it.
+        _refuse(argv, "the program git is not in PATH", "install the distribution's package git")
     lacking = missing(CHECKOUT / "pyproject.toml", sys.path)
-    if not lacking:
-        return
-    what = f"{lacking} ({sys.executable})"
+    if lacking:
+        _refuse(argv, f"{lacking} ({sys.executable})", _advice())
+
+
+def _advice() -> str:
     pins = shlex.quote(str(CHECKOUT / "requirements.txt"))
-    hint = (
+    return (
         "`nox -s VERB -- …` and `nox -s install` bring the packages; or, with a Python that is new enough: "
         f"`python3 -m venv .venv && .venv/bin/pip install --require-hashes -r {pins}`"
     )
+
+
+def _refuse(argv: "Sequence[str]", what: str, hint: str) -> None:
     if "--json" in argv:
         error = {"word": "usage", "what": what, "hint": hint, "exit_code": 2, "log": None}
         sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")

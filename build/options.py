@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from build import combinations, gpus, schedule
+from build import about, combinations, gpus, schedule
 from build.errors import UsageError
 from build.expectation import Expectation
 from build.gitdir import REMOTES
@@ -49,6 +50,18 @@ class _Pairs(argparse.Action):
         if not equals:
             parser.error(f"argument {option_string}: {values!r} is not {self.metavar}")
         setattr(namespace, self.dest, {**(getattr(namespace, self.dest, None) or {}), name: value})
+
+
+class _Version(argparse.Action):
+    """Prints the version, which takes a run of git to find."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, *, help: str) -> None:  # noqa: A002 - argparse's word
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Print it."""
+        sys.stdout.write(f"{about.version()}\n")
+        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,6 +118,7 @@ def _parser(*, source: LocalSource, ref: str, program: str) -> tuple[_Parser, Ve
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, help="show the version of this program and exit")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _quickstart(verbs)
     _engine(verbs)
@@ -117,7 +131,14 @@ def _parser(*, source: LocalSource, ref: str, program: str) -> tuple[_Parser, Ve
     _status(verbs)
     _prune(verbs)
     _schedule(verbs)
+    _add(verbs, "install", "put the command llm-d-dev into ~/.local/bin, with completion for bash, zsh and fish")
+    _add(verbs, "uninstall", "remove that command and its completion")
     return parser, verbs
+
+
+def completed(program: str) -> argparse.ArgumentParser:
+    """The parser that completions are made from: the same wherever it is asked for."""
+    return _parser(source=LocalSource(path=Path("~/vllm"), origin=None), ref="HEAD", program=program)[0]
 
 
 def _add(verbs: Verbs, name: str, does: str, *, example: str = "") -> argparse.ArgumentParser:
