@@ -1,5 +1,7 @@
 """The menu: one session a verb. Each also is `python -m build VERB`; `nox -s VERB -- --help` teaches its options."""
 
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2025.5.1"
@@ -8,98 +10,121 @@ nox.options.reuse_existing_virtualenvs = True
 # Nothing slow or publishing runs by default: `nox` alone prints this menu.
 nox.options.sessions = []
 
+CHECKOUT = Path(__file__).resolve().parent
+PINNED = ("--require-hashes", "--requirement", "requirements.txt")
+
 # How long a run may clean up after Ctrl-C before it is told twice.
 PATIENCE_S = 90.0
 
 
-def verb(session: nox.Session, *words: str) -> None:
-    """Run `python -m build` with the session's arguments."""
-    session.install("--require-hashes", "--requirement", "requirements.txt")
-    session.run("python", "-m", *words, *session.posargs, interrupt_timeout=PATIENCE_S, terminate_timeout=PATIENCE_S)
+def verb(session: nox.Session, name: str) -> None:
+    """Run `python -m build NAME` with the session's arguments, in the folder in which nox was called."""
+    session.install(*PINNED)
+    with session.chdir(session.invoked_from):
+        run(session, str(CHECKOUT / "build/__main__.py"), name)
+
+
+def run(session: nox.Session, *words: str) -> None:
+    """Run Python with the session's arguments."""
+    session.run("python", *words, *session.posargs, interrupt_timeout=PATIENCE_S, terminate_timeout=PATIENCE_S)
 
 
 @nox.session
 def quickstart(session: nox.Session) -> None:
     """The main job from nothing: engine, registry, cpu base, overlay, smoke test, gated push."""
-    verb(session, "build", "quickstart")
+    verb(session, "quickstart")
 
 
 @nox.session
 def engine(session: nox.Session) -> None:
     """The embedded Docker Engine and registry: -- up, down or status."""
-    verb(session, "build", "engine")
+    verb(session, "engine")
 
 
 @nox.session
 def nightly(session: nox.Session) -> None:
     """Build the base image, smoke-test it, promote it, push it."""
-    verb(session, "build", "nightly")
+    verb(session, "nightly")
 
 
 @nox.session
 def build(session: nox.Session) -> None:
     """Overlay of a vLLM commit on GitHub, smoke-tested and pushed: -- COMMIT."""
-    verb(session, "build", "build")
+    verb(session, "build")
 
 
 @nox.session
 def dev(session: nox.Session) -> None:
     """Overlay of a local vLLM commit, smoke-tested and pushed: -- [PATH] [REF]."""
-    verb(session, "build", "dev")
+    verb(session, "dev")
 
 
 @nox.session
 def plan(session: nox.Session) -> None:
     """What an overlay would change and whether it can be made: -- [PATH] [REF]."""
-    verb(session, "build", "plan")
+    verb(session, "plan")
 
 
 @nox.session
 def smoke(session: nox.Session) -> None:
     """Start an image and test it through its API: -- IMAGE."""
-    verb(session, "build", "smoke")
+    verb(session, "smoke")
 
 
 @nox.session
 def push(session: nox.Session) -> None:
     """Push an image that passed its smoke test: -- IMAGE."""
-    verb(session, "build", "push")
+    verb(session, "push")
 
 
 @nox.session
 def status(session: nox.Session) -> None:
     """Images that exist, their verdicts, where they were pushed."""
-    verb(session, "build", "status")
+    verb(session, "status")
 
 
 @nox.session
 def prune(session: nox.Session) -> None:
     """What can be removed to free disk; -- --apply removes it."""
-    verb(session, "build", "prune")
+    verb(session, "prune")
 
 
 @nox.session
 def schedule(session: nox.Session) -> None:
     """The timer that starts the nightly every day: -- install, show or remove."""
-    verb(session, "build", "schedule")
+    verb(session, "schedule")
+
+
+@nox.session
+def install(session: nox.Session) -> None:
+    """Put the command `llm-d-dev` into ~/.local/bin, with completion; it works from any folder."""
+    verb(session, "install")
+
+
+@nox.session
+def uninstall(session: nox.Session) -> None:
+    """Remove that command and its completion."""
+    verb(session, "uninstall")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests: unit, engine, e2e; starts the engine they need."""
-    verb(session, "pytest")
+    session.install(*PINNED)
+    run(session, "-m", "pytest")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """How fast and how small overlays are, against the goals: a table, or -- --json."""
-    verb(session, "tests.bench")
+    session.install(*PINNED)
+    run(session, "-m", "tests.bench")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """ruff, mypy, hadolint, shellcheck; warnings are errors."""
-    session.install("--require-hashes", "--requirement", "requirements.txt")
+    session.install(*PINNED)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")

@@ -8,18 +8,19 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build import failure, git, names, options, schedule, settings
-from build.console import Console, without_standard_output
+from build import failure, git, launcher, names, options, schedule, settings
+from build.console import PROGRAM, Console, without_standard_output
 from build.context import Context
 from build.errors import EXIT_INTERRUPTED, LlmdDevError, UsageError
+from build.local_source import LocalSource
 from build.redact import RedactingFormatter, redacted
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from types import FrameType
 
     from build import choice, delivery, flavor, trial
@@ -27,12 +28,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("build")
 
+_INTERRUPTED = {
+    "word": "interrupted",
+    "what": "interrupted; nothing half-made is left",
+    "hint": "run it again",
+    "exit_code": EXIT_INTERRUPTED,
+}
 
-def main(argv: Sequence[str]) -> int:
+
+def main(argv: Sequence[str], *, program: str = PROGRAM) -> int:
     """Run one verb.
 
     Args:
         argv: Words after the program's name.
+        program: What the program is called in what is said to the user.
 
     Returns:
         The exit code: 0, 130, or that of the error's category (:mod:`build.errors`).
@@ -41,28 +50,32 @@ def main(argv: Sequence[str]) -> int:
     # Until there is a log file, and where it cannot be written, nothing may spill onto the terminal.
     logging.getLogger("build").addHandler(logging.NullHandler())
     git.without_git_variables()
+    default = LocalSource.default(os.environ)
     try:
-        arguments = options.parse(argv, default_path=_default_path(), default_ref=_default_ref())
+        arguments = options.parse(argv, default=default, default_ref=_default_ref(), program=program)
     except UsageError as error:
-        return _fail(Console(quiet="--json" in argv), error, None)
-    console = Console(quiet=arguments.json)
+        return _fail(Console(quiet="--json" in argv, program=program), error, None)
+    console = Console(quiet=arguments.json, program=program)
     log_file: Path | None = None
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         loaded = settings.load(_overrides(arguments))
         log_file = _start_log(loaded, arguments.verb)
+        if launcher.is_outdated():
+            console.warn("the packages are those of an older requirements.txt: run `nox -s install` in the checkout")
         document = VERBS[arguments.verb](Context(settings=loaded, console=console), arguments)
     except LlmdDevError as error:
         log.debug("raised here:", exc_info=error)
         return _fail(console, error, log_file)
     except KeyboardInterrupt:
-        console.warn("interrupted; nothing half-made is left")
+        console.warn(str(_INTERRUPTED["what"]))
+        _print_error(console, _INTERRUPTED, log_file)
         return EXIT_INTERRUPTED
     except Exception as error:
         log.exception("the engine failed, or a defect")
         return _fail(console, failure.as_ours(error), log_file)
-    _print(f"{json.dumps(document, indent=2, default=str)}\n" if arguments.json else "")
+    _print(_json(document) if arguments.json else "")
     return 0
 
 
@@ -81,21 +94,21 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _fail(console: Console, error: LlmdDevError, log_file: Path | None) -> int:
-    hint = error.hint
-    if log_file and error.see_log:
-        hint = f"{hint} ({log_file})"
+    hint = f"{error.hint} ({log_file})" if log_file and error.see_log else error.hint
     console.fail(error.word, redacted(error.what), redacted(hint))
+    document = {"word": error.word, "what": redacted(error.what), "hint": console.worded(redacted(error.hint))}
+    _print_error(console, {**document, "exit_code": error.exit_code}, log_file)
     return error.exit_code
 
 
-def _default_path() -> Path:
-    """``VLLM_LOCAL_GIT_DIR`` names a git directory; its repository is what is meant."""
-    # As it is written where nobody has a home folder: only who needs it finds out.
-    try:
-        home = Path.home()
-    except RuntimeError:
-        home = Path("~")
-    return Path(os.environ.get("VLLM_LOCAL_GIT_DIR") or home / "vllm" / ".git")
+def _print_error(console: Console, document: dict[str, Any], log_file: Path | None) -> None:
+    """Print the document of a run that failed, where documents are asked for."""
+    if console.quiet:
+        _print(_json({"error": {**document, "log": log_file}}))
+
+
+def _json(document: Any) -> str:  # noqa: ANN401 - whatever a verb returns
+    return f"{json.dumps(document, indent=2, default=str)}\n"
 
 
 def _default_ref() -> str:
@@ -211,8 +224,18 @@ def _build(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 def _dev(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     from build import dev  # noqa: PLC0415
 
-    made = dev.dev(context, path=arguments.path, ref=arguments.ref, dirty=arguments.dirty, request=_request(arguments))
+    path = _source(context, arguments)
+    made = dev.dev(context, path=path, ref=arguments.ref, dirty=arguments.dirty, request=_request(arguments))
     return _shown(context, made.document())
+
+
+def _source(context: Context, arguments: argparse.Namespace) -> Path:
+    """Path of the local repository; a default is said."""
+    source: LocalSource = arguments.source
+    path = source.require()
+    if source.origin:
+        context.console.note(f"{path} ({source.origin})")
+    return path
 
 
 def _request(arguments: argparse.Namespace) -> delivery.Request:
@@ -242,7 +265,8 @@ def _wishes(arguments: argparse.Namespace) -> choice.Wishes:
 def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     from build import dev, flavor, plan  # noqa: PLC0415
 
-    with dev.local(arguments.path, arguments.ref, dirty=arguments.dirty, console=context.console) as (target, _):
+    path = _source(context, arguments)
+    with dev.local(path, arguments.ref, dirty=arguments.dirty, console=context.console) as (target, _):
         wishes = _wishes(arguments)
         if arguments.base_commit:
             chosen = flavor.chosen_without_engine(context, context.settings.flavor)
@@ -321,6 +345,16 @@ def _scheduled(context: Context, arguments: argparse.Namespace) -> list[str]:
     return words if nightly.flavor == chosen.name else [*words, "--flavor", chosen.name]
 
 
+def _install(context: Context, _: argparse.Namespace) -> dict[str, Any]:
+    parser = options.completed(launcher.NAME)
+    place = launcher.Place.of(os.environ)
+    return _shown(context, launcher.install(place, parser, environment=os.environ, console=context.console))
+
+
+def _uninstall(context: Context, _: argparse.Namespace) -> dict[str, Any]:
+    return _shown(context, launcher.uninstall(launcher.Place.of(os.environ), console=context.console))
+
+
 def _shown(context: Context, document: dict[str, Any]) -> dict[str, Any]:
     """Print a result as lines of name and value."""
     for name, value in document.items():
@@ -348,4 +382,6 @@ VERBS: dict[str, Callable[[Context, argparse.Namespace], Any]] = {
     "status": _status,
     "prune": _prune,
     "schedule": _schedule,
+    "install": _install,
+    "uninstall": _uninstall,
 }

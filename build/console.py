@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PROGRAM = "python -m build"
+"""What messages call this program; :class:`Console` puts in the name that it was started by."""
+
 _HEARTBEAT_S = 15.0
-_WIDTH_ELSEWHERE = 160
+_UNBOUNDED = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +52,12 @@ class Console:
 
     Args:
         quiet: Print nothing but errors (``--json``, whose document is the caller's to print).
+        program: What the program is called.
     """
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, program: str = PROGRAM) -> None:
+        self.quiet = quiet
+        self._program = program
         self._out = _rich(quiet=quiet, stderr=False)
         self._err = _rich(quiet=quiet, stderr=True)
         self._running: list[str] = []
@@ -93,7 +99,7 @@ class Console:
 
     @contextlib.contextmanager
     def _progress(self, name: str, indent: str) -> Iterator[Callable[[str], None]]:
-        if self._err.is_terminal and self._depth == 1:
+        if _is_watched(self._err) and self._depth == 1:
             with self._err.status(escape(name)) as status:
                 yield lambda line: status.update(f"{escape(name)} [dim]{escape(line[:100])}[/]")
             return
@@ -109,27 +115,36 @@ class Console:
 
         yield report
 
+    def worded(self, text: str) -> str:
+        """A text with this program called as it was started."""
+        return text.replace(f"`{PROGRAM} ", f"`{self._program} ")
+
     def note(self, text: str) -> None:
         """Say something in one line."""
         log.info("%s", text)
-        self._err.print("  " * self._depth + escape(text))
+        self._err.print("  " * self._depth + escape(self.worded(text)))
 
     def warn(self, text: str) -> None:
         """Say something that the user should not miss."""
         log.warning("%s", text)
-        self._err.print(f"[yellow]warning:[/] {escape(text)}")
+        self._err.print(f"[yellow]warning:[/] {escape(self.worded(text))}")
 
     def fail(self, word: str, what: str, hint: str) -> None:
         """Show an error: what and why, then what to try. Printed also with ``--json``, on standard error."""
         log.error("error[%s]: %s (try: %s)", word, what, hint)
         err = _rich(quiet=False, stderr=True)
-        err.print(f"[red]error\\[{word}]:[/] {escape(what)}")
-        err.print(f"[cyan]try:[/] {escape(hint)}")
+        err.print(f"[red]error\\[{word}]:[/] {escape(self.worded(what))}")
+        err.print(f"[cyan]try:[/] {escape(self.worded(hint))}")
 
     def result(self, renderable: RenderableType) -> None:
         """Print a verb's result for a person, on standard output; text as it stands."""
         # Square brackets of a plain text, those of `ray[cgraph]` say, are no markup.
-        self._out.print(renderable, markup=False if isinstance(renderable, str) else None)
+        text = isinstance(renderable, str)
+        if not text:
+            # Whatever the terminal's width: a name that is folded or cut cannot be copied.
+            wide = self._out.options.update(width=_UNBOUNDED)
+            self._out.width = self._out.measure(renderable, options=wide).maximum
+        self._out.print(renderable, markup=False if text else None)
 
 
 def without_standard_output() -> None:
@@ -149,8 +164,9 @@ class _Rich(RichConsole):
 
 def _rich(*, quiet: bool, stderr: bool) -> RichConsole:
     """A console that leaves long lines whole: a wrapped line cannot be pasted or searched for."""
-    console = _Rich(highlight=False, emoji=False, quiet=quiet, stderr=stderr, soft_wrap=True)
-    if not console.is_terminal:
-        # rich takes 80 columns where nobody looks, and folds tables to fit.
-        console.width = _WIDTH_ELSEWHERE
-    return console
+    return _Rich(highlight=False, emoji=False, quiet=quiet, stderr=stderr, soft_wrap=True)
+
+
+def _is_watched(console: RichConsole) -> bool:
+    """Whether lines can be written over: only on a terminal, whatever FORCE_COLOR and its like say of colours."""
+    return console.file.isatty() and not console.is_dumb_terminal

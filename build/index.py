@@ -166,7 +166,8 @@ class HandedIn:
 
 def _pip_config(*words: str) -> str:
     try:
-        return command.output([sys.executable, "-m", "pip", "config", *words]).decode()
+        # Safe: else modules of the current folder, such as a checkout's, come before pip's and Python's own.
+        return command.output([sys.executable, "-P", "-m", "pip", "config", *words]).decode()
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace").strip() or "it said nothing"
         raise UsageError(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from build import gpus, names, schedule
+from build import about, combinations, gpus, names, schedule
 from build.errors import UsageError
+from build.expectation import Expectation
 from build.gitdir import REMOTES
+from build.local_source import LocalSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +49,19 @@ class _Pairs(argparse.Action):
         name, equals, value = str(values).partition("=")
         if not equals:
             parser.error(f"argument {option_string}: {values!r} is not {self.metavar}")
-        setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), name: value})
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest, None) or {}), name: value})
+
+
+class _Version(argparse.Action):
+    """Prints the version, which takes a run of git to find."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, *, help: str) -> None:  # noqa: A002 - argparse's word
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Print it."""
+        sys.stdout.write(f"{about.version()}\n")
+        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,37 +76,69 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, hint=f"`{self.prog} --help`")
 
 
-def parse(argv: Sequence[str], *, default_path: Path, default_ref: str) -> argparse.Namespace:
+def parse(
+    argv: Sequence[str], *, default: LocalSource, default_ref: str, program: str = "python -m build"
+) -> argparse.Namespace:
     """Read the command line.
 
     Args:
         argv: Words after the program's name.
-        default_path: Repository that ``dev`` works on when none is named.
+        default: Repository that ``dev`` works on when none is named.
         default_ref: Ref that ``dev`` takes when none is named.
+        program: What the program is called.
 
     Raises:
         SystemExit: Help was asked for.
-        UsageError: The words are off.
+        UsageError: The words are off, or one of them could not take effect beside another.
     """
+    parser, verbs = _parser(source=default, ref=default_ref, program=program)
+    arguments = parser.parse_args(argv)
+    words = argv[list(argv).index(arguments.verb) + 1 :]
+    combinations.refuse(arguments.verb, _given(verbs.choices[arguments.verb], words), arguments)
+    return arguments
+
+
+def _given(parser: argparse.ArgumentParser, words: Sequence[str]) -> dict[str, str]:
+    """What a command line gives, defaults left out: options and positional words as they are called, by attribute."""
+    actions = parser._actions  # noqa: SLF001 - argparse has no public list of a parser's options
+    for action in actions:
+        action.default = argparse.SUPPRESS
+    given = vars(parser.parse_args(words))
+    return {
+        action.dest: (*action.option_strings, str(given[action.dest]) if action.choices else str(action.metavar))[0]
+        for action in actions
+        if action.dest in given
+    }
+
+
+def _parser(*, source: LocalSource, ref: str, program: str) -> tuple[_Parser, Verbs]:
     parser = _Parser(
-        prog="python -m build",
+        prog=program,
         description="From a vLLM commit to a container image that is proven to work.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, help="show the version of this program and exit")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _quickstart(verbs)
     _engine(verbs)
     _nightly(verbs)
     _build(verbs)
-    _dev(verbs, path=default_path, ref=default_ref)
-    _plan(verbs, path=default_path, ref=default_ref)
+    _dev(verbs, source=source, ref=ref)
+    _plan(verbs, source=source, ref=ref)
     _smoke(verbs)
     _push(verbs)
     _status(verbs)
     _prune(verbs)
     _schedule(verbs)
-    return parser.parse_args(argv)
+    _add(verbs, "install", "put the command llm-d-dev into ~/.local/bin, with completion for bash, zsh and fish")
+    _add(verbs, "uninstall", "remove that command and its completion")
+    return parser, verbs
+
+
+def completed(program: str) -> argparse.ArgumentParser:
+    """The parser that completions are made from: the same wherever it is asked for."""
+    return _parser(source=LocalSource(path=Path("~/vllm"), origin=None), ref="HEAD", program=program)[0]
 
 
 def _add(verbs: Verbs, name: str, does: str, *, example: str = "") -> argparse.ArgumentParser:
@@ -112,9 +159,13 @@ def _add(verbs: Verbs, name: str, does: str, *, example: str = "") -> argparse.A
         const=False,
         help="never install packages of the distribution (for the embedded engine and registry)",
     )
-    common.add_argument("--registry", metavar="HOST/NAME", help="registry repository; default: the embedded one")
-    common.add_argument("--state", metavar="DIR", help="folder of logs, verdicts, locks, the embedded engine's data")
-    common.add_argument("--cache", metavar="DIR", help="folder of downloads and imported sources")
+    common.add_argument(
+        "--registry", metavar="HOST/NAME", type=_word, help="registry repository; default: the embedded one"
+    )
+    common.add_argument(
+        "--state", metavar="DIR", type=_path, help="folder of logs, verdicts, locks, the embedded engine's data"
+    )
+    common.add_argument("--cache", metavar="DIR", type=_path, help="folder of downloads and imported sources")
     return parser
 
 
@@ -125,7 +176,7 @@ def _quickstart(verbs: Verbs) -> None:
 
 def _engine(verbs: Verbs) -> None:
     does = "start, stop or show the embedded Docker Engine and image registry"
-    parser = _add(verbs, "engine", does, example="python -m build engine status")
+    parser = _add(verbs, "engine", does, example="%(prog)s status")
     parser.add_argument("action", choices=("up", "down", "status"))
 
 
@@ -138,12 +189,14 @@ def _nightly(verbs: Verbs) -> None:
     _with_gpus(parser)
     parser.add_argument("--dry-run", action="store_true", help="show how it would be built; needs no engine")
     cuda = parser.add_argument_group("options of --flavor cuda")
-    cuda.add_argument("--commit", metavar="COMMIT", help="vLLM commit to build (default: the newest of main)")
     cuda.add_argument(
-        "--remote", metavar="NAME", help=f"{', '.join(REMOTES)}, or a repository's address (default: vllm)"
+        "--commit", metavar="COMMIT", type=_word, help="vLLM commit to build (default: the newest of main)"
     )
-    cuda.add_argument("--llm-d", metavar="PATH", type=Path, help="tree of llm-d (default: the submodule)")
-    cuda.add_argument("--llm-d-ref", metavar="REF", help="another commit of that tree's repository")
+    cuda.add_argument(
+        "--remote", metavar="NAME", type=_word, help=f"{', '.join(REMOTES)}, or a repository's address (default: vllm)"
+    )
+    cuda.add_argument("--llm-d", metavar="PATH", type=_path, help="tree of llm-d (default: the submodule)")
+    cuda.add_argument("--llm-d-ref", metavar="REF", type=_word, help="another commit of that tree's repository")
     cuda.add_argument(
         "--build-arg", dest="build_args", metavar="NAME=VALUE", action="append", help="build argument; repeatable"
     )
@@ -165,7 +218,7 @@ def _nightly(verbs: Verbs) -> None:
         default=None,
         help="do not look for the wheel before building",
     )
-    cuda.add_argument("--builder", metavar="NAME", help="buildx builder (default: the engine's own)")
+    cuda.add_argument("--builder", metavar="NAME", type=_word, help="buildx builder (default: the engine's own)")
     cuda.add_argument("--cache-to", choices=("registry", "local"), help="where to keep the build cache as well")
 
 
@@ -179,23 +232,25 @@ def given_for_cuda(arguments: argparse.Namespace) -> dict[str, str]:
 
 def _build(verbs: Verbs) -> None:
     does = "make an overlay of a commit on GitHub, test it, push it"
-    parser = _with_timeout(_add(verbs, "build", does, example="python -m build build pull/12345"))
-    parser.add_argument("commit", metavar="COMMIT", help="full or short id, branch, tag, pull/NUMBER; or release")
+    parser = _with_timeout(_add(verbs, "build", does, example="%(prog)s pull/12345"))
+    parser.add_argument(
+        "commit", metavar="COMMIT", type=_word, help="full or short id, branch, tag, pull/NUMBER; or release"
+    )
     _with_remote(parser)
     _with_delivery(parser)
 
 
-def _dev(verbs: Verbs, *, path: Path, ref: str) -> None:
+def _dev(verbs: Verbs, *, source: LocalSource, ref: str) -> None:
     does = "make an overlay of a local vLLM commit, test it, push it"
-    parser = _with_timeout(_add(verbs, "dev", does, example="python -m build dev ~/vllm HEAD"))
-    _with_source(parser, path=path, ref=ref)
+    parser = _with_timeout(_add(verbs, "dev", does, example="%(prog)s ~/vllm HEAD"))
+    _with_source(parser, source=source, ref=ref)
     _with_delivery(parser)
 
 
-def _plan(verbs: Verbs, *, path: Path, ref: str) -> None:
+def _plan(verbs: Verbs, *, source: LocalSource, ref: str) -> None:
     does = "show what an overlay would change and whether it can be made; builds nothing"
-    parser = _add(verbs, "plan", does, example="python -m build plan ~/vllm my-branch")
-    _with_source(parser, path=path, ref=ref)
+    parser = _add(verbs, "plan", does, example="%(prog)s ~/vllm my-branch")
+    _with_source(parser, source=source, ref=ref)
     _with_base(parser)
     parser.add_argument(
         "--base-commit",
@@ -207,15 +262,15 @@ def _plan(verbs: Verbs, *, path: Path, ref: str) -> None:
 
 def _smoke(verbs: Verbs) -> None:
     does = "start an image and test it through its API"
-    parser = _with_timeout(_add(verbs, "smoke", does, example="python -m build smoke llm-d-dev:nightly"))
-    parser.add_argument("image", metavar="IMAGE", help="name, tag or ID")
+    parser = _with_timeout(_add(verbs, "smoke", does, example="%(prog)s llm-d-dev:nightly"))
+    parser.add_argument("image", metavar="IMAGE", type=_word, help="name, tag or ID")
     _with_trial(parser)
 
 
 def _push(verbs: Verbs) -> None:
     does = "push an image that has passed its smoke test"
-    parser = _add(verbs, "push", does, example="python -m build push llm-d-dev:nightly")
-    parser.add_argument("image", metavar="IMAGE", help="name, tag or ID")
+    parser = _add(verbs, "push", does, example="%(prog)s llm-d-dev:nightly")
+    parser.add_argument("image", metavar="IMAGE", type=_word, help="name, tag or ID")
     parser.add_argument("--allow-native", action="store_true", help="although it was made over other native sources")
 
 
@@ -227,14 +282,14 @@ def _status(verbs: Verbs) -> None:
 
 def _prune(verbs: Verbs) -> None:
     does = "remove old bases, expired overlays, old reports and logs; without --apply it only says what would go"
-    parser = _add(verbs, "prune", does, example="python -m build prune --apply")
+    parser = _add(verbs, "prune", does, example="%(prog)s --apply")
     parser.add_argument("--apply", action="store_true", help="do it")
     parser.add_argument("--keep-bases", metavar="N", type=int, help="good bases of each flavor that stay")
 
 
 def _schedule(verbs: Verbs) -> None:
     does = "install, show or remove the timer that starts the nightly every day"
-    parser = _add(verbs, "schedule", does, example="python -m build schedule install --at 02:00")
+    parser = _add(verbs, "schedule", does, example="%(prog)s install --at 02:00")
     parser.add_argument("action", choices=("install", "show", "remove"))
     _with_flavor(parser, "of the nightlies, written down")
     parser.add_argument("--at", metavar="HH:MM", type=schedule.at, default="02:00", help="local time (default: 02:00)")
@@ -250,7 +305,13 @@ def _schedule(verbs: Verbs) -> None:
 def _nightly_options(text: str) -> list[str]:
     """Words behind `nightly`; checked now, because at night nobody reads what argparse says."""
     words = shlex.split(text)
-    parse_nightly(words)
+    made = parse_nightly(words)
+    given = (made.state, made.cache, made.llm_d, *(made.build_secrets or {}).values())
+    for path in given:
+        if path and not Path(path).expanduser().is_absolute():
+            raise argparse.ArgumentTypeError(f"{str(path)!r} is not an absolute path, and a timer has no folder")
+    if made.dry_run:
+        raise argparse.ArgumentTypeError("--dry-run builds nothing")
     return words
 
 
@@ -260,7 +321,7 @@ def parse_nightly(words: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: They are off.
     """
-    return parse(["nightly", *words], default_path=Path(), default_ref="")
+    return parse(["nightly", *words], default=LocalSource(path=Path(), origin=None), default_ref="")
 
 
 def _count(text: str) -> int:
@@ -275,13 +336,25 @@ def _count(text: str) -> int:
     return number
 
 
-def _with_source(parser: argparse.ArgumentParser, *, path: Path, ref: str) -> None:
+def _with_source(parser: argparse.ArgumentParser, *, source: LocalSource, ref: str) -> None:
     # argparse fills in what follows a percent sign.
-    shown, named = (str(default).replace("%", "%%") for default in (path, ref))
+    shown, named = (str(default).replace("%", "%%") for default in (source.path, ref))
     parser.add_argument(
-        "path", metavar="PATH", nargs="?", type=_path, default=path, help=f"vLLM repository (default: {shown})"
+        "source",
+        metavar="PATH",
+        nargs="?",
+        type=lambda text: LocalSource(path=_path(text), origin=None),
+        default=source,
+        help="vLLM repository (default: the one around the current folder if it is vLLM, else VLLM_LOCAL_GIT_DIR, "
+        f"else ~/vllm; now: {shown})",
     )
-    parser.add_argument("ref", metavar="REF", nargs="?", default=ref, help=f"commit-ish (default: {named})")
+    parser.add_argument(
+        "ref",
+        metavar="REF",
+        nargs="?",
+        default=ref,
+        help=f"commit-ish (default: VLLM_LOCAL_REF, else HEAD; now: {named})",
+    )
     parser.add_argument("--dirty", action="store_true", help="take the working tree as it is instead of REF")
 
 
@@ -297,18 +370,32 @@ def _word(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    """A path; an empty word is none, and above all not this folder.
+    """A path, its ``~`` expanded: a shell leaves that of ``--state=~/x`` alone. An empty word is not this folder.
 
     Raises:
         ValueError: It is empty; argparse says so.
     """
-    return Path(_word(text))
+    try:
+        return Path(_word(text)).expanduser()
+    except RuntimeError:
+        # The user after the ~ is not known: the folder may be called so.
+        return Path(text)
+
+
+def _expectation(text: str) -> str:
+    """``ROUTE=TEXT``, checked before anything is built."""
+    try:
+        Expectation.parse(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{error.what}; {error.hint}") from error
+    return text
 
 
 def _with_remote(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--remote",
         metavar="NAME",
+        type=_word,
         default="vllm",
         help=f"{', '.join(REMOTES)}, a repository's address, or pypi: then COMMIT is a release (default: vllm)",
     )
@@ -327,6 +414,7 @@ def _with_base(parser: argparse.ArgumentParser) -> None:
         "--with",
         dest="carried",
         metavar="NAME",
+        type=_word,
         action="append",
         default=[],
         help="carry a top-level folder that the base does not hold, such as tests; repeatable",
@@ -359,6 +447,7 @@ def _with_trial(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expect",
         metavar="ROUTE=TEXT",
+        type=_expectation,
         action="append",
         default=[],
         help="the answer to GET ROUTE must contain TEXT; repeatable",
@@ -367,7 +456,7 @@ def _with_trial(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="DIR|ID[@REVISION]",
-        type=Path,
+        type=_path,
         help="model to serve: a folder, or its name on Hugging Face's hub (default: a tiny one, made on the spot)",
     )
 

@@ -28,7 +28,9 @@ def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushe
     if not allow_native:
         gate.require_same_native(image)
     flavor = found.configuration.get("flavor")
-    tags = names.for_registry(image, context.settings.repository, flavor=flavor)
+    # An image that has lost its local names keeps those that it has in the registry.
+    repositories = (context.settings.repository, str(context.registry))
+    tags = next(filter(None, (names.for_registry(image, name, flavor=flavor) for name in repositories)), [])
     with context.console.step("push") as progress:
         progress(f"{', '.join(tags)} to {context.registry}")
         return gate.push(context.engine, image, context.registry, tags, progress=progress)

@@ -6,6 +6,7 @@ alone: neither crontab(5), to which ``%`` is a line end, nor systemd.service(5) 
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -35,6 +36,10 @@ _CARRIED = re.compile(
     r"|PIP_(?:INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|CERT|PROXY|TRUSTED_HOST|CONFIG_FILE)"
     r"|XDG_(?:CONFIG_HOME|RUNTIME_DIR)|SSL_CERT_(?:FILE|DIR)|(?:REQUESTS|CURL)_CA_BUNDLE"
     r"|(?i:(?:https?|all|no)_proxy)"
+)
+_PATHS = re.compile(
+    rf"{ENV_PREFIX}NOTIFY_URL_FILE|DOCKER_(?:CONFIG|CERT_PATH)|PIP_(?:CERT|CONFIG_FILE)|XDG_(?:CONFIG_HOME|RUNTIME_DIR)"
+    r"|SSL_CERT_(?:FILE|DIR)|(?:REQUESTS|CURL)_CA_BUNDLE"
 )
 _SCRIPT = """\
 #!/bin/sh
@@ -206,9 +211,20 @@ def _carried(place: Place) -> dict[str, str]:
             del found[name]
             advice = f"; set {ENV_PREFIX}NOTIFY_URL_FILE instead" if name in secrets else ""
             place.console.warn(f"{name} holds a secret, and so is not kept for the timer{advice}")
-    # Absolute, and whatever XDG variables say at night.
+    # Absolute, for the timer starts elsewhere, and whatever XDG variables say at night.
+    found |= {name: str(Path(value).expanduser().absolute()) for name, value in found.items() if _PATHS.fullmatch(name)}
+    found |= _secret_files(found)
     folders = {"STATE": place.folders.state, "CACHE": place.folders.cache}
     return found | {f"{ENV_PREFIX}{name}": str(path) for name, path in folders.items()}
+
+
+def _secret_files(found: Mapping[str, str]) -> dict[str, str]:
+    """The variable that names files of build secrets, with absolute paths."""
+    name = f"{ENV_PREFIX}BUILD_SECRETS"
+    if name not in found:
+        return {}
+    files: dict[str, str] = json.loads(found[name])
+    return {name: json.dumps({key: str(Path(path).expanduser().absolute()) for key, path in files.items()})}
 
 
 # --- cron --------------------------------------------------------------------------------------------------------

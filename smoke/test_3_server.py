@@ -10,7 +10,7 @@ from build import labels
 
 if TYPE_CHECKING:
     from build.engine import Image
-    from smoke.options import Expectation
+    from build.expectation import Expectation
     from smoke.server import Server
 
 _SHOWN = 300

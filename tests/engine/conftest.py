@@ -218,7 +218,7 @@ def finished(process: subprocess.Popen[str]) -> Ran:
 
 
 def assert_refused(ran: Ran, code: int, word: str, said: str) -> None:
-    """Two lines on standard error and nothing else: what went wrong, and what to try.
+    """Two lines on standard error, what went wrong and what to try, and the same as the only document.
 
     Args:
         ran: A verb with ``--json``.
@@ -227,7 +227,10 @@ def assert_refused(ran: Ran, code: int, word: str, said: str) -> None:
         said: Pattern of something in the first line.
     """
     assert ran.returncode == code, ran.stderr
-    assert ran.stdout == ""
+    error = ran.json["error"]
+    assert (error["word"], error["exit_code"]) == (word, code)
+    assert re.search(said, error["what"]), error
+    assert error["hint"]
     lines = ran.stderr.splitlines()
     assert len(lines) == 2, ran.stderr
     assert re.match(rf"error\[{word}\]: .*{said}", lines[0]), ran.stderr

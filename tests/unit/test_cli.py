@@ -86,11 +86,22 @@ def test_an_error_is_two_lines_and_its_exit_code(
     error = category("it\nbroke: [red]x[/] " + "long " * 50, hint="do\nthis")
     assert run(monkeypatch, raising(error), *words) == category.exit_code
     shown = capsys.readouterr()
-    assert shown.out == ""
+    document = json.loads(shown.out)["error"] if words else None
     what, advice = shown.err.splitlines()
     assert what.startswith(f"error[{category.word}]: it broke: [red]x[/] long long")
     assert advice.startswith("try: do this")
     assert "Traceback" in log_of(logs)
+    if document:
+        (file,) = logs.iterdir()
+        assert document == {
+            "word": category.word,
+            "what": "it broke: [red]x[/] " + "long " * 49 + "long",
+            "hint": "do this",
+            "exit_code": category.exit_code,
+            "log": str(file),
+        }
+    else:
+        assert shown.out == ""
 
 
 def test_the_exit_codes_are_those_that_are_promised() -> None:
@@ -150,8 +161,8 @@ def test_an_interrupt_is_130_without_a_traceback(
 ) -> None:
     assert run(monkeypatch, raising(KeyboardInterrupt()), *words) == 130
     shown = capsys.readouterr()
-    assert shown.out == ""
     assert "Traceback" not in shown.err
+    assert (json.loads(shown.out)["error"]["exit_code"] == 130) if words else shown.out == ""
 
 
 def test_sigterm_ends_a_run_like_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +294,7 @@ def test_dev_without_variables_takes_vllm_in_the_home_folder(
     isolated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["dev"]) == 3
-    assert f"there is no {isolated}/vllm/.git" in capsys.readouterr().err
+    assert f"there is no {isolated}/vllm (the default)" in capsys.readouterr().err
 
 
 def test_the_program_itself(isolated: Path) -> None:

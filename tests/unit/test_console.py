@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import subprocess
+import sys
+
 import pytest
 
 from build.console import Console
+from build.folders import REPOSITORY
 
 
 @pytest.fixture
@@ -70,6 +77,59 @@ def test_quiet_prints_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == "error[smoke]: it burns\ntry: take it out\n"
+
+
+_STEPS = """
+from rich.table import Table
+from build.console import Console
+console = Console(quiet=False)
+with console.step("bake") as progress:
+    progress("flour")
+console.note("done")
+table = Table("image")
+table.add_row("n" * 300)
+console.result(table)
+"""
+
+
+@pytest.mark.parametrize(
+    "variables", [{"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}, {"TERM": "xterm-256color", "COLUMNS": "20"}]
+)
+def test_a_pipe_gets_lines_and_no_moves_of_a_cursor(variables: dict[str, str]) -> None:
+    argv = [sys.executable, "-c", _STEPS]
+    ran = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, check=True, env=os.environ | variables)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", ran.stdout + ran.stderr)
+    assert "\x1b" not in shown
+    assert "\r" not in shown
+    assert "… bake" in shown
+    assert "n" * 300 in shown
+
+
+def test_a_narrow_terminal_cuts_no_names() -> None:
+    ours, theirs = os.openpty()
+    argv = [sys.executable, "-c", _STEPS]
+    with subprocess.Popen(
+        argv, cwd=REPOSITORY, stdout=theirs, stderr=theirs, env=os.environ | {"COLUMNS": "30"}
+    ) as ran:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):
+            while chunk := os.read(ours, 4096):
+                shown += chunk
+    os.close(ours)
+    assert ran.returncode == 0
+    assert b"n" * 300 in shown
+
+
+def test_messages_call_the_program_as_it_was_started(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(quiet=False, program="llm-d-dev")
+    console.note("`python -m build nightly` makes one; python -m builds")
+    console.fail("x", "y", "`python -m build status`")
+    assert capsys.readouterr().err.splitlines() == [
+        "`llm-d-dev nightly` makes one; python -m builds",
+        "error[x]: y",
+        "try: `llm-d-dev status`",
+    ]
 
 
 @pytest.mark.parametrize("text", ["ray[cgraph]>=2.48", "a:key:b", "[red]no[/]", "/x/[/]", "x" * 500])

@@ -13,6 +13,7 @@ from build.console import Console
 from build.context import Context
 from build.errors import EngineError, UsageError
 from build.flavor import Chosen
+from build.local_source import LocalSource
 from tests.unit.fakes import FakeEngine
 from tests.unit.test_smoke_gpus import PLAIN
 
@@ -104,7 +105,9 @@ def test_options_of_another_flavor_are_refused(asked: str, words: tuple[str, ...
     ],
 )
 def test_a_timer_keeps_the_flavor_that_was_chosen(words: str, started: list[str]) -> None:
-    arguments = options.parse(["schedule", "install", f"--nightly={words}"], default_path=Path(), default_ref="")
+    arguments = options.parse(
+        ["schedule", "install", f"--nightly={words}"], default=LocalSource(path=Path(), origin=None), default_ref=""
+    )
     kept = cli._scheduled(machine(passes="CDI devices"), arguments)
     assert kept == started
     assert cli._chosen(machine(), nightly(*kept)).name == started[-1]

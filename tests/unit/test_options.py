@@ -10,16 +10,17 @@ import pytest
 
 from build import cli, options
 from build.errors import UsageError
+from build.local_source import LocalSource
 from build.settings import Settings
 
 if TYPE_CHECKING:
     import argparse
 
-VLLM = Path("/home/me/vllm/.git")
+VLLM = LocalSource(path=Path("/home/me/vllm"), origin="the default")
 
 
 def parse(*words: str) -> argparse.Namespace:
-    return options.parse(words, default_path=VLLM, default_ref="HEAD")
+    return options.parse(words, default=VLLM, default_ref="HEAD")
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
@@ -76,13 +77,13 @@ def test_gpus_are_named_or_not() -> None:
 
 def test_dev_works_on_the_default_repository() -> None:
     made = parse("dev")
-    assert (made.path, made.ref, made.base, made.smoke, made.push) == (VLLM, "HEAD", "auto", True, True)
+    assert (made.source, made.ref, made.base, made.smoke, made.push) == (VLLM, "HEAD", "auto", True, True)
 
 
 def test_dev_is_told_what_to_do() -> None:
-    made = parse("dev", "/v", "topic", "--base", "b", "--no-smoke", "--no-push", "--expect", "/a=b", "--expect", "/c=d")
-    assert (made.path, made.ref, made.base) == (Path("/v"), "topic", "b")
-    assert (made.smoke, made.push, made.expect) == (False, False, ["/a=b", "/c=d"])
+    made = parse("dev", "/v", "topic", "--base", "b", "--no-push", "--expect", "/a=b", "--expect", "/c=d")
+    assert (made.source.path, made.ref, made.base) == (Path("/v"), "topic", "b")
+    assert (made.smoke, made.push, made.expect) == (True, False, ["/a=b", "/c=d"])
 
 
 def test_nothing_dangerous_or_partial_is_a_default() -> None:
@@ -95,7 +96,7 @@ def test_settings_on_the_command_line_are_settings(verb: str) -> None:
     assert set(options.SETTING_OPTIONS) <= set(Settings.model_fields)
     made = vars(parse(verb, "--no-install", "--state", "/s", "--cache", "/c", "--registry", "h.example/n"))
     given = {name: made[name] for name in options.SETTING_OPTIONS if made.get(name) is not None}
-    assert given == {"install": False, "state": "/s", "cache": "/c", "registry": "h.example/n"}
+    assert given == {"install": False, "state": Path("/s"), "cache": Path("/c"), "registry": "h.example/n"}
 
 
 def test_settings_that_are_not_named_are_left_open() -> None:
@@ -104,10 +105,10 @@ def test_settings_that_are_not_named_are_left_open() -> None:
 
 
 def test_what_a_scheduled_nightly_is_started_with_is_checked_now() -> None:
-    parsed = options.parse(["schedule", "install", "--nightly=--no-push --force"], default_path=Path(), default_ref="")
+    parsed = options.parse(["schedule", "install", "--nightly=--no-push --force"], default=VLLM, default_ref="")
     assert parsed.nightly == ["--no-push", "--force"]
     with pytest.raises(UsageError, match="--flavour"):
-        options.parse(["schedule", "install", "--nightly=--flavour x"], default_path=Path(), default_ref="")
+        options.parse(["schedule", "install", "--nightly=--flavour x"], default=VLLM, default_ref="")
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,28 @@ def environment(machine: Machine, **variables: str) -> Machine:
     return Machine(folder=machine.folder, place=place)
 
 
+def test_paths_in_variables_are_those_of_the_folder_in_which_it_was_installed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(machine.folder)
+    monkeypatch.setenv("HOME", str(machine.folder))
+    given = {
+        "LLM_D_DEV_NOTIFY_URL_FILE": "hook",
+        "LLM_D_DEV_BUILD_SECRETS": '{"a": "~/b"}',
+        "DOCKER_CONFIG": "docker",
+        "SSL_CERT_FILE": "/etc/ca.pem",
+    }
+    machine = environment(machine, **given)
+    machine.as_cron_does(machine.install().entry)
+    _, _, variables = json.loads((machine.folder / "ran").read_text())
+    assert {name: variables[name] for name in given} == {
+        "LLM_D_DEV_NOTIFY_URL_FILE": f"{machine.folder}/hook",
+        "LLM_D_DEV_BUILD_SECRETS": json.dumps({"a": f"{machine.folder}/b"}),
+        "DOCKER_CONFIG": f"{machine.folder}/docker",
+        "SSL_CERT_FILE": "/etc/ca.pem",
+    }
+
+
 # --- cron --------------------------------------------------------------------------------------------------------
 
 

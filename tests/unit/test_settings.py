@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from build import settings
 from build.errors import UsageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -168,3 +166,23 @@ def test_a_secret_in_the_file_that_is_committed_is_refused_and_not_repeated(pypr
     with pytest.raises(UsageError, match=r"'notify_url' is a secret and stands in pyproject\.toml") as caught:
         settings.load({})
     assert "hidden" not in f"{caught.value.what} {caught.value.hint}"
+
+
+def test_paths_of_the_file_that_is_shared_are_relative_to_it(pyproject: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = pyproject.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.delenv("LLM_D_DEV_STATE")
+    toml(pyproject, "state = 'state'\nnotify_url_file = 'hook'\nbuild_secrets = {a = 'b', c = '/d'}")
+    made = settings.load({})
+    assert made.folders.state == pyproject.parent / "state"
+    assert made.notify_url_file == pyproject.parent / "hook"
+    assert made.build_secrets == {"a": pyproject.parent / "b", "c": Path("/d")}
+
+
+def test_a_tilde_that_no_shell_expanded(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_D_DEV_NOTIFY_URL_FILE", "~/hook")
+    made = settings.load({"build_secrets": {"a": "~/b"}, "state": Path("~/s")})
+    assert made.notify_url_file == isolated / "hook"
+    assert made.build_secrets == {"a": isolated / "b"}
+    assert made.folders.state == isolated / "s"

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from build.errors import UsageError
+from build.expectation import Expectation
 from smoke import options
-from smoke.options import Expectation, expectations
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,10 +26,12 @@ def test_expectation(word: str, route: str, text: str) -> None:
     assert (parsed.route, parsed.text, str(parsed)) == (route, text, word)
 
 
-@pytest.mark.parametrize("word", ["", "/v1/models", "/v1/models=", "=x", "v1/models=x"])
+@pytest.mark.parametrize(
+    "word", ["", "/v1/models", "/v1/models=", "/v1/models= ", "=x", "v1/models=x", "/v1 /models=x"]
+)
 def test_bad_expectation(word: str) -> None:
-    with pytest.raises(pytest.UsageError, match="give ROUTE=TEXT"):
-        expectations([word])
+    with pytest.raises(UsageError, match="is not ROUTE=TEXT"):
+        options.expectations([word])
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_where_an_image_was_pushed(context: Context, engine: FakeEngine) -> None
     assert row.digest == digest("manifest")
     assert row.document() == {
         "id": image.id,
+        "name": "llm-d-dev:nightly",
         "names": ["llm-d-dev:nightly"],
         "kind": "base",
         "flavor": "cpu",
@@ -91,6 +92,7 @@ def test_where_an_image_was_pushed(context: Context, engine: FakeEngine) -> None
         "digest": digest("manifest"),
         "pushed": list(row.pushed),
         "bytes": 3_750_000_000,
+        "layer_bytes": None,
         "created": "2026-01-01T00:00:00Z",
     }
 
@@ -101,6 +103,46 @@ def test_a_name_that_was_given_and_not_pushed_is_local(context: Context, engine:
     assert (row.digest, row.pushed) == (None, ())
 
 
+def test_what_has_no_local_name_is_called_by_what_verbs_accept(context: Context, engine: FakeEngine) -> None:
+    remote = "quay.example/x:local-1"
+    unnamed = engine.hold(kind="base", repository="llm-d-dev")
+    pushed = engine.hold(remote, kind="overlay", repository="llm-d-dev")
+    engine.docker.known[pushed.id]["RepoDigests"] = [f"quay.example/x@{digest('manifest')}"]
+    engine.hold(kind="base", repository="elsewhere")
+    rows = status.rows(context)
+    assert [row.called for row in rows] == [(unnamed.id.removeprefix("sha256:")[:12],), (remote,)]
+    assert [row.document()["name"] for row in rows] == [row.called[0] for row in rows]
+
+
+def test_an_overlay_s_own_size_stands_beside_the_whole(
+    context: Context, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = engine.hold("llm-d-dev:nightly", kind="base", **MARKS)
+    overlay = engine.hold("llm-d-dev:local-1", kind="overlay", base=base.id, **MARKS)
+    engine.hold("llm-d-dev:local-2", kind="overlay", base=digest("gone"), created="2025-01-01T00:00:00Z", **MARKS)
+    engine.docker.known[overlay.id]["Size"] += 63_000
+    found = status.rows(context)
+    assert [row.document()["layer_bytes"] for row in found] == [None, 63_000, None]
+    Console(quiet=False).result(status.table(found))
+    assert "3.75 GB  63.0 kB  not pushed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "300"])
+def test_no_width_cuts_a_name(
+    context: Context,
+    engine: FakeEngine,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    name = f"quay.example:5000/a-team/{'of-people/' * 5}llm-d-dev:local-{COMMIT}-dirty-{COMMIT}"
+    context.settings.__dict__["repository"] = name.rpartition(":")[0]
+    engine.hold(name, kind="base", **MARKS)
+    Console(quiet=False).result(status.table(status.rows(context)))
+    assert name in capsys.readouterr().out.split()
+
+
 def test_a_person_gets_it_short(context: Context, engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     image = engine.hold(f"llm-d-dev:nightly-{COMMIT}", "llm-d-dev:nightly", kind="base", **MARKS)
     judge(context, image)
@@ -108,9 +150,9 @@ def test_a_person_gets_it_short(context: Context, engine: FakeEngine, capsys: py
     rows.append(replace(rows[0], verdict="untested", digest=f"sha256:{'d' * 64}"))
     Console(quiet=False).result(status.table(rows))
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0].split() == ["image", "kind", "commit", "verdict", "age", "size", "pushed", "digest"]
+    assert shown[0].split() == ["image", "kind", "commit", "verdict", "age", "size", "layer", "pushed", "digest"]
     first = shown[1].split()
     assert first[:5] == ["llm-d-dev:nightly", "base", "(cpu)", "c" * 12, "pass"]
     assert first[6:] == ["days", "3.75", "GB", "not", "pushed"]
-    assert shown[2].split() == [f"llm-d-dev:nightly-{'c' * 12}"]
+    assert shown[2].split() == [f"llm-d-dev:nightly-{COMMIT}"]
     assert shown[3].split()[-1] == "d" * 12

@@ -1,0 +1,28 @@
+"""What this checkout is: its version."""
+
+from __future__ import annotations
+
+import subprocess
+import tomllib
+
+from build import command
+from build.folders import REPOSITORY
+from build.git import ISOLATED
+
+
+def version() -> str:
+    """The version of ``pyproject.toml`` and, in a git checkout, what ``git describe`` says of the commit."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    commit = _described()
+    return f"{project['name']} {project['version']}" + (f" ({commit})" if commit else "")
+
+
+def _described() -> str:
+    # Without one of its own, git would describe a repository around it.
+    if not (REPOSITORY / ".git").exists():
+        return ""
+    argv = ["git", "-C", str(REPOSITORY), "describe", "--tags", "--always", "--abbrev=12", "--dirty"]
+    try:
+        return command.output(argv, env=ISOLATED).decode().strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

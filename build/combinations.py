@@ -1,0 +1,102 @@
+"""Options that cannot take effect beside others: refused, for a run that leaves one out would pass for one with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from build.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping
+
+_OVERLAYS = ("build", "dev")
+_OF_TRIALS = ("expect", "gpus", "model", "force", "start_timeout")
+_OF_CUDA = (
+    *("commit", "remote", "llm_d", "llm_d_ref", "build_args", "build_secrets"),
+    *("compile", "preflight", "builder", "cache_to"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A pair of options of which one decides that the other has no effect.
+
+    Attributes:
+        verbs: The verbs that have both.
+        lost: What has no effect.
+        beside: What decides that.
+        why: In words.
+        when: Whether it does with the values that were given; by default with any.
+    """
+
+    verbs: tuple[str, ...]
+    lost: str
+    beside: str
+    why: str
+    when: Callable[[argparse.Namespace], bool] = lambda _: True
+
+
+RULES = (
+    Rule(
+        verbs=("dev", "plan"),
+        lost="ref",
+        beside="dirty",
+        why="the working tree is taken as it is, on the commit that is checked out",
+    ),
+    *(Rule(verbs=_OVERLAYS, lost=name, beside="smoke", why="no test runs") for name in _OF_TRIALS),
+    *(Rule(verbs=_OVERLAYS, lost="registry", beside=name, why="nothing is pushed") for name in ("smoke", "push")),
+    Rule(
+        verbs=(*_OVERLAYS, "plan"),
+        lost="flavor",
+        beside="base",
+        why="the base that is named decides the flavor",
+        when=lambda given: "auto" not in (given.base, given.flavor),
+    ),
+    Rule(
+        verbs=("plan",),
+        lost="base",
+        beside="base_commit",
+        why="the plan is made for a base that would be built from the commit",
+        when=lambda given: given.base != "auto",
+    ),
+    *(
+        Rule(verbs=("nightly",), lost="vllm_version", beside=name, why="only cpu bases are built from a release")
+        for name in _OF_CUDA
+    ),
+    Rule(
+        verbs=("nightly",),
+        lost="vllm_version",
+        beside="flavor",
+        why="only cpu bases are built from a release",
+        when=lambda given: given.flavor == "cuda",
+    ),
+    *(
+        Rule(
+            verbs=("schedule",),
+            lost=name,
+            beside="action",
+            why="only install writes a timer",
+            when=lambda given: given.action != "install",
+        )
+        for name in ("at", "nightly")
+    ),
+)
+
+
+def refuse(verb: str, given: Mapping[str, str], arguments: argparse.Namespace) -> None:
+    """Refuse what cannot take effect.
+
+    Args:
+        verb: The verb.
+        given: What the command line gives, as the user calls it, by attribute of ``arguments``.
+        arguments: The values, defaults included.
+
+    Raises:
+        UsageError: A rule applies.
+    """
+    for rule in RULES:
+        if verb in rule.verbs and {rule.lost, rule.beside} <= given.keys() and rule.when(arguments):
+            lost, beside = given[rule.lost], given[rule.beside]
+            raise UsageError(f"{lost} has no effect beside {beside}: {rule.why}", hint=f"leave out {lost} or {beside}")

@@ -1,0 +1,106 @@
+"""What this program needs of Python and packages, looked at before anything else is imported.
+
+Only the standard library is used, in words that an older Python understands: it is to read this too.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_SHOWN = 3
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def require(argv: "Sequence[str]") -> None:
+    """End the program with two lines and exit code 2 if Python or a package is missing or too old.
+
+    Args:
+        argv: Words after the program's name.
+
+    Raises:
+        SystemExit: Something is, or git is missing.
+    """
+    if not shutil.which("git"):
+        # GitPython cannot even be imported without it.
+        _refuse(argv, "the program git is not in PATH", "install the distribution's package git")
+    lacking = missing(CHECKOUT / "pyproject.toml", sys.path)
+    if lacking:
+        _refuse(argv, f"{lacking} ({sys.executable})", _advice())
+
+
+def _advice() -> str:
+    pins = shlex.quote(str(CHECKOUT / "requirements.txt"))
+    return (
+        "`nox -s VERB -- …` and `nox -s install` bring the packages; or, with a Python that is new enough: "
+        f"`python3 -m venv .venv && .venv/bin/pip install --require-hashes -r {pins}`"
+    )
+
+
+def _refuse(argv: "Sequence[str]", what: str, hint: str) -> None:
+    if "--json" in argv:
+        error = {"word": "usage", "what": what, "hint": hint, "exit_code": 2, "log": None}
+        sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
+    sys.stderr.write(f"error[usage]: {what}\ntry: {hint}\n")
+    raise SystemExit(2)
+
+
+def missing(pyproject: Path, path: "Iterable[str]") -> str:
+    """Say what is missing of the lower bounds of a ``pyproject.toml``; an empty text if nothing is.
+
+    Args:
+        pyproject: The file: its ``requires-python``, and its ``dependencies`` as ``name>=version``, one a line.
+        path: Folders that packages are imported from.
+    """
+    text = pyproject.read_text(encoding="utf-8")
+    python = re.search(r'^requires-python = ">=([\d.]+)"', text, re.MULTILINE)
+    if python and sys.version_info[:3] < _numbers(python.group(1)):
+        return f"Python is {sys.version.split()[0]}, and {python.group(1)} or newer is needed"
+    listed = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    required = re.findall(r'"([\w.-]+)>=([\d.]+)"', listed.group(1) if listed else "")
+    found = _versions(path)
+    lacking = list(filter(None, (_lack(name, needed, found.get(_normal(name), "")) for name, needed in required)))
+    more = f"; and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+    return "; ".join(lacking[:_SHOWN]) + more
+
+
+def _lack(name: str, needed: str, found: str) -> str:
+    if not found:
+        return f"the package {name} is not installed"
+    if _numbers(found) < _numbers(needed):
+        return f"the package {name} is {found}, and {needed} or newer is needed"
+    return ""
+
+
+def _versions(path: "Iterable[str]") -> "dict[str, str]":
+    """Versions of installed packages by name.
+
+    They are read from the names of the folders (packaging.python.org, "Recording installed projects"):
+    importlib.metadata takes ten times as long for the same, at every start.
+    """
+    found: dict[str, str] = {}
+    for folder in map(Path, path):
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            match = re.match(r"(.+?)-([^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info$", entry.name)
+            if match:
+                # What is first on the path is what is imported.
+                found.setdefault(_normal(match.group(1)), match.group(2))
+    return found
+
+
+def _normal(name: str) -> str:
+    """A name as the specification compares it ("Names and normalization")."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _numbers(version: str) -> "tuple[int, ...]":
+    """A release's numbers without zeros at the end: 3.11.0 is 3.11."""
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, re.sub(r"(?:\.0+)+$", "", match.group()).split("."))) if match else ()
