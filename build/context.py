@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from build.settings import Settings
 
 # What talks to an engine or a registry is imported where one is asked for: not every verb does.
+
+_UNAME = {"arm64": "aarch64", "AMD64": "x86_64"}
+"""Linux's names of processors, by those that other systems have for them."""
 
 EMBEDDED_REPOSITORY = "llm-d-dev"
 
@@ -61,6 +65,18 @@ class Context:
         leftovers.sweep(engine)
         scratch.sweep()
         return engine
+
+    @property
+    def architecture(self) -> str:
+        """Processor of the engine as ``uname -m`` has it; this machine's before the engine is first needed."""
+        if self.knows_engine:
+            return self.engine.architecture
+        return _UNAME.get(platform.machine(), platform.machine())
+
+    @property
+    def knows_engine(self) -> bool:
+        """Whether the engine was needed before."""
+        return "engine" in vars(self)
 
     def require_buildkit(self) -> None:
         """Check that the engine can build; not where it is first asked for, because most verbs build nothing.

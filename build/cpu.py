@@ -115,11 +115,14 @@ class Cpu:
                 given=tuple(Given(name=name, value=given[name], origin=origins[name]) for name in sorted(given)),
                 defaults=(),
                 left_out=(),
+                unset=(),
             ),
             secrets=("environment", "uv.toml"),
             labels={**marks, labels.QUAY_EXPIRES: settings.nightly_expires_after},
             tags=recipe.tags(known or "COMMIT", self.context),
             command=request.argv(metadata=Path("METADATA")),
+            stage="the last one",
+            remarks=(),
         )
 
 

@@ -186,6 +186,12 @@ class Engine:
             memory_bytes=info["MemTotal"],
         )
 
+    @functools.cached_property
+    def architecture(self) -> str:
+        """Its processor, and so its images', as ``uname -m`` has it."""
+        found: str = self.client.info()["Architecture"]
+        return found
+
     def free_disk(self) -> int | None:
         """Bytes free where its images are kept; None where that is on another machine."""
         root = self.capabilities.root_dir

@@ -129,8 +129,13 @@ def test_a_dockerfile_without_cuda_version_has_no_variant(tmp_path: Path) -> Non
     (tmp_path / "docker").mkdir()
     names = ("USE_SCCACHE", "VLLM_COMMIT_SHA", "VLLM_REPO", "VLLM_USE_PRECOMPILED")
     (tmp_path / DOCKERFILE).write_text("FROM x\n" + "".join(f"ARG {name}\n" for name in names))
-    with pytest.raises(SourceError, match="does not say for which CUDA version"):
-        recipe(llm_d=tmp_path)
+    made = recipe(llm_d=tmp_path)
+    assert made.wheel
+    assert (made.wheel["variant"], made.wheel["checked"]) == (None, False)
+    assert any("how the tree's scripts choose it cannot be read" in one for one in made.remarks)
+    with pytest.raises(SourceError, match="does not say for which CUDA version") as caught:
+        recipe(llm_d=tmp_path, preflight=True)
+    assert "--no-preflight" in caught.value.hint
 
 
 def test_sccaches_credentials_are_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
