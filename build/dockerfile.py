@@ -466,7 +466,11 @@ def _instructions(text: str, name: str) -> Iterator[Instruction]:
                 joined, more = joined + cut, cut != line
         match = _KEYWORD.fullmatch(joined)
         if match is None:
-            raise SourceError(f"{name}:{first + 1} is no instruction: {line.strip()}", hint="correct it there")
+            raise SourceError(
+                f"{name}:{first + 1} is no instruction: {line.strip()}",
+                # BuildKit of Docker 26.1; llm-d's Dockerfiles of September 2025.
+                hint="BuildKit takes `<< EOF`, with a space, for an ordinary word; another --llm-d-ref, or correct it",
+            )
         keyword, words = match[1].upper(), match[2] or ""
         if keyword in {"RUN", "COPY", "ADD"}:
             body, number = _heredocs(words, lines, number, f"{name}:{first + 1}")

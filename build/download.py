@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 from typing import TYPE_CHECKING
 
 import requests
@@ -99,10 +98,18 @@ def fetch(
             ) from error
 
 
-def wheel_here(package: DistributionPackage) -> bool:
-    """Whether a file is a Linux wheel for this machine's processor, which the local engine's images have too."""
-    name = package.filename
-    return package.package_type == "wheel" and "manylinux" in name and platform.machine() in name
+def wheel_for(machine: str) -> Callable[[DistributionPackage], bool]:
+    """What tells whether a file is a Linux wheel for a processor.
+
+    Args:
+        machine: Processor, as ``uname -m`` has it.
+    """
+
+    def fits(package: DistributionPackage) -> bool:
+        name = package.filename
+        return package.package_type == "wheel" and "manylinux" in name and name.endswith(f"_{machine}.whl")
+
+    return fits
 
 
 def _may_get_better(error: BaseException) -> bool:

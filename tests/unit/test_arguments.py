@@ -25,7 +25,12 @@ def choose(year: str, *asked: str, without: str = "", versions: bool = True, **d
     stated = common_versions.read(TREES / year / "docker/common-versions", name="docker/common-versions")
     return arguments.choose(
         dockerfile(year, without=without),
-        versions=[Given(name=v.name, value=v.value, origin=v.place.replace("docker/common-versions", "cv")) for v in stated.versions] if versions else [],
+        versions=[
+            Given(name=v.name, value=v.value, origin=v.place.replace("docker/common-versions", "cv"))
+            for v in stated.versions
+        ]
+        if versions
+        else [],
         decided=[Given(name=k, value=v, origin="nightly") for k, v in {**DECIDED, **decided}.items()],
         asked=arguments.parse(asked),
     )

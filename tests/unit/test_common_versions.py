@@ -35,7 +35,7 @@ def test_the_last_of_a_name_counts() -> None:
 
 
 def test_a_value_may_refer_to_an_earlier_one() -> None:
-    text = 'A=1\nB=$A\nC="x${A}"\nD=\'$A\'\nE=${B:-2}${Z:-3}\n'
+    text = "A=1\nB=$A\nC=\"x${A}\"\nD='$A'\nE=${B:-2}${Z:-3}\n"
     assert {name: value for name, (value, _) in parse(text).items()} == {
         "A": "1",
         "B": "1",
