@@ -116,10 +116,9 @@ def choose(
                 hint="leave it out",
             )
     left_out = tuple(one for one in versions if one.name not in dockerfile.names)
-    merged: dict[str, Given] = {}
-    for one in (*versions, *decided, *asked):
-        if one not in left_out:
-            merged[one.name] = _instead(one, merged.get(one.name) or _default(dockerfile, one.name))
+    merged = {one.name: one for one in versions if one not in left_out}
+    for one in (*decided, *asked):
+        merged[one.name] = _instead(one, merged.get(one.name) or _default(dockerfile, one.name))
     _require_read(dockerfile, [one for one in unread if one.name not in merged])
     values = {one.name: one.value for one in merged.values()}
     for name, (value, source) in dockerfile.late(values).items():
@@ -137,10 +136,10 @@ def choose(
 
 
 def _instead(one: Given, before: Given | None) -> Given:
-    """An argument, with a remark where the tree has another value for it."""
+    """An argument, with a remark where it replaces another value."""
     if before is None or before.value == one.value:
         return one
-    return replace(one, remark=before.remark or f"instead of {before.value or 'nothing'} ({before.origin})")
+    return replace(one, remark=f"instead of {before.value or 'nothing'} ({before.origin})")
 
 
 def _default(dockerfile: Dockerfile, name: str) -> Given | None:

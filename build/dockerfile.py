@@ -466,11 +466,7 @@ def _instructions(text: str, name: str) -> Iterator[Instruction]:
                 joined, more = joined + cut, cut != line
         match = _KEYWORD.fullmatch(joined)
         if match is None:
-            raise SourceError(
-                f"{name}:{first + 1} is no instruction: {line.strip()}",
-                # BuildKit of Docker 26.1; llm-d's Dockerfiles of September 2025.
-                hint="BuildKit takes `<< EOF`, with a space, for an ordinary word; another --llm-d-ref, or correct it",
-            )
+            raise SourceError(f"{name}:{first + 1} is no instruction: {line.strip()}", hint="correct it there")
         keyword, words = match[1].upper(), match[2] or ""
         if keyword in {"RUN", "COPY", "ADD"}:
             body, number = _heredocs(words, lines, number, f"{name}:{first + 1}")
@@ -496,7 +492,9 @@ def _heredocs(words: str, lines: list[str], number: int, where: str) -> tuple[li
     except ValueError:
         tokens = words.split()
     body: list[str] = []
-    for match in filter(None, map(_HEREDOC.fullmatch, tokens)):
+    # BuildKit 0.22 (Docker 28.2) and newer take the name after a space too, though not after `<<-` (buildkit#5778).
+    joined = re.sub(r"(?m)^([0-9]*<<)\n", r"\1", "\n".join(tokens)).split("\n")
+    for match in filter(None, map(_HEREDOC.fullmatch, joined)):
         while True:
             if number >= len(lines):
                 raise SourceError(f"{where} opens a heredoc that nothing ends: {match[3]}", hint="correct it there")

@@ -10,12 +10,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build.dockerfile import expand
+from build.dockerfile import expand, unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _ASSIGNMENT = re.compile(r"""\s*(?:export\s+|local\s+)?([A-Za-z_]\w*)=(?:"([^"`]*)"|'([^']*)'|([^\s"'`;&|()]*))\s*""")
+_ASSIGNS = re.compile(r"\s*(?:export\s+|local\s+)?([A-Za-z_]\w*)=")
+_UNKNOWN = "\0"
+_DEFAULT = re.compile(r"\$\{([A-Za-z_]\w*):?=((?:[^{}]|\$\{[^{}]*\})*)\}")
 _STATEMENT = re.compile(r"&&|\|\||;|\n")
 _COMMENT = re.compile(r"(?m)^\s*#.*$")
 _TAG = re.compile(
@@ -68,17 +71,30 @@ def read(found: Iterable[tuple[str, str]], *, environment: Mapping[str, str], co
 
 
 def _address(text: str, environment: Mapping[str, str], commit: str) -> tuple[str, str] | None:
-    """Index and variant of the page that a text looks at."""
+    """Index and variant of the page that a text looks at; None where only a shell can tell."""
     page = re.compile(rf"(https?://[^\s\"'<>]+?)/{re.escape(commit)}/([^\s\"'<>]*?)/?\bvllm/?(?=[\s\"')]|$)")
     held = dict(environment)
     for statement in _STATEMENT.split(text):
-        if match := page.search(expand(statement, held)):
-            return match[1], match[2].strip("/")
-        if match := _ASSIGNMENT.fullmatch(statement):
-            value = next(part for part in match.groups()[1:] if part is not None)
-            if "$(" not in value:
-                held[match[1]] = value if match[3] is not None else expand(value, held)
+        for default in _DEFAULT.finditer(statement):
+            held[default[1]] = held.get(default[1]) or expand(default[2].strip("\"'"), held)
+        known = {**dict.fromkeys(unguarded(statement), _UNKNOWN), **held}
+        if found := page.search(expand(statement, known)):
+            return None if _UNKNOWN in found[0] else (found[1], found[2].strip("/"))
+        _assign(statement, held, commit)
     return None
+
+
+def _assign(statement: str, held: dict[str, str], commit: str) -> None:
+    """Do what an assignment does. What takes a command is not known from there on, but a commit stays that commit."""
+    assigned = _ASSIGNS.match(statement)
+    if assigned is None:
+        return
+    match = _ASSIGNMENT.fullmatch(statement)
+    value = next(part for part in match.groups()[1:] if part is not None) if match else "$("
+    if "$(" not in value and match:
+        held[assigned[1]] = value if match[3] is not None else expand(value, held)
+    elif held.get(assigned[1]) != commit:
+        held.pop(assigned[1], None)
 
 
 def _tags(text: str, machine: str) -> tuple[str, ...] | None:
