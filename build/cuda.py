@@ -196,6 +196,7 @@ class Cuda:
         if _WHEEL_COMMIT not in file.names and wheel == oid:
             # Trees of 2025 look for the wheel of the commit itself.
             del decided[_WHEEL_COMMIT]
+        decided = {name: value for name, value in decided.items() if name not in self._written(decided)}
         chosen = arguments.choose(
             file,
             versions=[
@@ -213,6 +214,27 @@ class Cuda:
                 hint="--build-arg VLLM_PREBUILT=0",
             )
         return chosen
+
+    def _written(self, decided: Mapping[str, str]) -> dict[str, str]:
+        """Arguments that the Dockerfile does not declare and does not need, because the tree does the same without.
+
+        The trees of September 2025 name vLLM's repository and its mode outright.
+
+        Args:
+            decided: What the nightly gives.
+
+        Returns:
+            A remark by name.
+        """
+        file = self._dockerfile_read
+        ran = "\n".join(text for _, text in self._tree.scripts_of(file))
+        repository = (decided["VLLM_REPO"].removesuffix(".git"), "the tree itself clones that repository")
+        mode = (f"{_COMPILED}={decided[_COMPILED]}", "the tree itself sets it to that")
+        same = {
+            name: remark for name, (text, remark) in {"VLLM_REPO": repository, _COMPILED: mode}.items() if text in ran
+        }
+        same |= {} if "sccache" in ran.lower() else {"USE_SCCACHE": "the tree does not use sccache"}
+        return {name: f"{name}: not declared; {remark}" for name, remark in same.items() if name not in file.names}
 
     def _asked(self) -> list[Given]:
         set_up = self._settings.build_args.items()
@@ -335,7 +357,7 @@ class Cuda:
         if binding := [one for one in differing if one.pin.binding]:
             raise SourceError(
                 f"llm-d {self._tree.revision[:12]} does not fit {oid[:12]}: {fit.said(binding)}",
-                hint=self._what_fits(binding, requires, environment),
+                hint=self._what_fits(oid, binding, requires, environment),
             )
         unread = [f"{one} is not there to compare with" for one in requires if one.startswith("-r ")]
         return [*pins.unread, *unread, *(one.said for one in differing)]
@@ -351,19 +373,23 @@ class Cuda:
         machine = self._context.architecture
         return requires, Installed(distributions={}, extras={}, python=python, machine=machine).environment
 
-    def _what_fits(self, binding: Sequence[Difference], requires: Sequence[str], environment: Mapping[str, str]) -> str:
+    def _what_fits(
+        self, oid: str, binding: Sequence[Difference], requires: Sequence[str], environment: Mapping[str, str]
+    ) -> str:
         """Advice: a commit of llm-d, an argument that is enough."""
-        ways = [f"--llm-d-ref {ref} fits"] if (ref := self._fitting_ref(requires, environment)) else []
+        ways = [f"--llm-d-ref {ref} fits"] if (ref := self._fitting_ref(oid, requires, environment)) else []
         if version := fit.flashinfer_that_fits(binding):
             ways.append(f"--build-arg {fit.FLASHINFER}={version}")
         return "; ".join((*ways, "--no-preflight goes on with what differs"))
 
-    def _fitting_ref(self, requires: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    def _fitting_ref(self, oid: str, requires: Sequence[str], environment: Mapping[str, str]) -> str | None:
+        """A commit of the tree's history that can be built from and whose pins fit."""
         for tree in self._tree.past():
-            with contextlib.suppress(SourceError):
-                given = {one.name: one.value for one in tree.stated.versions}
-                found = fit.differences(fit.pins(tree, _of_stage(tree.dockerfile), given), requires, environment)
-                if not any(one.pin.binding for one in found):
+            other = Cuda(context=self._context, wishes=self._wishes, tree=tree)
+            with contextlib.suppress(SourceError, UsageError):
+                chosen = other.arguments(oid, wheel=oid, architecture=self._context.architecture)
+                pins = fit.pins(tree, other._dockerfile_read, chosen.values)
+                if not any(one.pin.binding for one in fit.differences(pins, requires, environment)):
                     return tree.commit
         return None
 
@@ -394,7 +420,7 @@ class Cuda:
             tags=recipe.tags(oid, self._context),
             command=request.argv(metadata=Path("METADATA")),
             stage=request.target or "the last one",
-            remarks=[*remarks, *self._unread()],
+            remarks=[*remarks, *self._tree_remarks()],
         )
 
     def _wheel_remarks(self, wheel: Wheel | None) -> Iterator[str]:
@@ -412,8 +438,11 @@ class Cuda:
         if not rule.variant and (variant := self._cuda_variant(chosen)):
             yield f"wheel: the default variant may be of another CUDA version than the image's {variant}"
 
-    def _unread(self) -> list[str]:
-        return [f"{one.place} was not understood: {one.text}" for one in self._tree.stated.unread]
+    def _tree_remarks(self) -> list[str]:
+        """What the tree does by itself, and what of it was not understood."""
+        mode = "0" if self._wishes.compile else "1"
+        written = self._written({"VLLM_REPO": self._wishes.remote.address, _COMPILED: mode})
+        return [*written.values(), *(f"{one.place} was not understood: {one.text}" for one in self._tree.stated.unread)]
 
     def marks(self) -> Mapping[str, str]:
         """Which llm-d and which wheel it was made of."""

@@ -88,7 +88,12 @@ def pins(tree: Tree, dockerfile: Dockerfile, given: Mapping[str, str]) -> Pins:
         dockerfile: Its Dockerfile, of the stage that is built.
         given: Build arguments.
     """
-    ran = "\n".join((*(one.text for one in dockerfile.instructions), *dict(tree.scripts_of(dockerfile)).values()))
+    ran = "\n".join(
+        (
+            *(one.text for one in dockerfile.instructions if one.keyword != "ARG"),
+            *dict(tree.scripts_of(dockerfile)).values(),
+        )
+    )
     found: list[Pin] = []
     unread: list[str] = []
     for path in (one for one in llmd.CONSTRAINTS if re.search(rf"(?<![\w-]){re.escape(one.rpartition('/')[2])}", ran)):
@@ -101,6 +106,10 @@ def pins(tree: Tree, dockerfile: Dockerfile, given: Mapping[str, str]) -> Pins:
                     found.append(pin)
                 except InvalidRequirement:
                     unread.append(f"{place} cannot be compared with what the commit requires: {text}")
+    if "UV_CONSTRAINT" in ran and tree.text(llmd.CONSTRAINTS[0]) is None:
+        unread.append(
+            f"UV_CONSTRAINT is not {llmd.CONSTRAINTS[0]}, and cannot be compared with what the commit requires"
+        )
     version = dockerfile.value(FLASHINFER, given) if ran.count(FLASHINFER) else None
     if version and _is_version(version):
         texts = (f"{name}=={version.removeprefix('v')}" for name in _FLASHINFER_PACKAGES)

@@ -107,13 +107,15 @@ class Tree:
                 yield f"{dockerfile.name}:{one.line}", one.text
 
     def past(self) -> Iterator[Tree]:
-        """Earlier and other trees of its repository, the newest first, while the loop runs; none without a history."""
+        """Other trees of its repository, while the loop runs: the newest of its branch first, then those of any."""
         repository = _own_repository(self.history) if self.history else None
         if repository is None:
             return
         with contextlib.closing(repository):
-            listed = ["git", "-C", str(self.history), "log", "--all", f"--max-count={_SEARCHED}", "--format=%H", "--"]
-            for oid in _said([*listed, DOCKERFILE, *CONSTRAINTS, *VERSIONS]).split():
+            log = ["git", "-C", str(self.history), "log", f"--max-count={_SEARCHED}", "--format=%H"]
+            where = ("origin/HEAD", "HEAD", "--all")
+            found = [_said([*log, one, "--", DOCKERFILE, *CONSTRAINTS, *VERSIONS]).split() for one in where]
+            for oid in dict.fromkeys(oid for oids in found for oid in oids):
                 with contextlib.suppress(SourceError), _extracted(repository, repository.commit(oid), _READ) as folder:
                     yield Tree(path=folder, commit=oid)
 
