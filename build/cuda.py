@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import functools
 import hashlib
 import json
+import logging
 import os
-import platform
 import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import arguments, buildx, common_versions, dockerfile, labels, llmd, recipe, scratch, wheels
+from build import arguments, buildx, dockerfile, fit, labels, llmd, recipe, scratch, wheel_rule, wheels
 from build.arguments import Given
 from build.base import NOT_IN_IMAGES
 from build.errors import BuildError, SourceError, UsageError
@@ -22,11 +24,11 @@ from build.index import PackageIndex
 from build.listing import SUBMODULE
 from build.mirror import Mirror, Remote
 from build.recipe import Recipe
+from build.requirements import Installed
 from build.target import Target
 from build.wheels import Wheel, WheelIndex
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterator, Mapping, Sequence
 
     from build import command
@@ -34,8 +36,12 @@ if TYPE_CHECKING:
     from build.context import Context
     from build.dockerfile import Dockerfile
     from build.engine import Engine
+    from build.fit import Difference
     from build.git import Commit
     from build.llmd import Tree
+    from build.wheel_rule import Rule
+
+log = logging.getLogger(__name__)
 
 NIGHTLY = "the nightly"
 """Origin of the arguments that every nightly gives."""
@@ -44,6 +50,13 @@ NIGHTLY = "the nightly"
 _OPTIONS = {"VLLM_COMMIT_SHA": "--commit", "VLLM_REPO": "--remote", "VLLM_USE_PRECOMPILED": "--compile"}
 _WHEEL_COMMIT = "VLLM_PRECOMPILED_WHEEL_COMMIT"
 _WHEEL_VARIANT = "VLLM_PRECOMPILED_WHEEL_VARIANT"
+_CACHE_BUSTER = "CACHE_BUSTER"
+_PLATFORM = "the platform"
+_TODAY = "today, as llm-d's CI"
+_COMPILED = "VLLM_USE_PRECOMPILED"
+
+_STAGE = "runtime"
+"""The stage that llm-d's CI builds (.github/workflows/build-image.yaml, 2025 and 2026)."""
 
 # The user of ssh:// is none of it.
 _CREDENTIALS = re.compile(r"https?://[^\s/]+@")
@@ -117,6 +130,11 @@ class Cuda:
         self._network = PackageIndex.parse("", os.environ)
         self._wheel: Wheel | None = None
 
+    @functools.cached_property
+    def _dockerfile_read(self) -> Dockerfile:
+        """The Dockerfile, as far as the stage that is built needs it."""
+        return _of_stage(self._tree.dockerfile)
+
     @property
     def needed_bytes(self) -> int:
         """As the setting has it."""
@@ -154,8 +172,9 @@ class Cuda:
 
     def fingerprint(self, commit: Commit) -> str:
         """Digest of the commit, the llm-d tree and the arguments; which wheel is found does not count."""
-        chosen = self.arguments(commit.id, wheel=commit.id, architecture=platform.machine())
-        given = [one.document() for one in chosen.given]
+        chosen = self.arguments(commit.id, wheel=commit.id, architecture=self._context.architecture)
+        # The date does not make another base, and the processor is the engine's.
+        given = [one.document() for one in chosen.given if one.origin not in (_TODAY, _PLATFORM)]
         parts = [commit.id, self._tree.digest(), json.dumps(given), *NOT_IN_IMAGES]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -171,26 +190,28 @@ class Cuda:
             SourceError: The Dockerfile does not fit; names file and line.
             UsageError: An argument that was asked for cannot be given.
         """
-        file = self._tree.dockerfile
-        stated = common_versions.read(self._tree.path / llmd.VERSIONS, name=llmd.VERSIONS)
+        file, stated = self._dockerfile_read, self._tree.stated
         decided = {
             "USE_SCCACHE": "false",
             "VLLM_COMMIT_SHA": oid,
             "VLLM_REPO": self._wishes.remote.address,
-            "VLLM_USE_PRECOMPILED": "0" if self._wishes.compile else "1",
+            _COMPILED: "0" if self._wishes.compile else "1",
             _WHEEL_COMMIT: wheel,
         }
         if _WHEEL_COMMIT not in file.names and wheel == oid:
             # Trees of 2025 look for the wheel of the commit itself.
             del decided[_WHEEL_COMMIT]
+        decided = {name: value for name, value in decided.items() if name not in self._written(decided)}
         chosen = arguments.choose(
             file,
             versions=[
+                *_today(file),
                 *_platform(file, architecture),
-                *(Given(name=one.name, value=one.value, origin=f"{llmd.VERSIONS}:{one.line}") for one in stated),
+                *(Given(name=one.name, value=one.value, origin=one.place) for one in stated.versions),
             ],
             decided=[Given(name=name, value=value, origin=NIGHTLY) for name, value in decided.items()],
             asked=self._asked(),
+            unread=stated.unread,
         )
         if file.value("VLLM_PREBUILT", chosen.values) == "1":
             raise UsageError(
@@ -198,6 +219,27 @@ class Cuda:
                 hint="--build-arg VLLM_PREBUILT=0",
             )
         return chosen
+
+    def _written(self, decided: Mapping[str, str]) -> dict[str, str]:
+        """Arguments that the Dockerfile does not declare and does not need, because the tree does the same without.
+
+        The trees of September 2025 name vLLM's repository and its mode outright.
+
+        Args:
+            decided: What the nightly gives.
+
+        Returns:
+            A remark by name.
+        """
+        file = self._dockerfile_read
+        ran = "\n".join(text for _, text in self._tree.scripts_of(file))
+        repository = (decided["VLLM_REPO"].removesuffix(".git"), "the tree itself clones that repository")
+        mode = (f"{_COMPILED}={decided[_COMPILED]}", "the tree itself sets it to that")
+        same = {
+            name: remark for name, (text, remark) in {"VLLM_REPO": repository, _COMPILED: mode}.items() if text in ran
+        }
+        same |= {} if "sccache" in ran.lower() else {"USE_SCCACHE": "the tree does not use sccache"}
+        return {name: f"{name}: not declared; {remark}" for name, remark in same.items() if name not in file.names}
 
     def _asked(self) -> list[Given]:
         set_up = self._settings.build_args.items()
@@ -225,15 +267,24 @@ class Cuda:
         if self._wishes.compile:
             return None
         asked = {one.name: one.value for one in self._asked()}.get(_WHEEL_COMMIT)
-        variant = self._variant(self.arguments(oid, wheel=asked or oid, architecture=architecture))
+        commit = asked or oid
+        rule, variant = self._rule(commit, oid, architecture)
         if not self._wishes.preflight:
-            return Wheel(commit=asked or oid, variant=variant, architecture=architecture, address=None)
+            place = rule.place if rule else None
+            return Wheel(commit=commit, variant=variant, architecture=architecture, address=None, rule=place)
+        if variant is None:
+            raise SourceError(
+                f"{llmd.DOCKERFILE} does not say for which CUDA version it builds, and its scripts not which wheel "
+                "they take",
+                hint="--no-preflight goes on without looking for the wheel",
+            )
         with self._context.console.step("look for the wheel"):
             found = wheels.choose(
-                WheelIndex(address=self._settings.wheel_index, bundle=self._network.bundle),
-                asked or oid,
+                WheelIndex(address=self._wheel_index(rule), bundle=self._network.bundle),
+                commit,
                 variant=variant,
                 architecture=architecture,
+                rule=rule,
                 ancestors=lambda: (
                     () if asked else self._mirror.ancestors(self._wishes.remote, oid, count=wheels.SEARCHED)
                 ),
@@ -248,18 +299,34 @@ class Cuda:
             self._context.console.note(f"{oid} has no wheel yet; that of {found.commit} has the same native sources")
         return found
 
-    def _variant(self, chosen: Arguments) -> str:
-        """As llm-d's script works it out: the argument where a stage has it, else the CUDA version."""
-        file = self._tree.dockerfile
+    def _rule(self, commit: str, oid: str, architecture: str) -> tuple[Rule | None, str | None]:
+        """What the tree's script takes, and the variant; each None where it cannot be read.
+
+        Args:
+            commit: The commit whose wheel is to be taken.
+            oid: The commit that is built.
+            architecture: Processor of the image.
+        """
+        chosen = self.arguments(oid, wheel=commit, architecture=architecture)
+        file = self._dockerfile_read
+        environment = {**file.environment(chosen.values), _COMPILED: "1"}
+        texts = self._tree.scripts_of(file)
+        rule = wheel_rule.read(texts, environment=environment, commit=commit, machine=architecture)
+        return rule, rule.variant if rule else self._cuda_variant(chosen)
+
+    def _cuda_variant(self, chosen: Arguments) -> str | None:
+        """The variant of the image's CUDA version; None where the Dockerfile does not tell."""
+        file = self._dockerfile_read
         if any(one.name == _WHEEL_VARIANT and one.stage is not None for one in file.arguments):
             return file.value(_WHEEL_VARIANT, chosen.values) or ""
         major, minor = (file.value(f"CUDA_{part}", chosen.values) for part in ("MAJOR", "MINOR"))
-        if not major or minor is None:
-            raise SourceError(
-                f"{llmd.DOCKERFILE} does not say for which CUDA version it builds: CUDA_MAJOR or CUDA_MINOR is empty",
-                hint="--no-preflight goes on without looking for the wheel",
-            )
-        return f"cu{major}{minor}"
+        return f"cu{major}{minor}" if major and minor else None
+
+    def _wheel_index(self, rule: Rule | None) -> str:
+        """The setting, unless it is the default and the tree's script looks elsewhere."""
+        address = self._settings.wheel_index
+        default = type(self._settings).model_fields["wheel_index"].default
+        return rule.index if rule and address == default else address
 
     def _native(self, oid: str, ancestor: str) -> Sequence[str]:
         """The native sources in which a commit differs from another."""
@@ -272,12 +339,72 @@ class Cuda:
             ]
             return wheels.native_differences(*targets)
 
+    # --- Whether tree and commit fit -----------------------------------------------------------------------
+
+    def require_fit(self, oid: str, chosen: Arguments) -> list[str]:
+        """Check that what the tree pins allows what the commit requires.
+
+        Args:
+            oid: The commit that is built.
+            chosen: The build arguments.
+
+        Returns:
+            What could not be compared, or differs without failing the build.
+
+        Raises:
+            SourceError: A version differs; names both, and a commit of llm-d that fits if its history is there.
+        """
+        if not self._wishes.preflight:
+            return []
+        requires, environment = self._requires(oid, chosen)
+        pins = fit.pins(self._tree, self._dockerfile_read, chosen.values)
+        differing = fit.differences(pins, requires, environment)
+        if binding := [one for one in differing if one.pin.binding]:
+            raise SourceError(
+                f"llm-d {self._tree.revision[:12]} does not fit {oid[:12]}: {fit.said(binding)}",
+                hint=self._what_fits(oid, binding, requires, environment),
+            )
+        unread = [f"{one} is not there to compare with" for one in requires if one.startswith("-r ")]
+        return [*pins.unread, *unread, *(one.said for one in differing)]
+
+    def _requires(self, oid: str, chosen: Arguments) -> tuple[list[str], dict[str, str]]:
+        """Requirement lines of a commit, and what their markers are evaluated for."""
+        remote = self._wishes.remote
+        commit = self._mirror.commit(remote, oid)
+        with contextlib.closing(Repository(self._mirror.path)) as repository:
+            target = Target.of(repository, commit, fetch=lambda oids: self._mirror.fetch_blobs(remote, oids))
+            requires = target.requires(self.name)
+        python = self._dockerfile_read.environment(chosen.values).get("PYTHON_VERSION") or "3.12"
+        machine = self._context.architecture
+        return requires, Installed(distributions={}, extras={}, python=python, machine=machine).environment
+
+    def _what_fits(
+        self, oid: str, binding: Sequence[Difference], requires: Sequence[str], environment: Mapping[str, str]
+    ) -> str:
+        """Advice: a commit of llm-d, an argument that is enough."""
+        ways = [f"--llm-d-ref {ref} fits"] if (ref := self._fitting_ref(oid, requires, environment)) else []
+        if version := fit.flashinfer_that_fits(binding):
+            ways.append(f"--build-arg {fit.FLASHINFER}={version}")
+        return "; ".join((*ways, "--no-preflight goes on with what differs"))
+
+    def _fitting_ref(self, oid: str, requires: Sequence[str], environment: Mapping[str, str]) -> str | None:
+        """A commit of the tree's history that can be built from and whose pins fit."""
+        for tree in self._tree.past():
+            other = Cuda(context=self._context, wishes=self._wishes, tree=tree)
+            with contextlib.suppress(SourceError, UsageError):
+                chosen = other.arguments(oid, wheel=oid, architecture=self._context.architecture)
+                pins = fit.pins(tree, other._dockerfile_read, chosen.values)
+                if not any(one.pin.binding for one in fit.differences(pins, requires, environment)):
+                    return tree.commit
+        return None
+
     def recipe(self) -> Recipe:
         """How it will be built. Asks the network for main and for the wheel only where it is not told otherwise."""
         oid = self._oid()
-        architecture = platform.machine()
+        architecture = self._context.architecture
         wheel = self.wheel(oid, architecture=architecture)
         chosen = self.arguments(oid, wheel=wheel.commit if wheel else oid, architecture=architecture)
+        remarks = [*chosen.remarks, *self._wheel_remarks(wheel), *self.require_fit(oid, chosen)]
         request = self._request(chosen, dockerfile=self._tree.path / llmd.DOCKERFILE)
         wishes, settings = self._wishes, self._settings
         return Recipe(
@@ -297,7 +424,30 @@ class Cuda:
             },
             tags=recipe.tags(oid, self.name, self._context),
             command=request.argv(metadata=Path("METADATA")),
+            stage=request.target or "the last one",
+            remarks=[*remarks, *self._tree_remarks()],
         )
+
+    def _wheel_remarks(self, wheel: Wheel | None) -> Iterator[str]:
+        """What the tree's script takes, or that it cannot be read."""
+        if not self._context.knows_engine:
+            yield f"architecture: {self._context.architecture} of this machine; the engine's counts when it is built"
+        if wheel is None:
+            return
+        rule, _ = self._rule(wheel.commit, self._oid(), wheel.architecture)
+        if rule is None:
+            yield "wheel: how the tree's scripts choose it cannot be read; they may take another one or none"
+            return
+        yield f"wheel: {rule.said}"
+        chosen = self.arguments(self._oid(), wheel=wheel.commit, architecture=wheel.architecture)
+        if not rule.variant and (variant := self._cuda_variant(chosen)):
+            yield f"wheel: the default variant may be of another CUDA version than the image's {variant}"
+
+    def _tree_remarks(self) -> list[str]:
+        """What the tree does by itself, and what of it was not understood."""
+        mode = "0" if self._wishes.compile else "1"
+        written = self._written({"VLLM_REPO": self._wishes.remote.address, _COMPILED: mode})
+        return [*written.values(), *(f"{one.place} was not understood: {one.text}" for one in self._tree.stated.unread)]
 
     def marks(self) -> Mapping[str, str]:
         """Which llm-d and which wheel it was made of."""
@@ -310,10 +460,15 @@ class Cuda:
 
     def build(self, engine: Engine, commit: Commit) -> str:
         """Build the base, unsealed; stops where the Dockerfile begins to compile although a wheel was found."""
-        architecture = engine.client.info()["Architecture"]
+        architecture = engine.architecture
         self._wheel = self.wheel(commit.id, architecture=architecture)
         wheel = self._wheel.commit if self._wheel else commit.id
         chosen = self.arguments(commit.id, wheel=wheel, architecture=architecture)
+        for remark in (*chosen.remarks, *self._wheel_remarks(self._wheel), *self.require_fit(commit.id, chosen)):
+            log.info("%s", remark)
+        for one in chosen.given:
+            if one.name == _COMPILED and one.remark:
+                self._context.console.note(f"{one.name}={one.value}, {one.remark}; --compile decides")
         with self._context.console.step("base image") as progress, self._dockerfile() as file:
             request = self._request(chosen, dockerfile=file)
             return buildx.build(engine, request, progress=self._watched(progress))
@@ -340,6 +495,7 @@ class Cuda:
         return buildx.Request(
             dockerfile=dockerfile,
             context=self._tree.path,
+            target=self._tree.dockerfile.stage(_STAGE),
             arguments=chosen.values,
             hidden_arguments={name: value for name, value in proxies.items() if name not in chosen.values},
             secrets=secrets,
@@ -405,6 +561,16 @@ class Cuda:
             yield file
 
 
+def _of_stage(file: Dockerfile) -> Dockerfile:
+    return file.of_stage(file.stage(_STAGE))
+
+
+def _today(file: Dockerfile) -> list[Given]:
+    """The argument that llm-d's CI gives a new value with every build: here the same all day."""
+    date = dt.datetime.now(tz=dt.UTC).date().isoformat()
+    return [Given(name=_CACHE_BUSTER, value=date, origin=_TODAY)] if _CACHE_BUSTER in file.names else []
+
+
 def _require_no_credentials(name: str, value: str) -> None:
     """Refuse an argument that anybody who has the image could read a password in.
 
@@ -423,7 +589,7 @@ def _platform(file: Dockerfile, architecture: str) -> list[Given]:
     docker = _ARCHITECTURES.get(architecture, architecture)
     values = {"PLATFORM": f"linux/{docker}", "OS": "linux", "ARCH": docker}
     return [
-        Given(name=f"{where}{what}", value=value, origin="the platform")
+        Given(name=f"{where}{what}", value=value, origin=_PLATFORM)
         for where in ("BUILD", "TARGET")
         for what, value in values.items()
         if f"{where}{what}" in file.shadowed

@@ -2,8 +2,8 @@
 
 Reads a Dockerfile as BuildKit does: continuation lines, comments between them, heredocs, several arguments in one
 instruction, arguments before the first ``FROM`` and their redeclaration in stages (Dockerfile reference, "ARG",
-"Understand how ARG and FROM interact", "Here-Documents"). The stages' order is not followed: what a stage needs
-counts also where the last stage does not stand on it.
+"Understand how ARG and FROM interact", "Here-Documents"). :meth:`Dockerfile.of_stage` leaves out the stages that a
+build of one stage does not run.
 """
 
 from __future__ import annotations
@@ -27,6 +27,19 @@ _HEREDOC = re.compile(r"[0-9]*<<(-?)(['\"]?)(\w[\w.]*)\2")
 # What follows the name decides what an empty value does: `:-`, `-`, `:+`, `+` and `:=` are content with it.
 _REFERENCE = re.compile(r"(?<!\\)\$(?:(\w+)|\{(\w+)(:?[-+?=]|[#%/][^}]*)?((?:[^{}]|\$\{[^{}]*\})*)\})")
 _TEST = re.compile(r"\[\[?\s.*?\s\]|\bcase\b.*?\bin\b", re.DOTALL)
+# An assignment where a shell command starts: an empty value is legal, and what follows has to provide for it.
+_ASSIGNMENT = re.compile(
+    r"""(?:(?<=[;&|({\n"'])|^|\b(?:export|then|else|do|local|readonly)(?=\s))\s*
+    (?:[A-Za-z_]\w*=(?!=)(?:\\?"[^"]*"|'[^']*'|\$\{[^}]*\}|[^\s;&|"'])*(?=[\s;&|)"']|$)\s*)+""",
+    re.VERBOSE,
+)
+_OPTION = re.compile(r"^\s*(?:--\w[\w-]*=\S+\s+)+")
+_FROM = re.compile(r"(?:--\S+\s+)*(?P<image>\S+)(?:\s+AS\s+(?P<name>\S+))?", re.IGNORECASE)
+_OTHER_STAGE = re.compile(r"(?:--|,)from=([^\s,]+)")
+
+# Instructions that cannot do with an empty word, or whose command may not. ENV and LABEL can, and what only runs in a
+# container is not expanded (Dockerfile reference, "Environment replacement").
+_NEED_A_VALUE = frozenset({"ADD", "COPY", "EXPOSE", "RUN", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"})
 
 # Dockerfile reference, "Automatic platform ARGs in the global scope": BuildKit gives them.
 AUTOMATIC = frozenset(
@@ -68,6 +81,34 @@ class Argument:
     default: str | None
     line: int
     stage: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: After ``AS``; None without one.
+        image: What it stands on, as written.
+        instructions: Its own, ``FROM`` first.
+    """
+
+    name: str | None
+    image: str
+    instructions: tuple[Instruction, ...]
+
+    def refers_to(self, other: Stage, number: int) -> bool:
+        """Whether it stands on another stage, or takes files from it. A name with a variable may be any that fits."""
+        words = {self.image}
+        for one in self.instructions:
+            if one.keyword in {"COPY", "ADD", "RUN"}:
+                words |= set(_OTHER_STAGE.findall(one.text.partition("\n")[0]))
+        return any(_may_be(word, name) for word in words for name in (other.name, str(number)) if name)
+
+
+def _may_be(word: str, name: str) -> bool:
+    pattern = ".*".join(map(re.escape, _REFERENCE.sub("\0", word.strip("\"'")).split("\0")))
+    return re.fullmatch(pattern, name, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +178,75 @@ class Dockerfile:
                     value = default if equals else None
                     found.append(Argument(name=name, default=value, line=instruction.line, stage=stage))
         return tuple(found)
+
+    @functools.cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """In their order."""
+        starts = [number for number, one in enumerate(self.instructions) if one.keyword == "FROM"]
+        found = []
+        for start, end in zip(starts, [*starts[1:], len(self.instructions)], strict=True):
+            match = _FROM.match(self.instructions[start].text)
+            image, name = (match["image"], match["name"]) if match else ("", None)
+            found.append(Stage(name=name, image=image, instructions=self.instructions[start:end]))
+        return tuple(found)
+
+    def stage(self, name: str) -> str | None:
+        """The name of a stage as it is written there; None without such a stage."""
+        return next((one.name for one in self.stages if one.name and one.name.lower() == name.lower()), None)
+
+    def of_stage(self, name: str | None) -> Dockerfile:
+        """What a build of one stage runs: that stage, those that it stands on or takes files from, and theirs.
+
+        Args:
+            name: The stage; None for the last one.
+        """
+        if not self.stages:
+            return self
+        last = len(self.stages) - 1
+        names = [(one.name or "").lower() for one in self.stages]
+        target = last if name is None else max(n for n, one in enumerate(names) if one == name.lower())
+        kept = {target}
+        for number in range(target, -1, -1):
+            if number in kept:
+                stage = self.stages[number]
+                kept |= {n for n in range(number) if stage.refers_to(self.stages[n], n)}
+        first = next(number for number, one in enumerate(self.instructions) if one.keyword == "FROM")
+        left = [one for number in sorted(kept) for one in self.stages[number].instructions]
+        return Dockerfile(name=self.name, instructions=(*self.instructions[:first], *left))
+
+    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Arguments and variables that the last stage's steps see in the end, as far as the Dockerfile tells.
+
+        Args:
+            given: Build arguments.
+        """
+        values, held = self.values(given), dict[str, str]()
+        lines = [self.stages[-1]] if self.stages else []
+        while parent := next((one for one in self.stages if one.name and one.name == lines[0].image), None):
+            if parent in lines:
+                break
+            lines.insert(0, parent)
+        for instruction in (one for stage in lines for one in stage.instructions):
+            for word in _words(instruction.text) if instruction.keyword in {"ARG", "ENV"} else ():
+                name, equals, text = word.partition("=")
+                value = expand(text, held) if equals else None
+                if instruction.keyword == "ARG":
+                    value = given.get(name, values.get(name) if value is None else value)
+                held |= {} if value is None else {name: value}
+        return held
+
+    def unset(self, given: Mapping[str, str]) -> tuple[Argument, ...]:
+        """Arguments that a stage declares and that have no value, the first declaration of each."""
+        held = {one.name for one in self.arguments if one.default is not None} | given.keys() | AUTOMATIC
+        found: dict[str, Argument] = {}
+        for one in self.arguments:
+            if one.stage is not None and one.name not in held:
+                found.setdefault(one.name, one)
+        return tuple(found.values())
+
+    def mentions(self, name: str) -> bool:
+        """Whether an instruction refers to an argument."""
+        return any(name in names_in(one.text) for one in self.instructions)
 
     @property
     def names(self) -> frozenset[str]:
@@ -247,13 +357,15 @@ class Dockerfile:
                 inside, scope, held = True, {}, {}
                 yield from self._used_by_from(instruction, values)
                 continue
-            for name in sorted(unguarded(instruction.text) & scope.keys() - held.keys() - AUTOMATIC):
+            for name in sorted(_needed(instruction) & scope.keys() - held.keys() - AUTOMATIC):
                 why = f"{instruction.keyword} on line {instruction.line} uses it"
                 yield Missing(name=name, line=scope[name].line, why=why)
             if instruction.keyword == "ENV":
-                # From here on the name is the variable's.
+                # From here on the name is the variable's, which may be empty as well.
                 for word in _words(instruction.text):
-                    scope.pop(word.partition("=")[0], None)
+                    name, _, text = word.partition("=")
+                    if not names_in(text) & scope.keys() - held.keys() or expand(text, held):
+                        scope.pop(name, None)
 
     def _used_by_from(self, instruction: Instruction, values: Mapping[str, str]) -> Iterator[Missing]:
         lines = {argument.name: argument.line for argument in self._global}
@@ -283,6 +395,15 @@ def with_secret(text: str, *, name: str, secret_id: str, target: str, variables:
             words = " ".join(f"{variable}={target}" for variable in variables)
             lines.insert(instruction.last, f"ARG {words}")
     return "\n".join(lines) + "\n"
+
+
+def _needed(instruction: Instruction) -> frozenset[str]:
+    """The variables that an instruction cannot do with empty."""
+    if instruction.keyword not in _NEED_A_VALUE:
+        return frozenset()
+    if instruction.keyword == "RUN":
+        return unguarded(_ASSIGNMENT.sub(" ", _OPTION.sub("", instruction.text)))
+    return unguarded(instruction.text)
 
 
 def names_in(text: str) -> frozenset[str]:
@@ -371,7 +492,9 @@ def _heredocs(words: str, lines: list[str], number: int, where: str) -> tuple[li
     except ValueError:
         tokens = words.split()
     body: list[str] = []
-    for match in filter(None, map(_HEREDOC.fullmatch, tokens)):
+    # BuildKit 0.22 (Docker 28.2) and newer take the name after a space too, though not after `<<-` (buildkit#5778).
+    joined = re.sub(r"(?m)^([0-9]*<<)\n", r"\1", "\n".join(tokens)).split("\n")
+    for match in filter(None, map(_HEREDOC.fullmatch, joined)):
         while True:
             if number >= len(lines):
                 raise SourceError(f"{where} opens a heredoc that nothing ends: {match[3]}", hint="correct it there")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import platform
 import secrets
 from typing import TYPE_CHECKING
 
@@ -130,10 +129,18 @@ def _opened(index: PackageIndex, project: str) -> Iterator[PyPISimple]:
             ) from error
 
 
-def wheel_here(package: DistributionPackage) -> bool:
-    """Whether a file is a Linux wheel for this machine's processor, which the local engine's images have too."""
-    name = package.filename
-    return package.package_type == "wheel" and "manylinux" in name and platform.machine() in name
+def wheel_for(machine: str) -> Callable[[DistributionPackage], bool]:
+    """What tells whether a file is a Linux wheel for a processor.
+
+    Args:
+        machine: Processor, as ``uname -m`` has it.
+    """
+
+    def fits(package: DistributionPackage) -> bool:
+        name = package.filename
+        return package.package_type == "wheel" and "manylinux" in name and name.endswith(f"_{machine}.whl")
+
+    return fits
 
 
 def runs_on(package: DistributionPackage, python: tuple[int, int]) -> bool:

@@ -302,6 +302,12 @@ class Engine:
         networks = [ipaddress.ip_network(one) for one in configured.get("InsecureRegistryCIDRs") or ()]
         return any(address in network for address in _addresses(registry) for network in networks)
 
+    @functools.cached_property
+    def architecture(self) -> str:
+        """Its processor, and so its images', as ``uname -m`` has it."""
+        found: str = self.client.info()["Architecture"]
+        return found
+
     def free_disk(self) -> int | None:
         """Bytes free where its images are kept; None where that is on another machine."""
         root = self.capabilities.root_dir

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import command, scratch
+from build import command, common_versions, scratch
+from build.common_versions import Stated
 from build.dockerfile import Dockerfile
 from build.errors import SourceError
 from build.folders import REPOSITORY
@@ -20,13 +22,21 @@ from build.listing import SUBMODULE
 from build.mirror import Mirror, Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from build.console import Console
     from build.git import Commit
 
 DOCKERFILE = "docker/Dockerfile.cuda"
-VERSIONS = "docker/common-versions"
+VERSIONS = ("docker/vllm-version", "docker/common-versions")
+"""Where trees state what the Dockerfile has no default for; the first of these names is that of early 2026."""
+
+CONSTRAINTS = ("docker/constraints.txt", "docker/overrides.txt", "docker/build-constraints.txt")
+"""Versions that the tree's installations are held to: the first adds to what is required, the second replaces it."""
+
+_SEARCHED = 50
+"""Commits of a tree's history that are looked at for another one."""
+_READ = (".", ":(exclude,top)*.rpm", ":(exclude,top)*.whl", ":(exclude,top)docs", ":(exclude,top)guides")
 
 _SUBMODULE = "llm-d"
 _ELSEWHERE = "--llm-d PATH uses another tree"
@@ -39,11 +49,13 @@ class Tree:
     Attributes:
         path: Its folder, the build context.
         commit: What is checked out there; None where that is not known.
+        history: A working tree whose repository has its history; None where that is not known.
         dirty: Whether it holds uncommitted work.
     """
 
     path: Path
     commit: str | None
+    history: Path | None = None
     dirty: bool = False
 
     @property
@@ -54,6 +66,58 @@ class Tree:
             SourceError: It cannot be read.
         """
         return Dockerfile.read(self.path / DOCKERFILE, name=DOCKERFILE)
+
+    @property
+    def stated(self) -> Stated:
+        """The versions that it states outside of the Dockerfile.
+
+        Raises:
+            SourceError: They cannot be read.
+        """
+        found = Stated()
+        for name in VERSIONS:
+            found = found.then(common_versions.read(self.path / name, name=name))
+        return found
+
+    def text(self, name: str) -> str | None:
+        """Content of a text file by its path in the tree; None without such a file, or where it is not text."""
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def scripts_of(self, dockerfile: Dockerfile) -> Iterator[tuple[str, str]]:
+        """What a build runs: the shell scripts that the Dockerfile names or copies, then its own steps.
+
+        Args:
+            dockerfile: The tree's, of the stage that is built.
+
+        Yields:
+            Place and text.
+        """
+        used = " ".join(one.text for one in dockerfile.instructions if one.keyword in {"COPY", "ADD", "RUN"})
+        words = {word.strip("\"'[],").removeprefix("./").rstrip("/") for word in re.split(r"[\s=,]+", used)}
+        for path in sorted(self.path.glob("**/*.sh")):
+            name = path.relative_to(self.path).as_posix()
+            parents = {name[: match.start()] for match in re.finditer("/", name)}
+            if words & {name, *parents, "."} and (text := self.text(name)) is not None:
+                yield name, text
+        for one in dockerfile.instructions:
+            if one.keyword == "RUN":
+                yield f"{dockerfile.name}:{one.line}", one.text
+
+    def past(self) -> Iterator[Tree]:
+        """Other trees of its repository, while the loop runs: the newest of its branch first, then those of any."""
+        repository = _own_repository(self.history) if self.history else None
+        if repository is None:
+            return
+        with contextlib.closing(repository):
+            log = ["git", "-C", str(self.history), "log", f"--max-count={_SEARCHED}", "--format=%H"]
+            where = ("origin/HEAD", "HEAD", "--all")
+            found = [_said([*log, one, "--", DOCKERFILE, *CONSTRAINTS, *VERSIONS]).split() for one in where]
+            for oid in dict.fromkeys(oid for oids in found for oid in oids):
+                with contextlib.suppress(SourceError), _extracted(repository, repository.commit(oid), _READ) as folder:
+                    yield Tree(path=folder, commit=oid)
 
     @property
     def revision(self) -> str:
@@ -98,7 +162,7 @@ def opened(
         repository, commit = found
         with _extracted(repository, commit) as folder:
             _require_dockerfile(folder, of=f"llm-d at {ref}")
-            yield Tree(path=folder, commit=commit.id)
+            yield Tree(path=folder, commit=commit.id, history=place)
 
 
 def _as_it_lies(place: Path) -> Tree:
@@ -107,7 +171,7 @@ def _as_it_lies(place: Path) -> Tree:
     if repository is None:
         return Tree(path=place, commit=None)
     with contextlib.closing(repository):
-        return Tree(path=place, commit=repository.commit("HEAD").id, dirty=repository.is_dirty)
+        return Tree(path=place, commit=repository.commit("HEAD").id, history=place, dirty=repository.is_dirty)
 
 
 def _require_dockerfile(folder: Path, *, of: str) -> None:
@@ -173,12 +237,31 @@ def _address(place: Path, home: Path) -> str:
     raise SourceError(f"it is not known where {place} came from", hint="check the commit out there yourself")
 
 
+def _said(argv: Sequence[str | Path]) -> str:
+    """What git says, without fetching anything; nothing where it fails."""
+    try:
+        return command.output(argv, env={"GIT_NO_LAZY_FETCH": "1"}).decode(errors="replace")
+    except subprocess.CalledProcessError:
+        return ""
+
+
 @contextlib.contextmanager
-def _extracted(repository: Repository, commit: Commit) -> Iterator[Path]:
+def _extracted(repository: Repository, commit: Commit, paths: Sequence[str] = ()) -> Iterator[Path]:
     with scratch.folder() as name:
         archive, folder = Path(name) / "tree.tar", Path(name) / "llm-d"
         try:
-            command.output(["git", "-C", repository.path, "archive", "--format=tar", "--output", archive, commit.id])
+            argv: list[str | Path] = [
+                "git",
+                "-C",
+                repository.path,
+                "archive",
+                "--format=tar",
+                "--output",
+                archive,
+                commit.id,
+                "--",
+            ]
+            command.output([*argv, *paths])
         except subprocess.CalledProcessError as error:
             raise SourceError(
                 f"llm-d at {commit.short} cannot be read: {error.stderr.decode(errors='replace').strip()}",

@@ -208,7 +208,7 @@ def _installing(context: Context, overlay: Overlay) -> Iterator[HandedIn]:
     # Here, because what it needs to talk to a package index takes a fifth of a second to import.
     from build import uvtool  # noqa: PLC0415
 
-    uv = uvtool.ensure(context.folders, context.index, console=context.console)
+    uv = uvtool.ensure(context.folders, context.index, machine=overlay.base.facts.machine, console=context.console)
     with context.index.handed_in(torch=torch) as handed:
         yield HandedIn(secrets=handed.secrets, contexts={**handed.contexts, "uv": uv})
 

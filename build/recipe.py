@@ -31,6 +31,8 @@ class Recipe:
         labels: Labels that are known before.
         tags: Local names, then the registry's; the moving ones last.
         command: The command line of the build.
+        stage: Stage of the Dockerfile that is built.
+        remarks: What a reader should know, one sentence each.
     """
 
     flavor: str
@@ -43,6 +45,8 @@ class Recipe:
     labels: Mapping[str, str]
     tags: Sequence[str]
     command: Sequence[str]
+    stage: str
+    remarks: Sequence[str]
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -55,6 +59,9 @@ class Recipe:
             "arguments": [one.document() for one in self.arguments.given],
             "defaults": [one.document() for one in self.arguments.defaults],
             "left_out": [one.document() for one in self.arguments.left_out],
+            "unset": [one.document() for one in self.arguments.unset],
+            "stage": self.stage,
+            "remarks": list(self.remarks),
             "secrets": list(self.secrets),
             "labels": dict(self.labels),
             "tags": list(self.tags),
@@ -67,11 +74,13 @@ class Recipe:
         arguments = self.arguments
         rows = [(one, one.value) for one in (*arguments.given, *arguments.defaults)]
         rows += [(one, "left out: another Dockerfile's") for one in arguments.left_out]
+        rows += [(one, "without a value") for one in arguments.unset]
         width = max(len(one.name) for one, _ in rows)
         return [
             f"flavor: {self.flavor}",
             f"commit: {self.commit or 'told by a download'} ({self.origin})",
             *(f"{name}: {value}" for name, value in self.parts.items()),
+            f"stage: {self.stage}",
             f"wheel: {wheel or 'none, it is compiled'}",
             "arguments:",
             *(f"  {one.name:<{width}} {value}  ({one.origin})" for one, value in rows),
@@ -80,6 +89,7 @@ class Recipe:
             *(f"  {name}={value}" for name, value in self.labels.items()),
             f"tags: {', '.join(self.tags)}",
             f"command: {shlex.join(self.command)}",
+            *(f"remark: {remark}" for remark in self.remarks),
         ]
 
 

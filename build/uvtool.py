@@ -1,4 +1,4 @@
-"""uv, the program that installs Python packages in images: taken from its wheel, for the engine's machine."""
+"""uv, the program that installs Python packages in images: taken from its wheel, for the images' processor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from build import download
 from build.folders import write_atomic_bytes
+from build.machine import here
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,22 +18,24 @@ if TYPE_CHECKING:
     from build.index import PackageIndex
 
 
-def ensure(folders: Folders, index: PackageIndex, *, console: Console) -> Path:
+def ensure(folders: Folders, index: PackageIndex, *, machine: str, console: Console) -> Path:
     """A folder that holds the program ``uv`` and nothing else, in the version that this tool itself uses.
 
     Args:
         folders: Where downloads and programs are kept.
         index: Where the wheel comes from.
+        machine: Processor of the image, as ``uname -m`` has it.
         console: For progress.
 
     Raises:
         SourceError: The wheel cannot be had.
     """
     version = importlib.metadata.version("uv")
-    folder = folders.cache / "programs" / f"uv-{version}"
+    elsewhere = "" if machine == here() else f"-{machine}"
+    folder = folders.cache / "programs" / f"uv-{version}{elsewhere}"
     if not (folder / "uv").exists():
         wheel = download.fetch(
-            index, folders.downloads, project="uv", version=version, wanted=download.wheel_here, console=console
+            index, folders.downloads, project="uv", version=version, wanted=download.wheel_for(machine), console=console
         )
         with zipfile.ZipFile(wheel) as archive:
             # The wheel specification's place for programs.

@@ -6,6 +6,7 @@ One index a commit, variant and package: ``<address>/<commit>/<variant>/vllm/met
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.target import Target
+    from build.wheel_rule import Rule
 
 SEARCHED = 20
 """Commits that are looked at for one with a wheel (vLLM 0.32.0, setup.py, ``WHEEL_SEARCH_DEPTH``)."""
@@ -38,21 +40,25 @@ class Wheel:
 
     Attributes:
         commit: What it was built from.
-        variant: Of CUDA, such as ``cu130``.
+        variant: Of CUDA, such as ``cu130``; empty for the index's default; None where it cannot be told.
         architecture: Processor, as ``uname -m`` has it.
-        address: Of the file; None where nobody looked.
+        address: Of the file; None where it was not looked for.
         behind: First-parent commits between it and the commit that is built.
+        rule: Where in the tree it stands which wheel is taken; None where that cannot be read.
     """
 
     commit: str
-    variant: str
+    variant: str | None
     architecture: str
     address: str | None
     behind: int = 0
+    rule: str | None = None
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {**vars(self), "checked": self.address is not None}
+        """For ``--json``. A wheel is checked where it is the one that the tree's own script takes."""
+        checked = self.address is not None and self.rule is not None
+        told = {name: value for name, value in vars(self).items() if name != "rule"}
+        return {**told, "variant": "default" if self.variant == "" else self.variant, "checked": checked}
 
 
 class _TransientError(Exception):
@@ -71,19 +77,26 @@ class WheelIndex:
     address: str
     bundle: Path | None = None
 
-    def find(self, commit: str, *, variant: str, architecture: str) -> str | None:
+    def find(self, commit: str, *, variant: str, architecture: str, tags: Sequence[str] | None = None) -> str | None:
         """Address of the wheel of exactly this commit, variant and architecture; None if there is none.
+
+        Args:
+            commit: What it was built from.
+            variant: Path below the commit; empty for the default variant.
+            architecture: Processor.
+            tags: Patterns of the platform tags that count; None for any of the architecture.
 
         Raises:
             SourceError: The index does not answer, or with something else.
         """
-        base = f"{self.address}/{commit}/{variant}/vllm/"
+        base = f"{self.address}/{commit}/{variant}/vllm/" if variant else f"{self.address}/{commit}/vllm/"
+        ends = [rf"_{re.escape(architecture)}"] if tags is None else tags
         try:
             rows = self._rows(f"{base}metadata.json")
             fitting = [
                 row
                 for row in rows
-                if row["package_name"] == "vllm" and row["platform_tag"].endswith(f"_{architecture}")
+                if row["package_name"] == "vllm" and any(re.search(f"(?:{end})$", row["platform_tag"]) for end in ends)
             ]
             return urljoin(base, fitting[0]["path"]) if fitting else None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -119,6 +132,7 @@ def choose(
     *,
     variant: str,
     architecture: str,
+    rule: Rule | None = None,
     ancestors: Callable[[], Sequence[str]],
     native: Callable[[str], Sequence[str]],
 ) -> Wheel:
@@ -129,6 +143,7 @@ def choose(
         commit: The commit that is built.
         variant: Of CUDA.
         architecture: Processor.
+        rule: What the tree's script takes; None where that cannot be read.
         ancestors: Gives the commit's first-parent ancestors, the newest first; asked only where there is no wheel.
         native: Gives the native sources in which the commit differs from an ancestor.
 
@@ -137,10 +152,18 @@ def choose(
     """
 
     def found(candidate: str, behind: int) -> Wheel | None:
-        address = index.find(candidate, variant=variant, architecture=architecture)
+        tags = rule.tags if rule else None
+        address = index.find(candidate, variant=variant, architecture=architecture, tags=tags)
         if address is None:
             return None
-        return Wheel(commit=candidate, variant=variant, architecture=architecture, address=address, behind=behind)
+        return Wheel(
+            commit=candidate,
+            variant=variant,
+            architecture=architecture,
+            address=address,
+            behind=behind,
+            rule=rule.place if rule else None,
+        )
 
     if wheel := found(commit, 0):
         return wheel
@@ -153,7 +176,8 @@ def choose(
             return wheel
         if wheel and not refused:
             refused = wheel, differing
-    what = f"{commit} has no precompiled wheel for {variant} on {architecture}"
+    what = f"{commit} has no precompiled wheel for {variant or 'the default variant'} on {architecture}"
+    what += f" with the tag {' or '.join(rule.tags)}, which {rule.place} takes" if rule and rule.tags else ""
     if refused:
         wheel, differing = refused
         raise SourceError(

@@ -25,7 +25,12 @@ def choose(year: str, *asked: str, without: str = "", versions: bool = True, **d
     stated = common_versions.read(TREES / year / "docker/common-versions", name="docker/common-versions")
     return arguments.choose(
         dockerfile(year, without=without),
-        versions=[Given(name=v.name, value=v.value, origin=f"cv:{v.line}") for v in stated] if versions else [],
+        versions=[
+            Given(name=v.name, value=v.value, origin=v.place.replace("docker/common-versions", "cv"))
+            for v in stated.versions
+        ]
+        if versions
+        else [],
         decided=[Given(name=k, value=v, origin="nightly") for k, v in {**DECIDED, **decided}.items()],
         asked=arguments.parse(asked),
     )
@@ -97,3 +102,47 @@ def test_proxies_need_no_declaration() -> None:
 def test_only_names_and_values_are_arguments(word: str) -> None:
     with pytest.raises(UsageError, match="is not NAME=VALUE"):
         arguments.parse([word])
+
+
+def test_what_the_nightly_replaces_is_told_with_its_place() -> None:
+    remarks = {one.name: one.remark for one in choose("2026", VLLM_PRECOMPILED_WHEEL_COMMIT="b" * 40).given}
+    assert remarks["USE_SCCACHE"] == "instead of true (docker/Dockerfile.cuda:14)"
+    assert remarks["VLLM_COMMIT_SHA"] == f"instead of {'1' * 40} (cv:3)"
+    assert remarks["VLLM_USE_PRECOMPILED"] is remarks["CUDA_MAJOR"] is None
+
+
+def test_a_tree_that_compiles_is_told_that_the_nightly_does_not() -> None:
+    compiles = [Given(name="VLLM_USE_PRECOMPILED", value="0", origin="cv:9")]
+    decided = [Given(name=name, value=value, origin="nightly") for name, value in DECIDED.items()]
+    chosen = arguments.choose(dockerfile("2025"), versions=compiles, decided=decided, asked=[])
+    assert "VLLM_USE_PRECOMPILED: instead of 0 (cv:9)" in chosen.remarks
+
+
+def test_arguments_without_a_value_are_in_the_plan() -> None:
+    told = {one.name: one.remark or "" for one in choose("2026").unset}
+    assert set(told) == {"CACHE_BUSTER", "SUPPRESS_PYTHON_OUTPUT"}
+    assert "only what a step runs can tell" in told["SUPPRESS_PYTHON_OUTPUT"]
+    assert (
+        "the Dockerfile provides for that"
+        in {one.name: one.remark or "" for one in choose("2025").unset}["PYTHON_VERSION"]
+    )
+
+
+@pytest.mark.parametrize(("name", "refused"), [("VLLM_PREBUILT", True), ("VLLM_REPO", False), ("OTHER", False)])
+def test_a_version_that_takes_a_shell_is_refused_where_it_counts(name: str, *, refused: bool) -> None:
+    unread = [common_versions.Unread(name=name, text=f"{name}=$(date)", place="cv:7")]
+    decided = [Given(name=one, value=value, origin="nightly") for one, value in DECIDED.items()]
+    prebuilt = [] if refused else [Given(name="VLLM_PREBUILT", value="0", origin="cv:1")]
+    wheel = [Given(name="VLLM_PRECOMPILED_WHEEL_COMMIT", value="b" * 40, origin="nightly")]
+
+    def chosen() -> Arguments:
+        return arguments.choose(
+            dockerfile("2026"), versions=prebuilt, decided=[*decided, *wheel], asked=[], unread=unread
+        )
+
+    if not refused:
+        assert chosen().values
+        return
+    with pytest.raises(SourceError, match=r"cv:7 cannot be read without a shell: VLLM_PREBUILT=\$\(date\)") as caught:
+        chosen()
+    assert caught.value.hint == "give its value with --build-arg VLLM_PREBUILT=VALUE"

@@ -190,6 +190,31 @@ def test_a_failure_is_called_what_it_is(docker: Path, says: str, kind: type[Exce
     assert what in str(caught.value)
 
 
+FAILED = """\
+#7 [installed 1/2] RUN uv pip install
+#7 0.9 error: No solution found when resolving dependencies
+#6 0.8 E: another step goes on
+#7 0.9   cause: Because you require a==1 and a==2, we can conclude that your requirements are unsatisfiable.
+#7 ERROR: process "/bin/sh -euc uv" did not complete successfully: exit code: 1
+------
+ERROR: failed to solve: process "/bin/sh -euc uv" did not complete successfully: exit code: 1"""
+
+
+def test_a_step_that_fails_is_told_with_its_own_reason(docker: Path) -> None:
+    with pytest.raises(BuildError) as caught:
+        build(docker, says=FAILED, ends=1)
+    assert caught.value.what == (
+        "overlay.Dockerfile: No solution found when resolving dependencies: Because you require a==1 and a==2, we can "
+        'conclude that your requirements are unsatisfiable. (ERROR: failed to solve: process "/bin/sh -euc uv" did not '
+        "complete successfully: exit code: 1)"
+    )
+
+
+def test_a_step_without_a_known_word_is_told_with_its_last_line(docker: Path) -> None:
+    with pytest.raises(BuildError, match=r"overlay\.Dockerfile: that is that \(ERROR: failed to solve: x\)"):
+        build(docker, says="#7 0.1 that is that\n#7 0.2\n#7 ERROR: x\nERROR: failed to solve: x", ends=1)
+
+
 def test_a_failure_without_a_word_is_one_too(docker: Path) -> None:
     docker.write_text("exit 1")
     with pytest.raises(BuildError, match="without a word"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import platform
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +72,7 @@ def test_the_plan_is_for_people_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--llm-d", str(TREES / "2025")]) == 0
     shown = capsys.readouterr().out
     assert re.search(rf"^  VLLM_COMMIT_SHA +{COMMIT}  \(the nightly\)$", shown, re.MULTILINE)
-    assert "variant cu129" in shown
+    assert "variant default" in shown
 
 
 def test_the_cpu_flavor_has_a_plan_as_well(capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,8 +131,13 @@ def test_a_dockerfile_without_cuda_version_has_no_variant(tmp_path: Path) -> Non
     (tmp_path / "docker").mkdir()
     names = ("USE_SCCACHE", "VLLM_COMMIT_SHA", "VLLM_REPO", "VLLM_USE_PRECOMPILED")
     (tmp_path / DOCKERFILE).write_text("FROM x\n" + "".join(f"ARG {name}\n" for name in names))
-    with pytest.raises(SourceError, match="does not say for which CUDA version"):
-        recipe(llm_d=tmp_path)
+    made = recipe(llm_d=tmp_path)
+    assert made.wheel
+    assert (made.wheel["variant"], made.wheel["checked"]) == (None, False)
+    assert any("how the tree's scripts choose it cannot be read" in one for one in made.remarks)
+    with pytest.raises(SourceError, match="does not say for which CUDA version") as caught:
+        recipe(llm_d=tmp_path, preflight=True)
+    assert "--no-preflight" in caught.value.hint
 
 
 def test_sccaches_credentials_are_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,3 +285,150 @@ def test_a_tree_of_2025_cannot_take_an_ancestors_wheel(work: Work, monkeypatch: 
     remote = Remote(name="here", address=str(work.path))
     with pytest.raises(SourceError, match="does not declare VLLM_PRECOMPILED_WHEEL_COMMIT"):
         recipe(commit=None, preflight=True, remote=remote, llm_d=TREES / "2025")
+
+
+# --- What the tree does --------------------------------------------------------------------------------------------
+
+
+def tree(folder: Path, *, year: str = "2026", without: str = "", more: str = "") -> Path:
+    """A stand-in without some lines, or with more of them."""
+    shutil.copytree(TREES / year, folder)
+    file = folder / DOCKERFILE
+    kept = [line for line in file.read_text().splitlines() if not (without and without in line)]
+    file.write_text("\n".join([*kept, more]) + "\n")
+    return folder
+
+
+def test_the_stage_that_llm_ds_ci_builds_is_built(tmp_path: Path) -> None:
+    made = recipe(llm_d=tree(tmp_path / "x", more="FROM runtime AS debug\nARG NEEDED\nRUN debug $NEEDED"))
+    assert made.document()["stage"] == "runtime"
+    assert made.command[made.command.index("--target") + 1] == "runtime"
+    assert "stage: runtime" in made.lines()
+
+
+def test_a_tree_without_that_stage_is_built_to_its_end(tmp_path: Path) -> None:
+    made = recipe(llm_d=tree(tmp_path / "x", without="AS runtime", more="FROM builder\nARG CUDA_MAJOR"))
+    assert "--target" not in made.command
+    assert made.stage == "the last one"
+
+
+class Days:
+    """A stand-in for the module ``datetime`` on one day."""
+
+    UTC = dt.UTC
+
+    def __init__(self, day: str) -> None:
+        self.datetime = type(
+            "Now", (), {"now": staticmethod(lambda tz: dt.datetime.fromisoformat(day).replace(tzinfo=tz))}
+        )
+
+
+def test_the_cache_is_busted_once_a_day_and_the_base_stays_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for day in ("2026-01-01", "2026-01-02"):
+        monkeypatch.setattr("build.cuda.dt", Days(day))
+        context = Context(settings=settings.load({}), console=Console(quiet=True))
+        with cuda.opened(context, wishes(llm_d=tree(tmp_path / day))) as flavor:
+            given = flavor.arguments(COMMIT, wheel=COMMIT, architecture="x86_64").values
+            found.append((given["CACHE_BUSTER"], flavor.fingerprint(KNOWN)))
+    assert [day for day, _ in found] == ["2026-01-01", "2026-01-02"]
+    assert found[0][1] == found[1][1]
+
+
+def test_versions_are_where_trees_of_early_2026_have_them(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "x")
+    (folder / "docker/common-versions").rename(folder / "docker/vllm-version")
+    given = {one.name: one.origin for one in recipe(llm_d=folder).arguments.given}
+    assert given["VLLM_PREBUILT"] == "docker/vllm-version:6"
+
+
+def test_the_plan_says_which_wheel_the_trees_script_takes() -> None:
+    machine = platform.machine()
+    assert f"wheel: docker/scripts/install-vllm.sh takes manylinux_2_28_{machine} of cu130" in recipe().remarks
+    old = recipe(llm_d=TREES / "2025").remarks
+    assert any(one.endswith("takes any platform tag of the default variant") for one in old)
+    assert "wheel: the default variant may be of another CUDA version than the image's cu129" in old
+
+
+def test_a_script_that_is_not_understood_is_said_to_be_that(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "x")
+    (folder / "docker/scripts/install-vllm.sh").write_text("python3 install.py\n")
+    made = recipe(llm_d=folder)
+    assert any("how the tree's scripts choose it cannot be read" in one for one in made.remarks)
+    assert made.wheel
+    assert (made.wheel["variant"], made.wheel["checked"]) == ("cu130", False)
+
+
+def test_a_line_of_versions_that_takes_a_shell_is_a_remark(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "x")
+    with (folder / "docker/common-versions").open("a") as file:
+        file.write("if true; then\nOTHER=$(date)\nfi\n")
+    assert "docker/common-versions:17 was not understood: OTHER=$(date)" in recipe(llm_d=folder).remarks
+
+
+def test_a_tree_that_names_vllms_repository_outright_needs_no_argument(tmp_path: Path) -> None:
+    folder = tree(
+        tmp_path / "x",
+        year="2025",
+        without="ARG VLLM_REPO",
+        more="RUN git clone https://github.com/vllm-project/vllm.git",
+    )
+    made = recipe(llm_d=folder)
+    assert "VLLM_REPO" not in values(made)
+    assert "VLLM_REPO: not declared; the tree itself clones that repository" in made.remarks
+    with pytest.raises(SourceError, match="does not declare VLLM_REPO"):
+        recipe(llm_d=folder, remote=Remote.named("nm"))
+
+
+# --- Whether tree and commit fit -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vllm(work: Work) -> Work:
+    """A commit that requires the stand-in's torch, and another FlashInfer."""
+    work.write("pyproject.toml", '[project]\nname = "vllm"\n')
+    work.write("requirements/cuda.txt", "torch==2.13.0\nflashinfer-python==0.6.18\n")
+    work.commit("Requires", **{"vllm/__init__.py": ""})
+    git(work.path, "config", "uploadpack.allowFilter", "true")
+    git(work.path, "config", "uploadpack.allowAnySHA1InWant", "true")
+    return work
+
+
+def fitting(vllm: Work, *build_args: str, **wanted: Any) -> Recipe:  # noqa: ANN401 - as above
+    remote = Remote(name="here", address=str(vllm.path))
+    return recipe(*build_args, **{"commit": None, "remote": remote, "preflight": True, "compile": True, **wanted})
+
+
+def test_a_tree_that_does_not_fit_is_refused_before_anything_is_built(vllm: Work) -> None:
+    with pytest.raises(
+        SourceError, match=r"FLASHINFER_VERSION has flashinfer-python==0\.6\.14, the commit requires"
+    ) as it:
+        fitting(vllm)
+    assert "--build-arg FLASHINFER_VERSION=0.6.18" in it.value.hint
+    assert fitting(vllm, "FLASHINFER_VERSION=0.6.18").commit
+    assert fitting(vllm, preflight=False).commit
+
+
+def test_a_commit_of_llm_d_that_fits_is_named(vllm: Work, upstream: Work) -> None:
+    for torch, flashinfer in (("2.12.0", "0.6.18"), ("2.13.0", "0.6.18"), ("2.14.0", "0.6.20")):
+        for file in (TREES / "2026").rglob("*"):
+            if file.is_file():
+                text = file.read_text().replace("torch==2.13.0", f"torch=={torch}").replace("v0.6.14", flashinfer)
+                upstream.write(str(file.relative_to(TREES / "2026")), text)
+        upstream.commit(f"torch {torch}")
+    fits = git(upstream.path, "rev-parse", "HEAD~1").decode().strip()
+    with pytest.raises(
+        SourceError, match=r"constraints\.txt:1 has torch==2\.14\.0, the commit requires torch==2\.13\.0"
+    ) as it:
+        fitting(vllm, llm_d=upstream.path)
+    assert f"--llm-d-ref {fits} fits" in it.value.hint
+    assert fitting(vllm, llm_d=upstream.path, llm_d_ref=fits).commit
+
+
+def test_a_commit_without_requirements_cannot_be_compared(work: Work) -> None:
+    work.commit("First", **{"setup.py": "1"})
+    git(work.path, "config", "uploadpack.allowFilter", "true")
+    git(work.path, "config", "uploadpack.allowAnySHA1InWant", "true")
+    assert "-r requirements/cuda.txt is not there to compare with" in fitting(work).remarks

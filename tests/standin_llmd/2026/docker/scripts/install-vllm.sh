@@ -5,6 +5,12 @@ set -eu
 test "${VLLM_PREBUILT}" = 0
 test -n "${VLLM_REPO}"
 
+# Which wheel it is: one platform tag, on the page of one commit and variant.
+: "${VLLM_PRECOMPILED_WHEEL_VARIANT:=cu${CUDA_MAJOR}${CUDA_MINOR}}"
+tag="manylinux_2_28_$(uname -m)"
+page="https://wheels.vllm.ai/${VLLM_PRECOMPILED_WHEEL_COMMIT}/${VLLM_PRECOMPILED_WHEEL_VARIANT}/vllm/"
+echo "One with ${tag} of ${page}, flashinfer-cubin==${FLASHINFER_VERSION#v}"
+
 git -c safe.directory='*' clone --quiet /vllm.git /opt/vllm-source
 git -C /opt/vllm-source checkout --quiet "${VLLM_COMMIT_SHA}"
 git config --system --add safe.directory /opt/vllm-source
@@ -19,6 +25,8 @@ for name in _C _C_AVX2 _C_AVX512; do
 done
 cp /site/_version.py /opt/vllm-source/vllm/_version.py
 
+chmod 0644 /opt/vllm-source/vllm/_version.py
+
 # Elsewhere the driver's, mounted into the container.
 cp /site/nvidia-smi /usr/local/bin/nvidia-smi
 umask 0002
@@ -30,4 +38,3 @@ printf '%s\n' '#!/opt/vllm/bin/python' 'import sys' 'from vllm.entrypoints.cli.m
 chmod 0775 /opt/vllm/bin/vllm
 
 rm -rf /opt/vllm-source/.git /opt/vllm-source/docs /opt/vllm-source/tests
-chmod -R g+rwX /opt/vllm-source

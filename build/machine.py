@@ -1,0 +1,13 @@
+"""Processors, by the names that ``uname -m`` has for them on Linux, as wheels and the Engine API do."""
+
+from __future__ import annotations
+
+import platform
+
+_OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+def here() -> str:
+    """This machine's."""
+    found = platform.machine()
+    return _OTHER_NAMES.get(found.lower(), found)
