@@ -227,8 +227,9 @@ def _wishes(arguments: argparse.Namespace) -> choice.Wishes:
 def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     from build import dev, plan  # noqa: PLC0415
 
-    with dev.local(arguments.path, arguments.ref, dirty=arguments.dirty, console=context.console) as (target, _):
-        wishes = _wishes(arguments)
+    wishes = _wishes(arguments)
+    asked = {"dirty": arguments.dirty, "carried": wishes.carried}
+    with dev.local(arguments.path, arguments.ref, **asked, console=context.console) as (target, _):
         if arguments.base_commit:
             made = plan.plan_on_commit(
                 target, arguments.base_commit, flavor=wishes.flavor or "cpu", carried=wishes.carried
