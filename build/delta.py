@@ -40,6 +40,8 @@ class Delta:
         left_out: How many files that the target changes are not carried, by top-level entry.
         named: Why something else is not carried, by path: submodules, and what of a working tree was not taken.
         present: All paths of the target tree that the image will hold.
+        packages: Carried top-level packages and modules that the base's commit does not have, sorted: its installation
+            does not find them.
     """
 
     written: Mapping[str, Entry]
@@ -51,6 +53,7 @@ class Delta:
     left_out: Mapping[str, int]
     named: Mapping[str, str]
     present: frozenset[str]
+    packages: tuple[str, ...]
 
     @property
     def verdict(self) -> PathClass:
@@ -152,7 +155,14 @@ def between(
         left_out=_left_out(classes.keys() & target.files.keys() - wanted.keys() - submodules) + Counter(apart.counted),
         named={**dict.fromkeys(submodules, "a submodule"), **apart.named},
         present=frozenset(wanted),
+        packages=tuple(sorted(_modules(wanted, within=carried - base.tree.top_level))),
     )
+
+
+def _modules(paths: Iterable[str], *, within: frozenset[str]) -> set[str]:
+    """Top-level files and folders among some that Python can import."""
+    tops = {path.partition("/")[0] for path in paths if path.endswith(".py")}
+    return {top for top in tops & within if top.removesuffix(".py").isidentifier()}
 
 
 def _left_out(paths: Iterable[str]) -> Counter[str]:

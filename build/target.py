@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import posixpath
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
 
 from build import comments, compatibility, requirements
 from build.delta import Delta, between
@@ -34,6 +37,20 @@ _LINKS = 8
 
 def at_hand(_oids: Iterable[str]) -> None:
     """A local repository has its blobs."""
+
+
+def _require_free(packages: Iterable[str], base: Contents) -> None:
+    """Refuse a new package that Python would not import, because it has another one of that name.
+
+    Raises:
+        SourceError: The standard library has one, or an installed distribution is called like it.
+    """
+    for name in (package.removesuffix(".py") for package in packages):
+        if name in sys.stdlib_module_names or canonicalize_name(name) in base.facts.distributions:
+            raise SourceError(
+                f"--with {name}: the image has another Python package {name}, which would be imported instead",
+                hint="rename the package of the commit, or leave out --with",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +164,7 @@ class Target:
                 hint=f"--with takes one of {', '.join(sorted(self.tree.top_level - base.held.top_level)) or 'nothing'}",
             )
         pyproject, requires = self.pyproject, self.requires(base.facts.flavor)
-        return between(
+        found = between(
             base,
             self.tree,
             pyproject=pyproject,
@@ -156,6 +173,8 @@ class Target:
             apart=self.apart,
             same=self._builds_alike,
         )
+        _require_free(found.packages, base)
+        return found
 
     def _not_vllm(self, why: str) -> SourceError:
         return SourceError(
