@@ -276,19 +276,16 @@ class Repository:
         """Size in bytes and content of a blob, streamed; all of it is read or skipped when the block ends.
 
         Raises:
-            SourceError: The repository does not have it: it was cloned without blobs.
+            SourceError: The repository does not have it: it was cloned without blobs. Or it is damaged or too large,
+                which may be found while it is read.
         """
         try:
             size, content = self._batch.open(oid)
         except LookupError as error:
-            if self.holds(oid):
-                raise SourceError(
-                    f"blob {oid[:SHORT_DIGITS]} in {self.path} cannot be read: it is damaged, or larger than an object "
-                    f"may be ({OBJECT_BYTES >> 20} MiB)",
-                    hint=f"see whether `git -C {self.path} fsck` finds something",
-                ) from error
             raise self._partial(f"file contents of the commit (blob {oid[:SHORT_DIGITS]})") from error
         try:
+            if size > OBJECT_BYTES:
+                raise self._batch.unreadable(oid)
             # It is read like a stream and nothing else of one is asked of it.
             yield size, cast("IO[bytes]", content)
         finally:

@@ -230,14 +230,23 @@ class Batch:
             if not facts:
                 self.close()
             raise LookupError(oid)
-        return int(facts[2]), Piece(process.stdout, int(facts[2]))
+        return int(facts[2]), Piece(process.stdout, int(facts[2]), broken=self.unreadable(oid))
+
+    def unreadable(self, oid: str) -> SourceError:
+        """Why an object is not read."""
+        return SourceError(
+            f"object {oid} of {self._git.name} cannot be read: it is damaged, or takes more than "
+            f"{OBJECT_BYTES >> 20} MiB",
+            hint="vLLM's largest file is a few megabytes: see whether `git fsck` finds something",
+        )
 
     def skip(self, piece: Piece) -> None:
         """Make it ready for the next object."""
         if piece.left > _SKIPPED_BYTES:
             self._abandon()
             return
-        piece.read()
+        with contextlib.suppress(SourceError):
+            piece.read()
         if self._process and self._process.stdout and self._process.stdout.read(1) != b"\n":
             self._abandon()
 
@@ -264,20 +273,21 @@ _SKIPPED_BYTES = 2**20
 class Piece:
     """The next bytes of a stream, as a stream that ends after them."""
 
-    def __init__(self, stream: IO[bytes], size: int) -> None:
+    def __init__(self, stream: IO[bytes], size: int, *, broken: SourceError) -> None:
         self._stream = stream
+        self._broken = broken
         self.left = size
 
     def read(self, size: int = -1) -> bytes:
         """Up to this many bytes; all that are left by default.
 
         Raises:
-            OSError: The stream ended before.
+            SourceError: The stream ended before.
         """
         wanted = self.left if size < 0 else min(size, self.left)
         found = self._stream.read(wanted)
         self.left -= len(found)
         if len(found) < wanted:
             self.left = 0
-            raise OSError("git ended in the middle of an object")
+            raise self._broken
         return found
