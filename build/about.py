@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
+import contextlib
 import tomllib
 
-from build import command
+from build.errors import SourceError
 from build.folders import REPOSITORY
-from build.git import ISOLATED
+from build.git import Repository
 
 
 def version() -> str:
@@ -21,8 +21,6 @@ def _described() -> str:
     # Without one of its own, git would describe a repository around it.
     if not (REPOSITORY / ".git").exists():
         return ""
-    argv = ["git", "-C", str(REPOSITORY), "describe", "--tags", "--always", "--abbrev=12", "--dirty"]
-    try:
-        return command.output(argv, env=ISOLATED).decode().strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+    with contextlib.suppress(OSError, SourceError), contextlib.closing(Repository(REPOSITORY)) as own:
+        return own.described()
+    return ""

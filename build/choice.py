@@ -64,7 +64,8 @@ def choose(
     if not usable:
         base, delta = nearest(pairs)
         hindered = replace(delta, native=()) if allow_native else delta
-        raise deltas.refusal(hindered, base.name, remedy=_remedy(base, target))
+        comments = target.comment_changes(base, hindered.native)
+        raise deltas.refusal(hindered, base.name, remedy=_remedy(base, target), only_comments=comments)
     base, delta = nearest(usable)
     age = freshness.age(base.image)
     context.console.note(f"base {base.name} ({base.facts.version}, {age}): {_why(pairs, delta, wishes)}")

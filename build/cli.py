@@ -265,9 +265,9 @@ def _wishes(arguments: argparse.Namespace) -> choice.Wishes:
 def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     from build import dev, flavor, plan  # noqa: PLC0415
 
-    path = _source(context, arguments)
-    with dev.local(path, arguments.ref, dirty=arguments.dirty, console=context.console) as (target, _):
-        wishes = _wishes(arguments)
+    path, wishes = _source(context, arguments), _wishes(arguments)
+    asked = {"dirty": arguments.dirty, "carried": wishes.carried}
+    with dev.local(path, arguments.ref, **asked, console=context.console) as (target, _):
         if arguments.base_commit:
             chosen = flavor.chosen_without_engine(context, context.settings.flavor)
             made = plan.plan_on_commit(target, arguments.base_commit, flavor=chosen.name, carried=wishes.carried)

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,8 +59,12 @@ def mortal(words: Sequence[str]) -> list[str]:
     return [*(_OUTLIVED_BY_US if shutil.which(_OUTLIVED_BY_US[0]) else ()), *words]
 
 
+class OutputLimitError(Exception):
+    """A program printed more than was allowed; it was ended."""
+
+
 @contextlib.contextmanager
-def _started(
+def started(
     argv: Sequence[str | Path],
     *,
     env: Mapping[str, str] | None,
@@ -69,7 +73,14 @@ def _started(
     stderr: int,
     without: tuple[str, ...] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A running program that does not outlive the block.
+    """Yield a running program, which does not outlive the block.
+
+    Args:
+        argv: Program and arguments.
+        env: Variables added to this process's own.
+        cwd: Working directory.
+        stdin: Its standard input; nothing by default. The block closes a pipe.
+        stderr: Where its errors go.
 
     It gets a session of its own: Ctrl-C at the terminal reaches only us, and we pass on exactly one SIGINT.
     A second one would cut short the clean-up that docker and pytest do after the first.
@@ -142,7 +153,7 @@ def run(
         Exit status and the end of the output. A non-zero status is the caller's to judge.
     """
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
-    with _started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.STDOUT, without=without) as process:
+    with started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.STDOUT, without=without) as process:
         assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
         for raw in _lines(process.stdout):
             line = raw.decode(errors="replace").rstrip()
@@ -183,6 +194,7 @@ def output(
     cwd: Path | None = None,
     stdin: IO[bytes] | None = None,
     timeout: float | None = None,
+    limit: int | None = None,
 ) -> bytes:
     """Run a program and return all of its standard output.
 
@@ -191,16 +203,18 @@ def output(
         env: As for :func:`run`.
         cwd: As for :func:`run`.
         stdin: As for :func:`run`.
-        timeout: Seconds that it may take; without limit by default.
+        timeout: Seconds that it may take; without limit by default. Not together with ``limit``.
+        limit: Bytes of output after which the program is ended; None for no limit.
 
     Raises:
         subprocess.CalledProcessError: It ended with another status than 0; ``stderr`` holds its words.
         subprocess.TimeoutExpired: It took longer, and is gone with all that it started.
+        OutputLimitError: It printed more than the limit.
         OSError: It found the disk full.
     """
-    with _started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE) as process:
+    with started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE) as process:
         try:
-            out, err = process.communicate(timeout=timeout)
+            out, err = process.communicate(timeout=timeout) if limit is None else _bounded(process, limit)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise
@@ -209,3 +223,24 @@ def output(
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, [str(word) for word in argv], output=out, stderr=err)
     return out
+
+
+def _bounded(process: subprocess.Popen[bytes], limit: int) -> tuple[bytes, bytes]:
+    """Standard output and errors of a program to their ends; of the errors no more than the limit is kept."""
+    assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
+    assert process.stderr is not None  # noqa: S101 - the same
+    kept = {process.stdout: bytearray(), process.stderr: bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for pipe in kept:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                pipe = cast("IO[bytes]", key.fileobj)
+                chunk = os.read(key.fd, _CHUNK_BYTES)
+                if not chunk:
+                    selector.unregister(pipe)
+                elif len(kept[pipe]) <= limit:
+                    kept[pipe] += chunk
+            if len(kept[process.stdout]) > limit:
+                raise OutputLimitError(f"more than {limit} bytes")
+    return bytes(kept[process.stdout]), bytes(kept[process.stderr])

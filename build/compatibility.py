@@ -74,6 +74,11 @@ def made_by_build(path: str) -> bool:
     return _matches(path, _MADE_BY_BUILD)
 
 
+def is_native(path: str) -> bool:
+    """Whether a path decides what is compiled, in a base that ships everything that vLLM compiles."""
+    return next((kind for pattern, kind in _TABLE if _matches(path, (pattern,))), None) is PathClass.NATIVE
+
+
 def classify(path: str, *, has_rust: bool, tracked: bool) -> PathClass:
     """What a change to this path means.
 

@@ -107,8 +107,9 @@ def deliver(context: Context, target: Target, request: Request, *, name: Stem) -
     base, delta = choice.choose(
         context, target, request.wishes, allow_native=request.allow_native, install_deps=request.install_deps
     )
-    if delta.left_out:
-        context.console.note(f"not in the image: {delta.left_out_text}; --with carries what the base does not hold")
+    if delta.left_out_text:
+        with_more = "; --with carries what the base does not hold" if delta.left_out else ""
+        context.console.note(f"not in the image: {delta.left_out_text}{with_more}")
     made = Overlay(
         base=base,
         target=target,

@@ -9,18 +9,21 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from build import requirements, version
-from build.compatibility import PathClass, classify
+from build.compatibility import PathClass, classify, made_by_build
 from build.errors import IncompatibleError
-from build.listing import SUBMODULE, Entry, Listing
+from build.listing import NOTHING_APART, SUBMODULE, Entry, Listing
 from build.pyproject import torch_pins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from build.base import Contents, Facts
+    from build.listing import Apart
     from build.pyproject import Pyproject
 
+_PYPROJECT = "pyproject.toml"
 _NAMED = 5
+_TOLD = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,10 @@ class Delta:
         constraints: What has to stay true where something is installed.
         metadata: Changed paths that decide entry points or package data, sorted.
         left_out: How many files that the target changes are not carried, by top-level entry.
+        named: Why something else is not carried, by path: submodules, and what of a working tree was not taken.
         present: All paths of the target tree that the image will hold.
+        packages: Carried top-level packages and modules that the base's commit does not have, sorted: its installation
+            does not find them.
     """
 
     written: Mapping[str, Entry]
@@ -45,7 +51,9 @@ class Delta:
     constraints: tuple[str, ...]
     metadata: tuple[str, ...]
     left_out: Mapping[str, int]
+    named: Mapping[str, str]
     present: frozenset[str]
+    packages: tuple[str, ...]
 
     @property
     def verdict(self) -> PathClass:
@@ -59,7 +67,10 @@ class Delta:
     @property
     def left_out_text(self) -> str:
         """What is not carried, for a person."""
-        return ", ".join(f"{name} ({count} changed)" for name, count in sorted(self.left_out.items()))
+        parts = [f"{name} ({count} changed)" for name, count in sorted(self.left_out.items())]
+        parts += [f"{path} ({why})" for path, why in sorted(self.named.items())]
+        more = [f"{len(parts) - _TOLD} more"] if len(parts) > _TOLD else []
+        return ", ".join((*parts[:_TOLD], *more))
 
     @property
     def fingerprint(self) -> str:
@@ -76,10 +87,16 @@ class Delta:
             "dependencies": list(self.dependencies),
             "metadata": list(self.metadata),
             "left_out": dict(self.left_out),
+            "not_carried": dict(self.named),
             "written": len(self.written),
             "deleted": len(self.deleted),
             "bytes": size,
         }
+
+
+def _never(_path: str, _old: Entry, _new: Entry) -> bool:
+    """Whatever differs counts."""
+    return False
 
 
 def between(
@@ -89,6 +106,8 @@ def between(
     pyproject: Pyproject,
     requires: Sequence[str],
     carried: frozenset[str] = frozenset(),
+    apart: Apart = NOTHING_APART,
+    same: Callable[[str, Entry, Entry], bool] = _never,
 ) -> Delta:
     """What turns a base into the target.
 
@@ -101,6 +120,8 @@ def between(
         pyproject: The target's.
         requires: The target's requirement lines.
         carried: Top-level entries that are carried although the base does not hold them.
+        apart: What of the target's working tree is not in its tree.
+        same: Whether a native file decides the same in the base's tree and in the target's.
     """
     held, kept = base.held.files, base.held.top_level | carried
     inside = {path: entry for path, entry in target.files.items() if path.partition("/")[0] in kept}
@@ -109,9 +130,17 @@ def between(
     untouched = built | {version.FILE}
     wanted = {path: entry for path, entry in inside.items() if entry.mode != SUBMODULE and path not in untouched}
     classes = _classes(base.facts, base.tree, target)
-    native = {path for path, kind in classes.items() if kind is PathClass.NATIVE} | built
-    if torch_pins(pyproject.build_requires) != torch_pins(base.facts.build_requires):
-        native.add("pyproject.toml")
+
+    def alike(path: str) -> bool:
+        old, new = base.tree.files.get(path), target.files.get(path)
+        return old is not None and new is not None and same(path, old, new)
+
+    native = {path for path, kind in classes.items() if kind is PathClass.NATIVE and not alike(path)} | built
+    # Without one, what is compiled fits the torch that is there.
+    pins = torch_pins(pyproject.build_requires)
+    if not pins <= torch_pins(base.facts.build_requires) or _PYPROJECT not in target.files:
+        native.add(_PYPROJECT)
+    submodules = {path for path in classes.keys() & inside.keys() if inside[path].mode == SUBMODULE}
     unmet = requirements.news(requires, base.facts.installed, known=base.facts.unmet)
     # Compiled code fits one torch only, wherever another one is asked for.
     if any(requirements.name(line) == "torch" for line in unmet):
@@ -123,9 +152,21 @@ def between(
         dependencies=tuple(line for line in unmet if requirements.name(line) != "torch"),
         constraints=requirements.constraints(requires, base.facts.installed),
         metadata=tuple(sorted(p for p, kind in classes.items() if kind is PathClass.METADATA and p not in native)),
-        left_out=Counter(path.partition("/")[0] for path in classes.keys() & target.files.keys() if path not in wanted),
+        left_out=_left_out(classes.keys() & target.files.keys() - wanted.keys() - submodules) + Counter(apart.counted),
+        named={**dict.fromkeys(submodules, "a submodule"), **apart.named},
         present=frozenset(wanted),
+        packages=tuple(sorted(_modules(wanted, within=carried - base.tree.top_level))),
     )
+
+
+def _modules(paths: Iterable[str], *, within: frozenset[str]) -> set[str]:
+    """Top-level files and folders among some that Python can import."""
+    tops = {path.partition("/")[0] for path in paths if path.endswith(".py")}
+    return {top for top in tops & within if top.removesuffix(".py").isidentifier()}
+
+
+def _left_out(paths: Iterable[str]) -> Counter[str]:
+    return Counter(path.partition("/")[0] for path in paths)
 
 
 def _built(base: Contents) -> set[str]:
@@ -152,23 +193,38 @@ def _classes(facts: Facts, old: Listing, new: Listing) -> dict[str, PathClass]:
     }
 
 
-def refusal(delta: Delta, base_name: str, *, remedy: str) -> IncompatibleError:
+def refusal(
+    delta: Delta, base_name: str, *, remedy: str, only_comments: frozenset[str] = frozenset()
+) -> IncompatibleError:
     """Why compiled binaries or installed packages stand against a delta, and what would help.
 
     Args:
         delta: One with native changes, or else with unmet requirements.
         base_name: What to call its base.
         remedy: What gives a base with other native sources, in words.
+        only_comments: Native files whose code is the base's.
     """
     if delta.native:
+        words = tuple(f"{path} (only in comments)" if path in only_comments else path for path in delta.native)
         return IncompatibleError(
-            f"native sources differ from {base_name}, the nearest base: {_some(delta.native)}",
-            hint=f"{remedy}; --allow-native makes the overlay all the same",
+            f"native sources differ from {base_name}, the nearest base: {_some(words)}",
+            hint=_native_hint(delta, remedy, only_comments),
         )
     return IncompatibleError(
         f"base {base_name} lacks what the commit requires: {_some(delta.dependencies)}",
         hint="--install-deps installs it into the overlay; `python -m build nightly` makes a newer base",
     )
+
+
+def _native_hint(delta: Delta, remedy: str, only_comments: frozenset[str]) -> str:
+    if made := [path for path in delta.native if made_by_build(path)]:
+        return (
+            f"vLLM's build makes {made[0]}, which the commit tracks: `git rm --cached {made[0]}` and a line in "
+            ".gitignore leave it to the build"
+        )
+    if only_comments.issuperset(delta.native):
+        return "only comments differ, so the base's binaries do the same: --allow-native makes the overlay"
+    return f"{remedy}; --allow-native makes the overlay all the same"
 
 
 def _some(names: tuple[str, ...]) -> str:

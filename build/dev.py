@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from build.base import NOT_IN_IMAGES
 from build.errors import SourceError
 from build.git import Repository
 from build.names import Stem
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from build.console import Console
     from build.context import Context
     from build.delivery import Request, Result
+
+_NAMED = 5
 
 
 def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Request) -> Result:
@@ -39,31 +42,59 @@ def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Request
     """
     from build import delivery  # noqa: PLC0415 - what it needs to talk to an engine; a plan may need none
 
-    with local(path, ref, dirty=dirty, console=context.console) as (target, name):
+    carried = request.wishes.carried
+    with local(path, ref, dirty=dirty, carried=carried, console=context.console) as (target, name):
         delivery.require_registry(context, request)
         return delivery.deliver(context, target, request, name=name)
 
 
 @contextlib.contextmanager
-def local(path: Path, ref: str, *, dirty: bool, console: Console) -> Iterator[tuple[Target, Stem]]:
+def local(
+    path: Path, ref: str, *, dirty: bool, carried: frozenset[str], console: Console
+) -> Iterator[tuple[Target, Stem]]:
     """What a local ref or working tree is, and the name of its image, while the block runs.
+
+    Args:
+        path: A vLLM repository.
+        ref: A commit-ish of it.
+        dirty: Take the working tree instead.
+        carried: Top-level entries of the working tree that are read although images do not hold them.
+        console: For what the user should know.
 
     Raises:
         SourceError: Path or ref cannot be used.
     """
     with contextlib.closing(Repository(path)) as source:
         if dirty:
-            with snapshot(source) as work:
+            with snapshot(source, carried=carried, absent=NOT_IN_IMAGES) as work:
                 console.note(f"{work.head.short} {work.head.subject}, with the uncommitted work")
-                yield Target.of(work.source, work.commit), work.name
+                if work.unfiltered:
+                    console.note(f"git's filters are not run, files go in as they lie: {_few(work.unfiltered)}")
+                yield _required(Target.of(work.source, work.commit, apart=work.apart)), work.name
             return
         commit = source.commit(ref)
         console.note(f"{commit.short} {commit.subject}")
+        target = _required(Target.of(source, commit))
         _mention_uncommitted_work(source, console)
-        yield Target.of(source, commit), Stem.local(commit.id)
+        yield target, Stem.local(commit.id)
+
+
+def _required(target: Target) -> Target:
+    """The same, if it is vLLM's: before an engine is asked for."""
+    target.require_vllm()
+    return target
+
+
+def _few(paths: tuple[str, ...]) -> str:
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return ", ".join(paths[:_NAMED]) + more
 
 
 def _mention_uncommitted_work(source: Repository, console: Console) -> None:
+    if not source.is_users:
+        # Git itself would refuse (git-config(1), safe.directory): only what was asked for is read.
+        console.note(f"{source.path} belongs to another user: its working tree is not looked at (--dirty takes it)")
+        return
     try:
         if source.is_dirty:
             console.note(f"uncommitted work in {source.path} is not in the image (--dirty takes it)")

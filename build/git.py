@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
-import tempfile
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-import git
-from git.exc import GitCommandError, InvalidGitRepositoryError, NoSuchPathError
-
-from build import scratch
+from build import gitview, scratch
 from build.errors import SourceError
-from build.listing import Listing
+from build.gitcommand import OBJECT_BYTES, Batch, Git, GitError
+from build.listing import SUBMODULE, Listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-# Git then writes nothing, asks nothing and fetches nothing. The user named the repository, so that another owner of
-# its files is no reason to refuse; safe.directory counts in the environment's configuration (git-config(1), SCOPES).
-# A file system monitor is a program that the repository names and that `git status` would start.
-ISOLATED = {
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_TERMINAL_PROMPT": "0",
-    # Twice, because only git 2.45 knows the first: no transport is allowed, so that a partial clone fetches nothing.
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_ALLOW_PROTOCOL": "none",
-    # A commit's id promises its content; refs/replace would put other content in its place.
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_CONFIG_COUNT": "2",
-    "GIT_CONFIG_KEY_0": "safe.directory",
-    "GIT_CONFIG_VALUE_0": "*",
-    "GIT_CONFIG_KEY_1": "core.fsmonitor",
-    "GIT_CONFIG_VALUE_1": "false",
-    "LC_ALL": "C",
-}
+    from collections.abc import Iterable, Iterator, Sequence
 
 FULL_ID = re.compile(r"[0-9a-f]{40}")
 _SHORT_ID = re.compile(r"[0-9a-fA-F]{4,39}")
@@ -49,6 +27,9 @@ _LAST_SECOND = 253402300799
 
 # Of vLLM's tags (v0.32.0, v0.33.0rc1), and those of variants of a release.
 _NO_RELEASES = ("--exclude=*rc*", "--exclude=*-*")
+
+UNPACKED_BYTES = 2**30
+"""What the files of one commit may come to, where they are read."""
 
 SHORT_DIGITS = 12
 """Digits of a commit id that tables and messages show."""
@@ -100,86 +81,91 @@ class Repository:
 
     def __init__(self, path: Path, *, more_objects: Path | None = None) -> None:
         path = _expanded(path)
-        if path.name == ".git" and path.is_file():
-            # A linked worktree's, or a submodule's: it only points to the git directory.
-            path = path.parent
-        try:
-            self._repo = git.Repo(path, search_parent_directories=path.name != ".git", expand_vars=False)
-        except NoSuchPathError as error:
-            raise SourceError(
-                f"there is no {path}", hint="give the path of a vLLM clone: `dev -- PATH [REF]`"
-            ) from error
-        except InvalidGitRepositoryError as error:
-            raise SourceError(
-                f"{path} is no git repository{_broken_link(path)}",
-                hint="give the path of a vLLM clone: `dev -- PATH [REF]`",
-            ) from error
-        self.path = path
-        self.git_dir = Path(self._repo.git_dir).absolute()
-        self._git = self._repo.git
-        # Named outright: GitPython expands variables in the folder that git is to run in, and where there is no such
-        # folder git would run in ours and read whatever repository that is.
-        self._git.update_environment(**ISOLATED, GIT_DIR=str(self.git_dir))
-        if self.work_tree:
-            self._git.update_environment(GIT_WORK_TREE=str(self.work_tree))
+        # A linked worktree's, or a submodule's file only points to the git directory.
+        self.path = path.parent if path.name == ".git" and path.is_file() else path
+        self._place = gitview.find(path)
         self._more_objects = more_objects
-        if more_objects:
-            self._git.update_environment(GIT_ALTERNATE_OBJECT_DIRECTORIES=quoted(more_objects))
+        self._held = contextlib.ExitStack()
+        self._git = self._seen()
+        self._batch = Batch(self._git)
+        self._held.callback(self._batch.close)
+
+    def _seen(self) -> Git:
+        """Git on a view of it."""
+        view = gitview.write(Path(self._held.enter_context(scratch.folder())), self._place)
+        seen = Git.sealed(view, name=str(self.path))
+        if self.work_tree:
+            seen = seen.given({"GIT_WORK_TREE": str(self.work_tree)})
+        if self._more_objects:
+            seen = seen.given({"GIT_ALTERNATE_OBJECT_DIRECTORIES": quoted(self._more_objects)})
+        return seen
 
     def close(self) -> None:
-        """End the helper processes that git keeps open."""
-        self._repo.close()
+        """End the process that git keeps open, and remove what was made to look at the repository."""
+        self._held.close()
 
     @property
     def objects(self) -> tuple[Path, ...]:
         """The folders of its object databases, absolute."""
-        own = (Path(self._repo.common_dir) / "objects").resolve()
+        own = (self._place.common_dir / "objects").resolve()
         return (own, self._more_objects) if self._more_objects else (own,)
 
-    @functools.cached_property
+    @property
     def work_tree(self) -> Path | None:
-        """The folder of its files, absolute; None for a bare repository, or where nothing says which folder it is.
-
-        A git directory says so itself if it is called ``.git``, belongs to a linked worktree (gitrepository-layout(5),
-        worktrees/<id>/gitdir), or sets core.worktree, relative to itself (git-config(1)). Else the folder does that it
-        was found through, by a file ``.git``.
-        """
-        if self._repo.bare:
-            return None
-        with self._repo.config_reader("repository") as config:
-            named = str(config.get_value("core", "worktree", ""))
-        if named:
-            return (self.git_dir / named).resolve()
-        if self.git_dir.name == ".git":
-            return self.git_dir.parent
-        linked = self.git_dir / "gitdir"
-        if linked.is_file():
-            return Path(linked.read_text(encoding="utf-8", errors="surrogateescape").strip()).parent
-        through = next((one for one in (self.path, *self.path.absolute().parents) if (one / ".git").is_file()), None)
-        return through.absolute() if through else None
+        """The folder of its files, absolute; None for a bare repository, or where nothing says which folder it is."""
+        return self._place.work_tree
 
     @property
-    def index(self) -> Path:
-        """The index of its working tree; the file need not exist."""
-        return self.git_dir / "index"
+    def is_users(self) -> bool:
+        """Whether it belongs to the user of this process."""
+        return self._place.is_users
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether its working tree leaves files out on purpose."""
+        return self._place.is_sparse
+
+    @property
+    def origin(self) -> str | None:
+        """The address of the remote that it was cloned from."""
+        return self._place.settings.get("remote.origin.url")
+
+    def on_copy(self, place: Path) -> Git:
+        """Git on its working tree, with a copy of the index and new objects in a folder: the repository stays as it is.
+
+        Args:
+            place: An empty folder.
+        """
+        index = self._place.git_dir / "index"
+        if index.is_file():
+            # With its time stamps: git then need not read the files that did not change.
+            shutil.copy2(index, place / "index")
+        (place / "objects").mkdir()
+        variables = {
+            "GIT_INDEX_FILE": str(place / "index"),
+            "GIT_OBJECT_DIRECTORY": str(place / "objects"),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(map(quoted, self.objects)),
+        }
+        return self._git.given(variables, cwd=self.work_tree)
 
     @property
     def is_dirty(self) -> bool:
         """Whether the working tree holds changes, staged or not, or new files that are not ignored.
+
+        Changes inside of submodules do not count, and no filter is run.
 
         Raises:
             SourceError: Git cannot tell.
         """
         if self.work_tree is None:
             return False
+        words = ("status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=all", "-z")
         try:
-            # A filter of git-lfs keeps a copy of what it reads.
             with scratch.folder() as name:
-                asked = self._git(c=f"lfs.storage={name}")
-                return bool(asked.status("--porcelain", "--untracked-files=normal").strip())
-        except GitCommandError as error:
+                return bool(self.on_copy(Path(name)).output(*words))
+        except GitError as error:
             raise SourceError(
-                f"git cannot tell whether {self.path} has uncommitted work: {_last_word(error)}",
+                f"git cannot tell whether {self.path} has uncommitted work: {error.last_line}",
                 hint=f"see what `git -C {self.path} status` says",
             ) from error
 
@@ -191,18 +177,21 @@ class Repository:
         """
         try:
             # `--end-of-options`: a ref that starts with a dash is a ref.
-            oid = self._git.rev_parse("--verify", "--quiet", "--end-of-options", ref)
+            oid = self._git.text("rev-parse", "--verify", "--quiet", "--end-of-options", ref)
             if not FULL_ID.fullmatch(oid):
                 raise self._no_commit(ref, "it is a range" if oid.startswith("^") else "its ids are SHA-256's")
             # Only now: `:/text^{commit}` is another text.
             commit = f"{oid}^{{commit}}"
-            shown = self._git.log("-1", "--no-patch", "--no-show-signature", "--format=%H%x00%ct%x00%s", commit, "--")
-        except GitCommandError as error:
+            shown = self._git.text(
+                "log", "-1", "--no-patch", "--no-show-signature", "--format=%H%x00%ct%x00%s", commit, "--"
+            )
+        except (GitError, ValueError) as error:
             if len(found := self._beginning(ref)) > 1:
                 raise SourceError(
                     f"{ref!r} is ambiguous in {self.path}: {', '.join(found)}", hint="give more digits"
                 ) from error
-            raise self._no_commit(ref, _last_word(error)) from error
+            why = error.last_line if isinstance(error, GitError) else str(error)
+            raise self._no_commit(ref, why) from error
         full, seconds, subject = shown.split("\0", 2)
         return Commit(id=full, subject=subject, timestamp=_timestamp(seconds))
 
@@ -215,20 +204,19 @@ class Repository:
     def release(self, commit: Commit) -> Release | None:
         """The newest release in a commit's history, by its tag; None without one."""
         try:
-            tag = self._git.describe("--tags", "--abbrev=0", "--match=v[0-9]*", *_NO_RELEASES, commit.id)
-        except GitCommandError:
+            tag = self._git.text("describe", "--tags", "--abbrev=0", "--match=v[0-9]*", *_NO_RELEASES, commit.id)
+        except GitError:
             return None
         return Release(version=tag.removeprefix("v"), commit=self.commit(f"refs/tags/{tag}"))
 
     def parents(self, oid: str) -> list[str]:
         """Ids of a commit's parents, those of a shallow clone's oldest commits too."""
-        raw: str = self._git.cat_file("commit", oid)
-        head = raw.partition("\n\n")[0].splitlines()
+        head = self._git.text("cat-file", "commit", oid).partition("\n\n")[0].splitlines()
         return [line.removeprefix("parent ") for line in head if line.startswith("parent ")]
 
     def published(self, oid: str) -> list[Listing]:
         """Trees of the newest commits in a commit's history that a remote or a tag is known to have."""
-        rows = self._git.rev_list("--boundary", oid, "--not", "--remotes", "--tags").split()
+        rows = self._git.text("rev-list", "--boundary", oid, "--not", "--remotes", "--tags").split()
         found = [row.removeprefix("-") for row in rows if row.startswith("-")] if rows else [oid]
         return [self.listing(self.commit(one)) for one in found]
 
@@ -236,35 +224,33 @@ class Repository:
         """Ids of the commits that begin with these digits."""
         if not _SHORT_ID.fullmatch(digits):
             return []
-        found = self._git.rev_parse(f"--disambiguate={digits}").split()
-        return [oid for oid in found if self._git.cat_file("-t", oid) == "commit"]
+        found = self._git.text("rev-parse", f"--disambiguate={digits}").split()
+        return [oid for oid in found if self._git.text("cat-file", "-t", oid) == "commit"]
 
     def listing(self, commit: Commit) -> Listing:
         """All files and trees of a commit.
 
         Raises:
-            SourceError: The repository was cloned without trees.
+            SourceError: The repository was cloned without trees, or the commit has more files than any tree of vLLM.
         """
         try:
-            text = self._git.ls_tree(
-                "-r", "-t", "-z", "--full-tree", commit.id, stdout_as_string=False, strip_newline_in_stdout=False
-            )
-        except GitCommandError as error:
+            text = self._git.output("ls-tree", "-r", "-t", "-z", "--full-tree", commit.id)
+            root = self._git.text("rev-parse", f"{commit.id}^{{tree}}")
+        except GitError as error:
             raise self._partial("folders of the commit") from error
         listing = Listing.parse(text)
-        root = self._git.rev_parse(f"{commit.id}^{{tree}}")
         return Listing(files=listing.files, trees={"": root, **listing.trees})
 
     def holds(self, oid: str) -> bool:
         """Whether an object is in the repository."""
         try:
-            self._git.cat_file("-e", oid)
-        except GitCommandError:
+            self._git.output("cat-file", "-e", oid)
+        except GitError:
             return False
         return True
 
     def present(self, oids: Iterable[str]) -> list[str]:
-        """Those of some blobs that the repository has, sorted; none of a partial clone, where asking would fetch."""
+        """Those of some blobs that the repository has, sorted; none of a partial clone that lacks one."""
         asked = sorted(oids)
         try:
             self.sizes(asked)
@@ -278,31 +264,73 @@ class Repository:
         Raises:
             SourceError: The repository does not have one of them: it was cloned without blobs.
         """
-        with tempfile.TemporaryFile() as asked:
-            asked.write("".join(f"{oid}\n" for oid in oids).encode("ascii"))
-            asked.seek(0)
-            try:
-                rows = self._git.cat_file("--batch-check=%(objectsize)", "--buffer", istream=asked)
-                return [int(row) for row in rows.split()]
-            except (GitCommandError, ValueError) as error:
-                raise self._partial("file contents of the commit") from error
+        asked = "".join(f"{oid}\n" for oid in oids).encode("ascii")
+        try:
+            rows = self._git.text("cat-file", "--batch-check=%(objectsize)", "--buffer", stdin=asked)
+            return [int(row) for row in rows.splitlines()]
+        except (GitError, ValueError) as error:
+            raise self._partial("file contents of the commit") from error
 
     @contextlib.contextmanager
     def blob(self, oid: str) -> Iterator[tuple[int, IO[bytes]]]:
         """Size in bytes and content of a blob, streamed; all of it is read or skipped when the block ends.
 
         Raises:
-            SourceError: The repository does not have it: it was cloned without blobs.
+            SourceError: The repository does not have it: it was cloned without blobs. Or it is damaged or too large,
+                which may be found while it is read.
         """
         try:
-            _, _, size, stream = self._git.stream_object_data(oid)
-        except ValueError as error:
+            size, content = self._batch.open(oid)
+        except LookupError as error:
             raise self._partial(f"file contents of the commit (blob {oid[:SHORT_DIGITS]})") from error
-        # GitPython calls its reader of one object a stream without saying that it is one.
         try:
-            yield size, cast("IO[bytes]", stream)
+            if size > OBJECT_BYTES:
+                raise self._batch.unreadable(oid)
+            # It is read like a stream and nothing else of one is asked of it.
+            yield size, cast("IO[bytes]", content)
         finally:
-            stream.read()
+            self._batch.skip(content)
+
+    def described(self) -> str:
+        """What ``git describe`` says of what is checked out; empty before a first commit."""
+        try:
+            return self._git.text("describe", "--tags", "--always", "--abbrev=12", "--dirty")
+        except GitError:
+            return ""
+
+    def changing(self, paths: Sequence[str], *, most: int) -> list[str]:
+        """Ids of commits that changed some of these paths: the newest of the remote's branch first, then those of any.
+
+        Args:
+            paths: Files, below the top.
+            most: How many of each are looked for.
+        """
+        found: list[str] = []
+        for where in ("origin/HEAD", "HEAD", "--all"):
+            with contextlib.suppress(GitError):
+                found += self._git.text("log", f"--max-count={most}", "--format=%H", where, "--", *paths).split()
+        return list(dict.fromkeys(found))
+
+    def archive(self, commit: Commit, file: Path, paths: Sequence[str] = ()) -> None:
+        """Write files of a commit as a tar archive, as they are in the repository.
+
+        Args:
+            commit: The commit.
+            file: The archive.
+            paths: The only ones to write; all by default.
+
+        Raises:
+            SourceError: It cannot be read, or is too large.
+        """
+        files = self.listing(commit).files.values()
+        require_size(sum(self.sizes(entry.oid for entry in files if entry.mode != SUBMODULE)), of=commit.short)
+        try:
+            self._git.output("archive", "--format=tar", "--output", file, commit.id, "--", *paths)
+        except GitError as error:
+            raise SourceError(
+                f"{commit.short} cannot be read: {error.last_line}",
+                hint=f"see whether `git -C {self.path} fsck` finds something",
+            ) from error
 
     def _partial(self, what: str) -> SourceError:
         return SourceError(
@@ -311,16 +339,23 @@ class Repository:
         )
 
 
+def require_size(size: int, *, of: str) -> None:
+    """Refuse to unpack what no vLLM tree is.
+
+    Raises:
+        SourceError: It has more than :data:`UNPACKED_BYTES`.
+    """
+    if size > UNPACKED_BYTES:
+        raise SourceError(
+            f"{of} holds files of {size / 1e9:.1f} GB; up to {UNPACKED_BYTES / 1e9:.1f} GB are read",
+            hint="vLLM's whole source is 0.1 GB: take large files out of the commit",
+        )
+
+
 def quoted(path: Path) -> str:
     """A path for a variable of git's that lists several (git(1), GIT_ALTERNATE_OBJECT_DIRECTORIES)."""
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _last_word(error: GitCommandError) -> str:
-    """The last line that git said; GitPython puts it all in quotes."""
-    lines = str(error.stderr).strip().removeprefix("stderr: ").strip("'").splitlines()
-    return lines[-1] if lines else ""
 
 
 def _timestamp(seconds: str) -> int:
@@ -333,15 +368,6 @@ def _expanded(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError as error:
         raise SourceError(f"there is no {path}: {error}", hint="give the path of a vLLM clone") from error
-
-
-def _broken_link(path: Path) -> str:
-    """What a file ``.git`` points to that is not there, in words."""
-    try:
-        text = (path / ".git").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return f": its .git points to {text.removeprefix('gitdir:').strip()}"
 
 
 def without_git_variables() -> None:

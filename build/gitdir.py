@@ -13,14 +13,13 @@ import logging
 import os
 import re
 import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from build import command, scratch
+from build import scratch
 from build.errors import SourceError
+from build.gitcommand import Git, GitError
 from build.listing import SUBMODULE, Listing
 
 if TYPE_CHECKING:
@@ -243,21 +242,15 @@ class _Workshop:
         self._held.close()
 
     def _git(self, *words: str | Path, lines: bytes = b"") -> None:
-        with tempfile.TemporaryFile() as stdin:
-            stdin.write(lines)
-            stdin.seek(0)
-            # Not the user's settings: core.splitIndex, say, would leave half of the index here.
-            env = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-            env |= {"GIT_DIR": str(self._dir), "GIT_NO_LAZY_FETCH": "1"}
-            # What is made here lives for seconds: waiting for the disk would be for nothing.
-            try:
-                command.output(["git", "-c", "core.fsync=none", *words], env=env, cwd=self._dir, stdin=stdin)
-            except subprocess.CalledProcessError as error:
-                said = error.stderr.decode(errors="replace").strip()
-                raise SourceError(
-                    f"git cannot describe {self._source.path} in an image: {said}",
-                    hint=f"see whether `git -C {self._source.path} fsck` finds something",
-                ) from error
+        # Not the user's settings: core.splitIndex, say, would leave half of the index here.
+        git = Git.sealed(self._dir, name=str(self._source.path)).given({}, cwd=self._dir)
+        try:
+            git.output(*words, stdin=lines)
+        except GitError as error:
+            raise SourceError(
+                f"git cannot describe {self._source.path} in an image: {error.text}",
+                hint=f"see whether `git -C {self._source.path} fsck` finds something",
+            ) from error
 
     def pack(self, oids: Iterable[str], folder: Path) -> None:
         """Write exactly these objects as a promisor pack: what they refer to may be missing."""

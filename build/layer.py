@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from build import gitdir, scratch, version
 from build.base import PYTHON, SOURCE
 from build.errors import SourceError
+from build.git import require_size
 from build.gitdir import State
-from build.listing import EXECUTABLE, REGULAR
+from build.listing import EXECUTABLE, REGULAR, SYMLINK
 from build.pyproject import installed_programs
 from build.tarball import Tarball
 
@@ -51,11 +52,15 @@ def write_addition(stream: IO[bytes], overlay: Overlay) -> None:
 
 def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
     commit = overlay.target.commit
-    for path, entry in sorted(overlay.delta.written.items()):
+    written = overlay.delta.written
+    require_size(sum(overlay.target.source.sizes(entry.oid for entry in written.values())), of=commit.short)
+    for path, entry in sorted(written.items()):
         with overlay.target.source.blob(entry.oid) as (size, content):
             tarball.add(_ROOT / path, size, content, mode=entry.mode)
     tarball.add_bytes(_ROOT / version.FILE, version.module(overlay.version, commit.id), mode=REGULAR)
     for place, text, mode in _entry_points(overlay):
+        tarball.add_bytes(place, text, mode=mode)
+    for place, text, mode in _carried(overlay):
         tarball.add_bytes(place, text, mode=mode)
     with scratch.folder() as folder:
         target = Path(folder) / ".git"
@@ -148,6 +153,33 @@ def _entry_points(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]
         yield _PROGRAMS.relative_to("/") / name, _script(name, target), EXECUTABLE
 
 
+_CARRIED = "llm_d_dev_carried"
+"""Folder of links to packages that the base's editable installation does not find."""
+
+
+def _carried(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
+    """Path, content and mode of what makes new top-level packages importable.
+
+    An editable installation finds the packages that were there when it was made (setuptools 80, editable_wheel.py), and
+    the source folder as a whole would make ``tests`` and ``tools`` importable too. A path file adds a folder to the end
+    of ``sys.path`` (Python's ``site``), where it hides nothing that is installed.
+    """
+    if not overlay.delta.packages:
+        return
+    site = _site_packages(overlay.base)
+    yield site / f"{_CARRIED}.pth", f"{_CARRIED}\n".encode(), REGULAR
+    for name in overlay.delta.packages:
+        yield site / _CARRIED / name, str(SOURCE / name).encode(), SYMLINK
+
+
+def _site_packages(base: Base) -> PurePosixPath:
+    """Where the base has vLLM's metadata, below the root."""
+    if base.facts.metadata:
+        return PurePosixPath(base.facts.metadata).parent.relative_to("/")
+    major, minor, *_ = base.facts.python.split(".")
+    return PYTHON.parents[1].relative_to("/") / f"lib/python{major}.{minor}/site-packages"
+
+
 def _script(name: str, target: str) -> bytes:
     """The program that an installation makes of a console script."""
     parts = _FUNCTION.fullmatch(target)
@@ -165,6 +197,7 @@ def _existing_folders(base: Base, *, gone: frozenset[str]) -> frozenset[str]:
     # What every git directory has (gitrepository-layout(5)).
     paths += [f"{source}/.git/{name}" for name in ("HEAD", "objects/pack/x", "refs/heads/x")]
     paths.append(str(PYTHON).lstrip("/"))
+    paths.append(f"{_site_packages(base)}/x.pth")
     if base.facts.metadata:
         paths.append(f"{base.facts.metadata}/entry_points.txt".lstrip("/"))
     return _folders_of(paths)

@@ -16,6 +16,22 @@ TREE = "040000"
 SUBMODULE = "160000"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Apart:
+    """What of a working tree is not part of its tree.
+
+    Attributes:
+        named: Why it is not, by path.
+        counted: How many changed files were not read, by top-level entry that images do not hold.
+    """
+
+    named: Mapping[str, str]
+    counted: Mapping[str, int]
+
+
+NOTHING_APART = Apart(named={}, counted={})
+
+
 def blob_id(content: bytes) -> str:
     """Git's id of a blob."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -6,18 +6,18 @@ import contextlib
 import hashlib
 import os
 import re
-import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import command, common_versions, scratch
+from build import common_versions, scratch
 from build.common_versions import Stated
 from build.dockerfile import Dockerfile
 from build.errors import SourceError
 from build.folders import REPOSITORY
 from build.git import Repository
+from build.gitcommand import Git, GitError
 from build.listing import SUBMODULE
 from build.mirror import Mirror, Remote
 
@@ -112,10 +112,7 @@ class Tree:
         if repository is None:
             return
         with contextlib.closing(repository):
-            log = ["git", "-C", str(self.history), "log", f"--max-count={_SEARCHED}", "--format=%H"]
-            where = ("origin/HEAD", "HEAD", "--all")
-            found = [_said([*log, one, "--", DOCKERFILE, *CONSTRAINTS, *VERSIONS]).split() for one in where]
-            for oid in dict.fromkeys(oid for oids in found for oid in oids):
+            for oid in repository.changing((DOCKERFILE, *CONSTRAINTS, *VERSIONS), most=_SEARCHED):
                 with contextlib.suppress(SourceError), _extracted(repository, repository.commit(oid), _READ) as folder:
                     yield Tree(path=folder, commit=oid)
 
@@ -188,15 +185,16 @@ def _own_repository(place: Path) -> Repository | None:
 
 def _initialise(home: Path, console: Console) -> None:
     with console.step("fetch llm-d"):
-        argv: list[str | Path] = ["git", "-C", home, "submodule", "update", "--init", "--", _SUBMODULE]
-        done = command.run(argv, env={"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"})
-    if done.returncode:
-        errors = [line for line in done.tail if line.startswith(("fatal:", "error:"))] or list(done.tail[-1:])
-        said = errors[0] if errors else "git said nothing"
-        raise SourceError(
-            f"the submodule {_SUBMODULE} is absent and cannot be fetched: {said}",
-            hint=f"check the network and proxies; {_ELSEWHERE}",
-        )
+        git = Git.reaching(None, name=str(home)).given({}, cwd=home)
+        try:
+            git.output("submodule", "update", "--init", "--", _SUBMODULE)
+        except GitError as failure:
+            said = failure.text.splitlines()
+            errors = [line for line in said if line.startswith(("fatal:", "error:"))] or said[-1:]
+            raise SourceError(
+                f"the submodule {_SUBMODULE} is absent and cannot be fetched: {next(iter(errors), 'git said nothing')}",
+                hint=f"check the network and proxies; {_ELSEWHERE}",
+            ) from failure
 
 
 @contextlib.contextmanager
@@ -204,11 +202,11 @@ def _repository_of(
     place: Path, ref: str, *, cache: Path, console: Console, home: Path
 ) -> Iterator[tuple[Repository, Commit]]:
     """A repository that has the commit with its files: the tree's own, else one that it is fetched into."""
-    own = _own_repository(place)
-    if own and (known := _known(own, ref)):
+    if own := _own_repository(place):
         with contextlib.closing(own):
-            yield own, known
-        return
+            if known := _known(own, ref):
+                yield own, known
+                return
     remote = Remote(name="llm-d", address=_address(place, home))
     mirror = Mirror(cache / "llm-d.git", console=console)
     commit = mirror.commit(remote, ref)
@@ -227,46 +225,22 @@ def _known(repository: Repository, ref: str) -> Commit | None:
 
 def _address(place: Path, home: Path) -> str:
     """Where the tree came from."""
-    asked: tuple[list[str | Path], ...] = (
-        ["git", "-C", place, "config", "remote.origin.url"],
-        ["git", "config", "--file", home / ".gitmodules", f"submodule.{_SUBMODULE}.url"],
-    )
-    for argv in asked if (place / ".git").exists() else asked[1:]:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            return command.output(argv).decode().strip()
+    repository = _own_repository(place)
+    if repository:
+        with contextlib.closing(repository):
+            if repository.origin:
+                return repository.origin
+    words = ("config", "--file", home / ".gitmodules", f"submodule.{_SUBMODULE}.url")
+    with contextlib.suppress(GitError):
+        return Git.sealed(Path(os.devnull)).text(*words)
     raise SourceError(f"it is not known where {place} came from", hint="check the commit out there yourself")
-
-
-def _said(argv: Sequence[str | Path]) -> str:
-    """What git says, without fetching anything; nothing where it fails."""
-    try:
-        return command.output(argv, env={"GIT_NO_LAZY_FETCH": "1"}).decode(errors="replace")
-    except subprocess.CalledProcessError:
-        return ""
 
 
 @contextlib.contextmanager
 def _extracted(repository: Repository, commit: Commit, paths: Sequence[str] = ()) -> Iterator[Path]:
     with scratch.folder() as name:
         archive, folder = Path(name) / "tree.tar", Path(name) / "llm-d"
-        try:
-            argv: list[str | Path] = [
-                "git",
-                "-C",
-                repository.path,
-                "archive",
-                "--format=tar",
-                "--output",
-                archive,
-                commit.id,
-                "--",
-            ]
-            command.output([*argv, *paths])
-        except subprocess.CalledProcessError as error:
-            raise SourceError(
-                f"llm-d at {commit.short} cannot be read: {error.stderr.decode(errors='replace').strip()}",
-                hint=_ELSEWHERE,
-            ) from error
+        repository.archive(commit, archive, paths)
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
         yield folder

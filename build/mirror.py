@@ -8,16 +8,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from build import command, turn
+from build import turn
 from build.errors import SourceError, UsageError
 from build.git import FULL_ID, Commit, Repository
+from build.gitcommand import Git, GitError
 from build.gitdir import REMOTES
 
 if TYPE_CHECKING:
@@ -197,11 +196,10 @@ class Mirror:
 
     def _git_here(self, *words: str) -> None:
         try:
-            command.output(["git", f"--git-dir={self.path}", *words])
-        except subprocess.CalledProcessError as error:
-            said = error.stderr.decode(errors="replace").strip()
+            Git.sealed(self.path).output(*words)
+        except GitError as error:
             raise SourceError(
-                f"the mirror cannot be used: {said}", hint=f"remove {self.path}: it is fetched anew"
+                f"the mirror cannot be used: {error.text}", hint=f"remove {self.path}: it is fetched anew"
             ) from error
 
     def _objects(self) -> set[str]:
@@ -277,18 +275,18 @@ class Mirror:
     )
     def _git(self, *words: str, lines: Iterable[str] = ()) -> str:
         # No password prompt: a private repository needs a credential helper, as for git itself.
-        env = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-        # Tidying up goes on after git has ended otherwise, and so after the lock was given back.
-        options = ("gc.autoDetach=false", "maintenance.autoDetach=false", *_PATIENCE)
-        settings = [word for one in options for word in ("-c", one)]
-        argv = ["git", f"--git-dir={self.path}", *settings, *words]
+        settings = [word for one in _PATIENCE for word in ("-c", one)]
+        given = "".join(f"{line}\n" for line in lines).encode("ascii")
         try:
-            with tempfile.TemporaryFile() as stdin:
-                stdin.write("".join(f"{line}\n" for line in lines).encode("ascii"))
-                stdin.seek(0)
-                return command.output(argv, env=env, stdin=stdin).decode(errors="replace").strip()
-        except subprocess.CalledProcessError as error:
-            said = error.stderr.decode(errors="replace").strip().splitlines()
+            # A history's ids are 41 bytes each, however many there are.
+            return (
+                Git.reaching(self.path)
+                .output(*settings, *words, stdin=given, limit=None)
+                .decode(errors="replace")
+                .strip()
+            )
+        except GitError as error:
+            said = error.text.splitlines()
             # What went wrong comes before what it made go wrong, and before advice.
             named = [line for line in said if line.startswith(("fatal: ", "error: ", "ssh: "))]
             what = next(iter((*named, *said)), "it said nothing")

@@ -47,7 +47,7 @@ class Plan:
         return [
             f"verdict: {delta.verdict}, on base {self.base}",
             f"{len(delta.written)} files to write ({self.size / 1e3:.1f} kB), {len(delta.deleted)} to delete",
-            *([f"not carried: {delta.left_out_text}"] if delta.left_out else ()),
+            *([f"not carried: {delta.left_out_text}"] if delta.left_out_text else ()),
             *(f"{name}: {', '.join(paths)}" for name, paths in named if paths),
         ]
 

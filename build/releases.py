@@ -6,7 +6,7 @@ dates from the archive, no parent), so that a release has the same id on every m
 
 from __future__ import annotations
 
-import subprocess
+import contextlib
 import tarfile
 import tempfile
 import zipfile
@@ -14,9 +14,10 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from build import command, download, machine, rootfs, turn
+from build import download, machine, rootfs, turn
 from build.errors import SourceError
-from build.git import Commit, Repository
+from build.git import UNPACKED_BYTES, Commit, Repository
+from build.gitcommand import Git, GitError
 from build.listing import SYMLINK, blob_id
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 # Made by `python -m build --sdist` and its setuptools_scm plugin; not in vLLM's git tree (vLLM 0.32.0).
 _MADE_BY_SDIST = ("PKG-INFO", "setup.cfg", "vllm/_version.py")
 _MADE_FOLDER = "vllm.egg-info"
+
+_FILE_BYTES = 2**26
+"""Of one file of a wheel that is compared with the release: vLLM's largest is a few megabytes."""
 
 _IDENTITY = b"vLLM release <release@localhost>"
 
@@ -64,7 +68,7 @@ def ensure(folders: Folders, index: PackageIndex, version: str, *, console: Cons
     )
     with console.step(f"import vLLM {version}"):
         _import(folders.releases, archive, lambda stream: _write_release(archive, tag, stream), console)
-    return Repository(folders.releases).commit(tag)
+    return _commit(folders.releases, tag)
 
 
 def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: Console) -> Commit:
@@ -103,7 +107,7 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
         _write_child(stream, tag, release, version, _changed_by_wheel(folders.releases, release, wheel))
 
     _import(folders.releases, wheel, write, console)
-    return Repository(folders.releases).commit(tag)
+    return _commit(folders.releases, tag)
 
 
 def cpu_wheel(processor: str) -> Callable[[DistributionPackage], bool]:
@@ -145,17 +149,22 @@ def known_cpu(folders: Folders, version: str) -> Commit | None:
 def _find(repository: Path, tag: str) -> Commit | None:
     if not (repository / "HEAD").exists():
         return None
-    found = Repository(repository)
-    return found.commit(tag) if found.holds(f"refs/tags/{tag}") else None
+    with contextlib.closing(Repository(repository)) as found:
+        return found.commit(tag) if found.holds(f"refs/tags/{tag}") else None
+
+
+def _commit(repository: Path, tag: str) -> Commit:
+    with contextlib.closing(Repository(repository)) as found:
+        return found.commit(tag)
 
 
 def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None], console: Console) -> None:
     """Write objects, then the tag: a killed import leaves objects that nothing names."""
-    git = ("git", f"--git-dir={repository}")
+    git = Git.sealed(repository)
     # One run at a time; others wait, and import the same objects again.
     alone = turn.taken(repository.parent, repository.name, doing=f"importing {archive.name}", console=console)
     with alone, tempfile.TemporaryFile() as stream:
-        command.output([*git, "init", "--quiet", "--bare", "--initial-branch=releases", "--object-format=sha1"])
+        git.output("init", "--quiet", "--bare", "--initial-branch=releases", "--object-format=sha1")
         try:
             write(stream)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
@@ -164,26 +173,35 @@ def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None],
             ) from error
         stream.seek(0)
         try:
-            command.output([*git, "fast-import", "--quiet", "--force"], stdin=stream)
-        except subprocess.CalledProcessError as error:
+            git.output("fast-import", "--quiet", "--force", stdin=stream)
+        except GitError as error:
             raise SourceError(
-                f"{archive.name} could not be imported: {error.stderr.decode(errors='replace').strip()}",
-                hint=f"delete {repository} and run this again",
+                f"{archive.name} could not be imported: {error.text}", hint=f"delete {repository} and run this again"
             ) from error
 
 
 def _changed_by_wheel(repository: Path, release: Commit, wheel: Path) -> dict[str, tuple[str, bytes]]:
     """Mode and content of the release's files that the wheel has with another content, by path."""
-    files = Repository(repository).listing(release).files
+    with contextlib.closing(Repository(repository)) as found:
+        files = found.listing(release).files
     changed = {}
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             # A wheel has no symbolic links: it holds what they point to.
             if name in files and files[name].mode != SYMLINK and name not in _MADE_BY_SDIST:
-                content = archive.read(name)
+                content = _unpacked(archive, name)
                 if blob_id(content) != files[name].oid:
                     changed[name] = (files[name].mode, content)
     return changed
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Content of a member, whatever size it claims to have."""
+    with archive.open(name) as member:
+        content = member.read(_FILE_BYTES + 1)
+    if len(content) > _FILE_BYTES:
+        raise zipfile.BadZipFile(f"{name} is larger than {_FILE_BYTES >> 20} MiB")
+    return content
 
 
 def _write_child(
@@ -203,6 +221,8 @@ def _write_release(archive: Path, tag: str, stream: IO[bytes]) -> None:
         members = sorted(_tracked(tar), key=lambda pair: pair[0])
         if not members:
             raise tarfile.ReadError("it holds no files")
+        if (size := sum(member.size for _, member in members)) > UNPACKED_BYTES:
+            raise tarfile.ReadError(f"it unpacks to {size / 1e9:.1f} GB")
         newest = int(max(member.mtime for _, member in members))
         _write_head(stream, tag, newest, f"vLLM {tag.removeprefix('v')}\n")
         stream.write(b"deleteall\n")

@@ -71,6 +71,29 @@ def _lines(read: Callable[[str], str | None], path: str, seen: tuple[str, ...] =
             yield _OPTIONS.sub("", line)
 
 
+def is_for_build(path: str) -> bool:
+    """Whether it is a file of requirements of vLLM's build."""
+    return path.startswith("requirements/build/") and path.endswith((".txt", ".in"))
+
+
+def without_torch(old: str, new: str) -> bool:
+    """Whether a file of requirements asks for the same as before, less what has to do with PyTorch.
+
+    That is what vLLM's ``tools/use_existing_torch.py`` (0.32.0) makes of it: lines are only removed, and each of them
+    names torch. What then is compiled fits the torch that is there, which is the base's.
+    """
+    before, after = _asked(old), _asked(new)
+    kept = [line for line in before if "torch" not in line.lower()]
+    rest = iter(before)
+    # A part of the old lines, in their order, that lacks none of the others.
+    return all(line in rest for line in after) and [line for line in after if "torch" not in line.lower()] == kept
+
+
+def _asked(text: str) -> list[str]:
+    """Lines of a file of requirements without comments and white space."""
+    return [line for raw in text.splitlines() if (line := _COMMENT.sub("", raw).strip())]
+
+
 def normal(line: str) -> str:
     """A line in the one way in which ``packaging`` writes it; as it stands if it is no requirement."""
     try:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build import command
 from build.errors import SourceError
+from build.gitcommand import Git, GitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,17 +109,25 @@ def _git(path: Path, *words: str | Path) -> bytes | None:
     if not (path / ".git").exists():
         return None
     try:
-        return command.output(["git", "-C", path, *words])
-    except subprocess.CalledProcessError:
+        return _in(path).output(*words)
+    except GitError:
         return None
 
 
 def _require(path: Path | None, *words: str | Path, env: dict[str, str] | None = None) -> None:
     try:
-        place: list[str | Path] = ["-C", path] if path else []
-        command.output(["git", *place, *words], env=env)
-    except subprocess.CalledProcessError as error:
+        _in(path).given(env or {}).output(*words)
+    except GitError as error:
         raise SourceError(
-            f"the sample repository could not be made: {error.stderr.decode(errors='replace').strip()}",
+            f"the sample repository could not be made: {error.text}",
             hint="check the free disk below the state folder, then run this again",
         ) from error
+
+
+def _in(path: Path | None) -> Git:
+    """Git on the sample, which this tool has made."""
+    # A clone comes from the repository of releases, which is a folder here.
+    own = {"GIT_ALLOW_PROTOCOL": "file"}
+    if path is None:
+        return Git.sealed(None, name="the sample").given(own)
+    return Git.sealed(path / ".git", name=str(path)).given({**own, "GIT_WORK_TREE": str(path)}, cwd=path)

@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import re
-import subprocess
 import tarfile
 from collections import defaultdict
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from typing import TYPE_CHECKING, Self
 
 import docker.errors
 
-from build import command, labels, scratch, version
+from build import labels, scratch, version
 from build.base import FACTS, MADE, SOURCE, Facts
 from build.errors import LlmdDevError
 from build.git import Repository
+from build.gitcommand import Git, GitError
 from build.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry, Listing, blob_id
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _LIMIT = 512 * 2**20
 """Bytes that are read of one path at most. vLLM's git directory is 15 MB, its Python 60 MB."""
+
+_TEXT_BYTES = 16 * 2**20
 
 _TOGETHER = 4
 """Wanted files of one folder from which on the folder is read as a whole: a request takes longer than their bytes."""
@@ -244,24 +246,27 @@ def _head(git: Mapping[str, bytes]) -> str:
 @contextlib.contextmanager
 def _repository(folder: Path, git: Mapping[str, bytes], head: str) -> Iterator[Repository]:
     """The objects of an image's git directory in one of our own: nothing that the image configures counts."""
-    quiet = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
-    command.output(["git", "init", "--quiet", "--bare", str(folder)], env=quiet)
+    own = Git.sealed(folder, name=f"{SOURCE}/.git")
+    own.output("init", "--quiet", "--bare")
     # Its parents are not there and not needed.
     (folder / "shallow").write_text(f"{head}\n", encoding="ascii")
     for number, (name, content) in enumerate(sorted(git.items())):
         if re.fullmatch(r"objects/pack/pack-[0-9a-f]+\.pack", name):
             pack = folder / f"objects/pack/pack-{number}.pack"
             pack.write_bytes(content)
-            try:
-                # Computes every object's id from its content.
-                command.output(["git", "-C", str(folder), "index-pack", str(pack)], env=quiet)
-            except subprocess.CalledProcessError as error:
-                raise UnreadableError(f"{SOURCE}/.git/{name} is damaged") from error
-    repository = Repository(folder)
-    try:
+            _index(own, pack, name)
+    with contextlib.closing(Repository(folder)) as repository:
         yield repository
-    finally:
-        repository.close()
+
+
+def _index(git: Git, pack: Path, name: str) -> None:
+    """Compute the id of every object of a pack from its content, one that is damaged or endless excluded."""
+    try:
+        git.output("-c", "pack.threads=1", "index-pack", pack)
+    except GitError as error:
+        raise UnreadableError(f"{SOURCE}/.git/{name} is damaged") from error
+    except LlmdDevError as error:
+        raise UnreadableError(f"{SOURCE}/.git/{name}: {error.what}") from error
 
 
 def _tree(repository: Repository, head: str) -> Listing:
@@ -272,9 +277,9 @@ def _tree(repository: Repository, head: str) -> Listing:
 
 
 def _text(repository: Repository, oid: str) -> str:
-    """Text of a blob; empty where the git directory does not have it."""
+    """Text of a blob, no more than any of vLLM's has; empty where the git directory does not have it."""
     try:
         with repository.blob(oid) as (_, content):
-            return content.read().decode(errors="replace")
+            return content.read(_TEXT_BYTES).decode(errors="replace")
     except LlmdDevError:
         return ""

@@ -49,12 +49,12 @@ def test_a_path_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_repository(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert_refused(cli("dev", tmp_path / "empty", "--json"), 3, "source", "empty is no git repository")
+    assert_refused(cli("dev", tmp_path / "empty", "--json"), 3, "source", "empty is not a git repository")
 
 
 def test_a_file_that_is_no_repository(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert_refused(cli("dev", tmp_path / "file", "--json"), 3, "source", "file is no git repository")
+    assert_refused(cli("dev", tmp_path / "file", "--json"), 3, "source", "file is not a git repository")
 
 
 @pytest.mark.parametrize("ref", ["no-such-branch", "0123456789", "--all", "HEAD:vllm"])

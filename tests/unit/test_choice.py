@@ -344,6 +344,7 @@ def test_a_plan_says_what_would_be_done(machine: Machine) -> None:
         "dependencies": [],
         "metadata": [],
         "left_out": {"tests": 1},
+        "not_carried": {},
         "written": 1,
         "deleted": 0,
         "bytes": 1500,

@@ -265,7 +265,7 @@ def test_a_machine_without_an_engine_is_told_what_to_do(
     ("path", "ref", "what"),
     [
         ("gone", "HEAD", "there is no "),
-        ("folder", "HEAD", "is no git repository"),
+        ("folder", "HEAD", "is not a git repository"),
         ("vllm", "no-such-ref", "'no-such-ref' names no commit"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -29,7 +29,7 @@ CPU = "requirements/cpu.txt"
 KEPT: Files = {"setup.py": "", "vllm/__init__.py": "", "vllm/version.py": ""}
 
 
-def between(start: Contents, files: Mapping[str, str | tuple[str, str]], **options: frozenset[str]) -> Delta:
+def between(start: Contents, files: Mapping[str, str | tuple[str, str]], **options: Any) -> Delta:  # noqa: ANN401 - as delta.between has them
     """The delta from a base to a tree of these contents."""
     whole = {"pyproject.toml": PYPROJECT, **files}
     texts = {path: content for path, content in whole.items() if isinstance(content, str)}
@@ -105,8 +105,10 @@ def test_a_folder_that_the_commit_drops_is_deleted() -> None:
 def test_changed_files_that_are_not_carried_are_counted() -> None:
     new: Files = {"tests/a.py": "", "tests/b.py": "", "new.py": "", "vllm/sub": (SUBMODULE, "2"), "docs/same": ""}
     found = between(base({**KEPT, "docs/same": "", "docs/gone": ""}, absent=("docs/",)), {**KEPT, **new})
-    assert dict(found.left_out) == {"tests": 2, "new.py": 1, "vllm": 1}
-    assert found.document(size=0)["left_out"] == {"tests": 2, "new.py": 1, "vllm": 1}
+    assert dict(found.left_out) == {"tests": 2, "new.py": 1}
+    assert found.document(size=0)["left_out"] == {"tests": 2, "new.py": 1}
+    assert found.document(size=0)["not_carried"] == {"vllm/sub": "a submodule"}
+    assert found.left_out_text == "new.py (1 changed), tests (2 changed), vllm/sub (a submodule)"
     assert between(base(KEPT), {**KEPT, **new}, carried=frozenset({"tests"})).left_out["tests"] == 0
 
 
@@ -174,10 +176,16 @@ def test_a_tracked_file_among_those_of_the_build_is_python() -> None:
     assert (dropped.deleted, dropped.native) == ((path,), ())
 
 
-@pytest.mark.parametrize("requires", ['"torch == 2.14.0"', '"wheel"', ""])
+@pytest.mark.parametrize("requires", ['"torch == 2.14.0"', '"torch"', '"torch == 2.13.0", "torch == 2.14.0"'])
 def test_another_torch_pin_is_native(requires: str) -> None:
     found = between(base(KEPT), {**KEPT, "pyproject.toml": f"[build-system]\nrequires = [{requires}]\n"})
     assert found.native == ("pyproject.toml",)
+
+
+@pytest.mark.parametrize("requires", ['"wheel"', ""])
+def test_a_torch_pin_that_was_only_removed_is_not(requires: str) -> None:
+    found = between(base(KEPT), {**KEPT, "pyproject.toml": f"[build-system]\nrequires = [{requires}]\n"})
+    assert found.native == ()
 
 
 def test_another_pyproject_with_the_same_pin_is_metadata() -> None:
@@ -263,6 +271,7 @@ def test_the_document_counts() -> None:
         "dependencies": ["new"],
         "metadata": [],
         "left_out": {"requirements": 1},
+        "not_carried": {},
         "written": 1,
         "deleted": 1,
         "bytes": 7,

@@ -254,7 +254,7 @@ def test_a_path_that_is_no_repository_is_named(tmp_path: Path, name: str) -> Non
     (tmp_path / "folder/.git").mkdir(parents=True)
     (tmp_path / "folder/$HOME").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(SourceError, match="is no git repository"):
+    with pytest.raises(SourceError, match="is not a git repository"):
         Repository(tmp_path / name)
 
 
@@ -375,7 +375,9 @@ def test_a_git_directory_by_itself_has_no_work_tree(filled: Work, tmp_path: Path
 def test_a_worktree_whose_repository_is_gone_says_where_it_was(filled: Work, tmp_path: Path) -> None:
     there = _worktree(filled, tmp_path)
     filled.path.rename(tmp_path / "moved")
-    with pytest.raises(SourceError, match=rf"is no git repository: its \.git points to {filled.path}/\.git/worktrees"):
+    with pytest.raises(
+        SourceError, match=rf"is not a git repository: its \.git points to {filled.path}/\.git/worktrees"
+    ):
         Repository(there)
 
 
