@@ -81,6 +81,7 @@ def started(
         cwd: Working directory.
         stdin: Its standard input; nothing by default. The block closes a pipe.
         stderr: Where its errors go.
+        without: Beginnings of names of variables that it does not get.
 
     It gets a session of its own: Ctrl-C at the terminal reaches only us, and we pass on exactly one SIGINT.
     A second one would cut short the clean-up that docker and pytest do after the first.
