@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from smoke.signs import Sign
 
+TERMINATED = "terminated"
+"""The cause of a server that was told to end from outside."""
+
 _LINE_LIMIT = 500
 # Lines from either end of a log that are looked at: a longer one says the same over and over.
 _LOOKED_AT = 20_000
@@ -100,7 +103,7 @@ def diagnose(
     return (
         story.cause()
         or (story.consequence(failed=False) if ended and code not in _TOLD_TO_END else None)
-        or (_found("terminated", ended, _ENDED_ADVICE, image_at_fault=False) if ended else None)
+        or (_found(TERMINATED, ended, _ENDED_ADVICE, image_at_fault=False) if ended else None)
         or _killed(code, last)
         or story.consequence(failed=timed_out or code not in (None, 0))
         or _crashed(code, last)

@@ -89,8 +89,8 @@ _FATAL = re.compile(
 
 # uvicorn/lifespan/on.py: said once the engine is ready, so what was printed before did not keep it from that.
 _READY = "Application startup complete."
-# It ends because it was told to: vllm/v1/engine/core.py, vllm/entrypoints/launchers, rust/src/cmd, 0.33.0;
-# uvicorn/server.py; torch.distributed.elastic.
+# It ends because it was told to, unless something says before that it failed: vllm/v1/engine/core.py,
+# vllm/entrypoints/launchers, rust/src/cmd, 0.33.0; uvicorn/server.py; torch.distributed.elastic.
 _ENDING = re.compile(
     r"\[shutdown\] \S+(?: server)?: (?:shutdown triggered|trigger received signal)"
     r"|received shutdown signal|KeyboardInterrupt: terminated|KeyboardInterrupt$"
@@ -98,7 +98,7 @@ _ENDING = re.compile(
     r"|got signal: (?:15|2)\b|[Cc]aught signal 15\b|^Terminated$|Received KeyboardInterrupt"
     r"|died(?: unexpectedly)? ?\(?(?:,|with)? ?exit ?code:? -(?:15|2)\b"
     r"|Failed core proc\(s\): \{[^}]{0,200}: -(?:15|2)\b"
-    r"|INFO:     Shutting down$|Shutting down FastAPI HTTP server"
+    r"|INFO:     Shutting down$|Shutting down FastAPI HTTP server|Application shutdown complete\."
 )
 _ENDING_WORDS = (
     "shutdown",

@@ -19,7 +19,7 @@ from build.gpus import ALL
 from smoke import gpus, hub, model, nvidia, report
 from smoke.binaries import ANYBODY, Probe, probe
 from smoke.contents import Contents, is_ours
-from smoke.diagnose import Diagnosis, diagnose
+from smoke.diagnose import TERMINATED, Diagnosis, diagnose
 from smoke.findings import Findings
 from smoke.launch import Launch, await_healthy, running
 from smoke.server import TAIL_LINES, ContainerServer, ServerFailedError
@@ -421,7 +421,9 @@ class Run:
             exit_code=code if died else None,
             out_of_memory=died and live.out_of_memory,
         )
-        if died and not found.image_at_fault:
+        # It takes seconds to end; until then it lives and answers no more.
+        ended = died or (found.cause == TERMINATED and not live.terminated)
+        if ended and not found.image_at_fault:
             self._not_verified(found)
         elif died:
             self.last_words = live.log().splitlines()[-TAIL_LINES:]
@@ -429,7 +431,7 @@ class Run:
             self.findings.blocked = f"the server died with exit status {code}"
         elif found.image_at_fault and found.cause != "unknown":
             self.findings.diagnosis = found
-        return found.image_at_fault or not died
+        return found.image_at_fault or not ended
 
     def conclude(self) -> None:
         """Note what keeps the findings from being a verdict, when the last check has ended."""

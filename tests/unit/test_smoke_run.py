@@ -20,6 +20,7 @@ from smoke.options import Options
 from smoke.run import NotVerifiedError, Run
 from smoke.server import ServerFailedError
 from tests.standin.verdicts import passing
+from tests.unit.failing_logs import engine_failed, recorded
 from tests.unit.fakes import FakeEngine, digest
 
 if TYPE_CHECKING:
@@ -137,6 +138,30 @@ def test_server_that_was_told_to_end_did_not_die() -> None:
     run = run_on(None, MadeUpServer(code=137, terminated=True))
     assert run.look_into_failure()
     assert (run.findings.diagnosis, run.findings.blocked) == (None, None)
+
+
+_STOPPED = recorded("APIServer pid=1", "[shutdown] API server: shutdown triggered", level="INFO")
+
+
+@pytest.mark.parametrize(("code", "log"), [(143, ""), (0, _STOPPED), (137, _STOPPED), (None, _STOPPED)])
+def test_server_that_was_ended_from_outside_is_no_failure_of_the_image(code: int | None, log: str) -> None:
+    run = run_on(None, MadeUpServer(code=code, log=f"INFO:     Application startup complete.\n{log}"))
+    assert not run.look_into_failure()
+    assert run.findings.blocked == "not verified (terminated)"
+
+
+def test_server_that_fails_before_it_is_ended_is_the_images() -> None:
+    log = engine_failed("TypeError: f() missing 1 required positional argument: 'a'") + _STOPPED
+    run = run_on(None, MadeUpServer(code=143, log=log))
+    assert run.look_into_failure()
+    assert run.findings.diagnosis is not None
+    assert "missing 1 required" in run.findings.diagnosis.line
+
+
+def test_server_that_does_not_start_because_it_was_ended_is_not_verified() -> None:
+    run = run_on(None)
+    with pytest.raises(NotVerifiedError, match="terminated: "):
+        run._blame(ServerFailedError("exited", log="(EngineCore pid=2) INFO 11-25 10:00:00 [x.py:1] x", exit_code=143))
 
 
 def test_engine_that_is_lost_is_no_failure_of_the_image() -> None:
