@@ -83,6 +83,9 @@ def test_base_and_overlay_passed_and_the_registry_serves_exactly_them(quickstart
             assert config == made["id"]
             assert digest == row["digest"]
     assert [name.rpartition(":")[2] for name in quickstart["base"]["pushed"]][-1] == "nightly-cpu"
+    # The plain names are the CUDA images'.
+    pushed = [name for made in (quickstart["base"], quickstart["overlay"]) for name in made["pushed"]]
+    assert all(name.endswith("-cpu") for name in pushed)
 
 
 def test_a_second_quickstart_does_no_work_twice(quickstart: Any) -> None:  # noqa: ANN401

@@ -112,7 +112,7 @@ def built(engine: Engine, folder: Path, target: git.Repo) -> dict[str, Any]:
         vars(other)["capabilities"] = replace_fields(engine.capabilities, takes_thin_images=False)
         vars(context)["engine"] = other
         request = Request(
-            wishes=Wishes(base=None, flavor=None, carried=frozenset()),
+            wishes=Wishes(base=None, flavor="cpu", carried=frozenset()),
             allow_native=False,
             install_deps=False,
             smoke=False,
