@@ -101,7 +101,7 @@ def diagnose(
     story = _Story([line for line in lines if not line.ending])
     ended = next((line for line in lines if line.ending), last if code in _TOLD_TO_END else None)
     return (
-        story.cause()
+        story.cause(ended=ended is not None)
         or (story.consequence(failed=False) if ended and code not in _TOLD_TO_END else None)
         or (_found(TERMINATED, ended, _ENDED_ADVICE, image_at_fault=False) if ended else None)
         or _killed(code, last)
@@ -134,9 +134,19 @@ class _Story:
         self._signs = dict(_signs(lines))
         self._exceptions = raised(lines)
 
-    def cause(self) -> Diagnosis | None:
-        """What the server failed of; None if only what followed from it shows."""
-        return self._of(Weight.FATAL) or self._of(Weight.FULL) or self._of(Weight.LOGGED) or self._general()
+    def cause(self, *, ended: bool) -> Diagnosis | None:
+        """What the server failed of; None if only what followed from it shows.
+
+        Args:
+            ended: Whether it was told to end: what a logger reported until then it had survived.
+        """
+        survived = ended and not self._first(lambda sign: sign.consequence, least=Weight.LOGGED)
+        return (
+            self._of(Weight.FATAL)
+            or self._of(Weight.FULL)
+            or (None if survived else self._of(Weight.LOGGED))
+            or self._general(Weight.FULL if survived else Weight.LOGGED)
+        )
 
     def consequence(self, *, failed: bool) -> Diagnosis | None:
         """What a server that failed had been warned of, else the consequence that tells most."""
@@ -160,9 +170,15 @@ class _Story:
         """What lines of a weight tell: a known cause, else an exception that follows from nothing."""
         sign = self._first(_is_narrow, least=weight, most=weight)
         exception = worst([each for each in self._exceptions if each.weight is weight and not each.follows])
-        if sign and not (weight is Weight.FATAL and exception and self._is_before(exception, sign[0])):
+        if sign and not (exception and self._tells_more(exception, *sign)):
             return self._shown(sign)
         return self._raised(exception) if exception else None
+
+    def _tells_more(self, exception: Raised, index: int, sign: Sign) -> bool:
+        """Whether an exception, which no sign names, tells more than a line with a sign."""
+        if exception.weight is Weight.FATAL:
+            return self._is_before(exception, index)
+        return sign.cause in _SAID_IN_PASSING and self._lines[index].kind is Kind.SAID
 
     def _is_before(self, exception: Raised, index: int) -> bool:
         """Whether an exception was reported before a line, and the line belongs to another report."""
@@ -170,8 +186,8 @@ class _Story:
         own = [each.chain for each in self._exceptions if each.at <= index and each.speaker == speaker]
         return exception.at < index and (not own or own[-1] != exception.chain)
 
-    def _general(self) -> Diagnosis | None:
-        found = self._first(lambda sign: sign.general, least=Weight.LOGGED)
+    def _general(self, least: Weight) -> Diagnosis | None:
+        found = self._first(lambda sign: sign.general, least=least)
         return self._shown(found) if found else None
 
     def _raised(self, exception: Raised) -> Diagnosis:
@@ -194,10 +210,15 @@ class _Story:
     def _explanation(self, index: int, sign: Sign) -> tuple[int, Sign] | None:
         """What was said before a line and explains it: a warning of binaries, or what NCCL said of the machine."""
         if sign.cause in EXPLAINED:
-            return self._first(lambda other: other.as_warning, least=Weight.OVERCOME, before=index)
+            names = _MODULE.findall(self._lines[index].body) if sign.cause == "import-error" else ()
+            warned = self._all(lambda other: other.as_warning, least=Weight.OVERCOME)
+            return next((each for each in warned if each[0] < index and self._is_about(each[0], names)), None)
         if sign.cause in ("nccl", "nixl", "nvshmem"):
             return self._first(lambda other: _is_narrow(other) and not other.image_at_fault, least=Weight.LOGGED)
         return None
+
+    def _is_about(self, index: int, names: Sequence[str]) -> bool:
+        return not names or any(name in self._lines[index].body for name in names)
 
     def _first(
         self,
@@ -205,10 +226,8 @@ class _Story:
         *,
         least: Weight,
         most: Weight = Weight.FATAL,
-        before: int | None = None,
     ) -> tuple[int, Sign] | None:
-        found = self._all(is_wanted, least=least, most=most)
-        return next(((index, sign) for index, sign in found if before is None or index < before), None)
+        return next(self._all(is_wanted, least=least, most=most), None)
 
     def _all(
         self, is_wanted: Callable[[Sign], bool], *, least: Weight, most: Weight = Weight.FATAL
@@ -218,6 +237,9 @@ class _Story:
                 yield index, sign
 
 
+# What a shell in the entry point says and goes on.
+_SAID_IN_PASSING = ("entrypoint", "permission")
+_MODULE = re.compile(r"No module named '([\w.]+)'")
 _PLACED = ("syntax-error", "import-error")
 
 

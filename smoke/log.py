@@ -24,6 +24,8 @@ _LOOKED_AT = 4_000
 _UNFOLDED_AT = 200_000
 # Lines from either end of a log that show what most of its lines share.
 _SAMPLE = 500
+# States of one line from either end that are looked at: a progress bar says the same over and over.
+_STATES = 100
 
 # vLLM puts a process's name before each of its lines (vllm/logging_utils/formatter.py, 0.32.0; rust/src/tracing,
 # 0.33.0); Ray and torchrun do likewise.
@@ -327,5 +329,6 @@ def _states(line: str) -> Iterator[str]:
     """What a line showed: a progress bar writes over its own, and a document holds several."""
     whole = line.startswith('{"') and len(line) <= _UNFOLDED_AT
     for told in unfolded(line) if whole else (line,):
-        for state in told.split("\r"):
+        states = told.split("\r")
+        for state in [*states[:_STATES], *states[_STATES:][-_STATES:]]:
             yield plain(state[:_LOOKED_AT])

@@ -21,7 +21,7 @@ PASSED_ON = re.compile(
 # It follows from what happened before it in the same process, or from the end of a peer.
 _FOLLOWED = re.compile(
     r"CalledProcessError|BrokenProcessPool|ChildFailedError|ProcessExitedException|ProcessRaisedException"
-    r"|ExceptionGroup|Error raised in subprocess|[Nn]inja build failed|Error building extension"
+    r"|ExceptionGroup|Error raised in subprocess|[Nn]inja build failed|Error (?:building extension|compiling objects)"
     r"|failed to be inspected|previous error during capture|CancelledError|KeyboardInterrupt|SystemExit"
     r"|EOFError|BrokenPipe|Broken pipe|ConnectionReset|Connection reset|ConnectionAborted"
     r"|Connection closed by (?:remote )?peer|[Cc]onnection closed|DistNetworkError|DistStoreError|TCPStore"

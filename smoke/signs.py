@@ -114,8 +114,9 @@ SIGNS = (
     ),
     _sign(
         "gpu-fault",
-        r"\bECC\b|cudaErrorECCUncorrectable|fallen off the bus|GPU is lost|GpuIsLost|GPU requires reset|\bNVRM: Xid\b"
-        r"|[Uu]ncorrectable NVLink|over nvlink or a hardware error|row remapping|cudaErrorContained|\bXid \d",
+        r"ECC error|cudaErrorECCUncorrectable|fallen off the bus|GPU is lost|GpuIsLost|GPU requires reset|\bNVRM: Xid\b"
+        r"|[Uu]ncorrectable NVLink|over nvlink or a hardware error|row remapp\w+ (?:failed|failure|pending)"
+        r"|cudaErrorContained|\bXid \d",
         _GPU_FAULT,
         image_at_fault=False,
     ),
@@ -148,7 +149,8 @@ SIGNS = (
         r"|couldn't communicate with the NVIDIA driver|CUDA driver initialization failed|CUDA_ERROR_NO_DEVICE"
         r"|CUDA_ERROR_SYSTEM_NOT_READY|CUDA unknown error - this may be due to|cudaErrorNoDevice"
         r"|cudaErrorDevicesUnavailable"
-        r"|CUDA error: unknown error|available GPUs|[Nn]ot enough (?:resources|GPUs|devices|available GPUs)"
+        r"|CUDA error: unknown error|(?:larger than|exceeds?) (?:the )?(?:total )?(?:number of )?available GPUs"
+        r"|[Nn]ot enough (?:resources|GPUs|devices|available GPUs)"
         r"|Required number of devices|CUDA error: OS call failed|No HIP GPUs are available",
         _NO_GPU,
         image_at_fault=False,
@@ -243,7 +245,7 @@ SIGNS = (
         r"|Can't load (?:tokenizer|(?:the )?configuration|feature extractor|image processor|processor) "
         r"|Unrecognized model in "
         r"|No such file or directory: '(?![^']{0,300}(?:/vllm/|-packages/))[^']{1,300}"
-        r"\.(?:safetensors|bin|pt|gguf|json|model)'"
+        r"(?:\.(?:safetensors|bin|pt|gguf|model)|config\.json|index\.json|params\.json|tokenizer\w{0,20}\.json)'"
         r"|not a valid JSON file|no config file found",
         _MODEL,
         image_at_fault=False,
@@ -270,7 +272,7 @@ SIGNS = (
     _sign(
         "missing-library",
         r"cannot open shared object file|error while loading shared libraries|version `\w+_[\w.]+' not found"
-        r"|version [\w.]+ not found \(required by|image not found",
+        r"|version [\w.]+ not found \(required by",
         _LIBRARY,
         as_warning=True,
     ),

@@ -632,6 +632,21 @@ OTHERS = {
         ),
         Found("terminated", "KeyboardInterrupt", _MACHINE, 130),
     ),
+    "told to end after a plugin was missed": Failure(
+        recorded("APIServer pid=1", f"Failed to load plugin lora\n{TRACEBACK}ModuleNotFoundError: No module named 'x'")
+        + recorded("EngineCore pid=2", "[shutdown] EngineCore: trigger received signal=SIGTERM", level="INFO"),
+        Found("terminated", "SIGTERM", _MACHINE, 143),
+    ),
+    "shell that goes on without a program": Failure(
+        "/entrypoint.sh: line 3: nvidia-smi: command not found\nmkdir: cannot create directory '/x': Permission denied\n"
+        + printed("APIServer pid=1", f"{TRACEBACK}TypeError: serve() takes 1 positional argument"),
+        Found("unknown", "TypeError: serve()", _IMAGE),
+    ),
+    "warning of binaries that are not needed": Failure(
+        recorded("APIServer pid=1", "Failed to import: ImportError('x.so: undefined symbol: _ZN3')", level="WARNING")
+        + engine_failed("ModuleNotFoundError: No module named 'vllm.model_executor.x'"),
+        Found("import-error", "vllm.model_executor.x", _IMAGE),
+    ),
     "failed before it was told to end": Failure(
         _TYPE_ERROR
         + recorded("EngineCore_DP1 pid=28", "[shutdown] EngineCore: trigger received signal=SIGTERM", level="INFO"),
