@@ -149,13 +149,16 @@ def _diffs(work: Work, trap: Path) -> None:
 
 
 def _submodule_monitor(work: Work, trap: Path) -> None:
-    inner = Work.new(work.path / "vllm/inner")
-    inner.commit(a="x")
-    work.commit()
+    other = Work.new(work.path.with_name("other"))
+    other.commit(a="x")
+    work.git("submodule", "add", "--quiet", str(other.path), "vllm/inner")
+    work.git("commit", "--quiet", "-m", "inner")
+    inner = Work(path=work.path / "vllm/inner")
     inner.git("config", "core.fsmonitor", str(trap))
     inner.git("config", "filter.x.clean", str(trap))
-    inner.write(".git/info/attributes", "* filter=x\n")
-    inner.write("a", "changed")
+    inner.write(inner.git("rev-parse", "--git-path", "info/attributes"), "* filter=x\n")
+    # Of the same size, so that git has to look into it.
+    inner.write("a", "y")
 
 
 def _promised(work: Work, trap: Path, **settings: str) -> None:
