@@ -291,8 +291,13 @@ class Repository:
         finally:
             self._batch.skip(content)
 
-    def archive(self, commit: Commit, file: Path) -> None:
-        """Write all files of a commit as a tar archive, as they are in the repository.
+    def archive(self, commit: Commit, file: Path, *, exclude: Iterable[str] = ()) -> None:
+        """Write the files of a commit as a tar archive, as they are in the repository.
+
+        Args:
+            commit: The commit.
+            file: The archive.
+            exclude: Top-level entries that are left out.
 
         Raises:
             SourceError: It cannot be read, or is too large.
@@ -300,7 +305,8 @@ class Repository:
         files = self.listing(commit).files.values()
         require_size(sum(self.sizes(entry.oid for entry in files if entry.mode != SUBMODULE)), of=commit.short)
         try:
-            self._git.output("archive", "--format=tar", "--output", file, commit.id)
+            paths = (".", *(f":(exclude){name}" for name in exclude))
+            self._git.output("archive", "--format=tar", "--output", file, commit.id, "--", *paths)
         except GitError as error:
             raise SourceError(
                 f"{commit.short} cannot be read: {error.last_line}",
