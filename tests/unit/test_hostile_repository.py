@@ -257,6 +257,27 @@ def test_a_configuration_that_never_ends_is_not_read(vllm: Work) -> None:
         Repository(vllm.path)
 
 
+@pytest.mark.parametrize("name", [".git", "commondir", "gitdir", "HEAD"])
+@pytest.mark.parametrize(
+    "content", [b"gitdir: \0\n", b"\xff\n", b"", b"gitdir: " + b"x" * 5000, b"gitdir: .git\n", b"ref: ../../x\n"]
+)
+def test_links_that_lead_nowhere_are_told(vllm: Work, tmp_path: Path, name: str, content: bytes) -> None:
+    vllm.git("worktree", "add", "--quiet", str(tmp_path / "linked"))
+    file = tmp_path / "linked/.git" if name == ".git" else vllm.path / ".git/worktrees/linked" / name
+    file.write_bytes(content)
+    for path in (tmp_path / "linked", vllm.path / ".git/worktrees/linked"):
+        with contextlib.suppress(SourceError):
+            read_all(path)
+
+
+def test_a_repository_with_a_working_tree_that_is_gone_is_told(vllm: Work) -> None:
+    vllm.git("config", "core.worktree", "/nowhere")
+    with contextlib.closing(Repository(vllm.path)) as source:
+        assert source.is_users
+        with pytest.raises(SourceError, match="is not there: /nowhere"):
+            _ = source.is_dirty
+
+
 def test_the_working_tree_of_another_user_is_looked_at_only_when_it_is_asked_for(
     vllm: Work, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
