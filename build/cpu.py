@@ -7,7 +7,6 @@ import datetime as dt
 import functools
 import hashlib
 import re
-import subprocess
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from packaging.requirements import Requirement
 
-from build import buildx, command, download, labels, names, recipe, releases, rootfs, uvtool
+from build import buildx, download, labels, names, recipe, releases, rootfs, uvtool
 from build.arguments import Arguments, Given
 from build.base import NOT_IN_IMAGES
-from build.errors import SourceError
 from build.git import Repository
 from build.recipe import Recipe
 
@@ -247,11 +245,14 @@ def _context(settings: Settings, parts: Parts) -> Iterator[dict[str, Path]]:
         yield folders
 
 
+_METADATA_BYTES = 2**22
+
+
 def requirements(wheel: Path) -> list[str]:
     """The wheel's own requirements, less those left out of the image."""
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
-        metadata = BytesParser().parsebytes(archive.read(names[0]))
+        metadata = BytesParser().parsebytes(download.unpacked(archive, names[0], limit=_METADATA_BYTES))
     parsed = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
     return [str(one) for one in parsed if one.name.lower() not in _LEFT_OUT and not _is_extra(one)]
 
@@ -261,22 +262,5 @@ def _is_extra(requirement: Requirement) -> bool:
 
 
 def _archive(repository: Path, commit: Commit, target: Path) -> None:
-    argv: list[str | Path] = [
-        "git",
-        "-C",
-        repository,
-        "-c",
-        "tar.umask=0002",
-        "archive",
-        "--format=tar",
-        "--output",
-        target,
-    ]
-    try:
-        excluded = [f":(exclude){name}" for name in NOT_IN_IMAGES]
-        command.output([*argv, commit.id, "--", ".", *excluded])
-    except subprocess.CalledProcessError as error:
-        raise SourceError(
-            f"{repository} could not be archived: {error.stderr.decode(errors='replace').strip()}",
-            hint=f"delete {repository} and run this again",
-        ) from error
+    with contextlib.closing(Repository(repository)) as source:
+        source.archive(commit, target, exclude=NOT_IN_IMAGES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+import zipfile
 from typing import TYPE_CHECKING
 
 import requests
@@ -225,3 +226,21 @@ def _download(client: PyPISimple, package: DistributionPackage, folder: Path, co
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unpacked(archive: zipfile.ZipFile, name: str, *, limit: int) -> bytes:
+    """Content of a member, whatever size it claims to have.
+
+    Args:
+        archive: Such as a wheel.
+        name: The member.
+        limit: Bytes that it may have.
+
+    Raises:
+        zipfile.BadZipFile: It is larger, or damaged.
+    """
+    with archive.open(name) as member:
+        content = member.read(limit + 1)
+    if len(content) > limit:
+        raise zipfile.BadZipFile(f"{name} is larger than {limit >> 20} MiB")
+    return content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -83,16 +84,24 @@ class Repository:
         path = _expanded(path)
         # A linked worktree's, or a submodule's file only points to the git directory.
         self.path = path.parent if path.name == ".git" and path.is_file() else path
-        self._place = gitview.find(path)
         self._more_objects = more_objects
-        self._held = contextlib.ExitStack()
-        self._git = self._seen()
-        self._batch = Batch(self._git)
-        self._held.callback(self._batch.close)
+        with contextlib.ExitStack() as held:
+            try:
+                self._place = gitview.find(path)
+                self._git = self._seen(Path(held.enter_context(scratch.folder())))
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise
+                raise SourceError(
+                    f"{path} cannot be read: {error}", hint=f"see whether `git -C {path} log` works"
+                ) from error
+            self._batch = Batch(self._git)
+            held.callback(self._batch.close)
+            self._held = held.pop_all()
 
-    def _seen(self) -> Git:
-        """Git on a view of it."""
-        view = gitview.write(Path(self._held.enter_context(scratch.folder())), self._place)
+    def _seen(self, folder: Path) -> Git:
+        """Git on a view of it, which is written to a folder."""
+        view = gitview.write(folder, self._place)
         seen = Git.sealed(view, name=str(self.path))
         if self.work_tree:
             seen = seen.given({"GIT_WORK_TREE": str(self.work_tree)})
@@ -135,7 +144,15 @@ class Repository:
 
         Args:
             place: An empty folder.
+
+        Raises:
+            SourceError: The working tree is gone.
         """
+        if self.work_tree and not self.work_tree.is_dir():
+            raise SourceError(
+                f"the working tree of {self.path} is not there: {self.work_tree}",
+                hint="name the folder of the files, or correct core.worktree",
+            )
         index = self._place.git_dir / "index"
         if index.is_file():
             # With its time stamps: git then need not read the files that did not change.
@@ -311,13 +328,16 @@ class Repository:
                 found += self._git.text("log", f"--max-count={most}", "--format=%H", where, "--", *paths).split()
         return list(dict.fromkeys(found))
 
-    def archive(self, commit: Commit, file: Path, paths: Sequence[str] = ()) -> None:
+    def archive(
+        self, commit: Commit, file: Path, *, paths: Sequence[str] = (".",), exclude: Iterable[str] = ()
+    ) -> None:
         """Write files of a commit as a tar archive, as they are in the repository.
 
         Args:
             commit: The commit.
             file: The archive.
             paths: The only ones to write; all by default.
+            exclude: Top-level entries that are left out.
 
         Raises:
             SourceError: It cannot be read, or is too large.
@@ -325,7 +345,8 @@ class Repository:
         files = self.listing(commit).files.values()
         require_size(sum(self.sizes(entry.oid for entry in files if entry.mode != SUBMODULE)), of=commit.short)
         try:
-            self._git.output("archive", "--format=tar", "--output", file, commit.id, "--", *paths)
+            words = (*paths, *(f":(exclude){name}" for name in exclude))
+            self._git.output("archive", "--format=tar", "--output", file, commit.id, "--", *words)
         except GitError as error:
             raise SourceError(
                 f"{commit.short} cannot be read: {error.last_line}",

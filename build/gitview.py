@@ -67,7 +67,7 @@ class Place:
     def is_users(self) -> bool:
         """Whether all of it belongs to the user of this process."""
         places = (self.git_dir, self.common_dir, *([self.work_tree] if self.work_tree else ()))
-        return all(place.stat().st_uid == os.geteuid() for place in places)
+        return all(place.stat().st_uid == os.geteuid() for place in places if place.exists())
 
     @property
     def is_sparse(self) -> bool:
@@ -130,8 +130,12 @@ def _named(git_dir: Path) -> Place | None:
 
 def _is_git_dir(folder: Path) -> bool:
     """Gitrepository-layout(5)."""
-    shared = (folder / "commondir").is_file() or ((folder / "objects").is_dir() and (folder / "refs").is_dir())
-    return shared and ((folder / "HEAD").is_file() or (folder / "HEAD").is_symlink())
+    known = (folder / "commondir").is_file() or _has_objects(folder)
+    return known and ((folder / "HEAD").is_file() or (folder / "HEAD").is_symlink())
+
+
+def _has_objects(folder: Path) -> bool:
+    return (folder / "objects").is_dir() and (folder / "refs").is_dir()
 
 
 def _place(git_dir: Path, *, work_tree: Path | None) -> Place:
@@ -146,7 +150,7 @@ def _place(git_dir: Path, *, work_tree: Path | None) -> Place:
 def _common_dir(git_dir: Path) -> Path:
     link = git_dir / "commondir"
     folder = (git_dir / _text(link, _REF_BYTES).strip()).resolve() if link.is_file() else git_dir
-    if not _is_git_dir(folder):
+    if not (_is_git_dir(folder) and _has_objects(folder)):
         raise SourceError(f"{git_dir} is not a git repository: it belongs to {folder}, which is not one", hint=_HINT)
     return folder
 
@@ -290,11 +294,11 @@ def _quoted(value: str) -> str:
 
 
 def _text(file: Path, limit: int) -> str:
-    """A small file's text, empty if there is none."""
+    """A small file's text up to what no path can hold, empty if there is none."""
     if not file.is_file():
         return ""
     with file.open("rb") as content:
-        return os.fsdecode(content.read(limit))
+        return os.fsdecode(content.read(limit).partition(b"\0")[0])
 
 
 def _require_small(file: Path, limit: int) -> None:

@@ -240,7 +240,7 @@ def _address(place: Path, home: Path) -> str:
 def _extracted(repository: Repository, commit: Commit, paths: Sequence[str] = ()) -> Iterator[Path]:
     with scratch.folder() as name:
         archive, folder = Path(name) / "tree.tar", Path(name) / "llm-d"
-        repository.archive(commit, archive, paths)
+        repository.archive(commit, archive, paths=paths or (".",))
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
         yield folder

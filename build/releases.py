@@ -189,19 +189,10 @@ def _changed_by_wheel(repository: Path, release: Commit, wheel: Path) -> dict[st
         for name in archive.namelist():
             # A wheel has no symbolic links: it holds what they point to.
             if name in files and files[name].mode != SYMLINK and name not in _MADE_BY_SDIST:
-                content = _unpacked(archive, name)
+                content = download.unpacked(archive, name, limit=_FILE_BYTES)
                 if blob_id(content) != files[name].oid:
                     changed[name] = (files[name].mode, content)
     return changed
-
-
-def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Content of a member, whatever size it claims to have."""
-    with archive.open(name) as member:
-        content = member.read(_FILE_BYTES + 1)
-    if len(content) > _FILE_BYTES:
-        raise zipfile.BadZipFile(f"{name} is larger than {_FILE_BYTES >> 20} MiB")
-    return content
 
 
 def _write_child(
@@ -221,8 +212,6 @@ def _write_release(archive: Path, tag: str, stream: IO[bytes]) -> None:
         members = sorted(_tracked(tar), key=lambda pair: pair[0])
         if not members:
             raise tarfile.ReadError("it holds no files")
-        if (size := sum(member.size for _, member in members)) > UNPACKED_BYTES:
-            raise tarfile.ReadError(f"it unpacks to {size / 1e9:.1f} GB")
         newest = int(max(member.mtime for _, member in members))
         _write_head(stream, tag, newest, f"vLLM {tag.removeprefix('v')}\n")
         stream.write(b"deleteall\n")
@@ -245,7 +234,12 @@ def _write_file(stream: IO[bytes], path: str, mode: bytes, content: bytes) -> No
 
 def _tracked(tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """Files of the archive that are in vLLM's git tree, by path below the archive's one folder."""
+    size = 0
     for member in tar:
+        # Before the next header is looked for, which unpacks this one.
+        size += member.size
+        if size > UNPACKED_BYTES:
+            raise tarfile.ReadError(f"it unpacks to more than {UNPACKED_BYTES >> 20} MiB")
         path = "/".join(PurePosixPath(member.name).parts[1:])
         made = path in _MADE_BY_SDIST or path.split("/")[0] == _MADE_FOLDER
         if (member.isfile() or member.issym()) and path and not made:

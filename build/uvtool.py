@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from build.folders import Folders
     from build.index import PackageIndex
 
+_PROGRAM_BYTES = 2**28
+
 
 def ensure(folders: Folders, index: PackageIndex, *, machine: str, console: Console) -> Path:
     """A folder that holds the program ``uv`` and nothing else, in the version that this tool itself uses.
@@ -40,5 +42,6 @@ def ensure(folders: Folders, index: PackageIndex, *, machine: str, console: Cons
         with zipfile.ZipFile(wheel) as archive:
             # The wheel specification's place for programs.
             name = next(name for name in archive.namelist() if name.endswith(".data/scripts/uv"))
-            write_atomic_bytes(folder / "uv", archive.read(name), mode=0o755)
+            content = download.unpacked(archive, name, limit=_PROGRAM_BYTES)
+            write_atomic_bytes(folder / "uv", content, mode=0o755)
     return folder

@@ -14,7 +14,6 @@ import git
 import pytest
 
 from build import labels, lock, names
-from build.folders import REPOSITORY
 from tests.engine import fake_engine, traces
 from tests.engine.conftest import LOCAL, assert_refused, base_fingerprint, commit_all, finished
 from tests.engine.relay import Relay
@@ -165,9 +164,9 @@ def without(cli: Cli, variable: str) -> Cli:
 
 
 @pytest.mark.parametrize("verb", ["dev", "nightly", "quickstart"])
-def test_an_engine_that_is_gone(cli: Cli, tmp_path: Path, verb: str) -> None:
+def test_an_engine_that_is_gone(cli: Cli, clone: git.Repo, tmp_path: Path, verb: str) -> None:
     hidden = {"DOCKER_HOST": f"unix://{tmp_path}/none", "PIP_INDEX_URL": "http://127.0.0.1:1/"}
-    ran = cli(verb, "--json", VLLM_LOCAL_GIT_DIR=str(REPOSITORY), **hidden)
+    ran = cli(verb, "--json", VLLM_LOCAL_GIT_DIR=str(clone.git_dir), **hidden)
     assert_refused(ran, 8, "engine", "nothing answers at DOCKER_HOST=unix:.*/none")
 
 

@@ -100,6 +100,19 @@ def test_a_folder_that_the_base_lacks_is_carried_when_asked_for(cli: Cli, clone:
         assert Contents.read(engine, engine.image(altered)).wrong == ("tests/test_nothing.py",)
 
 
+def test_a_new_package_that_is_carried_can_be_imported(cli: Cli, clone: git.Repo, engine: Engine) -> None:
+    folder = Path(clone.working_dir, "plugin_x")
+    folder.mkdir()
+    (folder / "__init__.py").write_text("X = 'carried'\n")
+    commit_all(clone, "A package beside vLLM")
+    made = dev(cli, clone, "--with", "plugin_x").json
+    script = "import plugin_x, vllm; print(plugin_x.X, plugin_x.__file__)"
+    shown = inside(engine, made["id"], f"cd / && /opt/vllm/bin/python -c '{script}'")
+    assert shown.startswith("carried ")
+    assert inside(engine, made["id"], "git status --porcelain") == ""
+    assert Contents.read(engine, engine.image(made["id"])).wrong == ()
+
+
 def test_changed_entry_points_are_those_of_an_installation(cli: Cli, clone: git.Repo, engine: Engine) -> None:
     file = Path(clone.working_dir) / "pyproject.toml"
     script = 'vllm = "vllm.entrypoints.cli.main:main"\n'

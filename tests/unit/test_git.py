@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ import pytest
 from build import git
 from build.errors import SourceError
 from build.git import Repository
+from build.worktree import snapshot
 from tests.unit.work import Work, contents
 from tests.unit.work import git as run_git
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from build.git import Commit
 
@@ -219,7 +221,7 @@ def test_a_clone_without_trees_is_reported(filled: Work, tmp_path: Path) -> None
     with opened(tmp_path / "there") as repository:
         with pytest.raises(SourceError, match="lacks folders of the commit"):
             repository.listing(repository.commit("HEAD"))
-        with pytest.raises(SourceError, match=r"uncommitted work: fatal: could not fetch \w+ from promisor remote$"):
+        with pytest.raises(SourceError, match=r"cannot tell whether \S+ has uncommitted work: \S"):
             _ = repository.is_dirty
 
 
@@ -261,6 +263,106 @@ def test_a_path_that_is_no_repository_is_named(tmp_path: Path, name: str) -> Non
 def test_the_home_folder_may_be_a_tilde(filled: Work, isolated: Path) -> None:
     filled.path.rename(isolated / "vllm")
     assert commit_of(Path("~/vllm")).subject == "Second"
+
+
+# --- Where a working tree is -------------------------------------------------------------------------------
+
+
+def _relative(filled: Work, there: Path) -> Path:
+    """As ``git worktree add --relative-paths`` of git 2.48 links them."""
+    there.joinpath(".git").write_text(f"gitdir: {os.path.relpath(filled.path / '.git/worktrees/there', there)}\n")
+    back = filled.path / ".git/worktrees/there/gitdir"
+    back.write_text(os.path.relpath(there / ".git", back.parent) + "\n")
+    return there
+
+
+def _copied(_: Work, there: Path) -> Path:
+    return Path(shutil.copytree(there, there.with_name("copy"), symlinks=True))
+
+
+def _moved(_: Work, there: Path) -> Path:
+    return there.rename(there.with_name("moved"))
+
+
+def _moved_to_nowhere_and_made_again(_: Work, there: Path) -> Path:
+    moved = there.rename(there.with_name("moved"))
+    there.mkdir()
+    (there / "vllm").mkdir()
+    (there / "vllm/a.py").write_text("another\n")
+    return moved
+
+
+@pytest.mark.parametrize("change", [_relative, _copied, _moved, _moved_to_nowhere_and_made_again])
+def test_a_worktree_is_where_its_git_file_is(
+    filled: Work, tmp_path: Path, change: Callable[[Work, Path], Path]
+) -> None:
+    path = change(filled, _worktree(filled, tmp_path))
+    for named in (path, path / ".git", path / "vllm"):
+        with opened(named) as repository:
+            assert repository.work_tree == path
+            assert not repository.is_dirty
+    (path / "vllm/a.py").write_text("here\n")
+    with opened(path) as repository, snapshot(repository) as work:
+        assert repository.is_dirty
+        with work.source.blob(work.source.listing(work.commit).files["vllm/a.py"].oid) as (_, content):
+            assert content.read() == b"here\n"
+
+
+@pytest.mark.parametrize("change", [_relative, _moved])
+def test_a_worktrees_git_directory_knows_it_while_it_is_there(
+    filled: Work, tmp_path: Path, change: Callable[[Work, Path], Path]
+) -> None:
+    path = change(filled, _worktree(filled, tmp_path))
+    with opened(filled.path / ".git/worktrees/there") as repository:
+        assert repository.work_tree == (path if change is _relative else None)
+
+
+def test_a_copied_submodule_is_not_taken_for_the_one_it_was_copied_from(filled: Work, tmp_path: Path) -> None:
+    outer = Work.new(tmp_path / "outer")
+    outer.git("submodule", "add", "--quiet", str(filled.path), "vllm")
+    copy = Path(shutil.copytree(outer.path / "vllm", outer.path / "copy"))
+    (copy / "vllm/a.py").write_text("copy\n")
+    with opened(outer.path / "vllm") as repository:
+        assert (repository.work_tree, repository.is_dirty) == (outer.path / "vllm", False)
+    with opened(copy) as repository:
+        assert (repository.work_tree, repository.is_dirty) == (copy, True)
+
+
+def test_a_worktree_of_a_bare_repository_has_files(filled: Work, tmp_path: Path) -> None:
+    bare = _bare(filled, tmp_path)
+    run_git(bare, "worktree", "add", "--quiet", tmp_path / "there", "main")
+    with opened(tmp_path / "there") as repository:
+        assert repository.work_tree == tmp_path / "there"
+
+
+def test_a_worktree_has_refs_of_its_own(filled: Work, tmp_path: Path) -> None:
+    there = _worktree(filled, tmp_path)
+    run_git(there, "checkout", "--quiet", "--detach", "v1")
+    with opened(there) as repository:
+        assert repository.commit("HEAD").subject == "First"
+        assert repository.commit("HEAD@{1}").subject == "Second"
+        assert repository.commit("main").subject == "Second"
+
+
+# --- Formats that this git does not know -------------------------------------------------------------------
+
+
+def test_an_extension_that_git_does_not_know_is_said_to_be_that(filled: Work) -> None:
+    filled.git("config", "core.repositoryFormatVersion", "1")
+    # As reftable is one to git 2.44.
+    filled.git("config", "extensions.inventedOne", "x")
+    with pytest.raises(
+        SourceError, match=r"this git \(2\.\S+\) is too old for \S+: .* extension inventedone$"
+    ) as caught:
+        commit_of(filled.path)
+    assert "install a newer git" in caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+def test_a_newer_format_is_said_to_be_that(filled: Work) -> None:
+    filled.git("config", "core.repositoryFormatVersion", "7")
+    with pytest.raises(SourceError, match="does not know the repository's format 7"):
+        commit_of(filled.path)
 
 
 # --- Refs --------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,13 +150,16 @@ def _diffs(work: Work, trap: Path) -> None:
 
 
 def _submodule_monitor(work: Work, trap: Path) -> None:
-    inner = Work.new(work.path / "vllm/inner")
-    inner.commit(a="x")
-    work.commit()
+    other = Work.new(work.path.with_name("other"))
+    other.commit(a="x")
+    work.git("submodule", "add", "--quiet", str(other.path), "vllm/inner")
+    work.git("commit", "--quiet", "-m", "inner")
+    inner = Work(path=work.path / "vllm/inner")
     inner.git("config", "core.fsmonitor", str(trap))
     inner.git("config", "filter.x.clean", str(trap))
-    inner.write(".git/info/attributes", "* filter=x\n")
-    inner.write("a", "changed")
+    inner.write(inner.git("rev-parse", "--git-path", "info/attributes"), "* filter=x\n")
+    # Of the same size, so that git has to look into it.
+    inner.write("a", "y")
 
 
 def _promised(work: Work, trap: Path, **settings: str) -> None:
@@ -251,6 +255,27 @@ def test_a_configuration_that_never_ends_is_not_read(vllm: Work) -> None:
     (vllm.path / ".git/pipe").rename(vllm.path / ".git/config")
     with pytest.raises(SourceError, match="is not a file"):
         Repository(vllm.path)
+
+
+@pytest.mark.parametrize("name", [".git", "commondir", "gitdir", "HEAD"])
+@pytest.mark.parametrize(
+    "content", [b"gitdir: \0\n", b"\xff\n", b"", b"gitdir: " + b"x" * 5000, b"gitdir: .git\n", b"ref: ../../x\n"]
+)
+def test_links_that_lead_nowhere_are_told(vllm: Work, tmp_path: Path, name: str, content: bytes) -> None:
+    vllm.git("worktree", "add", "--quiet", str(tmp_path / "linked"))
+    file = tmp_path / "linked/.git" if name == ".git" else vllm.path / ".git/worktrees/linked" / name
+    file.write_bytes(content)
+    for path in (tmp_path / "linked", vllm.path / ".git/worktrees/linked"):
+        with contextlib.suppress(SourceError):
+            read_all(path)
+
+
+def test_a_repository_with_a_working_tree_that_is_gone_is_told(vllm: Work) -> None:
+    vllm.git("config", "core.worktree", "/nowhere")
+    with contextlib.closing(Repository(vllm.path)) as source:
+        assert source.is_users
+        with pytest.raises(SourceError, match="is not there: /nowhere"):
+            _ = source.is_dirty
 
 
 def test_the_working_tree_of_another_user_is_looked_at_only_when_it_is_asked_for(
@@ -386,6 +411,6 @@ def test_git_is_run_in_one_place() -> None:
         str(file.relative_to(root))
         for folder in ("build", "smoke")
         for file in sorted((root / folder).rglob("*.py"))
-        if '["git"' in (text := file.read_text(encoding="utf-8")) or "import git\n" in text
+        if re.search(r'\[\s*"git"|^import git$', file.read_text(encoding="utf-8"), re.MULTILINE)
     ]
     assert places == ["build/gitcommand.py"]

@@ -59,6 +59,7 @@ def overlay_of_head(
     expires: str = "3d",
     installed: tuple[str, ...] = (),
     compiled: tuple[str, ...] = (),
+    carried: str = "",
     **facts: Any,  # noqa: ANN401 - as Facts has them
 ) -> Overlay:
     """The overlay of HEAD on a base of the commit with the tag `base`, which holds no tests."""
@@ -74,7 +75,7 @@ def overlay_of_head(
         compiled=frozenset(compiled),
     )
     target = Target.of(source, source.commit("HEAD"))
-    delta = target.delta(base)
+    delta = target.delta(base, carried=frozenset(carried.split()))
     return Overlay(base=base, target=target, tag="local-x", delta=delta, expires_after=expires, installed=installed)
 
 
@@ -96,6 +97,19 @@ def archive(
         members = {member.name: member for member in tar}
         files = {name: tar.extractfile(member) for name, member in members.items() if member.isfile()}
         return members, {name: file.read() for name, file in files.items() if file}
+
+
+def test_a_new_package_that_is_carried_can_be_imported(work: Work, make: Make) -> None:
+    work.write("plugin_x/__init__.py", "X = 1\n")
+    work.commit()
+    site = "opt/vllm/lib/python3.12/site-packages"
+    for made in (make(carried="plugin_x"), make(carried="plugin_x", metadata=None)):
+        for write in (layer.write, layer.write_addition):
+            members, files = archive(made, write)
+            assert files[f"{SOURCE}/plugin_x/__init__.py"] == b"X = 1\n"
+            assert files[f"{site}/llm_d_dev_carried.pth"] == b"llm_d_dev_carried\n"
+            assert members[f"{site}/llm_d_dev_carried/plugin_x"].linkname == "/opt/vllm-source/plugin_x"
+    assert not any("carried" in name for name in archive(make())[0])
 
 
 def test_changed_files_and_the_version_are_laid_over_and_nothing_else(work: Work, make: Make) -> None:

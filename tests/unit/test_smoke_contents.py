@@ -16,8 +16,11 @@ from smoke.contents import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from docker.models.containers import Container
+
+    from tests.unit.work import Work
 
 A, B = Entry(mode=REGULAR, oid="a" * 40), Entry(mode=REGULAR, oid="b" * 40)
 
@@ -141,3 +144,19 @@ def test_only_files_that_hold_credentials_are_named() -> None:
     )
     found = secret.files(image, ["/root", "/home/vllm"])
     assert found == ["/etc/pip.conf", "/root/.netrc", "/home/vllm/.docker/config.json"]
+
+
+def test_a_pack_of_a_megabyte_that_holds_gigabytes_is_told_and_not_unpacked(work: Work, tmp_path: Path) -> None:
+    with (work.path / "zeros").open("wb") as stream:
+        stream.truncate(3 * 10**8)
+    oid = work.git("hash-object", "-w", "zeros")
+    work.git("pack-objects", str(tmp_path / "pack"), stdin=f"{oid}\n".encode())
+    (pack,) = tmp_path.glob("pack-*.pack")
+    assert pack.stat().st_size < 10**6
+    git = {f"objects/pack/{pack.name}": pack.read_bytes()}
+    folder = tmp_path / "git"
+    with (
+        pytest.raises(UnreadableError, match="an object needs more than 256 MiB of memory"),
+        contents._repository(folder, git, "0" * 40),
+    ):
+        pass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ import pytest
 
 from build.errors import SourceError
 from build.git import Repository
+from build.listing import SUBMODULE, Apart
 from build.worktree import snapshot
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ def clone(tmp_path: Path) -> Iterator[git.Repo]:
     with contextlib.closing(git.Repo.init(tmp_path / "vllm", initial_branch="main")) as repository:
         folder = Path(repository.working_dir)
         (folder / "kept.py").write_text("kept\n")
+        (folder / "vllm").mkdir()
+        (folder / "vllm/a.py").write_text("a\n")
         (folder / "edited.py").write_text("old\n")
         (folder / "gone.py").write_text("gone\n")
         (folder / "tool.sh").write_text("#!/bin/sh\n")
@@ -53,9 +58,9 @@ def make_dirty(folder: Path) -> None:
     (folder / "edited.py").write_text("new\n")
     (folder / "gone.py").unlink()
     (folder / "tool.sh").chmod(0o755)
-    (folder / "new.py").write_text("new file\n")
-    (folder / "ignored.so").write_text("ignored\n")
-    (folder / "name with\nline end.py").write_text("odd\n")
+    (folder / "vllm/new.py").write_text("new file\n")
+    (folder / "vllm/ignored.so").write_text("ignored\n")
+    (folder / "vllm/name with\nline end.py").write_text("odd\n")
 
 
 def test_the_snapshot_is_the_working_tree(clone: git.Repo) -> None:
@@ -70,8 +75,9 @@ def test_the_snapshot_is_the_working_tree(clone: git.Repo) -> None:
             "kept.py",
             "edited.py",
             "tool.sh",
-            "new.py",
-            "name with\nline end.py",
+            "vllm/a.py",
+            "vllm/new.py",
+            "vllm/name with\nline end.py",
         }
         assert tree.files["tool.sh"].mode == "100755"
         with work.source.blob(tree.files["edited.py"].oid) as (_, content):
@@ -186,6 +192,141 @@ def test_a_commit_of_long_ago_can_be_worked_on(clone: git.Repo) -> None:
     make_dirty(Path(clone.working_dir))
     with contextlib.closing(Repository(Path(clone.working_dir))) as repository, snapshot(repository) as work:
         assert work.commit.timestamp == 86400
+
+
+@contextlib.contextmanager
+def taken(folder: Path, *, carried: str = "", absent: str = "") -> Iterator[tuple[dict[str, bytes], Apart]]:
+    """Contents of the working tree's commit, and what is not in it."""
+    with (
+        contextlib.closing(Repository(folder)) as repository,
+        snapshot(repository, carried=frozenset(carried.split()), absent=absent.split()) as work,
+    ):
+        found = {}
+        for path, entry in work.source.listing(work.commit).files.items():
+            if entry.mode != SUBMODULE:
+                with work.source.blob(entry.oid) as (_, content):
+                    found[path] = content.read()
+        yield found, work.apart
+
+
+def test_new_folders_that_images_do_not_hold_are_counted_and_not_read(clone: git.Repo) -> None:
+    folder = Path(clone.working_dir)
+    (folder / "checkpoints").mkdir()
+    for number in range(3):
+        # Sparse: it takes no disk, and hours to read.
+        with (folder / f"checkpoints/{number}.pt").open("wb") as stream:
+            stream.truncate(10**13)
+    (folder / "notes.txt").write_text("x")
+    with taken(folder) as (files, apart):
+        assert not files.keys() & {"notes.txt", "checkpoints/0.pt"}
+        assert apart.counted == {"checkpoints": 3, "notes.txt": 1}
+    with taken(folder, carried="notes.txt") as (files, apart):
+        assert files["notes.txt"] == b"x"
+        assert apart.counted == {"checkpoints": 3}
+
+
+def test_folders_of_the_commit_that_images_do_not_hold_are_counted_and_not_read(clone: git.Repo) -> None:
+    folder = Path(clone.working_dir)
+    (folder / "tests").mkdir()
+    (folder / "tests/a.py").write_text("old")
+    commit(clone)
+    (folder / "tests/a.py").write_text("edited")
+    with (folder / "tests/data.bin").open("wb") as stream:
+        stream.truncate(10**13)
+    with taken(folder, absent="tests docs") as (files, apart):
+        assert files["tests/a.py"] == b"old"
+        assert apart.counted == {"tests": 2}
+
+
+@pytest.mark.parametrize("name", ["vllm/model.pt", "vllm/a.py"])
+def test_a_file_too_large_for_an_overlay_is_named_and_not_read(clone: git.Repo, name: str) -> None:
+    folder = Path(clone.working_dir)
+    with (folder / name).open("wb") as stream:
+        stream.truncate(10**13)
+    with taken(folder) as (files, apart):
+        assert files.get(name) == (b"a\n" if name == "vllm/a.py" else None)
+        assert apart.named == {name: "10000000 MB, files up to 67 MB are taken"}
+
+
+def test_a_repository_within_is_named(clone: git.Repo) -> None:
+    folder = Path(clone.working_dir)
+    for name in ("vllm/my_ext", "vllm/empty", "beside"):
+        with contextlib.closing(git.Repo.init(folder / name)) as nested:
+            (folder / name / "x.py").write_text("x")
+            if name != "vllm/empty":
+                commit(nested)
+    with taken(folder) as (files, apart):
+        assert not any(path.endswith("x.py") for path in files)
+        assert apart.named == dict.fromkeys(("vllm/my_ext", "vllm/empty", "beside"), "a repository of its own")
+
+
+def test_a_submodule_that_is_checked_out_is_named(clone: git.Repo) -> None:
+    folder = Path(clone.working_dir)
+    with contextlib.closing(git.Repo.init(folder / "vllm/inner")) as nested:
+        (folder / "vllm/inner/x.py").write_text("x")
+        commit(nested)
+    commit(clone)
+    (folder / "vllm/inner/x.py").write_text("edited")
+    with taken(folder) as (files, apart):
+        assert "vllm/inner/x.py" not in files
+        assert apart.named == {"vllm/inner": "a submodule"}
+
+
+@pytest.mark.parametrize("mark", ["skip-worktree", "assume-unchanged"])
+def test_edits_of_files_that_git_was_told_not_to_look_at_are_named(clone: git.Repo, mark: str) -> None:
+    folder = Path(clone.working_dir)
+    names = ("kept.py", "edited.py", "gone.py", "vllm/a.py")
+    clone.git.update_index(f"--{mark}", *names)
+    (folder / "edited.py").write_text("mine\n")
+    (folder / "vllm/a.py").write_text("b\n")
+    (folder / "gone.py").unlink()
+    with taken(folder) as (files, apart):
+        assert files["edited.py"] == b"old\n"
+        assert files["gone.py"] == b"gone\n"
+        assert apart.named.keys() == {"edited.py", "gone.py", "vllm/a.py"}
+        assert apart.named["edited.py"] == f"marked {mark}; `git update-index --no-{mark} edited.py` takes it"
+
+
+def test_what_a_sparse_checkout_leaves_out_is_not_named(clone: git.Repo) -> None:
+    clone.git.sparse_checkout("set", "--no-cone", "/*", "!/vllm/")
+    folder = Path(clone.working_dir)
+    assert not (folder / "vllm").exists()
+    with taken(folder) as (files, apart):
+        assert files["vllm/a.py"] == b"a\n"
+        assert apart.named == {}
+
+
+def test_a_pipe_is_named_and_not_waited_for(clone: git.Repo) -> None:
+    folder = Path(clone.working_dir)
+    (folder / "edited.py").unlink()
+    os.mkfifo(folder / "edited.py")
+    with taken(folder) as (files, apart):
+        assert files["edited.py"] == b"old\n"
+        assert apart.named == {"edited.py": "neither a file nor a link"}
+
+
+def test_files_and_folders_change_places(clone: git.Repo) -> None:
+    folder = Path(clone.working_dir)
+    (folder / "edited.py").unlink()
+    (folder / "edited.py").mkdir()
+    (folder / "edited.py/inner.py").write_text("in\n")
+    shutil.rmtree(folder / "vllm")
+    (folder / "vllm").write_text("a file\n")
+    (folder / "gone.py").unlink()
+    (folder / "gone.py").symlink_to("kept.py")
+    with taken(folder) as (files, apart):
+        assert files.keys() == {".gitignore", "kept.py", "tool.sh", "edited.py/inner.py", "vllm", "gone.py"}
+        assert (files["vllm"], files["gone.py"]) == (b"a file\n", b"kept.py")
+        assert apart == Apart(named={}, counted={})
+
+
+def test_a_folder_that_became_a_link_elsewhere_is_a_link(clone: git.Repo, tmp_path: Path) -> None:
+    folder = Path(clone.working_dir)
+    (folder / "vllm").rename(tmp_path / "elsewhere")
+    (folder / "vllm").symlink_to(tmp_path / "elsewhere")
+    with taken(folder) as (files, _):
+        assert files["vllm"] == str(tmp_path / "elsewhere").encode()
+        assert "vllm/a.py" not in files
 
 
 def test_the_same_work_has_the_same_id(clone: git.Repo) -> None:
