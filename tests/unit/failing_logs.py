@@ -288,6 +288,11 @@ OF_THE_IMAGE = {
     "torch.AcceleratorError: CUDA error: device-side assert triggered": "device-side assert",
     "ImportError: /lib/x86_64-linux-gnu/libgomp.so.1: cannot allocate memory in static TLS block": "static TLS",
     "zmq.error.Again: Resource temporarily unavailable": "Again",
+    "ImportError: cannot import name 'HfHubHTTPError' from 'huggingface_hub.errors' (/x.py)": "cannot import name",
+    "NameError: name 'HFValidationError' is not defined": "HFValidationError",
+    "AttributeError: module 'torch' has no attribute 'OutOfMemoryError'": "has no attribute",
+    "TypeError: get_device_capability() missing 1 required positional argument: 'x'": "get_device_capability",
+    "FileNotFoundError: [Errno 2] No such file or directory: '/opt/vllm-source/vllm/x/template.jinja'": "template.jinja",
     "ValueError: There is no module or parameter named 'lm_head2' in LlamaForCausalLM": "lm_head2",
     "KeyError: 'layers.0.self_attn.qkv_proj.weight_scale'": "weight_scale",
     "RuntimeError: Failed to find C compiler. Please specify via CC environment variable": "C compiler",
@@ -367,6 +372,18 @@ REFUSALS = {
         False,
         125,
     ),
+    "Warning  UnexpectedAdmissionError  kubelet  Allocate failed due to no healthy devices present": (
+        "no healthy devices",
+        False,
+        1,
+    ),
+    "docker: Error response from daemon: unable to find user vllm: no matching entries in passwd file": (
+        "passwd",
+        True,
+        125,
+    ),
+    f"{_REFUSED}container init was OOM-killed (memory limit too low?): unknown": ("OOM", False, 137),
+    f"{_REFUSED}unable to init seccomp: error loading seccomp filter into kernel: errno 524": ("seccomp", False, 125),
     f'{_REFUSED}exec: "vllm": executable file not found in $PATH: unknown': ("executable file", True, 127),
     f'{_REFUSED}exec: "/entrypoint.sh": permission denied: unknown': ("permission denied", True, 126),
     "exec /opt/vllm/bin/vllm: exec format error": ("exec format", True, 1),
@@ -529,6 +546,10 @@ OTHERS = {
         + WORKERS_FAILED,
         Found("engine-died", "list index", _IMAGE),
     ),
+    "nvidia-smi at the start": Failure(
+        f"| N/A   36C    P0             117W / 700W |  55857MiB / 81559MiB |  ECC     0%      Default |\n{_TYPE_ERROR}",
+        Found("engine-died", "TypeError: h()", _IMAGE),
+    ),
     "two ranks line by line": Failure(
         "".join(
             first + second
@@ -638,7 +659,7 @@ OTHERS = {
         Found("terminated", "SIGTERM", _MACHINE, 143),
     ),
     "shell that goes on without a program": Failure(
-        "/entrypoint.sh: line 3: nvidia-smi: command not found\nmkdir: cannot create directory '/x': Permission denied\n"
+        "/entrypoint.sh: line 3: nvidia-smi: command not found\nmkdir: cannot create '/x': Permission denied\n"
         + printed("APIServer pid=1", f"{TRACEBACK}TypeError: serve() takes 1 positional argument"),
         Found("unknown", "TypeError: serve()", _IMAGE),
     ),
