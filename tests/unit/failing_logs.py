@@ -292,7 +292,7 @@ OF_THE_IMAGE = {
     "NameError: name 'HFValidationError' is not defined": "HFValidationError",
     "AttributeError: module 'torch' has no attribute 'OutOfMemoryError'": "has no attribute",
     "TypeError: get_device_capability() missing 1 required positional argument: 'x'": "get_device_capability",
-    "FileNotFoundError: [Errno 2] No such file or directory: '/opt/vllm-source/vllm/x/template.jinja'": "template.jinja",
+    "FileNotFoundError: [Errno 2] No such file or directory: '/opt/vllm-source/vllm/template.jinja'": "template.jinja",
     "ValueError: There is no module or parameter named 'lm_head2' in LlamaForCausalLM": "lm_head2",
     "KeyError: 'layers.0.self_attn.qkv_proj.weight_scale'": "weight_scale",
     "RuntimeError: Failed to find C compiler. Please specify via CC environment variable": "C compiler",
