@@ -624,6 +624,31 @@ OTHERS = {
         + GAVE_UP,
         Found("gpu-memory", "CUDA out of memory", _MACHINE),
     ),
+    "other service beside the server": Failure(
+        "Attaching to vllm-1, grafana-1\n"
+        + "".join(f"vllm-1     | {line}\n" for line in _OUT_OF_MEMORY.splitlines())
+        + "grafana-1  | logger=x level=info msg=permission denied\nvllm-1 exited with code 1\n",
+        Found("gpu-memory", "CUDA out of memory", _MACHINE),
+    ),
+    "times on lines of their own": Failure(
+        "".join(f"2026-02-14T02:05:12.788Z\n{line}\n" for line in _TYPE_ERROR.splitlines()),
+        Found("engine-died", "TypeError: h()", _IMAGE),
+    ),
+    "kernel in the journal": Failure(
+        "Oct 30 21:54:45 node kernel: Memory cgroup out of memory: Killed process 123 (python3)\n"
+        "Oct 30 21:54:45 node vllm[8052]: loading weights\n",
+        Found("host-memory", "Memory cgroup", _MACHINE, 137),
+    ),
+    "told to end by systemd": Failure(
+        "".join(
+            f"Oct 30 21:54:45 node vllm[8052]: {line}\n"
+            for line in recorded(
+                "APIServer pid=1", "[shutdown] API server: shutdown triggered", level="INFO"
+            ).splitlines()
+        )
+        + "Oct 30 21:54:45 node systemd[1]: Stopping vllm.service...\n",
+        Found("terminated", "shutdown triggered", _MACHINE, 0),
+    ),
     "told to end by the cluster": Failure(
         recorded("APIServer pid=1", "[shutdown] API server: shutdown triggered", level="INFO")
         + "INFO:     Shutting down\n",
