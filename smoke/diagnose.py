@@ -240,6 +240,12 @@ class _Story:
 # What a shell in the entry point says and goes on.
 _SAID_IN_PASSING = ("entrypoint", "permission")
 _MODULE = re.compile(r"No module named '([\w.]+)'")
+# Python says of code that it is wrong: what it names there is no fault of the machine.
+_CODE = re.compile(
+    r"(?:NameError|UnboundLocalError|AttributeError|TypeError|IndexError|ModuleNotFoundError): "
+    r"|ImportError: cannot import name"
+)
+_SIGNS_OF_CODE = tuple(sign for sign in SIGNS if sign.image_at_fault)
 _PLACED = ("syntax-error", "import-error")
 
 
@@ -256,7 +262,8 @@ def _signs(lines: Sequence[Line]) -> Iterator[tuple[int, Sign]]:
         # Lines that differ in a counter or a time alone tell the same.
         same = _COUNTERS.sub("0", text)
         if same not in seen:
-            seen[same] = next((sign for sign in SIGNS if sign.pattern.search(text)), None)
+            signs = _SIGNS_OF_CODE if _CODE.match(text) else SIGNS
+            seen[same] = next((sign for sign in signs if sign.pattern.search(text)), None)
         if sign := seen[same]:
             yield index, sign
 

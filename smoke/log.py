@@ -57,7 +57,7 @@ _LEVEL = re.compile(
 # Python's warnings.warn(), programs that say so, and matplotlib, whose warnings show without a level.
 _WARN = re.compile(r"\S+:\d+: \w*Warning: |(?:\S{1,80}: ){0,2}[Ww](?:arning|ARNING): |mkdir -p failed for path ")
 
-# Printed and dropped: a destructor's exception, one of a thread besides, one of a task that nobody waited for.
+# Printed and dropped: a destructor's exception, one of a thread besides, one of a task that was not waited for.
 _DROPPED = re.compile(
     r"Exception ignored |Error in sys\.excepthook|Exception in thread |Unhandled exception in thread"
     r"|Exception in callback |(?:Task|Future) exception was never retrieved|--- Logging error ---"

@@ -134,7 +134,8 @@ SIGNS = (
         r"|(?:[Nn]o such file or directory|[Pp]ermission denied|[Oo]peration not permitted|No such device)\)?:? "
         r"['\"]?/dev/(?:nvidia|dri|kfd|infiniband|dxg|gdrdrv)"
         r"|/dev/(?:nvidia|dri|kfd|infiniband)\S{0,40} .{0,20}(?:[Pp]ermission denied|[Oo]peration not permitted)"
-        r"|stat(?:'ing)?(?: file)? [`'\"]?/dev/nvidia|no known GPU vendor",
+        r"|stat(?:'ing)?(?: file)? [`'\"]?/dev/nvidia|no known GPU vendor"
+        r"|no healthy devices present|UnexpectedAdmissionError|Insufficient nvidia\.com/gpu",
         _NO_GPU,
         image_at_fault=False,
     ),
@@ -314,6 +315,11 @@ SIGNS = (
         "entrypoint",
         r"executable file not found|[Ee]xec format error|exec:? .{0,200}no such file or directory|command not found",
         "check the image's entry point and that `vllm` is on its PATH",
+    ),
+    _sign(
+        "entrypoint",
+        r"unable to find (?:user|group) |no matching entries in (?:passwd|group) file",
+        "name a user in the image's USER that its /etc/passwd has, or a number",
     ),
     _sign(
         # runc and containerd name their step; what is wrong with the image has a row above.

@@ -288,6 +288,11 @@ OF_THE_IMAGE = {
     "torch.AcceleratorError: CUDA error: device-side assert triggered": "device-side assert",
     "ImportError: /lib/x86_64-linux-gnu/libgomp.so.1: cannot allocate memory in static TLS block": "static TLS",
     "zmq.error.Again: Resource temporarily unavailable": "Again",
+    "ImportError: cannot import name 'HfHubHTTPError' from 'huggingface_hub.errors' (/x.py)": "cannot import name",
+    "NameError: name 'HFValidationError' is not defined": "HFValidationError",
+    "AttributeError: module 'torch' has no attribute 'OutOfMemoryError'": "has no attribute",
+    "TypeError: get_device_capability() missing 1 required positional argument: 'x'": "get_device_capability",
+    "FileNotFoundError: [Errno 2] No such file or directory: '/opt/vllm-source/vllm/template.jinja'": "template.jinja",
     "ValueError: There is no module or parameter named 'lm_head2' in LlamaForCausalLM": "lm_head2",
     "KeyError: 'layers.0.self_attn.qkv_proj.weight_scale'": "weight_scale",
     "RuntimeError: Failed to find C compiler. Please specify via CC environment variable": "C compiler",
@@ -367,6 +372,18 @@ REFUSALS = {
         False,
         125,
     ),
+    "Warning  UnexpectedAdmissionError  kubelet  Allocate failed due to no healthy devices present": (
+        "no healthy devices",
+        False,
+        1,
+    ),
+    "docker: Error response from daemon: unable to find user vllm: no matching entries in passwd file": (
+        "passwd",
+        True,
+        125,
+    ),
+    f"{_REFUSED}container init was OOM-killed (memory limit too low?): unknown": ("OOM", False, 137),
+    f"{_REFUSED}unable to init seccomp: error loading seccomp filter into kernel: errno 524": ("seccomp", False, 125),
     f'{_REFUSED}exec: "vllm": executable file not found in $PATH: unknown': ("executable file", True, 127),
     f'{_REFUSED}exec: "/entrypoint.sh": permission denied: unknown': ("permission denied", True, 126),
     "exec /opt/vllm/bin/vllm: exec format error": ("exec format", True, 1),
@@ -529,6 +546,10 @@ OTHERS = {
         + WORKERS_FAILED,
         Found("engine-died", "list index", _IMAGE),
     ),
+    "nvidia-smi at the start": Failure(
+        f"| N/A   36C    P0             117W / 700W |  55857MiB / 81559MiB |  ECC     0%      Default |\n{_TYPE_ERROR}",
+        Found("engine-died", "TypeError: h()", _IMAGE),
+    ),
     "two ranks line by line": Failure(
         "".join(
             first + second
@@ -603,6 +624,31 @@ OTHERS = {
         + GAVE_UP,
         Found("gpu-memory", "CUDA out of memory", _MACHINE),
     ),
+    "other service beside the server": Failure(
+        "Attaching to vllm-1, grafana-1\n"
+        + "".join(f"vllm-1     | {line}\n" for line in _OUT_OF_MEMORY.splitlines())
+        + "grafana-1  | logger=x level=info msg=permission denied\nvllm-1 exited with code 1\n",
+        Found("gpu-memory", "CUDA out of memory", _MACHINE),
+    ),
+    "times on lines of their own": Failure(
+        "".join(f"2026-02-14T02:05:12.788Z\n{line}\n" for line in _TYPE_ERROR.splitlines()),
+        Found("engine-died", "TypeError: h()", _IMAGE),
+    ),
+    "kernel in the journal": Failure(
+        "Oct 30 21:54:45 node kernel: Memory cgroup out of memory: Killed process 123 (python3)\n"
+        "Oct 30 21:54:45 node vllm[8052]: loading weights\n",
+        Found("host-memory", "Memory cgroup", _MACHINE, 137),
+    ),
+    "told to end by systemd": Failure(
+        "".join(
+            f"Oct 30 21:54:45 node vllm[8052]: {line}\n"
+            for line in recorded(
+                "APIServer pid=1", "[shutdown] API server: shutdown triggered", level="INFO"
+            ).splitlines()
+        )
+        + "Oct 30 21:54:45 node systemd[1]: Stopping vllm.service...\n",
+        Found("terminated", "shutdown triggered", _MACHINE, 0),
+    ),
     "told to end by the cluster": Failure(
         recorded("APIServer pid=1", "[shutdown] API server: shutdown triggered", level="INFO")
         + "INFO:     Shutting down\n",
@@ -638,7 +684,7 @@ OTHERS = {
         Found("terminated", "SIGTERM", _MACHINE, 143),
     ),
     "shell that goes on without a program": Failure(
-        "/entrypoint.sh: line 3: nvidia-smi: command not found\nmkdir: cannot create directory '/x': Permission denied\n"
+        "/entrypoint.sh: line 3: nvidia-smi: command not found\nmkdir: cannot create '/x': Permission denied\n"
         + printed("APIServer pid=1", f"{TRACEBACK}TypeError: serve() takes 1 positional argument"),
         Found("unknown", "TypeError: serve()", _IMAGE),
     ),

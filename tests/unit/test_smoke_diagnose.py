@@ -361,6 +361,28 @@ def test_long_line_is_cut() -> None:
     assert (found.cause, len(found.line)) == ("import-error", 500)
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "(a pid=1, ",
+        "a:1:",
+        "/shm ",
+        "\x1b]",
+        "[1;1;",
+        "NCCL ",
+        "a.",
+        "huggingface.co ",
+        "nvshmem",
+        "1",
+        " ",
+        "'/a/",
+    ],
+)
+def test_lines_made_to_take_long_come_to_an_end(piece: str) -> None:
+    lines = f"{piece * 20_000}\n" * 20
+    assert diagnose.diagnose(f"{lines}ValueError: the reason\n", exit_code=1).line == "ValueError: the reason"
+
+
 def test_cause_at_either_end_of_an_endless_log_is_found() -> None:
     noise = "".join(f"line {number}\n" for number in range(60_000))
     assert diagnose.diagnose(f"{CAUSES['port']}\n{noise}{CAUSES['hub']}\n").cause == "port"
