@@ -217,14 +217,24 @@ def refusal(
 
 
 def _native_hint(delta: Delta, remedy: str, only_comments: frozenset[str]) -> str:
+    return remark(delta, only_comments) or f"{remedy}; --allow-native makes the overlay all the same"
+
+
+def remark(delta: Delta, only_comments: frozenset[str]) -> str | None:
+    """What helps where native files differ and a base of other sources does not help; None where it does.
+
+    Args:
+        delta: What would change.
+        only_comments: Native files whose code is the base's.
+    """
     if made := [path for path in delta.native if made_by_build(path)]:
         return (
             f"vLLM's build makes {made[0]}, which the commit tracks: `git rm --cached {made[0]}` and a line in "
             ".gitignore leave it to the build"
         )
-    if only_comments.issuperset(delta.native):
+    if delta.native and only_comments.issuperset(delta.native):
         return "only comments differ, so the base's binaries do the same: --allow-native makes the overlay"
-    return f"{remedy}; --allow-native makes the overlay all the same"
+    return None
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from build import requirements
 from build.base import NOT_IN_IMAGES, Contents, Facts
+from build.delta import remark
 from build.listing import Listing
 from build.tarball import Ownership
 from build.target import Target
@@ -30,25 +31,33 @@ class Plan:
         base: Name of the base, or the commit that one is assumed of.
         delta: What would change.
         size: Bytes of the files to write.
+        only_comments: Native files that differ in comments only.
     """
 
     base: str
     delta: Delta
     size: int
+    only_comments: frozenset[str]
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"base": self.base, **self.delta.document(size=self.size)}
+        return {
+            "base": self.base,
+            **self.delta.document(size=self.size),
+            "only_comments": sorted(self.only_comments),
+        }
 
     def lines(self) -> list[str]:
         """For a person."""
         delta = self.delta
-        named = (("native", delta.native), ("dependencies", delta.dependencies), ("metadata", delta.metadata))
+        native = tuple(f"{path} (only in comments)" if path in self.only_comments else path for path in delta.native)
+        named = (("native", native), ("dependencies", delta.dependencies), ("metadata", delta.metadata))
         return [
             f"verdict: {delta.verdict}, on base {self.base}",
             f"{len(delta.written)} files to write ({self.size / 1e3:.1f} kB), {len(delta.deleted)} to delete",
             *([f"not carried: {delta.left_out_text}"] if delta.left_out_text else ()),
             *(f"{name}: {', '.join(paths)}" for name, paths in named if paths),
+            *([hint] if (hint := remark(delta, self.only_comments)) else ()),
         ]
 
 
@@ -69,7 +78,8 @@ def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
     base, delta = choice.nearest(choice.compare(context, target, wishes))
     context.console.note(f"base {base.name} is {freshness.age(base.image)}")
     freshness.tell(context, base.image)
-    return Plan(base=base.name, delta=delta, size=_size(target, delta))
+    comments = target.comment_changes(base, delta.native)
+    return Plan(base=base.name, delta=delta, size=_size(target, delta), only_comments=comments)
 
 
 def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[str]) -> Plan:
@@ -89,7 +99,8 @@ def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[
     commit = target.source.commit(ref)
     assumed = _assumed(Target.of(target.source, commit, fetch=target.fetch), flavor)
     delta = target.delta(assumed, carried=carried)
-    return Plan(base=commit.id, delta=delta, size=_size(target, delta))
+    comments = target.comment_changes(assumed, delta.native)
+    return Plan(base=commit.id, delta=delta, size=_size(target, delta), only_comments=comments)
 
 
 def _assumed(of: Target, flavor: str) -> Contents:

@@ -219,7 +219,8 @@ class Target:
         if old.mode != new.mode or old.mode == SUBMODULE:
             return False
         try:
+            before = self._content(old.oid, of=path)
             self.fetch([new.oid])
-            return comments.same_code(path, self._content(old.oid, of=path), self._content(new.oid, of=path))
+            return comments.same_code(path, before, self._content(new.oid, of=path))
         except SourceError:
             return False

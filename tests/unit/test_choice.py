@@ -345,6 +345,7 @@ def test_a_plan_says_what_would_be_done(machine: Machine) -> None:
         "metadata": [],
         "left_out": {"tests": 1},
         "not_carried": {},
+        "only_comments": [],
         "written": 1,
         "deleted": 0,
         "bytes": 1500,

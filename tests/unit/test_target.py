@@ -177,6 +177,17 @@ def test_a_refusal_says_that_only_comments_differ(vllm: Work, source: Repository
     assert refused.hint == "only comments differ, so the base's binaries do the same: --allow-native makes the overlay"
 
 
+def test_a_plan_says_it_too(vllm: Work) -> None:
+    vllm.write("csrc/a.cu", "int a;  // counted\n")
+    vllm.commit()
+    lines = planned(vllm.path)
+    assert "native: csrc/a.cu (only in comments)" in lines
+    assert lines[-1].startswith("only comments differ")
+    vllm.write("vllm/_version.py")
+    vllm.commit()
+    assert "`git rm --cached vllm/_version.py`" in planned(vllm.path)[-1]
+
+
 def test_a_refusal_with_other_changes_too_does_not(vllm: Work, source: Repository) -> None:
     target, found = change(vllm, source, {"csrc/a.cu": "int b;\n", "setup.py": "# two\n"})
     comments = target.comment_changes(base_of(source), found.native)
