@@ -214,7 +214,7 @@ def test_no_sweep_takes_it_for_a_leftover(home: Home) -> None:
     home.up()
     before = home.container.id
     leftovers.sweep(home.engine)
-    prune.prune(home.context(repository=LOCAL), apply=True)
+    prune.prune(home.context(repository=f"{LOCAL}-none"), apply=True)
     assert home.status.running
     assert home.container.id == before
     assert home.container.labels[labels.KIND] == "registry"
