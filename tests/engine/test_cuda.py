@@ -188,6 +188,32 @@ def test_an_overlay_stands_on_it_and_passes(box: Box, made: dict[str, Any]) -> N
     del made
 
 
+def test_what_the_image_tells_uv_and_pip_does_not_steer_an_installation(
+    box: Box, engine: Engine, made: dict[str, Any], tmp_path: Path
+) -> None:
+    # Its own build is held to constraints and kept off the network.
+    assert {"UV_CONSTRAINT=/tmp/constraints.txt", "UV_OFFLINE=1"} <= set(engine.image(made["id"]).config["Env"])
+    with contextlib.closing(git.Repo.clone_from(str(box.vllm.working_dir), tmp_path / "vllm")) as clone:
+        with Path(clone.working_dir, "requirements/common.txt").open("a") as file:
+            file.write("six >= 1.16\n")
+        commit_all(clone, "Require six")
+        words = ("dev", clone.working_dir, "--install-deps", "--no-smoke", "--no-push", "--json")
+        ran = box.cli(*words, **box.variables)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.json["installed"] == ["six >= 1.16"]
+
+
+def test_why_an_installation_fails_is_told_in_uvs_words(box: Box, made: dict[str, Any], tmp_path: Path) -> None:
+    del made
+    with contextlib.closing(git.Repo.clone_from(str(box.vllm.working_dir), tmp_path / "vllm")) as clone:
+        with Path(clone.working_dir, "requirements/common.txt").open("a") as file:
+            file.write("six == 0.0.0.1\n")
+        commit_all(clone, "Require what there is not")
+        words = ("dev", clone.working_dir, "--install-deps", "--no-smoke", "--no-push", "--json")
+        ran = box.cli(*words, **box.variables)
+    assert_refused(ran, 5, "build", r"No solution found when resolving dependencies: .*six==0\.0\.0\.1")
+
+
 def test_without_a_gpu_it_is_not_verified(box: Box, made: dict[str, Any]) -> None:
     ran = box.cli("smoke", made["id"], "--gpus", "none", "--force", "--json", **box.variables)
     assert_refused(ran, 8, "engine", r"not verified \(no-gpu\)")

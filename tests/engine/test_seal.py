@@ -157,6 +157,33 @@ def test_what_the_server_imports_is_compiled(shell: Inside) -> None:
     assert not {path for path in imported if path.startswith("/opt") and path not in compiled}
 
 
+# What group 0 may not write to below a folder, or what is of another group.
+_SHUT = """
+import json, pathlib
+found = [path for path in pathlib.Path("/opt/vllm-source").rglob("*") if not path.is_symlink()]
+print(json.dumps([str(path) for path in found if path.stat().st_mode & 0o220 == 0o200 or path.stat().st_gid]))
+"""
+
+
+@pytest.mark.parametrize("left", ["chmod -R g-w,o= .", "chgrp -R 2000 ."])
+def test_group_0_may_change_the_source_however_the_build_leaves_it(
+    engine: Engine, unsealed: Image, source: Repository, commit: Commit, tmp_path: Path, *, left: str
+) -> None:
+    with changed(engine, unsealed.id, (), script=left) as image_id:
+        made = engine.image(try_to_seal(engine, engine.image(image_id), source, commit))
+    try:
+        with inside(engine, made) as container:
+            assert container.python(_SHUT) == []
+            script = f"cd {bases.SOURCE}/vllm && echo '# x' >>version.py && touch new.py && git -C .. status --short"
+            assert container.run("sh", "-c", script, user="1234567:0") == " M vllm/version.py\n?? vllm/new.py\n"
+        facts = bases.load(engine, made, tmp_path).facts
+        assert (facts.owner.file_mode & 0o660, facts.owner.folder_mode & 0o770, facts.owner.gid) == (0o660, 0o770, 0)
+        inside_source = {path: marks for path, marks in facts.folders.items() if path.startswith("opt/vllm-source")}
+        assert not [path for path, (mode, _, gid) in inside_source.items() if gid or mode & 0o770 != 0o770]
+    finally:
+        engine.discard(made)
+
+
 def test_bytecode_can_be_written_by_whoever_may_edit(shell: Inside) -> None:
     folder = PurePosixPath(bases.SOURCE, "vllm", "__pycache__")
     shell.run("sh", "-c", f"for file in {folder}/*; do test -w $file || exit 1; done; touch {folder}/new", user="99:0")

@@ -12,8 +12,8 @@ page="https://wheels.vllm.ai/${VLLM_PRECOMPILED_WHEEL_COMMIT}/${VLLM_PRECOMPILED
 echo "One with ${tag} of ${page}, flashinfer-cubin==${FLASHINFER_VERSION#v}"
 
 git -c safe.directory='*' clone --quiet /vllm.git /opt/vllm-source
-git -C /opt/vllm-source checkout --quiet "${VLLM_COMMIT_SHA}"
 git config --system --add safe.directory /opt/vllm-source
+git -C /opt/vllm-source checkout --quiet "${VLLM_COMMIT_SHA}"
 
 if [ "${VLLM_USE_PRECOMPILED}" = 1 ]; then
     echo "Using precompiled binaries from commit ${VLLM_PRECOMPILED_WHEEL_COMMIT}, cu${CUDA_MAJOR}${CUDA_MINOR}"
