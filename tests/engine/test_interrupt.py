@@ -113,6 +113,7 @@ class Scene:
         cli = make_cli(self.engine, self.registry_address, folder)
         if step.cached:
             shutil.copytree(self.cache, cli.folders.cache)
+        cli.pass_smoke(self.images["base"])
         if step.work == "passed":
             cli.pass_smoke(self.images["sound"])
         work = self._work(step, folder)
@@ -225,11 +226,10 @@ def scene(
     engine: Engine, registry_address: str, base: Image, vllm: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Scene:
     """Two commits whose images are there, and a cache that knows the base."""
-    del base  # what `dev` finds
     folder = tmp_path_factory.mktemp("interrupt")
     cli = make_cli(engine, registry_address, folder / "before")
     works = {name: make_work(vllm, folder / name, name, hangs=name == "hangs") for name in ("sound", "hangs")}
-    images = {}
+    images = {"base": base}  # what `dev` finds
     for name, work in works.items():
         ran = cli("dev", work, "--no-smoke", "--json")
         assert ran.returncode == 0, ran.stderr
