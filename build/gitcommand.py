@@ -38,7 +38,6 @@ _ALWAYS = {
 }
 _SEALED = {
     **_ALWAYS,
-    "core.fsync": "none",
     "commit.gpgSign": "false",
     "gc.auto": "0",
     "diff.ignoreSubmodules": "all",

@@ -245,7 +245,8 @@ class _Workshop:
         # Not the user's settings: core.splitIndex, say, would leave half of the index here.
         git = Git.sealed(self._dir, name=str(self._source.path)).given({}, cwd=self._dir)
         try:
-            git.output(*words, stdin=lines)
+            # What is made here lives for seconds: waiting for the disk would be for nothing.
+            git.output("-c", "core.fsync=none", *words, stdin=lines)
         except GitError as error:
             raise SourceError(
                 f"git cannot describe {self._source.path} in an image: {error.text}",

@@ -88,7 +88,9 @@ def find(path: Path) -> Place:
         raise SourceError(f"there is no {path}", hint=_HINT)
     start = path.resolve()
     if path.name == ".git":
-        return _in_folder(start.parent) if path.is_file() else _require(_named(start), path)
+        # It may be a link: the working tree is where the link is.
+        folder = path.parent.resolve()
+        return _in_folder(folder) if path.is_file() else _require(_named(folder / ".git"), path)
     folders = (start, *start.parents) if start.is_dir() else ()
     return _require(next(filter(None, map(_around, folders)), None), path)
 
@@ -276,6 +278,8 @@ def _config(place: Place) -> str:
     taken |= {key: path for key in _TAKEN_FILES if key in both and (path := _file(both[key]))}
     taken |= {key: value for key, value in given.items() if _EXTENSION.fullmatch(key) and key not in _EXTENSIONS_DONE}
     taken |= {_FORMAT: given.get(_FORMAT, "0"), "core.splitindex": "false"}
+    # What is written lives as long as the view: waiting for the disk would be for nothing.
+    taken["core.fsync"] = "none"
     if place.work_tree is None:
         taken["core.bare"] = "true"
     rows = (key.partition(".") for key in taken)

@@ -144,7 +144,17 @@ def _git_file(filled: Work, folder: Path) -> Path:
     return _worktree(filled, folder) / ".git"
 
 
+def _linked_git_directory(filled: Work, folder: Path) -> Path:
+    there = _clone(filled, folder)
+    (there / ".git").rename(folder / "store.git")
+    (there / ".git").symlink_to(folder / "store.git")
+    with opened(there / ".git") as repository:
+        assert repository.work_tree == there
+    return there / ".git"
+
+
 _KINDS = (
+    _linked_git_directory,
     _clone,
     _worktree,
     _detached,
