@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import buildx
+from build import buildx, index
 from build.errors import UsageError
 from build.index import PackageIndex
 
