@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import huggingface_hub.constants
 import pytest
 
+from build.model_name import ModelName
 from smoke import hub
-from smoke.hub import HubError, ModelName
+from smoke.hub import HubError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
