@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
 import selectors
 import shlex
@@ -54,8 +55,8 @@ class Completed:
         return "\n".join(self.tail)
 
 
-class OutputLimitError(Exception):
-    """A program printed more than was allowed; it was ended."""
+class LimitError(Exception):
+    """A program printed more, or took longer, than was allowed; it was ended."""
 
 
 @contextlib.contextmanager
@@ -186,6 +187,7 @@ def output(
     cwd: Path | None = None,
     stdin: IO[bytes] | None = None,
     limit: int | None = None,
+    seconds: float = math.inf,
 ) -> bytes:
     """Run a program and return all of its standard output.
 
@@ -195,14 +197,15 @@ def output(
         cwd: Working directory.
         stdin: An open file for its standard input; nothing by default.
         limit: Bytes of output after which the program is ended; None for no limit.
+        seconds: Time after which it is ended, where its output is limited too.
 
     Raises:
         subprocess.CalledProcessError: It ended with another status than 0; ``stderr`` holds its words.
-        OutputLimitError: It printed more than the limit.
+        LimitError: It printed more than the limit, or took longer.
         OSError: It found the disk full.
     """
     with started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE) as process:
-        out, err = process.communicate() if limit is None else _bounded(process, limit)
+        out, err = process.communicate() if limit is None else _bounded(process, limit, seconds)
     if process.returncode and os.strerror(errno.ENOSPC).encode() in err:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), err.decode(errors="replace").strip().splitlines()[-1])
     if process.returncode:
@@ -210,16 +213,17 @@ def output(
     return out
 
 
-def _bounded(process: subprocess.Popen[bytes], limit: int) -> tuple[bytes, bytes]:
+def _bounded(process: subprocess.Popen[bytes], limit: int, seconds: float) -> tuple[bytes, bytes]:
     """Standard output and errors of a program to their ends; of the errors no more than the limit is kept."""
     assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
     assert process.stderr is not None  # noqa: S101 - the same
     kept = {process.stdout: bytearray(), process.stderr: bytearray()}
+    deadline = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         for pipe in kept:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
-            for key, _ in selector.select():
+            for key, _ in selector.select(timeout=_HEED_S):
                 pipe = cast("IO[bytes]", key.fileobj)
                 chunk = os.read(key.fd, _CHUNK_BYTES)
                 if not chunk:
@@ -227,5 +231,7 @@ def _bounded(process: subprocess.Popen[bytes], limit: int) -> tuple[bytes, bytes
                 elif len(kept[pipe]) <= limit:
                     kept[pipe] += chunk
             if len(kept[process.stdout]) > limit:
-                raise OutputLimitError(f"more than {limit} bytes")
+                raise LimitError(f"it printed more than {limit} bytes")
+            if time.monotonic() > deadline:
+                raise LimitError(f"it took longer than {seconds:.0f} s")
     return bytes(kept[process.stdout]), bytes(kept[process.stderr])
