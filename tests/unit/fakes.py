@@ -73,6 +73,7 @@ class FakeDocker:
         used: IDs of images that containers use.
         cache_prunes: How the build cache was pruned, each time.
         logins: What was given along with each push.
+        about: What the engine says of itself.
     """
 
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -85,6 +86,10 @@ class FakeDocker:
     used: set[str] = field(default_factory=set)
     cache_prunes: list[dict[str, Any]] = field(default_factory=list)
     logins: list[Mapping[str, str] | None] = field(default_factory=list)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def info(self) -> Mapping[str, Any]:
+        return self.about
 
     def keep_digest(self, image_id: str, name: str) -> None:
         """Remember ``repository@digest`` of a manifest that was pushed or pulled."""

@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(answer.body[: len(answer.body) - answer.cut])
 
-    do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815 - http.server's names for them
+    do_POST = do_PUT = do_HEAD = do_DELETE = do_GET  # noqa: N815 - http.server's names for them
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name for it
         """Say nothing."""

@@ -217,5 +217,5 @@ def test_output_without_end_ends_the_program() -> None:
 
 
 def test_a_program_that_takes_too_long_is_ended() -> None:
-    with pytest.raises(command.LimitError, match="took longer than 0.1 s"):
+    with pytest.raises(command.LimitError, match=r"took longer than 0\.1 s"):
         command.output(["sleep", "600"], limit=1, seconds=0.1)
