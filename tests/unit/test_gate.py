@@ -96,7 +96,7 @@ def test_a_verdict_of_fewer_checks_does_not_count(tmp_path: Path, engine: FakeEn
     whole = passing(image)
     for name in whole.passed:
         verdict.record(tmp_path, replace(whole, passed=tuple(one for one in whole.passed if one != name)))
-        assert f"1 are missing, such as {name}" in refused(tmp_path, image)
+        assert f"without 1 of its checks: {name}" in refused(tmp_path, image)
     verdict.record(tmp_path, whole)
     gate.require_passed(tmp_path, image, rules=suite.rules())
 
