@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from build import ages, names, requirements
 from build import base as bases
+from build import chosen as flavors
 from build import delta as deltas
-from build import flavor as flavors
-from build import freshness, names, requirements
 from build.delta import native_paths
 from build.errors import IncompatibleError, SourceError
 
@@ -26,7 +26,7 @@ class Wishes:
 
     Attributes:
         base: Name of the one to take; None for the newest one with the target's native sources.
-        flavor: The flavor that the command line names; None for that of :func:`build.flavor.chosen`.
+        flavor: The flavor that the command line names; None for that of :func:`build.chosen.chosen`.
         carried: Top-level entries of the target that are carried although a base does not hold them.
     """
 
@@ -67,9 +67,8 @@ def choose(
         comments = target.comment_changes(base, hindered.native)
         raise deltas.refusal(hindered, base.name, remedy=_remedy(base, target), only_comments=comments)
     base, delta = nearest(usable)
-    age = freshness.age(base.image)
+    age = ages.of(base.image)
     context.console.note(f"base {base.name} ({base.facts.version}, {age}): {_why(pairs, delta, wishes)}")
-    freshness.tell(context, base.image)
     return base, delta
 
 

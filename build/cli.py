@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from build import choice, delivery, flavor, trial
+    from build import choice, chosen, delivery, trial
     from build.settings import Settings
 
 log = logging.getLogger("build")
@@ -199,19 +199,19 @@ def _nightly(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     return _shown(context, document)
 
 
-def _chosen(context: Context, nightly: argparse.Namespace) -> flavor.Chosen:
+def _chosen(context: Context, nightly: argparse.Namespace) -> chosen.Chosen:
     """The flavor of a nightly that is started with these words.
 
     Where no engine answers, the nightly itself fails for that: its failure is recorded and told.
     """
-    from build import flavor  # noqa: PLC0415
+    from build import chosen  # noqa: PLC0415
 
     asked = nightly.flavor or context.settings.flavor
     given = {
         names.CUDA: list(options.given_for_cuda(nightly).values()),
         names.CPU: ["--vllm-version"] if nightly.vllm_version else [],
     }
-    return flavor.implied(asked, given) or flavor.chosen_without_engine(context, asked)
+    return chosen.implied(asked, given) or chosen.chosen_without_engine(context, asked)
 
 
 def _build(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -263,16 +263,18 @@ def _wishes(arguments: argparse.Namespace) -> choice.Wishes:
 
 
 def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    from build import dev, flavor, plan  # noqa: PLC0415
+    from build import chosen, dev, freshness, plan  # noqa: PLC0415
 
     path, wishes = _source(context, arguments), _wishes(arguments)
     asked = {"dirty": arguments.dirty, "carried": wishes.carried}
     with dev.local(path, arguments.ref, **asked, console=context.console) as (target, _):
         if arguments.base_commit:
-            chosen = flavor.chosen_without_engine(context, context.settings.flavor)
-            made = plan.plan_on_commit(target, arguments.base_commit, flavor=chosen.name, carried=wishes.carried)
+            flavor = chosen.chosen_without_engine(context, context.settings.flavor)
+            made = plan.plan_on_commit(target, arguments.base_commit, flavor=flavor.name, carried=wishes.carried)
         else:
             made = plan.plan(context, target, wishes)
+            if made.image:
+                freshness.tell(context, made.image)
     for line in made.lines():
         context.console.result(line)
     return made.document()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import choice, overlay, publish, trial
+from build import choice, freshness, overlay, publish, trial
 from build.overlay import Overlay
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def deliver(context: Context, target: Target, request: Request, *, name: Stem) -
     base, delta = choice.choose(
         context, target, request.wishes, allow_native=request.allow_native, install_deps=request.install_deps
     )
+    freshness.tell(context, base.image)
     if delta.left_out_text:
         with_more = "; --with carries what the base does not hold" if delta.left_out else ""
         context.console.note(f"not in the image: {delta.left_out_text}{with_more}")

@@ -9,9 +9,8 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from build import labels, names, registry_server
-from build.record import moment
 from build.registry import Registry, RepositoryName
-from build.retention import lifetime
+from build.timestamps import lifetime, moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,32 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from build import names, record
-from build.record import PASS, RUNNING, moment
-from build.retention import created
+from build import ages, names, record
+from build.ages import created
+from build.record import PASS, RUNNING
+from build.timestamps import moment
 
 if TYPE_CHECKING:
     from build.context import Context
     from build.engine import Image
 
 _STALE = dt.timedelta(days=2)
-_UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
-
-
-def words(age: dt.timedelta) -> str:
-    """An age as people say it: ``3 days``; at least two of the unit, so that there is no singular."""
-    seconds = max(age.total_seconds(), 0)
-    return next((f"{seconds // size:.0f} {unit}" for size, unit in _UNITS if seconds >= 2 * size), "a minute")
-
-
-def age(image: Image) -> str:
-    """How old a base is, in words."""
-    return f"{words(dt.datetime.now(dt.UTC) - created(image))} old"
-
-
-def is_older(image: Image, limit: dt.timedelta | None) -> bool:
-    """Whether an image is older than a limit; without a limit it never is."""
-    return limit is not None and dt.datetime.now(dt.UTC) - created(image) > limit
 
 
 def stale(context: Context, image: Image) -> str | None:
@@ -48,7 +32,7 @@ def stale(context: Context, image: Image) -> str | None:
     since = max([created(image), *confirmed])
     if dt.datetime.now(dt.UTC) - since < _STALE:
         return None
-    said = f"base {image.name} is {age(image)}"
+    said = f"base {image.name} is {ages.of(image)}"
     if ended and ended[0].verdict != PASS:
         cause = f": {ended[0].error['what']}" if ended[0].error else ""
         return f"{said}, and the last nightly ({ended[0].started}) did not pass ({ended[0].verdict}{cause})"

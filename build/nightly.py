@@ -9,12 +9,11 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from build import base as bases
 from build import (
+    ages,
     cuda,
     failure,
     folders,
-    freshness,
     labels,
     lock,
     names,
@@ -27,6 +26,7 @@ from build import (
     seal,
     trial,
 )
+from build import base as bases
 from build.errors import BusyError, LlmdDevError
 from build.folders import write_atomic
 from build.gpus import AUTO, Selection
@@ -224,11 +224,11 @@ def _find(context: Context, flavor: Flavor, fingerprint: str) -> Image | None:
         key=lambda image: (names.promoted(image, repository), is_ours(image, repository)),
         reverse=True,
     )
-    current = [image for image in found if not freshness.is_older(image, flavor.rebuild_after)]
+    current = [image for image in found if not ages.is_older(image, flavor.rebuild_after)]
     if current:
         context.console.note(f"base {current[0].short_id} is already built")
     elif found:
-        age = freshness.age(found[0])
+        age = ages.of(found[0])
         context.console.note(f"base {found[0].short_id} is {age}: it is built again, with the packages of today")
     return next(iter(current), None)
 

@@ -16,8 +16,9 @@ import requests
 
 from build import nightlog, record
 from build.daemon import tail
-from build.record import FAIL, KILLED, PASS, RUNNING, moment
+from build.record import FAIL, KILLED, PASS, RUNNING
 from build.redact import redacted
+from build.timestamps import moment
 
 if TYPE_CHECKING:
     from build.context import Context

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from build.choice import Wishes
     from build.context import Context
     from build.delta import Delta
+    from build.engine import Image
 
 
 # For markers of requirements: Debian 12's, and PYTHON_VERSION of llm-d's Dockerfile.
@@ -29,12 +30,14 @@ class Plan:
 
     Attributes:
         base: Name of the base, or the commit that one is assumed of.
+        image: The base; None for one that is assumed.
         delta: What would change.
         size: Bytes of the files to write.
         only_comments: Native files that differ in comments only.
     """
 
     base: str
+    image: Image | None
     delta: Delta
     size: int
     only_comments: frozenset[str]
@@ -73,13 +76,12 @@ def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
         SourceError: The base cannot be used.
         IncompatibleError: There is no base at all.
     """
-    from build import choice, freshness  # noqa: PLC0415 - what they need to talk to an engine
+    from build import ages, choice  # noqa: PLC0415 - what they need to talk to an engine
 
     base, delta = choice.nearest(choice.compare(context, target, wishes))
-    context.console.note(f"base {base.name} is {freshness.age(base.image)}")
-    freshness.tell(context, base.image)
+    context.console.note(f"base {base.name} is {ages.of(base.image)}")
     comments = target.comment_changes(base, delta.native)
-    return Plan(base=base.name, delta=delta, size=_size(target, delta), only_comments=comments)
+    return Plan(base=base.name, image=base.image, delta=delta, size=_size(target, delta), only_comments=comments)
 
 
 def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[str]) -> Plan:
@@ -100,7 +102,7 @@ def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[
     assumed = _assumed(Target.of(target.source, commit, fetch=target.fetch), flavor)
     delta = target.delta(assumed, carried=carried)
     comments = target.comment_changes(assumed, delta.native)
-    return Plan(base=commit.id, delta=delta, size=_size(target, delta), only_comments=comments)
+    return Plan(base=commit.id, image=None, delta=delta, size=_size(target, delta), only_comments=comments)
 
 
 def _assumed(of: Target, flavor: str) -> Contents:

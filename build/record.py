@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from build import failure, owner
 from build.folders import write_json
 from build.git import SHORT_DIGITS
 from build.redact import redacted
+from build.timestamps import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,16 +82,6 @@ class Record:
 def now() -> str:
     """This moment as an RFC 3339 time stamp."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def moment(stamp: str) -> dt.datetime:
-    """A time stamp as ours and Docker's are: RFC 3339, to the nanosecond in Docker's.
-
-    Raises:
-        ValueError: It is none.
-    """
-    found = dt.datetime.fromisoformat(stamp)
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 class Recorder:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from build import labels, names
-from build.record import moment
+from build.ages import created
+from build.timestamps import lifetime
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from build.engine import Image
 
 _KINDS = frozenset({"base", "overlay", "unsealed"})
 """What comes and goes. A root file system stays: making it again takes longer than it is large."""
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,28 +51,6 @@ class Decision:
     image: Image
     keep: bool
     why: str
-
-
-def lifetime(text: str) -> dt.timedelta:
-    """The time that a label ``quay.expires-after`` says, such as ``14d``.
-
-    Raises:
-        ValueError: It says none.
-    """
-    match = re.fullmatch(r"([1-9][0-9]*)([smhdw])", text)
-    if not match:
-        raise ValueError(f"no lifetime: {text!r}")
-    return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-def created(image: Image) -> dt.datetime:
-    """When an image was made; the label counts more than the engine's date, which a loaded image may lack."""
-    for stamp in (image.labels.get(labels.OCI_CREATED), image.created):
-        try:
-            return moment(stamp or "")
-        except ValueError:
-            continue
-    return dt.datetime.now(dt.UTC)
 
 
 def is_ours(image: Image, repository: str) -> bool:

@@ -18,7 +18,7 @@ import docker.errors
 import docker.utils
 import requests
 
-from build import command, credentials, freshness, labels, packages, scratch
+from build import ages, command, credentials, labels, packages, scratch
 from build.errors import BuildError
 from build.redact import redacted
 
@@ -78,7 +78,7 @@ def ensure(
     """
     name = f"{NAME}:{_fingerprint(image)}"
     found = engine.find_image(name)
-    if found and not freshness.is_older(found, max_age):
+    if found and not ages.is_older(found, max_age):
         return found
     with _replacing(engine, found), console.step("root file system") as progress:
         taken = obtained(engine, image, progress)

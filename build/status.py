@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 from rich.table import Table
 
-from build import demands, freshness, labels, retention, suite, verdict
+from build import ages, demands, labels, retention, suite, verdict
 from build.git import SHORT_DIGITS
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def table(found: Sequence[Row]) -> Table:
             f"{marks[labels.KIND]} ({marks.get(labels.FLAVOR, '?')})",
             marks.get(labels.COMMIT, "")[:SHORT_DIGITS],
             f"[{_COLOURS[row.verdict]}]{row.verdict}[/]",
-            freshness.age(row.image).removesuffix(" old"),
+            ages.of(row.image).removesuffix(" old"),
             f"{row.image.size / 1e9:.2f} GB",
             "" if row.own is None else decimal(row.own),
             (row.digest or "not pushed").removeprefix("sha256:")[:SHORT_DIGITS],

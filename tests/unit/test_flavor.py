@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import cli, flavor, names, options, settings
+from build import chosen, cli, names, options, settings
+from build.chosen import Chosen
 from build.console import Console
 from build.context import Context
 from build.errors import EngineError, UsageError
-from build.flavor import Chosen
 from build.local_source import LocalSource
 from tests.unit.fakes import FakeEngine
 from tests.unit.test_smoke_gpus import PLAIN
@@ -131,6 +131,6 @@ def test_what_passes_a_gpu_is_named(can: dict[str, bool], by: str | None) -> Non
     assert replace(PLAIN, **can).passes_gpus == by  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", [flavor.AUTO, *names.FLAVORS])
+@pytest.mark.parametrize("name", [chosen.AUTO, *names.FLAVORS])
 def test_every_flavor_can_be_the_setting(name: str) -> None:
     assert settings.load({"flavor": name}).flavor == name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build import freshness, labels
+from build import freshness, labels, timestamps
 from build.folders import Folders, write_json
 from build.record import Record
 from tests.unit.fakes import FakeEngine
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_ages_are_said_as_people_do(seconds: float, said: str) -> None:
-    assert freshness.words(dt.timedelta(seconds=seconds)) == said
+    assert timestamps.words(dt.timedelta(seconds=seconds)) == said
 
 
 def ago(days: float) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from build import labels, retention
+from build import ages, labels, retention, timestamps
 from build.engine import Image
 from build.retention import Rules
 
@@ -175,15 +175,15 @@ def test_one_good_base_stays_also_if_no_name_says_which() -> None:
 
 @pytest.mark.parametrize(("text", "hours"), [("3d", 72), ("2h", 2), ("1w", 168), ("90m", 1.5)])
 def test_lifetimes_are_quays(text: str, hours: float) -> None:
-    assert retention.lifetime(text) == dt.timedelta(hours=hours)
+    assert timestamps.lifetime(text) == dt.timedelta(hours=hours)
 
 
 @pytest.mark.parametrize("text", ["", "3", "d", "-1d", "0d", "3 d"])
 def test_what_is_no_lifetime_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no lifetime"):
-        retention.lifetime(text)
+        timestamps.lifetime(text)
 
 
 def test_an_image_without_any_date_counts_as_new() -> None:
     before = dt.datetime.now(dt.UTC)
-    assert retention.created(Image.parse({"Id": f"sha256:{'1' * 64}", "Size": 1})) >= before
+    assert ages.created(Image.parse({"Id": f"sha256:{'1' * 64}", "Size": 1})) >= before
