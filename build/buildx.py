@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build import command, reason, scratch
+from build import command, packages, reason, scratch
 from build.errors import BuildError, DiskError, EngineError, LlmdDevError, UsageError
 from build.folders import REPOSITORY
 from build.patience import can_get_better
@@ -193,3 +193,23 @@ def _reason(tail: tuple[str, ...]) -> str | None:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def require_buildkit(engine: Engine) -> None:
+    """Check that images can be built: the engine has BuildKit, and its client here has buildx.
+
+    Raises:
+        EngineError: One of them is missing; says which.
+    """
+    capabilities = engine.capabilities
+    if not capabilities.buildkit:
+        raise EngineError(
+            f"the engine ({engine.origin}, release {capabilities.server_version}) has no BuildKit",
+            hint="upgrade it to Docker Engine 23 or newer, or set DOCKER_HOST to one that is",
+        )
+    client = packages.program("docker")
+    if client is None or command.run([client, "buildx", "version"], env=engine.environment).returncode:
+        raise EngineError(
+            "`docker buildx version` fails: this machine's Docker client is missing or has no buildx",
+            hint="install the package docker-buildx (docker-buildx-plugin from Docker's own repository)",
+        )

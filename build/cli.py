@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from build import failure, git, launcher, names, options, schedule, settings
+from build import errors, git, launcher, names, options, schedule, settings
 from build.console import PROGRAM, Console, without_standard_output
 from build.context import Context
 from build.errors import EXIT_INTERRUPTED, LlmdDevError, UsageError
@@ -74,7 +74,7 @@ def main(argv: Sequence[str], *, program: str = PROGRAM) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:
         log.exception("the engine failed, or a defect")
-        return _fail(console, failure.as_ours(error), log_file)
+        return _fail(console, errors.as_ours(error), log_file)
     _print(_json(document) if arguments.json else "")
     return 0
 
@@ -152,14 +152,15 @@ def _quickstart(context: Context, _: argparse.Namespace) -> dict[str, Any]:
 
 
 def _engine(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    from build import embedded  # noqa: PLC0415
+    from build import buildx, embedded, registry_server  # noqa: PLC0415
 
     folders, console = context.folders, context.console
     if arguments.action == "up":
         found = embedded.up(folders, install=context.settings.install, console=console)
-        embedded.require_buildkit(found)
+        buildx.require_buildkit(found)
         context.embedded_registry()
     elif arguments.action == "down":
+        registry_server.stop(folders)
         embedded.down(folders, console=console)
     return _show_engine(context)
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # What talks to an engine or a registry is imported where one is asked for: not every verb does.
 
-EMBEDDED_REPOSITORY = "llm-d-dev"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
@@ -80,9 +78,9 @@ class Context:
         Raises:
             EngineError: It has no BuildKit, or its client here no buildx.
         """
-        from build import embedded  # noqa: PLC0415
+        from build import buildx  # noqa: PLC0415
 
-        embedded.require_buildkit(self.engine)
+        buildx.require_buildkit(self.engine)
 
     @functools.cached_property
     def index(self) -> PackageIndex:
@@ -93,7 +91,7 @@ class Context:
     def registry(self) -> RepositoryName:
         """Where images are pushed to: the setting, else the embedded registry, started if need be."""
         from build import registry_server  # noqa: PLC0415
-        from build.registry import RepositoryName  # noqa: PLC0415
+        from build.registry import EMBEDDED_REPOSITORY, RepositoryName  # noqa: PLC0415
 
         if self.settings.registry is None:
             access = self.embedded_registry()

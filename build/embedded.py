@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import docker.errors
 import requests
 
-from build import command, daemon, mounts, packages, registry_server, turn
+from build import command, daemon, mounts, packages, turn
 from build.daemon import Daemon
 from build.engine import answering, find
 from build.errors import EngineError
@@ -211,35 +211,24 @@ def _write_configuration(folders: Folders) -> None:
 
 
 def down(folders: Folders, *, console: Console) -> bool:
-    """Stop the embedded registry, the embedded engine, and whatever it left running or mounted. Their data stays.
-
-    Another engine goes on, and everything on it but this state folder's registry.
+    """Stop the embedded engine, and whatever it left running or mounted. Its data stays; another engine goes on.
 
     Args:
-        folders: Where they keep their data and sockets.
+        folders: Where it keeps its data and socket.
         console: Where to say what is done.
 
     Returns:
-        Whether one of them was running.
+        Whether it was running.
 
     Raises:
         EngineError: Something cannot be stopped.
         BusyError: Another run is busy with the engine for 10 minutes.
     """
     with turn.taken(folders.locks, "engine", doing="stopping the engine", console=console):
-        registry = _stop_registry(folders)
-        engine = daemon.stop(_dockerd(folders), grace_s=_STOP_TIMEOUT_S)
+        stopped = daemon.stop(_dockerd(folders), grace_s=_STOP_TIMEOUT_S)
         if os.geteuid() == 0:
             _clear(folders)
-        return registry or engine
-
-
-def _stop_registry(folders: Folders) -> bool:
-    """Stop this state folder's registry on the engine in use, which need not be the embedded one."""
-    with contextlib.ExitStack() as stack:
-        if engine := in_use(folders):
-            stack.enter_context(contextlib.closing(engine))
-        return registry_server.down(engine, folders)
+        return stopped
 
 
 def _clear(folders: Folders) -> None:
@@ -313,23 +302,3 @@ def _data_bytes(engine: Engine) -> int:
     # A step of a build that became a layer of an image is counted with the image.
     cache = (record["Size"] for record in usage.get("BuildCache") or () if not record["Shared"])
     return int(usage.get("LayersSize") or 0) + int(sum(cache))
-
-
-def require_buildkit(engine: Engine) -> None:
-    """Check that images can be built: the engine has BuildKit, and its client here has buildx.
-
-    Raises:
-        EngineError: One of them is missing; says which.
-    """
-    capabilities = engine.capabilities
-    if not capabilities.buildkit:
-        raise EngineError(
-            f"the engine ({engine.origin}, release {capabilities.server_version}) has no BuildKit",
-            hint="upgrade it to Docker Engine 23 or newer, or set DOCKER_HOST to one that is",
-        )
-    client = packages.program("docker")
-    if client is None or command.run([client, "buildx", "version"], env=engine.environment).returncode:
-        raise EngineError(
-            "`docker buildx version` fails: this machine's Docker client is missing or has no buildx",
-            hint="install the package docker-buildx (docker-buildx-plugin from Docker's own repository)",
-        )

@@ -22,10 +22,10 @@ import docker.utils.config
 import requests
 
 from build import cdi, labels, owner
+from build.address import is_loopback
 from build.deadline import within
 from build.endpoint import Endpoint, Tls, chosen
 from build.errors import EngineError, SourceError, UsageError
-from build.exchange import is_loopback
 from build.tunnel import Tunnel, forwarded
 
 if TYPE_CHECKING:

@@ -5,6 +5,8 @@ Each category has one exit code and one word; ``build.cli`` is the only place th
 
 from __future__ import annotations
 
+import errno
+
 
 class LlmdDevError(Exception):
     """An expected failure: shown as two lines, never as a traceback.
@@ -99,3 +101,32 @@ class BusyError(LlmdDevError):
 
 EXIT_INTERRUPTED = 130
 """The shell's convention for a process ended by Ctrl-C (128 + SIGINT)."""
+
+
+# --- From any exception --------------------------------------------------------------------------------------------
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_the_engines(error: Exception) -> bool:
+    """Whether the engine's client raises this when the engine is what failed."""
+    # A fifth of the time that a start takes, and what needs no engine never comes here.
+    import docker.errors  # noqa: PLC0415
+    import requests  # noqa: PLC0415
+
+    return isinstance(error, (docker.errors.DockerException, requests.ConnectionError, requests.Timeout))
+
+
+def as_ours(error: Exception) -> LlmdDevError:
+    """An expected failure as it is; the engine's as one of the engine; a full disk as that; all else as a defect."""
+    if isinstance(error, LlmdDevError):
+        return error
+    if is_the_engines(error):
+        return EngineError(f"the engine failed: {error}", hint="`python -m build engine status` shows whether it runs")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return DiskError(
+            f"no space left on this machine: {error.filename or error.strerror}",
+            hint="TMPDIR names the folder for temporary files, LLM_D_DEV_STATE and LLM_D_DEV_CACHE those of this tool",
+        )
+    what = f"{type(error).__name__}: {error}"
+    return LlmdDevError(what, hint="this is a defect: report it with the log", see_log=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,19 +13,14 @@ import requests
 import urllib3.exceptions
 from requests.auth import AuthBase
 
+from build.address import is_loopback
 from build.deadline import within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost|\[::1\])(?::[0-9]+)?")
 _CHUNK_BYTES = 1 << 16
 _CONNECT_S = 10
-
-
-def is_loopback(address: str) -> bool:
-    """Whether ``host`` or ``host:port`` is this machine's loopback interface by its name."""
-    return bool(_LOOPBACK.fullmatch(address))
 
 
 class TooLargeError(Exception):

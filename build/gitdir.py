@@ -21,6 +21,7 @@ from build import scratch
 from build.errors import SourceError
 from build.gitcommand import Git, GitError
 from build.listing import SUBMODULE, Listing
+from build.remotes import REMOTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,14 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOTHING = "0" * 40
-
-REMOTES: Mapping[str, str] = {
-    "vllm": "https://github.com/vllm-project/vllm.git",
-    "njhill": "https://github.com/njhill/vllm.git",
-    "tms": "https://github.com/tlrmchlsmth/vllm.git",
-    "nm": "https://github.com/neuralmagic/vllm.git",
-}
-"""Git remotes set up in every image, in the order in which they are asked for what it lacks."""
 
 BASE_REF = "refs/llm-d-dev/base"
 """Names the base's commit inside an image: ``git diff llm-d-dev/base`` shows what an overlay changed."""

@@ -18,7 +18,7 @@ from build import turn
 from build.errors import SourceError, UsageError
 from build.git import FULL_ID, Commit, Repository
 from build.gitcommand import Git, GitError
-from build.gitdir import REMOTES
+from build.remotes import REMOTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from build import (
     ages,
     cuda,
-    failure,
+    errors,
     folders,
     labels,
     lock,
@@ -164,9 +164,9 @@ def _prune(context: Context, recorder: Recorder) -> None:
     try:
         recorder.update(freed=prune.carry_out(context).freed)
     except Exception as error:
-        if not isinstance(error, LlmdDevError) and not failure.is_the_engines(error):
+        if not isinstance(error, LlmdDevError) and not errors.is_the_engines(error):
             raise
-        context.console.warn(f"nothing was pruned: {failure.as_ours(error).what}")
+        context.console.warn(f"nothing was pruned: {errors.as_ours(error).what}")
 
 
 def _run(context: Context, request: Request, recorder: Recorder) -> Result:

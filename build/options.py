@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 from build import about, combinations, gpus, model_name, names, schedule
 from build.errors import UsageError
 from build.expectation import Expectation
-from build.gitdir import REMOTES
 from build.local_source import LocalSource
+from build.remotes import REMOTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ import requests
 from rich.table import Table
 
 from build import embedded, expiry, labels, lock, retention, verdict
-from build.context import EMBEDDED_REPOSITORY
+from build.registry import EMBEDDED_REPOSITORY
 from build.retention import Decision, Rules
 
 if TYPE_CHECKING:

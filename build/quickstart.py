@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from build import cpu, delivery, dev, embedded, names, nightly, sample, status
+from build import buildx, cpu, delivery, dev, embedded, names, nightly, sample, status
 from build.choice import Wishes
 from build.trial import Options
 
@@ -77,7 +77,7 @@ def quickstart(context: Context) -> Result:
     settings, console = context.settings, context.console
     with console.step("engine"):
         engine = embedded.up(context.folders, install=settings.install, console=console)
-        embedded.require_buildkit(engine)
+        buildx.require_buildkit(engine)
         facts = engine.capabilities
         console.note(f"Docker Engine {facts.server_version} ({engine.origin}), {facts.storage_driver}")
     if not settings.registry:

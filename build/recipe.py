@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from build import names, registry_server
-from build.context import EMBEDDED_REPOSITORY
+from build.registry import EMBEDDED_REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

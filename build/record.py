@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from build import failure, owner
+from build import errors, owner
 from build.folders import write_json
 from build.git import SHORT_DIGITS
 from build.redact import redacted
@@ -129,7 +129,7 @@ def kept(folder: Path, *, flavor: str, console: Console) -> Iterator[Recorder]:
     try:
         yield recorder
     except Exception as error:
-        ours = failure.as_ours(error)
+        ours = errors.as_ours(error)
         log.error("error[%s]: %s", ours.word, ours.what)  # noqa: TRY400 - the whole of it is in the run's own log
         finish(FAIL, {"category": ours.word, "what": redacted(ours.what), "hint": redacted(ours.hint)})
         raise

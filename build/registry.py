@@ -16,8 +16,9 @@ import requests
 from tenacity import RetryCallState, retry, retry_if_exception, stop_after_attempt, stop_after_delay
 
 from build import credentials
+from build.address import is_loopback
 from build.errors import RegistryError
-from build.exchange import Answer, Exchange, TooLargeError, is_loopback
+from build.exchange import Answer, Exchange, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,9 @@ _TOGETHER_S = 60
 _MANIFEST_BYTES = 4 << 20
 """What a registry has to accept at least (distribution-spec v1.1, Pushing Manifests); real ones have some kB."""
 _DOCUMENT_BYTES = 32 << 20
+
+EMBEDDED_REPOSITORY = "llm-d-dev"
+"""What the embedded registry calls the repository of a state folder's images."""
 
 _PARAMETER = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,"]+))')
 _SCHEME = re.compile(r"(?:^|,)\s*(\w+)(?=\s+\w+=|\s*(?:,|$))")

@@ -21,7 +21,7 @@ import docker.errors
 import requests
 from docker.types import LogConfig
 
-from build import former_registry, labels, registry_image, registry_login, turn
+from build import embedded, former_registry, labels, registry_image, registry_login, turn
 from build.errors import EngineError, UsageError
 from build.folders import write_json
 from build.registry import Access
@@ -403,6 +403,14 @@ def down(engine: Engine | None, folders: Folders) -> bool:
         return former
     container.stop(timeout=_STOP_TIMEOUT_S)
     return True
+
+
+def stop(folders: Folders) -> bool:
+    """Stop the registry on the engine in use, which need not be the embedded one; like :func:`down`."""
+    with contextlib.ExitStack() as stack:
+        if engine := embedded.in_use(folders):
+            stack.enter_context(contextlib.closing(engine))
+        return down(engine, folders)
 
 
 def collect(context: Context) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from docker.types import DeviceRequest
 
-from build import daemon, embedded, mounts
+from build import buildx, daemon, embedded, mounts
 from build.console import Console
 from build.errors import EngineError
 from build.folders import REPOSITORY, Folders
@@ -130,7 +130,7 @@ class TestRunning:
             yield engine
 
     def test_it_can_build_and_knows_cdi(self, engine: Engine, folders: Folders) -> None:
-        embedded.require_buildkit(engine)
+        buildx.require_buildkit(engine)
         assert engine.capabilities.cdi
         assert engine.capabilities.root_dir == str(folders.engine / "data")
         status = embedded.status(folders)
@@ -220,7 +220,7 @@ class TestRunning:
         client.chmod(0o755)
         monkeypatch.setenv("PATH", str(client.parent), prepend=":")
         with pytest.raises(EngineError, match="docker buildx version") as caught:
-            embedded.require_buildkit(engine)
+            buildx.require_buildkit(engine)
         assert caught.value.exit_code == 8
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import command, embedded
+from build import buildx, command
 from build.endpoint import chosen
 from build.engine import connected
 from smoke.launch import Launch, running
@@ -106,7 +106,7 @@ def test_every_program_reaches_the_engine_of_a_context(
         expected = command.output(identity, env=engine.environment)
         # Whatever the process itself has.
         assert command.output(identity, env={"DOCKER_CONTEXT": "gone", **reached.environment}) == expected
-        embedded.require_buildkit(reached)
+        buildx.require_buildkit(reached)
         builder = command.output(["docker", "buildx", "inspect", "default"], env=reached.environment).decode()
         assert re.search(r"^Status: +running$", builder, re.MULTILINE)
         launch = Launch(image=base, model=tmp_path, devices=(), key="key")

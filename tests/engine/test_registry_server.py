@@ -22,10 +22,10 @@ import requests
 
 from build import expiry, labels, leftovers, prune, registry_login, registry_server, settings
 from build.console import Console
-from build.context import EMBEDDED_REPOSITORY, Context
+from build.context import Context
 from build.errors import EngineError, UsageError
 from build.folders import REPOSITORY
-from build.registry import Registry, RepositoryName
+from build.registry import EMBEDDED_REPOSITORY, Registry, RepositoryName
 from tests.engine.conftest import LOCAL, assert_refused, make_cli
 from tests.engine.test_gate import make_image
 from tests.engine.traces import eventually

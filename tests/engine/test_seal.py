@@ -15,6 +15,7 @@ from build.console import Console
 from build.errors import BuildError, SourceError
 from build.git import Repository
 from build.probe import probe
+from build.remotes import REMOTES
 from tests.engine.conftest import commit_all, inside
 from tests.standin.image import changed
 
@@ -142,7 +143,7 @@ def test_git_shows_a_change_without_network(shell: Inside) -> None:
 
 def test_git_has_the_remotes(shell: Inside) -> None:
     lines = {tuple(line.split()[:2]) for line in shell.git("remote", "--verbose").splitlines()}
-    assert lines == set(gitdir.REMOTES.items())
+    assert lines == set(REMOTES.items())
 
 
 def test_no_bytecode_is_checked_by_time_stamp(shell: Inside) -> None:

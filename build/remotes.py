@@ -1,0 +1,16 @@
+"""The repositories that commits of vLLM come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REMOTES: Mapping[str, str] = {
+    "vllm": "https://github.com/vllm-project/vllm.git",
+    "njhill": "https://github.com/njhill/vllm.git",
+    "tms": "https://github.com/tlrmchlsmth/vllm.git",
+    "nm": "https://github.com/neuralmagic/vllm.git",
+}
+"""Git remotes set up in every image, in the order in which they are asked for what it lacks."""
