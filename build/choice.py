@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from build import ages, names, requirements
+from build import ages, comparison, names, requirements
 from build import base as bases
 from build import chosen as flavors
 from build import delta as deltas
@@ -64,7 +64,7 @@ def choose(
     if not usable:
         base, delta = nearest(pairs)
         hindered = replace(delta, native=()) if allow_native else delta
-        comments = target.comment_changes(base, hindered.native)
+        comments = comparison.comment_changes(target, base, hindered.native)
         raise deltas.refusal(hindered, base.name, remedy=_remedy(base, target), only_comments=comments)
     base, delta = nearest(usable)
     age = ages.of(base.image)
@@ -83,7 +83,7 @@ def compare(context: Context, target: Target, wishes: Wishes) -> list[tuple[Base
     loaded = [base for image in images if (base := _load(context, image, asked_for=bool(wishes.base)))]
     if not loaded:
         raise _outdated(images)
-    return [(base, target.delta(base, carried=wishes.carried)) for base in loaded]
+    return [(base, comparison.compare(target, base, carried=wishes.carried)) for base in loaded]
 
 
 def _asked_for(context: Context, wishes: Wishes) -> list[Image]:

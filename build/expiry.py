@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from build.context import Context
+    from build.registry_image import Machine
 
 
 def has_expired(config: Mapping[str, Any], now: dt.datetime) -> bool:
@@ -53,7 +53,7 @@ def _is_last_good(text: str, config: Mapping[str, Any]) -> bool:
     return (tag := names.Tag.parse(text)) is not None and tag.moves and flavor in (None, tag.flavor)
 
 
-def waiting(context: Context, repository: str) -> tuple[Registry, set[str]] | None:
+def waiting(context: Machine, repository: str) -> tuple[Registry, set[str]] | None:
     """The embedded registry and digests of its manifests that may go; None if it does not run.
 
     Args:
@@ -70,7 +70,7 @@ def waiting(context: Context, repository: str) -> tuple[Registry, set[str]] | No
     return registry, expired(registry, dt.datetime.now(dt.UTC))
 
 
-def sweep(context: Context, repository: str) -> int:
+def sweep(context: Machine, repository: str) -> int:
     """Remove expired images from the embedded registry, if it runs; arguments as :func:`waiting` has them.
 
     Returns:

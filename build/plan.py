@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import requirements
+from build import comparison, requirements
 from build.base import NOT_IN_IMAGES, Contents, Facts
 from build.delta import remark
 from build.listing import Listing
@@ -80,7 +80,7 @@ def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
 
     base, delta = choice.nearest(choice.compare(context, target, wishes))
     context.console.note(f"base {base.name} is {ages.of(base.image)}")
-    comments = target.comment_changes(base, delta.native)
+    comments = comparison.comment_changes(target, base, delta.native)
     return Plan(base=base.name, image=base.image, delta=delta, size=_size(target, delta), only_comments=comments)
 
 
@@ -100,8 +100,8 @@ def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[
     """
     commit = target.source.commit(ref)
     assumed = _assumed(Target.of(target.source, commit, fetch=target.fetch), flavor)
-    delta = target.delta(assumed, carried=carried)
-    comments = target.comment_changes(assumed, delta.native)
+    delta = comparison.compare(target, assumed, carried=carried)
+    comments = comparison.comment_changes(target, assumed, delta.native)
     return Plan(base=commit.id, image=None, delta=delta, size=_size(target, delta), only_comments=comments)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from build import buildx, labels, rootfs, scratch
 
 if TYPE_CHECKING:
-    from build.context import Context
-    from build.engine import Image
+    from build.console import Console
+    from build.engine import Engine, Image
+    from build.folders import Folders
+    from build.index import PackageIndex
+    from build.settings import Settings
 
 PULLED = "registry:3"
 """Distribution's own image. Debian's package is distribution 2.8: both take the same words and configuration."""
@@ -19,12 +22,41 @@ DOCKERFILE = buildx.DOCKERFILES / "registry.Dockerfile"
 REPOSITORY = "llm-d-dev-registry"
 
 
-def _name(context: Context) -> str:
+class Machine(Protocol):
+    """What the embedded registry needs of a run: a :class:`build.context.Context` is one."""
+
+    @property
+    def settings(self) -> Settings:
+        """Validated settings."""
+        ...
+
+    @property
+    def console(self) -> Console:
+        """Where steps are shown."""
+        ...
+
+    @property
+    def folders(self) -> Folders:
+        """State and cache."""
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """Where the registry runs."""
+        ...
+
+    @property
+    def index(self) -> PackageIndex:
+        """The package index as pip here uses it."""
+        ...
+
+
+def _name(context: Machine) -> str:
     parts = "\n".join((PULLED, DOCKERFILE.read_text(encoding="utf-8"), context.settings.rootfs_image))
     return f"{REPOSITORY}:{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
 
 
-def ensure(context: Context) -> Image:
+def ensure(context: Machine) -> Image:
     """The image, on the engine under a name of its own.
 
     Raises:
@@ -44,9 +76,9 @@ def ensure(context: Context) -> Image:
     return engine.image(name)
 
 
-def _build(context: Context) -> str:
+def _build(context: Machine) -> str:
     engine, settings = context.engine, context.settings
-    context.require_buildkit()
+    buildx.require_buildkit(engine)
     system = rootfs.ensure(engine, image=settings.rootfs_image, install=settings.install, console=context.console)
     with (
         context.console.step("registry image") as progress,

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-    from build.context import Context
     from build.credentials import Login
     from build.engine import Engine, Image
     from build.folders import Folders
+    from build.registry_image import Machine
     from build.registry_login import Identity
 
 _LOOPBACK = "127.0.0.1"
@@ -95,7 +95,7 @@ class _Made:
     had: int | None
 
 
-def up(context: Context) -> Access:
+def up(context: Machine) -> Access:
     """Start the registry if it does not run.
 
     Returns:
@@ -115,14 +115,14 @@ def up(context: Context) -> Access:
             return _start(context, wanted=context.settings.registry_port)
 
 
-def _running_as_wanted(context: Context) -> Access | None:
+def _running_as_wanted(context: Machine) -> Access | None:
     access = running(context.engine, context.folders)
     if access:
         _require_port(context, int(access.address.rpartition(":")[2]))
     return access
 
 
-def _require_port(context: Context, port: int) -> None:
+def _require_port(context: Machine, port: int) -> None:
     wanted = context.settings.registry_port
     if wanted not in (None, port):
         raise UsageError(
@@ -177,7 +177,7 @@ def _port(container: Container) -> int:
     return int(container.attrs["HostConfig"]["PortBindings"][_PORT][0]["HostPort"])
 
 
-def _start(context: Context, *, wanted: int | None) -> Access:
+def _start(context: Machine, *, wanted: int | None) -> Access:
     engine, folders = context.engine, context.folders
     engine.require_reachable_ports()
     identity = registry_login.ensure(folders)
@@ -206,7 +206,7 @@ def _start(context: Context, *, wanted: int | None) -> Access:
     )
 
 
-def _started(context: Context, made: _Made, port: int) -> Access | None:
+def _started(context: Machine, made: _Made, port: int) -> Access | None:
     """The registry on a port; None if the port is taken."""
     engine, folders, name = context.engine, context.folders, _name(made.identity)
     # Before the container that knows it goes.
@@ -304,7 +304,7 @@ def _told(login: Login) -> bytes:
     return buffer.getvalue()
 
 
-def _move_in(context: Context, container: Container) -> None:
+def _move_in(context: Machine, container: Container) -> None:
     """Take over what the registry had when it was a process of this machine."""
     folders, console = context.folders, context.console
     left = former_registry.data(folders)
@@ -413,7 +413,7 @@ def stop(folders: Folders) -> bool:
         return down(engine, folders)
 
 
-def collect(context: Context) -> int:
+def collect(context: Machine) -> int:
     """Remove layers that no manifest needs, and manifests without a tag.
 
     It is stopped meanwhile: layers that somebody uploads just then would count as garbage

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build import base as bases
-from build import embedded, leftovers, releases, scratch, settings
+from build import comparison, embedded, leftovers, releases, scratch, settings
 from build.context import Context
 from build.errors import BuildError, IncompatibleError
 from build.folders import REPOSITORY
@@ -141,7 +141,7 @@ class Ground:
                 base=self.base,
                 target=target,
                 tag="bench",
-                delta=target.delta(self.base),
+                delta=comparison.compare(target, self.base),
                 expires_after="1d",
                 installed=(),
             )

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
-from build import labels, layer, overlay
+from build import comparison, labels, layer, overlay
 from build.base import Base
 from build.errors import SourceError
 from build.folders import INSIDE
@@ -75,7 +75,7 @@ def overlay_of_head(
         compiled=frozenset(compiled),
     )
     target = Target.of(source, source.commit("HEAD"))
-    delta = target.delta(base, carried=frozenset(carried.split()))
+    delta = comparison.compare(target, base, carried=frozenset(carried.split()))
     return Overlay(base=base, target=target, tag="local-x", delta=delta, expires_after=expires, installed=installed)
 
 

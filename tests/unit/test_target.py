@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from build import comparison
 from build import delta as deltas
 from build.base import Contents
 from build.console import Console
@@ -68,7 +69,7 @@ def change(vllm: Work, source: Repository, files: dict[str, str], *carried: str)
     for name, text in files.items():
         vllm.write(name, text)
     target = Target.of(source, source.commit(vllm.commit()))
-    return target, target.delta(base_of(source), carried=frozenset(carried))
+    return target, comparison.compare(target, base_of(source), carried=frozenset(carried))
 
 
 def planned(path: Path, ref: str = "HEAD", *, dirty: bool = False, with_: str = "") -> list[str]:
@@ -102,7 +103,7 @@ def test_another_project_with_a_package_of_that_name_is_refused_as_that(source: 
     with contextlib.closing(Repository(other.path)) as found:
         target = Target.of(found, found.commit("HEAD"))
         with pytest.raises(SourceError, match="none of vLLM's native sources") as caught:
-            target.delta(base_of(source))
+            comparison.compare(target, base_of(source))
     assert caught.value.exit_code == 3
 
 
@@ -171,7 +172,7 @@ def test_any_other_change_of_what_the_build_takes_is_native(vllm: Work, source: 
 def test_a_refusal_says_that_only_comments_differ(vllm: Work, source: Repository) -> None:
     target, found = change(vllm, source, {"csrc/a.cu": "int a;  // counted\n", "setup.py": "# two\n"})
     assert found.native == ("csrc/a.cu", "setup.py")
-    comments = target.comment_changes(base_of(source), found.native)
+    comments = comparison.comment_changes(target, base_of(source), found.native)
     refused = deltas.refusal(found, "nightly", remedy="a new base", only_comments=comments)
     assert "csrc/a.cu (only in comments), setup.py (only in comments)" in refused.what
     assert refused.hint == "only comments differ, so the base's binaries do the same: --allow-native makes the overlay"
@@ -190,7 +191,7 @@ def test_a_plan_says_it_too(vllm: Work) -> None:
 
 def test_a_refusal_with_other_changes_too_does_not(vllm: Work, source: Repository) -> None:
     target, found = change(vllm, source, {"csrc/a.cu": "int b;\n", "setup.py": "# two\n"})
-    comments = target.comment_changes(base_of(source), found.native)
+    comments = comparison.comment_changes(target, base_of(source), found.native)
     refused = deltas.refusal(found, "nightly", remedy="a new base", only_comments=comments)
     assert "csrc/a.cu, setup.py (only in comments)" in refused.what
     assert refused.hint.startswith("a new base; ")
