@@ -7,7 +7,6 @@ and the layer's bytes are ours: the same content is the same layer everywhere.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import tarfile
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import docker.errors
 
-from build import processors
 from build.errors import BuildError, DiskError
 
 if TYPE_CHECKING:
@@ -65,12 +63,9 @@ def load(engine: Engine, image: Thin, *, tag: str) -> Image:
     """
     config = _config(engine, image)
     image_id = hashlib.sha256(config).hexdigest()
-    # An engine passes every piece of a layer's archive on from the thread that reads it to the one that unpacks it.
-    promptly = processors.awake() if engine.is_here else contextlib.nullcontext()
     try:
-        with promptly:
-            # Its stubs know only bytes and files; requests sends what any iterator gives, as large as it comes.
-            engine.client.images.load(cast("bytes", _archive(image, config, f"{image_id}.json", tag)))
+        # Its stubs know only bytes and files; requests sends what any iterator gives, as large as it comes.
+        engine.client.images.load(cast("bytes", _archive(image, config, f"{image_id}.json", tag)))
     except docker.errors.APIError as error:
         raise _refused(str(error.explanation or error)) from error
     except docker.errors.ImageLoadError as error:

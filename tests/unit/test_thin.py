@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import processors
 from build.thin import Thin, _history, load
 from tests.unit.fakes import FakeEngine, digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WHEN = 1_700_000_000
 
@@ -29,43 +30,6 @@ def test_an_image_is_its_bases_layers_and_one_more(image: Thin) -> None:
     assert made.diff_ids == (*image.base.diff_ids, digest("layer of its own"))
     assert made.labels == {**image.base.labels, "title": "thin"}
     assert made.tags == ("llm-d-dev:thin",)
-
-
-@pytest.mark.parametrize(("host", "asked"), [("unix:///nonexistent", 1), ("ssh://elsewhere", 0)])
-def test_processors_stay_awake_while_an_engine_on_this_machine_loads(
-    host: str, asked: int, image: Thin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    requests = tmp_path / "cpu_dma_latency"
-    requests.touch()
-    monkeypatch.setattr(processors, "LATENCY_REQUESTS", requests)
-    engine = FakeEngine()
-    engine.hold("llm-d-dev:nightly", kind="base")
-    engine.host = host
-    seen: list[bool] = []
-    engine.docker.loads = lambda: seen.append(is_open(requests))
-    load(engine, image, tag="llm-d-dev:thin")
-    assert seen == [bool(asked)]
-    assert requests.read_bytes() == bytes(4 * asked)
-    assert not is_open(requests)
-
-
-def is_open(path: Path) -> bool:
-    """Whether this process holds a file open."""
-    return any(one.resolve() == path for one in Path("/proc/self/fd").iterdir())
-
-
-@pytest.mark.parametrize("kind", ["nothing", "folder"])
-def test_where_nobody_takes_the_request_an_image_is_made_all_the_same(
-    kind: str, image: Thin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    requests = tmp_path / "cpu_dma_latency"
-    if kind == "folder":
-        requests.mkdir()
-    monkeypatch.setattr(processors, "LATENCY_REQUESTS", requests)
-    engine = FakeEngine()
-    engine.hold("llm-d-dev:nightly", kind="base")
-    assert load(engine, image, tag="llm-d-dev:thin").tags == ("llm-d-dev:thin",)
-    assert not requests.is_file()
 
 
 def row(created_by: str, size: int, comment: str = "") -> dict[str, Any]:
