@@ -12,7 +12,9 @@ from typing import Any
 
 from platformdirs import user_cache_path, user_state_path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+import build
+
+REPOSITORY = Path(str(build.__file__)).resolve().parents[1]
 """The checkout that this code runs from."""
 
 INSIDE = REPOSITORY / "build" / "inside"

@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import build
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _SHOWN = 3
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(str(build.__file__)).resolve().parents[1]
 
 
 def require(argv: "Sequence[str]") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import docker.errors
@@ -12,6 +11,7 @@ import requests
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from build.base import PYTHON, SOURCE
+from build.folders import REPOSITORY
 from smoke.launch import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from smoke.contents import Contents
     from smoke.launch import Launch
 
-SCRIPT = Path(__file__).parent / "inside" / "binaries.py"
+SCRIPT = REPOSITORY / "smoke" / "inside" / "binaries.py"
 
 ANYBODY = "1234567:0"
 """An arbitrary user of group 0: what OpenShift runs containers as."""

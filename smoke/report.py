@@ -7,13 +7,13 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
 
 from build import labels
+from build.folders import REPOSITORY
 from smoke import log
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from smoke.diagnose import Diagnosis
     from smoke.findings import Findings
 
-_HERE = Path(__file__).parent
+_HERE = REPOSITORY / "smoke"
 
 # A browser takes seconds for more; who needs more has server.log.
 _FIRST_LINES = 400

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from build import labels
 from build.base import PYTHON
+from build.folders import REPOSITORY
 from smoke import nvidia
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from smoke.gpus import Grant
     from smoke.nvidia import Machine
 
-SCRIPT = Path(__file__).parent / "inside" / "gpu.py"
+SCRIPT = REPOSITORY / "smoke" / "inside" / "gpu.py"
 
 _GREW_MIB = 64
 """What a process that computes on a GPU takes at least; a CUDA context alone is more."""
