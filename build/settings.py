@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -85,15 +87,17 @@ class Settings(BaseSettings):
 
     state: Path = Field(
         default_factory=lambda: Folders.default().state,
-        description="Folder of logs, verdicts, reports, locks and the embedded engine's data.",
+        description="Folder of logs, verdicts, reports, locks and the embedded engine's data. "
+        "Default: the user's state folder.",
     )
     cache: Path = Field(
         default_factory=lambda: Folders.default().cache,
-        description="Folder of what can be fetched again: downloads, imported sources.",
+        description="Folder of what can be fetched again: downloads, imported sources. "
+        "Default: the user's cache folder.",
     )
     install: bool = Field(
         default=True,
-        description="Whether packages of the distribution may be installed where no engine is found.",
+        description="Whether packages of the distribution may be installed (`--no-install`: not).",
     )
     repository: Repository = Field(
         default="llm-d-dev", description="Local repository name of the images, before the tag."
@@ -105,7 +109,8 @@ class Settings(BaseSettings):
     )
     registry: Remote | None = Field(
         default=None,
-        description="Registry repository to push to, as host/name. Default: the embedded registry.",
+        description="Registry repository to push to, as host/name. Default: the embedded registry. "
+        "Logins are docker's.",
     )
     registry_port: int | None = Field(
         default=None,
@@ -122,7 +127,7 @@ class Settings(BaseSettings):
     )
     rootfs_image: str = Field(
         default="debian:12-slim",
-        description="Image the cpu flavor starts from where a registry can be reached.",
+        description="Image that the cpu flavor starts from: pulled, or loaded by hand; else made by mmdebstrap.",
     )
     nightly_expires_after: Expiry = Field(default="14d", description="Label quay.expires-after of base images.")
     overlay_expires_after: Expiry = Field(default="3d", description="Label quay.expires-after of overlay images.")
@@ -131,7 +136,9 @@ class Settings(BaseSettings):
         default=14, ge=1, description="Days that reports, logs, records and unused build cache are kept."
     )
     notify_url: SecretStr | None = Field(
-        default=None, description="Webhook that is told when nightlies fail and recover. A secret: not in files shared."
+        default=None,
+        description="Webhook (Slack's JSON) that is told when nightlies fail and recover. "
+        "A secret: never in pyproject.toml.",
     )
     notify_url_file: File | None = Field(
         default=None, description="File that holds the webhook's address, for nightlies that are scheduled."
@@ -149,7 +156,7 @@ class Settings(BaseSettings):
         default=None, description="buildx builder that builds cuda bases. Default: the engine's own."
     )
     cache_to: Literal["registry", "local"] | None = Field(
-        default=None, description="Where the build cache of cuda bases is exported to and imported from."
+        default=None, description="`registry` or `local`: where the build cache of cuda bases is kept as well."
     )
     # The image is 28 GB, its builder stage as much again; package caches and what is pushed come on top.
     cuda_disk_gb: int = Field(default=90, ge=1, description="Free disk in GB that a build of a cuda base has to find.")
@@ -174,6 +181,19 @@ class Settings(BaseSettings):
     def folders(self) -> Folders:
         """The state and cache folders, absolute."""
         return Folders(state=self.state.expanduser().resolve(), cache=self.cache.expanduser().resolve())
+
+
+def table() -> str:
+    """The settings as a Markdown table, for the README."""
+    rows = [f"| `{name}` | {_default(field)} | {field.description} |" for name, field in Settings.model_fields.items()]
+    head = (f"| setting (environment: `{ENV_PREFIX}…`) | default | meaning |", "|---|---|---|")
+    return "\n".join((*head, *rows))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory or field.default is None:
+        return ""
+    return f"`{json.dumps(field.default)}`" if isinstance(field.default, bool) else f"`{field.default}`"
 
 
 def load(overrides: dict[str, Any]) -> Settings:
