@@ -6,7 +6,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import (
@@ -19,6 +19,9 @@ from pydantic_settings.exceptions import SettingsError
 
 from build.errors import UsageError
 from build.folders import REPOSITORY, Folders
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 ENV_PREFIX = "LLM_D_DEV_"
 
