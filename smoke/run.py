@@ -346,6 +346,11 @@ class Run:
     def _launch(self, scratch: Path, say: Callable[[str], None]) -> Launch:
         folder = self._model(scratch, say)
         self.model = suite.model(folder)
+        if isinstance(self.options.model, hub.ModelName) and hub.is_damaged(folder, self.model):
+            say(f"{self.options.model} was damaged in the cache: fetching it again")
+            hub.forget(folder)
+            folder = self._model(scratch, say)
+            self.model = suite.model(folder)
         return Launch(
             image=self.image,
             model=folder,
