@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
 import selectors
 import shlex
@@ -59,8 +60,8 @@ def mortal(words: Sequence[str]) -> list[str]:
     return [*(_OUTLIVED_BY_US if shutil.which(_OUTLIVED_BY_US[0]) else ()), *words]
 
 
-class OutputLimitError(Exception):
-    """A program printed more than was allowed; it was ended."""
+class LimitError(Exception):
+    """A program printed more, or took longer, than was allowed; it was ended."""
 
 
 @contextlib.contextmanager
@@ -194,8 +195,8 @@ def output(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: IO[bytes] | None = None,
-    timeout: float | None = None,
-    limit: int | None = None,
+    limit: float = math.inf,
+    seconds: float = math.inf,
 ) -> bytes:
     """Run a program and return all of its standard output.
 
@@ -204,19 +205,18 @@ def output(
         env: As for :func:`run`.
         cwd: As for :func:`run`.
         stdin: As for :func:`run`.
-        timeout: Seconds that it may take; without limit by default. Not together with ``limit``.
-        limit: Bytes of output after which the program is ended; None for no limit.
+        limit: Bytes of output after which it is ended.
+        seconds: Time after which it is ended.
 
     Raises:
         subprocess.CalledProcessError: It ended with another status than 0; ``stderr`` holds its words.
-        subprocess.TimeoutExpired: It took longer, and is gone with all that it started.
-        OutputLimitError: It printed more than the limit.
+        LimitError: It printed more than the limit, or took longer; it is gone with all that it started.
         OSError: It found the disk full.
     """
     with started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE) as process:
         try:
-            out, err = process.communicate(timeout=timeout) if limit is None else _bounded(process, limit)
-        except subprocess.TimeoutExpired:
+            out, err = _bounded(process, limit, seconds)
+        except LimitError:
             os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode and os.strerror(errno.ENOSPC).encode() in err:
@@ -226,16 +226,17 @@ def output(
     return out
 
 
-def _bounded(process: subprocess.Popen[bytes], limit: int) -> tuple[bytes, bytes]:
+def _bounded(process: subprocess.Popen[bytes], limit: float, seconds: float) -> tuple[bytes, bytes]:
     """Standard output and errors of a program to their ends; of the errors no more than the limit is kept."""
     assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
     assert process.stderr is not None  # noqa: S101 - the same
     kept = {process.stdout: bytearray(), process.stderr: bytearray()}
+    deadline = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         for pipe in kept:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
-            for key, _ in selector.select():
+            for key, _ in selector.select(timeout=_HEED_S):
                 pipe = cast("IO[bytes]", key.fileobj)
                 chunk = os.read(key.fd, _CHUNK_BYTES)
                 if not chunk:
@@ -243,5 +244,7 @@ def _bounded(process: subprocess.Popen[bytes], limit: int) -> tuple[bytes, bytes
                 elif len(kept[pipe]) <= limit:
                     kept[pipe] += chunk
             if len(kept[process.stdout]) > limit:
-                raise OutputLimitError(f"more than {limit} bytes")
+                raise LimitError(f"it printed more than {limit} bytes")
+            if time.monotonic() > deadline:
+                raise LimitError(f"it took longer than {seconds:g} s")
     return bytes(kept[process.stdout]), bytes(kept[process.stderr])

@@ -28,6 +28,7 @@ _HUBS_KEY = "https://index.docker.io/v1/"
 _TOKEN_USER = "<token>"  # noqa: S105 - a helper's user name that marks the secret as an identity token
 _NOT_FOUND = "credentials not found"
 _HELPER_TIMEOUT_S = 20
+_HELPER_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ def stored(host: str, environment: Mapping[str, str]) -> Stored:
     try:
         if helper:
             return Stored(host=host, login=_of_helper(str(helper), key), trouble=None)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+    except (OSError, subprocess.SubprocessError, command.LimitError, ValueError) as error:
         trouble = _words(f"docker-credential-{helper}", error)
         log.warning("%s", trouble)
         login, _ = _of_file(configuration.get("auths"), key, environment)
@@ -105,8 +106,8 @@ def _words(program: str, error: Exception) -> str:
     """Why a helper gave nothing. Its standard output is never quoted whole: it may hold a secret."""
     if isinstance(error, FileNotFoundError):
         return f"{program}, which Docker's config.json names, is not installed"
-    if isinstance(error, subprocess.TimeoutExpired):
-        return f"{program} did not answer within {_HELPER_TIMEOUT_S} s"
+    if isinstance(error, command.LimitError):
+        return f"{program} was ended: {error}"
     if isinstance(error, subprocess.CalledProcessError):
         said = (error.stdout or error.stderr or b"").decode(errors="replace").strip().splitlines()
         return f"{program} failed with status {error.returncode}" + (f": {said[-1][:200]}" if said else "")
@@ -118,7 +119,8 @@ def _of_helper(name: str, key: str) -> Login | None:
 
     Raises:
         OSError: It cannot be run.
-        subprocess.SubprocessError: It failed, or did not answer in time.
+        subprocess.SubprocessError: It failed.
+        command.LimitError: It did not answer in time, or printed too much.
         ValueError: What it printed is not what the protocol says.
     """
     program = f"docker-credential-{name}"
@@ -128,7 +130,7 @@ def _of_helper(name: str, key: str) -> Login | None:
         question.write(key.encode())
         question.seek(0)
         try:
-            out = command.output([program, "get"], stdin=question, timeout=_HELPER_TIMEOUT_S)
+            out = command.output([program, "get"], stdin=question, limit=_HELPER_BYTES, seconds=_HELPER_TIMEOUT_S)
         except subprocess.CalledProcessError as error:
             if _NOT_FOUND in (error.stdout + error.stderr).decode(errors="replace").lower():
                 return None

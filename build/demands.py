@@ -105,7 +105,7 @@ def weakness(folder: Path, found: Verdict, image: Image, *, rules: str) -> str |
     if found.configuration.get("suite") != rules:
         return "was tested by another version of the smoke suite"
     if lacking := missing(found, image):
-        return f"was not tested by every check: {len(lacking)} are missing, such as {', '.join(lacking[:3])}"
+        return f"was tested without {len(lacking)} of its checks: {', '.join(lacking[:3])}"
     return _base_weakness(folder, found, rules=rules)
 
 

@@ -310,10 +310,9 @@ class Repository:
 
     def described(self) -> str:
         """What ``git describe`` says of what is checked out; empty before a first commit."""
-        try:
-            return self._git.text("describe", "--tags", "--always", "--abbrev=12", "--dirty")
-        except GitError:
-            return ""
+        with contextlib.suppress(GitError), scratch.folder() as place:
+            return self.on_copy(Path(place)).text("describe", "--tags", "--always", "--abbrev=12", "--dirty")
+        return ""
 
     def changing(self, paths: Sequence[str], *, most: int) -> list[str]:
         """Ids of commits that changed some of these paths: the newest of the remote's branch first, then those of any.

@@ -8,6 +8,7 @@ read through such a directory too (:mod:`build.gitview`), and what it configures
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import subprocess
@@ -126,25 +127,32 @@ class Git:
         """The same with more variables, and in a folder."""
         return replace(self, cwd=cwd or self.cwd, variables={**self.variables, **variables})
 
-    def output(self, *words: str | Path, stdin: bytes | IO[bytes] = b"", limit: int | None = LIMIT_BYTES) -> bytes:
+    def output(
+        self,
+        *words: str | Path,
+        stdin: bytes | IO[bytes] = b"",
+        limit: float = LIMIT_BYTES,
+        seconds: float = math.inf,
+    ) -> bytes:
         """Run a command and return what it prints.
 
         Args:
             words: Its words after ``git``.
             stdin: What it reads: bytes, or an open file.
             limit: Bytes that it may print.
+            seconds: Time that it may take.
 
         Raises:
             GitError: It failed.
-            SourceError: It printed more than the limit, met an object of absurd size, or does not know the format of
-                the repository.
+            SourceError: It printed more or took longer than it may, met an object of absurd size, or does not know the
+                format of the repository.
         """
         argv = ["git", *self.options, *words]
         with _opened(stdin) as given:
             try:
-                return command.output(argv, env=self.variables, cwd=self.cwd, stdin=given, limit=limit)
-            except command.OutputLimitError as error:
-                raise self._too_large(f"`git {words[0]}` printed {error}") from error
+                return command.output(argv, env=self.variables, cwd=self.cwd, stdin=given, limit=limit, seconds=seconds)
+            except command.LimitError as error:
+                raise self._too_large(f"`git {words[0]}`: {error}") from error
             except subprocess.CalledProcessError as error:
                 raise self._failed(error.stderr.decode(errors="replace").strip()) from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -281,7 +282,7 @@ class Mirror:
             # A history's ids are 41 bytes each, however many there are.
             return (
                 Git.reaching(self.path)
-                .output(*settings, *words, stdin=given, limit=None)
+                .output(*settings, *words, stdin=given, limit=math.inf)
                 .decode(errors="replace")
                 .strip()
             )

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from build import about, combinations, gpus, names, schedule
+from build import about, combinations, gpus, model_name, names, schedule
 from build.errors import UsageError
 from build.expectation import Expectation
 from build.gitdir import REMOTES
@@ -382,6 +382,16 @@ def _path(text: str) -> Path:
         return Path(text)
 
 
+def _model(text: str) -> Path:
+    """A model, checked before anything is built."""
+    path = _path(text)
+    try:
+        model_name.chosen(path)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{error.what}; {error.hint}") from error
+    return path
+
+
 def _expectation(text: str) -> str:
     """``ROUTE=TEXT``, checked before anything is built."""
     try:
@@ -456,7 +466,7 @@ def _with_trial(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="DIR|ID[@REVISION]",
-        type=_path,
+        type=_model,
         help="model to serve: a folder, or its name on Hugging Face's hub (default: a tiny one, made on the spot)",
     )
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _LIMIT = 512 * 2**20
 """Bytes that are read of one path at most. vLLM's git directory is 15 MB, its Python 60 MB."""
 
+_INDEX_S = 300
+"""Seconds for the index of a pack, which takes one or two. Thousands of small differences may unpack to terabytes."""
+
 _TEXT_BYTES = 16 * 2**20
 
 _TOGETHER = 4
@@ -262,7 +265,7 @@ def _repository(folder: Path, git: Mapping[str, bytes], head: str) -> Iterator[R
 def _index(git: Git, pack: Path, name: str) -> None:
     """Compute the id of every object of a pack from its content, one that is damaged or endless excluded."""
     try:
-        git.output("-c", "pack.threads=1", "index-pack", pack)
+        git.output("-c", "pack.threads=1", "index-pack", pack, seconds=_INDEX_S)
     except GitError as error:
         raise UnreadableError(f"{SOURCE}/.git/{name} is damaged") from error
     except LlmdDevError as error:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import re
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import TypeAdapter
@@ -17,41 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from build.model_name import ModelName
+
 # Weights in safetensors and what a tokenizer and a chat template are made of; not the same weights in older formats.
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 _TURN_S = 3600.0
 """Seconds that another run may take to fetch a model: some have a hundred gigabytes."""
 
-_NAME = re.compile(
-    r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[A-Za-z0-9][\w./-]*))?", re.ASCII
-)
-
 
 class HubError(Exception):
     """The hub does not answer, or does not have the model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelName:
-    """A model on the hub.
-
-    Attributes:
-        repository: Such as ``Qwen/Qwen3-0.6B``.
-        revision: Branch, tag or commit.
-    """
-
-    repository: str
-    revision: str
-
-    @classmethod
-    def parse(cls, word: str) -> ModelName | None:
-        """From ``ID[@REVISION]``, None for what is not of that form."""
-        match = _NAME.fullmatch(word)
-        return cls(repository=match["repository"], revision=match["revision"] or "main") if match else None
-
-    def __str__(self) -> str:
-        return f"{self.repository}@{self.revision}"
 
 
 def fetch(model: ModelName, cache: Path, *, say: Callable[[str], None], timeout_s: float = _TURN_S) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from build.errors import UsageError
 from build.expectation import Expectation
 from build.gpus import HELP, Selection
-from smoke.hub import ModelName
+from build.model_name import ModelName, chosen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,20 +182,7 @@ def _key(config: pytest.Config) -> str | None:
 def _model(word: str | None) -> Path | ModelName | None:
     if word is None:
         return None
-    folder = _path(word)
-    if not folder.exists() and (name := ModelName.parse(word)):
-        return name
-    if not folder.joinpath("config.json").is_file():
-        raise pytest.UsageError(f"--model {word}: no folder with a config.json, and no ID of a model")
-    if shut := _shut(folder):
-        raise pytest.UsageError(f"--model {folder}: {shut} must be readable by everyone: chmod -R a+rX {folder}")
-    return folder
-
-
-def _shut(folder: Path) -> Path | None:
-    """A part of a folder that the user inside a container may not read."""
-    for path in (folder, *folder.rglob("*")):
-        needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
-        if path.stat().st_mode & needed != needed:
-            return path
-    return None
+    try:
+        return chosen(_path(word))
+    except UsageError as error:
+        raise pytest.UsageError(f"{error.what}; {error.hint}") from error

@@ -16,6 +16,7 @@ from build import demands, embedded, engine, labels, leftovers, redact, settings
 from build.errors import BusyError, EngineError
 from build.folders import write_atomic, write_json
 from build.gpus import ALL
+from build.model_name import ModelName
 from smoke import gpus, hub, model, nvidia, report
 from smoke.binaries import ANYBODY, Probe, probe
 from smoke.contents import Contents, is_ours
@@ -346,7 +347,7 @@ class Run:
     def _launch(self, scratch: Path, say: Callable[[str], None]) -> Launch:
         folder = self._model(scratch, say)
         self.model = suite.model(folder)
-        if isinstance(self.options.model, hub.ModelName) and hub.is_damaged(folder, self.model):
+        if isinstance(self.options.model, ModelName) and hub.is_damaged(folder, self.model):
             say(f"{self.options.model} was damaged in the cache: fetching it again")
             hub.forget(folder)
             folder = self._model(scratch, say)
@@ -364,7 +365,7 @@ class Run:
         if chosen is None:
             model.write(scratch)
             return scratch
-        if not isinstance(chosen, hub.ModelName):
+        if not isinstance(chosen, ModelName):
             return chosen
         try:
             return hub.fetch(chosen, self.folders.cache, say=say)

@@ -133,7 +133,7 @@ def _on_a_base_that_did_not_pass(passed: Verdict) -> Verdict:
         (_of_other_layers, "has a verdict that names other layers"),
         (_of_an_older_suite, "was tested by another version of the smoke suite"),
         (_with_another_model, "was tested with another model only"),
-        (_of_fewer_checks, "was not tested by every check: 1 are missing, such as openai/many_at_once"),
+        (_of_fewer_checks, "was tested without 1 of its checks: openai/many_at_once"),
         (_on_a_base_that_did_not_pass, "leaves some checks to its base, which has no current pass"),
     ],
 )

@@ -125,6 +125,9 @@ def test_address_at_which_nothing_answers(tmp_path: Path) -> None:
         (("--url", "http://x", "--image", "y"), "not both"),
         (("--url", "127.0.0.1:8000"), "give an address such as"),
         (("--url", "http://x", "--api-key-file", "/nowhere"), "cannot be read"),
+        (("--url", "http://x", "--gpus", "0"), "--gpus is for an image"),
+        (("--url", "http://x", "--model", "org/name"), "--model is for an image"),
+        (("--image", "x", "--api-key", "y"), "--api-key is for a server that already runs"),
     ],
 )
 def test_wrong_usage(options: tuple[str, ...], said: str) -> None:

@@ -73,18 +73,23 @@ class FakeDocker:
         used: IDs of images that containers use.
         cache_prunes: How the build cache was pruned, each time.
         logins: What was given along with each push.
+        about: What the engine says of itself.
     """
 
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     running: list[FakeContainer] = field(default_factory=list)
     pulls: Callable[[str], list[dict[str, Any]]] = _refuse
-    pushes: Callable[[str, str], list[dict[str, Any]]] = lambda _name, _id: []
+    pushes: Callable[[str, str], Iterable[dict[str, Any]]] = lambda _name, _id: []
     archives: dict[str, bytes] = field(default_factory=dict)
     loads: Callable[[], None] = lambda: None
     used: set[str] = field(default_factory=set)
     cache_prunes: list[dict[str, Any]] = field(default_factory=list)
     logins: list[Mapping[str, str] | None] = field(default_factory=list)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def info(self) -> Mapping[str, Any]:
+        return self.about
 
     def keep_digest(self, image_id: str, name: str) -> None:
         """Remember ``repository@digest`` of a manifest that was pushed or pulled."""
@@ -264,13 +269,13 @@ class FakeRegistry:
     failures: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
-    def put(self, tag: str, image_id: str, *, layers: int = 1, **changes: Any) -> str:  # noqa: ANN401 - any JSON value
-        """Have an image of some layers; returns the digest of its manifest. Changes are to the manifest."""
+    def put(self, tag: str, image_id: str, **changes: Any) -> str:  # noqa: ANN401 - any JSON value
+        """Have an image of one layer; returns the digest of its manifest. Changes are to the manifest."""
         document = {
             "schemaVersion": 2,
             "mediaType": IMAGE_MANIFEST,
             "config": {"digest": image_id},
-            "layers": [{"digest": digest(f"compressed {number}"), "size": 1234} for number in range(layers)],
+            "layers": [{"digest": digest("compressed"), "size": 1234}],
         }
         self.manifests[tag] = json.dumps({**document, **changes}).encode()
         return digest(self.manifests[tag].decode())

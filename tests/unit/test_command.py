@@ -208,3 +208,14 @@ def test_an_error_in_the_caller_ends_the_program_too(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         command.run(["sh", "-c", _TIDY, "sh", tmp_path], on_line=fail)
     assert is_gone(tmp_path)
+
+
+def test_output_without_end_ends_the_program() -> None:
+    with pytest.raises(command.LimitError, match="printed more than 100000 bytes"):
+        command.output(["yes"], limit=100_000)
+    assert command.output(["printf", "x"], limit=1) == b"x"
+
+
+def test_a_program_that_takes_too_long_is_ended() -> None:
+    with pytest.raises(command.LimitError, match=r"took longer than 0\.1 s"):
+        command.output(["sleep", "600"], limit=1, seconds=0.1)

@@ -183,7 +183,7 @@ def test_a_helper_without_credentials_is_no_trouble(
         ("exit 3", "docker-credential-x failed with status 3"),
         ("echo sesame", "docker-credential-x gave no credentials that can be read"),
         ("echo '[]'", "docker-credential-x gave no credentials that can be read"),
-        ("sleep 1000 & wait", "docker-credential-x did not answer within 0.3 s"),
+        ("sleep 1000 & wait", "docker-credential-x was ended: it took longer than 0.3 s"),
     ],
 )
 def test_a_helper_that_fails_is_named(

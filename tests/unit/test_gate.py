@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import urllib3.exceptions
 
 from build import gate, patience, suite, verdict
 from build.credentials import Login
-from build.errors import GateError, RegistryError
+from build.errors import EngineError, GateError, RegistryError
 from build.registry import Access, RepositoryName
 from tests.standin.verdicts import passing
 from tests.unit.fakes import FakeEngine, FakeRegistry, digest
 from tests.unit.loopback import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from build.engine import Image
@@ -94,7 +96,7 @@ def test_a_verdict_of_fewer_checks_does_not_count(tmp_path: Path, engine: FakeEn
     whole = passing(image)
     for name in whole.passed:
         verdict.record(tmp_path, replace(whole, passed=tuple(one for one in whole.passed if one != name)))
-        assert f"1 are missing, such as {name}" in refused(tmp_path, image)
+        assert f"without 1 of its checks: {name}" in refused(tmp_path, image)
     verdict.record(tmp_path, whole)
     gate.require_passed(tmp_path, image, rules=suite.rules())
 
@@ -241,6 +243,106 @@ def test_something_else_arriving_is_an_alarm_and_later_tags_stay(
         push(engine, image, repository, f"local-{COMMIT}", "nightly")
     assert (arrived or "nothing") in caught.value.what
     assert json.loads(served.manifests["nightly"])["config"]["digest"] == digest("old")
+
+
+LIST = "application/vnd.oci.image.index.v1+json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mediaType": LIST, "manifests": []}, f"not one image but {LIST}"),
+        ({"mediaType": None, "manifests": []}, "not one image"),
+        ({"layers": []}, "0 layers instead of 1"),
+        ({"layers": [{"digest": digest("another"), "size": 1}]}, "whose layers are not known to be the image's"),
+        ({"config": {"digest": digest("another")}}, f"config {digest('another')}"),
+    ],
+)
+def test_what_only_looks_like_the_image_does_not_pass(
+    engine: FakeEngine, repository: RepositoryName, served: FakeRegistry, changes: dict[str, Any], said: str
+) -> None:
+    """When it is there before the push, that goes on; when it is what arrives, it is refused."""
+    image = engine.hold("llm-d-dev:nightly")
+    engine.docker.keep_digest(image.id, f"{repository}@{served.put('other', image.id)}")
+    served.put("nightly", image.id, **changes)
+    assert "done" in push(engine, image, repository, "nightly")[1]
+    served.put("nightly", image.id, **changes)
+    engine.docker.pushes = lambda _name, _id: []
+    with pytest.raises(GateError, match="is not the tested image") as caught:
+        push(engine, image, repository, "nightly")
+    assert said in caught.value.what
+
+
+@pytest.mark.parametrize("lost", ["layer", "config"])
+def test_an_image_without_all_its_content_does_not_pass(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry, lost: str
+) -> None:
+    gone = image.id if lost == "config" else digest("compressed")
+    served.lost.add(gone)
+    with pytest.raises(GateError, match=f"whose content {gone} is not there"):
+        push(engine, image, repository, "nightly")
+
+
+def test_content_that_was_lost_is_sent_again(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    push(engine, image, repository, "nightly")
+    served.lost.add(digest("compressed"))
+    arrive = engine.docker.pushes
+
+    def mend(name: str, image_id: str) -> Iterable[dict[str, Any]]:
+        served.lost.clear()
+        return arrive(name, image_id)
+
+    engine.docker.pushes = mend
+    assert "done" in push(engine, image, repository, "nightly")[1]
+
+
+def test_where_no_login_is_stored_an_empty_one_goes_along(
+    engine: FakeEngine, image: Image, repository: RepositoryName
+) -> None:
+    """Docker 28.3.3 refuses a push without any."""
+    push(engine, image, repository, "nightly")
+    assert engine.docker.logins == [{}]
+
+
+def test_a_stored_login_goes_along(
+    engine: FakeEngine, image: Image, repository: RepositoryName, isolated: Path
+) -> None:
+    (isolated / "docker").mkdir()
+    stored = {"auths": {repository.host: {"username": "me", "password": "word"}}}
+    (isolated / "docker/config.json").write_text(json.dumps(stored))
+    push(engine, image, repository, "nightly")
+    assert engine.docker.logins == [{"username": "me", "password": "word", "serveraddress": repository.host}]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (urllib3.exceptions.ReadTimeoutError(None, "", "timed out"), RegistryError, "said nothing for minutes"),  # type: ignore[arg-type]
+        (urllib3.exceptions.ProtocolError("broken"), EngineError, "the engine went away during the push"),
+    ],
+)
+def test_a_push_that_breaks_off_is_no_defect(
+    engine: FakeEngine, repository: RepositoryName, error: Exception, kind: type[Exception], said: str
+) -> None:
+    image = engine.hold("llm-d-dev:nightly")
+
+    def break_off(_name: str, _id: str) -> list[dict[str, Any]]:
+        raise error
+
+    engine.docker.pushes = break_off
+    with pytest.raises(kind, match=said):
+        push(engine, image, repository, "nightly")
+
+
+def test_a_push_without_an_end_is_given_up(
+    engine: FakeEngine, image: Image, repository: RepositoryName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "_UPLOAD_S", -1e9)
+    engine.docker.pushes = lambda _name, _id: itertools.repeat({"status": "Pushing"})
+    with pytest.raises(RegistryError, match="it took too long"):
+        push(engine, image, repository, "nightly")
 
 
 def test_a_refused_upload_leaves_no_name_behind(

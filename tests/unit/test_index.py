@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import buildx
+from build import buildx, index
 from build.errors import UsageError
 from build.index import PackageIndex
 
@@ -215,3 +215,10 @@ def test_files_of_another_disk_are_copied(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "x.whl").write_text("x")
     with parse(f"global.find-links='{tmp_path}'").handed_in() as handed:
         assert Path(handed.contexts["find-links"], "x.whl").read_text() == "x"
+
+
+def test_modules_of_the_current_folder_are_not_pip_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pip", "configparser", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a module of the folder')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert "a module of the folder" not in index._pip_config("list")

@@ -15,8 +15,9 @@ import pytest
 
 from build import lock
 from build.errors import BusyError
+from build.model_name import ModelName
 from smoke import hub
-from smoke.hub import HubError, ModelName
+from smoke.hub import HubError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
