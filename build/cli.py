@@ -49,11 +49,10 @@ def main(argv: Sequence[str], *, program: str = PROGRAM) -> int:
     # Until there is a log file, and where it cannot be written, nothing may spill onto the terminal.
     logging.getLogger("build").addHandler(logging.NullHandler())
     git.without_git_variables()
-    default = LocalSource.default(os.environ)
     try:
-        arguments = options.parse(argv, default=default, default_ref=_default_ref(), program=program)
-    except UsageError as error:
-        return _fail(Console(quiet="--json" in argv, program=program), error, None)
+        arguments = _parsed(argv, program)
+    except (UsageError, OSError) as error:
+        return _fail(Console(quiet="--json" in argv, program=program), failure.as_ours(error), None)
     console = Console(quiet=arguments.json, program=program)
     log_file: Path | None = None
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -79,6 +78,22 @@ def main(argv: Sequence[str], *, program: str = PROGRAM) -> int:
     except OSError as error:
         return _fail(console, failure.as_ours(error), log_file)
     return 0
+
+
+def _parsed(argv: Sequence[str], program: str) -> argparse.Namespace:
+    """The command line.
+
+    Raises:
+        UsageError: It cannot be used.
+        OSError: It asks for a text that cannot be written.
+    """
+    default = LocalSource.default(os.environ)
+    try:
+        return options.parse(argv, default=default, default_ref=_default_ref(), program=program)
+    except SystemExit:
+        # After --help or --version: Python would say itself that the text could not be written, at its end.
+        _print("")
+        raise
 
 
 def _print(text: str) -> None:

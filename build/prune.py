@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 import requests
+from rich.markup import escape
 from rich.table import Table
 
 from build import clock, embedded, expiry, labels, lock, retention, verdict
@@ -69,7 +70,7 @@ class Result:
             shown.add_column(column, overflow="fold")
         for one in self.decisions:
             what = "[green]stays[/]" if one.keep else "[red]goes[/]"
-            shown.add_row(one.image.name, one.image.labels[labels.KIND], what, one.why)
+            shown.add_row(escape(one.image.name), one.image.labels[labels.KIND], what, escape(one.why))
         return shown
 
     @property

@@ -224,10 +224,10 @@ def table(found: Sequence[Record]) -> Table:
         shown.add_column(column, overflow="fold", justify="right" if column in ("took", "base", "freed") else "left")
     for one in found:
         shown.add_row(
-            one.started.replace("T", " ").removesuffix("Z"),
+            escape(one.started.replace("T", " ").removesuffix("Z")),
             f"[{_COLOURS.get(one.verdict, 'red')}]{one.verdict}[/]",
-            one.flavor,
-            (one.commit or "")[:SHORT_DIGITS],
+            escape(one.flavor),
+            escape((one.commit or "")[:SHORT_DIGITS]),
             "" if one.seconds is None else f"{one.seconds:.0f} s",
             "" if one.bytes is None else f"{one.bytes / 1e9:.2f} GB",
             "" if one.freed is None else f"{one.freed / 1e9:.2f} GB",

@@ -63,7 +63,8 @@ def read(path: Path, form: Callable[[Any], T], *, level: int = logging.WARNING) 
         return parse(_content(path, _LIMIT_BYTES), form)
     except FileNotFoundError:
         return None
-    except (OSError, DamagedError) as error:
+    # A name that no file can have, with a zero byte say, is a ValueError too.
+    except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         log.log(level, "%s counts as absent: %s", path, _one_line(why or "it cannot be read"))
         return None

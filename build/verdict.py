@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, TypeAdapter
+from pydantic import AfterValidator, StringConstraints, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
 from build import stored
@@ -22,7 +22,9 @@ PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 
 _KNOWN: dict[str, TypeAdapter[Any]] = {
     "suite": TypeAdapter(str),
-    **dict.fromkeys(("flavor", "model", "base", "gpus", "driver"), TypeAdapter(str | None)),
+    **dict.fromkeys(("flavor", "gpus", "driver"), TypeAdapter(str | None)),
+    # Parts of the names of files.
+    **dict.fromkeys(("model", "base"), TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[\w:.-]*$")] | None)),
     "exact": TypeAdapter(bool),
     **dict.fromkeys(("expect", "gpu_names"), TypeAdapter(tuple[str, ...] | list[str])),
 }
