@@ -20,7 +20,7 @@ from build import confinement, labels, owner
 from build.base import PYTHON
 from build.engine import without_logins
 from smoke import relay
-from smoke.server import POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
+from smoke.server import HEALTH_S, POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -135,7 +135,7 @@ def await_healthy(server: ContainerServer, *, timeout: float, progress: Callable
     reported = time.monotonic()
     while (now := time.monotonic()) < server.started + timeout:
         _refuse_the_dead(server)
-        if server.healthy():
+        if server.healthy(within=max(1.0, min(HEALTH_S, server.started + timeout - now))):
             server.healthy_s = time.monotonic() - server.started
             return
         if now >= reported + _PROGRESS_S:
@@ -259,7 +259,7 @@ def _prepare(container: DockerContainer, engine: Engine, launch: Launch, *, name
     container.with_name(name)
     container.image = launch.image.id  # undoes TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX, which is for names
     container.with_command(command(launch.image.config.get("Entrypoint") or (), gpu=bool(launch.devices)))
-    container.with_envs(**ENVIRONMENT, **(_FETCHING if launch.network else _LONELY), VLLM_API_KEY=launch.key)
+    container.with_envs(**(ENVIRONMENT | (_FETCHING if launch.network else _LONELY)), VLLM_API_KEY=launch.key)
     options: dict[str, Any] = {
         **confinement.options(engine, launch.limits),
         "labels": labels.of_container(name, owner=owner.identity()),

@@ -36,7 +36,9 @@ _LOG_LIMIT = 16 * 2**20
 
 _LOAD = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
-_HEALTH_S = 10.0
+HEALTH_S = 10.0
+"""Seconds that a healthy server may take to say so."""
+
 ANSWER_S = 120.0
 """Seconds that one answer may take in all, unless another number is given: many times what a slow machine needs."""
 
@@ -201,10 +203,14 @@ class Server:
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
-    def healthy(self) -> bool:
-        """Whether it answers ``/health`` with 200 within some seconds."""
+    def healthy(self, *, within: float = HEALTH_S) -> bool:
+        """Whether it answers ``/health`` with 200.
+
+        Args:
+            within: Seconds that the answer may take in all.
+        """
         try:
-            return self.get("/health", timeout=_HEALTH_S).status == HTTPStatus.OK
+            return self.get("/health", timeout=within).status == HTTPStatus.OK
         except (requests.RequestException, TimeoutError, WrongAnswerError, KeyError):
             return False
 
