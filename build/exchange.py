@@ -99,6 +99,7 @@ class Exchange:
         limit: int,
         headers: Mapping[str, str],
         form: Mapping[str, str] | None = None,
+        body: bytes | None = None,
         verify: bool = True,
         seconds: float | None = None,
     ) -> Answer:
@@ -110,6 +111,7 @@ class Exchange:
             limit: Bytes that the body of the answer may have.
             headers: Of the request.
             form: What is posted.
+            body: What is sent, if that is not a form.
             verify: Whether a server with TLS must prove who it is.
             seconds: What this one may take, if that is less.
 
@@ -127,7 +129,7 @@ class Exchange:
                     method,
                     url,
                     headers=dict(headers),
-                    data=dict(form) if form else None,
+                    data=dict(form) if form else body,
                     timeout=(_CONNECT_S, self._seconds),
                     allow_redirects=method == "GET",
                     stream=True,
