@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from build import ages, names, record
+from build import ages, clock, names, record
 from build.ages import created
 from build.record import PASS, RUNNING
 from build.timestamps import moment
@@ -29,8 +29,8 @@ def stale(context: Context, image: Image) -> str | None:
     confirmed = [
         moment(one.finished) for one in ended if one.verdict == PASS and one.image == image.id and one.finished
     ]
-    since = max([created(image), *confirmed])
-    if dt.datetime.now(dt.UTC) - since < _STALE:
+    since = max([one for one in (created(image), *confirmed) if one <= clock.tomorrow()], default=clock.FIRST)
+    if clock.now() - since < _STALE:
         return None
     said = f"base {image.name} is {ages.of(image)}"
     if ended and ended[0].verdict != PASS:

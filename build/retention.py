@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build import labels, names
-from build.ages import created
-from build.timestamps import lifetime
+from build import clock, labels, names
+from build.ages import created, order
+from build.timestamps import expires
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -29,6 +29,7 @@ class Rules:
         now: When this is.
         failed: Whether an image is known to be broken.
         used: IDs of images that containers use.
+        doubt: Why no image may go for its age (:func:`build.clock.doubt`); None if ages can be believed.
     """
 
     repository: str
@@ -36,6 +37,7 @@ class Rules:
     now: dt.datetime
     failed: Callable[[Image], bool]
     used: Collection[str]
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,7 @@ def _good(bases: Sequence[Image], rules: Rules) -> dict[str, str]:
     """The newest bases that passed, and one that was built after them: the next nightly goes on with it."""
     kept: dict[str, str] = {}
     for flavor in {names.flavor_of(base) for base in bases}:
-        newest = sorted((base for base in bases if names.flavor_of(base) == flavor), key=created, reverse=True)
+        newest = sorted((base for base in bases if names.flavor_of(base) == flavor), key=order, reverse=True)
         # Promotion is what a passing smoke run leads to; a later run may have found it broken all the same.
         good = [base for base in newest if names.promoted(base, rules.repository) and not rules.failed(base)]
         kept |= {base.id: f"one of the newest {rules.keep_bases} good bases" for base in good[: rules.keep_bases]}
@@ -124,10 +126,14 @@ def _valid(image: Image, rules: Rules) -> str | None:
     if image.labels[labels.KIND] != "overlay" or not image.tags:
         return None
     try:
-        until = created(image) + lifetime(image.labels.get(labels.QUAY_EXPIRES, ""))
+        made, until = created(image), expires(created(image), image.labels.get(labels.QUAY_EXPIRES, ""))
     except ValueError:
         return "never expires"
-    return f"expires {until:%Y-%m-%d %H:%M}" if until > rules.now else None
+    if until > rules.now:
+        return f"expires {until:%Y-%m-%d %H:%M}"
+    if not clock.is_past(made):
+        return f"dated {made:%Y-%m-%d}, by a clock that was wrong"
+    return rules.doubt
 
 
 def at_most(decisions: Sequence[Decision], others: Sequence[Image]) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from build import labels, verdict
+from build import identity, labels, verdict
 from tests.engine import traces
 from tests.engine.conftest import LOCAL, RUN, assert_refused, finished
 from tests.engine.relay import Relay
@@ -28,7 +28,7 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 def make_image(engine: Engine, tag: str, commit: str) -> Image:
-    """An image of a few bytes that looks like one of ours."""
+    """An image of a few bytes that is marked as one of this tool's."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         content = secrets.token_bytes(8)
@@ -36,9 +36,14 @@ def make_image(engine: Engine, tag: str, commit: str) -> Image:
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))
     marks = {labels.KIND: "overlay", labels.COMMIT: commit, RUN: LOCAL}
-    changes = [f"LABEL {name}={value}" for name, value in marks.items()]
-    engine.client.api.import_image_from_data(archive.getvalue(), repository=LOCAL, tag=tag, changes=changes)
-    return engine.image(f"{LOCAL}:{tag}")
+    for _ in range(2):
+        changes = [f"LABEL {name}={value}" for name, value in marks.items()]
+        engine.client.api.import_image_from_data(archive.getvalue(), repository=LOCAL, tag=tag, changes=changes)
+        made = engine.image(f"{LOCAL}:{tag}")
+        # The engine gives it its layer's digest.
+        marks[labels.CONTENT] = identity.content(made.config, made.labels, made.diff_ids)
+    assert identity.is_genuine(made)
+    return made
 
 
 @pytest.fixture
