@@ -66,10 +66,11 @@ def start(folder: Path, verb: str, console: Console) -> Path | None:
 def ended() -> Iterator[None]:
     """End the logs that begin while the block runs."""
     ours = logging.getLogger("build")
-    before = list(ours.handlers)
+    before, level = list(ours.handlers), ours.level
     try:
         yield
     finally:
+        ours.setLevel(level)
         for handler in [one for one in ours.handlers if one not in before]:
             ours.removeHandler(handler)
             handler.close()
