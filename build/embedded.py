@@ -22,7 +22,7 @@ from build import command, daemon, mounts, packages, turn
 from build.daemon import Daemon
 from build.engine import answering, find
 from build.errors import EngineError
-from build.folders import write_json
+from build.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from platformdirs import user_cache_path, user_state_path
 
@@ -99,35 +96,3 @@ class Folders:
     def releases(self) -> Path:
         """The bare repository that vLLM releases are imported into."""
         return self.cache / "releases.git"
-
-
-def write_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Like :func:`write_atomic_bytes`, for text."""
-    write_atomic_bytes(path, text.encode(), mode=mode)
-
-
-def write_atomic_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never a part.
-
-    Args:
-        path: The file; its parent folders are made.
-        content: The whole content.
-        mode: The file's permissions.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, document: Any) -> None:  # noqa: ANN401 - any JSON value
-    """Write ``document`` as indented JSON, atomically."""
-    write_atomic(path, json.dumps(document, indent=2, sort_keys=True) + "\n")

@@ -19,7 +19,8 @@ from pydantic.dataclasses import dataclass as checked
 
 from build import stored
 from build.errors import UsageError
-from build.folders import REPOSITORY, write_atomic
+from build.files import write_atomic
+from build.folders import REPOSITORY
 
 if TYPE_CHECKING:
     import argparse

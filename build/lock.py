@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from build import stored
 from build.errors import BusyError
-from build.folders import write_json
+from build.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,7 +29,7 @@ from build import (
 )
 from build import base as bases
 from build.errors import BusyError, LlmdDevError
-from build.folders import write_atomic
+from build.files import write_atomic
 from build.gpus import AUTO, Selection
 from build.patience import patiently
 from build.retention import is_ours

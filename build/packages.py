@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from build import command, scratch, turn
 from build.errors import BusyError, EngineError, LlmdDevError
-from build.folders import write_atomic
+from build.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

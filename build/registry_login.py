@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import bcrypt
 
 from build.credentials import Login
-from build.folders import write_atomic
+from build.files import write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path

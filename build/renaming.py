@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from build import labels, names
-from build.folders import write_atomic
+from build.files import write_atomic
 
 if TYPE_CHECKING:
     from build.context import Context

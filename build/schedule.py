@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from build import command, daemon
 from build.errors import UsageError
-from build.folders import REPOSITORY, write_atomic
+from build.files import write_atomic
+from build.folders import REPOSITORY
 from build.redact import redacted
 from build.settings import ENV_PREFIX, SECRETS
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from build import redact
-from build.folders import write_atomic, write_json
+from build.files import write_atomic, write_json
 from build.harmless import harmless
 from smoke import report
 from smoke.findings import Findings

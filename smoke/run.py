@@ -15,7 +15,7 @@ import requests
 from build import demands, embedded, engine, identity, labels, leftovers, redact, settings, suite
 from build.confinement import Limits
 from build.errors import BusyError, EngineError
-from build.folders import write_atomic, write_json
+from build.files import write_atomic, write_json
 from build.gpus import ALL
 from build.harmless import harmless
 from build.model_name import ModelName

@@ -15,7 +15,8 @@ from build import choice, names, plan
 from build.choice import Wishes
 from build.console import Console
 from build.errors import IncompatibleError, SourceError
-from build.folders import Folders, write_atomic_bytes
+from build.files import write_atomic_bytes
+from build.folders import Folders
 from build.git import Repository
 from build.target import Target
 from tests.unit import bases

@@ -14,7 +14,8 @@ import pytest
 
 from build import ages, clock, expiry, freshness, prune, record, retention
 from build.console import Console
-from build.folders import Folders, write_json
+from build.files import write_json
+from build.folders import Folders
 from build.record import Record
 from tests.unit.fakes import FakeEngine
 

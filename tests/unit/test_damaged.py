@@ -37,7 +37,8 @@ from build import (
 from build.console import Console
 from build.engine import Image
 from build.errors import BusyError, LlmdDevError, as_ours
-from build.folders import Folders, write_json
+from build.files import write_json
+from build.folders import Folders
 from build.index import PackageIndex
 from build.listing import Listing
 from build.record import Record

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import folders
+from build import files, folders
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def test_a_file_and_its_folders_are_written(tmp_path: Path) -> None:
-    folders.write_atomic(tmp_path / "a/b/file", "grün\n", mode=0o600)
+    files.write_atomic(tmp_path / "a/b/file", "grün\n", mode=0o600)
     assert (tmp_path / "a/b/file").read_bytes() == "grün\n".encode()
     assert (tmp_path / "a/b/file").stat().st_mode & 0o777 == 0o600
 
@@ -26,7 +26,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     file = tmp_path / "file"
-    folders.write_atomic(file, "old")
+    files.write_atomic(file, "old")
     real = getattr(os, broken)
 
     def full(*arguments: object) -> None:
@@ -36,20 +36,20 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
 
     monkeypatch.setattr(os, broken, full)
     with pytest.raises(OSError, match="No space left"):
-        folders.write_atomic(file, "new and longer")
+        files.write_atomic(file, "new and longer")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_reader_keeps_the_file_it_opened(tmp_path: Path) -> None:
-    folders.write_atomic(tmp_path / "file", "old")
+    files.write_atomic(tmp_path / "file", "old")
     with (tmp_path / "file").open() as reader:
-        folders.write_atomic(tmp_path / "file", "new")
+        files.write_atomic(tmp_path / "file", "new")
         assert reader.read() == "old"
 
 
 def test_json_is_for_people_too(tmp_path: Path) -> None:
-    folders.write_json(tmp_path / "x.json", {"b": 1, "a": [None, "ü"]})
+    files.write_json(tmp_path / "x.json", {"b": 1, "a": [None, "ü"]})
     text = (tmp_path / "x.json").read_text()
     assert json.loads(text) == {"a": [None, "ü"], "b": 1}
     assert text.startswith('{\n  "a"')

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from build import freshness, labels, timestamps
-from build.folders import Folders, write_json
+from build.files import write_json
+from build.folders import Folders
 from build.record import Record
 from tests.unit.fakes import FakeEngine
 

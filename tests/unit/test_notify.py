@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from build import nightlog, notify, record
 from build.console import Console
-from build.folders import Folders, write_json
+from build.files import write_json
+from build.folders import Folders
 from build.record import Record
 from tests.unit.loopback import Answer, Asked, serving
 
