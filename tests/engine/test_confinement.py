@@ -18,6 +18,7 @@ from build.confinement import LOG_BYTES, Limits
 from smoke import model, relay
 from smoke.launch import Launch, await_healthy, running
 from smoke.server import PORT
+from tests.engine.inside import Inside
 from tests.standin import trial
 from tests.standin.image import build_standin
 
@@ -71,9 +72,8 @@ def listener() -> Iterator[int]:
 def test_server_reaches_nothing_and_is_reached(engine: Engine, standin: str, tmp_path: Path) -> None:
     with served(engine, standin, tmp_path, Limits()) as server, listener() as port:
         assert server.get("/version").status == 200
-        asked = server.container.exec_run([str(PYTHON), "-c", _REACH.replace("PORT", str(port))])
-        assert isinstance(asked.output, bytes)
-        interfaces, reached = json.loads(asked.output)
+        output = Inside(server.container).run(str(PYTHON), "-c", _REACH.replace("PORT", str(port)))
+        interfaces, reached = json.loads(output)
     assert interfaces == ["lo"]
     assert "reached" not in reached.values()
 
@@ -81,9 +81,7 @@ def test_server_reaches_nothing_and_is_reached(engine: Engine, standin: str, tmp
 def test_server_has_no_privileges_and_limits(engine: Engine, standin: str, tmp_path: Path) -> None:
     with served(engine, standin, tmp_path, Limits(memory_gb=2, pids=300)) as server:
         host = server.container.attrs["HostConfig"]
-        printed = server.container.exec_run(["cat", "/proc/1/status"]).output
-        assert isinstance(printed, bytes)
-        status = printed.decode()
+        status = Inside(server.container).run("cat", "/proc/1/status")
     assert (host["NetworkMode"], host["CapDrop"], host["SecurityOpt"]) == ("none", ["ALL"], ["no-new-privileges"])
     assert (host["Memory"], host["PidsLimit"], host["PortBindings"]) == (2 * 10**9, 300, None)
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "2", "max-size": str(LOG_BYTES)}}
