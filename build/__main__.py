@@ -12,11 +12,11 @@ HERE = Path(__file__).resolve().parent
 # Started by its name, the folder itself is on the path, and its modules are called like packages (`git`).
 sys.path[:] = [str(HERE.parent), *(place for place in sys.path if place not in (str(HERE), str(HERE.parent)))]
 
-from build import installed  # noqa: E402 - imports depend on the path above
+from build.cli import installed  # noqa: E402 - imports depend on the path above
 
 installed.require(sys.argv[1:])
 
-from build.cli import main  # noqa: E402 - the same, and only with the packages that it needs
+from build.cli.main import main  # noqa: E402 - the same, and only with the packages that it needs
 from build.console import PROGRAM  # noqa: E402
 
 # The command that `install` writes starts the folder; `python -m` and nox start this file.

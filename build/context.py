@@ -7,16 +7,16 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from build import machine, scratch
 from build.errors import DiskError, EngineError
-from build.index import PackageIndex
+from build.host import processor, scratch
+from build.pypi.index import PackageIndex
 
 if TYPE_CHECKING:
+    from build.config.folders import Folders
+    from build.config.settings import Settings
     from build.console import Console
-    from build.engine import Engine
-    from build.folders import Folders
-    from build.registry import Access, Registry, RepositoryName
-    from build.settings import Settings
+    from build.engine.client import Engine
+    from build.registry.client import Access, Registry, RepositoryName
 
 # What talks to an engine or a registry is imported where one is asked for: not every verb does.
 
@@ -45,8 +45,8 @@ class Context:
         Raises:
             EngineError: There is none. Installing one is for `quickstart` and `engine up`.
         """
-        from build import embedded, leftovers, uploads  # noqa: PLC0415
-        from build.engine import find  # noqa: PLC0415
+        from build.engine import embedded, leftovers, uploads  # noqa: PLC0415
+        from build.engine.client import find  # noqa: PLC0415
 
         if self.folders.engine.exists():
             engine: Engine | None = embedded.up(self.folders, install=False, console=self.console)
@@ -66,7 +66,7 @@ class Context:
         """Processor of the engine as ``uname -m`` has it; this machine's before the engine is first needed."""
         if self.knows_engine:
             return self.engine.architecture
-        return machine.here()
+        return processor.here()
 
     @property
     def knows_engine(self) -> bool:
@@ -79,7 +79,7 @@ class Context:
         Raises:
             EngineError: It has no BuildKit, or its client here no buildx.
         """
-        from build import buildx  # noqa: PLC0415
+        from build.engine import buildx  # noqa: PLC0415
 
         buildx.require_buildkit(self.engine)
 
@@ -91,29 +91,29 @@ class Context:
     @functools.cached_property
     def registry(self) -> RepositoryName:
         """Where images are pushed to: the setting, else the embedded registry, started if need be."""
-        from build import registry_server  # noqa: PLC0415
-        from build.registry import EMBEDDED_REPOSITORY, RepositoryName  # noqa: PLC0415
+        from build.registry import local  # noqa: PLC0415
+        from build.registry.client import EMBEDDED_REPOSITORY, RepositoryName  # noqa: PLC0415
 
         if self.settings.registry is None:
             access = self.embedded_registry()
             return RepositoryName(host=access.address, path=EMBEDDED_REPOSITORY, access=access)
         name = RepositoryName.parse(self.settings.registry)
-        if name.host == registry_server.last_address(self.folders):
+        if name.host == local.last_address(self.folders):
             access = self.embedded_registry()
             return replace(name, access=access) if access.address == name.host else name
         return name
 
     def open_registry(self) -> Registry:
         """The registry that images are pushed to, spoken to as the engine speaks to it."""
-        from build.registry import Registry  # noqa: PLC0415
+        from build.registry.client import Registry  # noqa: PLC0415
 
         return Registry(self.registry, insecure=self.engine.is_insecure(self.registry.host))
 
     def embedded_registry(self) -> Access:
         """The embedded registry, started if need be."""
-        from build import registry_server  # noqa: PLC0415
+        from build.registry import local  # noqa: PLC0415
 
-        return registry_server.up(self)
+        return local.up(self)
 
     def require_disk(self, needed: int, *, what: str) -> None:
         """Check free disk before long work.

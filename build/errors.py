@@ -1,6 +1,6 @@
 """What can go wrong, as part of the interface.
 
-Each category has one exit code and one word; ``build.cli`` is the only place that turns an error into text.
+Each category has one exit code and one word; ``build.cli.main`` is the only place that turns an error into text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class LlmdDevError(Exception):
         what: What went wrong and why, one line.
         hint: What the user can do next, one line; shown behind ``try:``.
         see_log: Whether the log tells more, so that its path is shown too.
-        may_pass: Whether the same may work in a while (:mod:`build.patience`).
+        may_pass: Whether the same may work in a while (:mod:`build.host.retry`).
     """
 
     word = "internal"

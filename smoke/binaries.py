@@ -10,16 +10,16 @@ import docker.errors
 import requests
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
-from build import confinement
-from build.base import PYTHON, SOURCE
-from build.folders import REPOSITORY
+from build.base.store import PYTHON, SOURCE
+from build.config.folders import REPOSITORY
+from build.engine import confinement
 from smoke.launch import ENVIRONMENT
 from smoke.server import printed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from build.engine import Engine
+    from build.engine.client import Engine
     from smoke.contents import Contents
     from smoke.launch import Launch
 

@@ -13,8 +13,8 @@ import openai
 import pytest
 import requests
 
+from build.config.folders import REPOSITORY
 from build.errors import EngineError, LlmdDevError
-from build.folders import REPOSITORY
 from build.harmless import coloured, harmless
 from smoke import client as client_of
 from smoke import options, summary
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from types import FrameType
 
-    from build.engine import Image
+    from build.engine.client import Image
     from smoke.binaries import Probe
     from smoke.contents import Contents
     from smoke.server import ContainerServer, Server

@@ -18,19 +18,21 @@ from typing import TYPE_CHECKING, Self
 
 import docker.errors
 
-from build import labels, scratch, version
-from build.base import DESCRIPTION, FACTS, MADE, SOURCE, Facts
+from build.base.store import DESCRIPTION, FACTS, MADE, SOURCE, Facts
+from build.engine import labels
 from build.errors import LlmdDevError
-from build.git import Repository
-from build.gitcommand import Git, GitError
-from build.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry, Listing, blob_id
+from build.host import scratch
+from build.source.git import Git, GitError
+from build.source.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry, Listing, blob_id
+from build.source.repository import Repository
+from build.vllm import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from docker.models.containers import Container
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
 
 _LIMIT = 512 * 2**20
 """Bytes that are read of one path at most. vLLM's git directory is 15 MB, its Python 60 MB."""

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from build.verdict import Verdict
+from build.gate.verdict import Verdict
 from smoke.diagnose import Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from build.engine import Image
+    from build.engine.client import Image
 
 Outcome = Literal["passed", "failed", "skipped", "inconclusive"]
 Result = Literal["pass", "fail", "inconclusive"]

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 from docker.types import DeviceRequest
 
-from build import labels, turn
-from build.cdi import KIND
-from build.gpus import ALL
+from build.config.gpus import ALL
+from build.engine import labels
+from build.engine.cdi import KIND
+from build.host import turn
 from smoke.diagnose import Diagnosis
 from smoke.requirement import unsatisfied
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from build.engine import Capabilities, Image
-    from build.gpus import Selection
+    from build.config.gpus import Selection
+    from build.engine.client import Capabilities, Image
     from smoke.nvidia import Machine
 
 # What NVIDIA's base images set: https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import TypeAdapter
 
-from build import stored, suite, turn
+from build.gate import rules
+from build.host import stored, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from build.model_name import ModelName
+    from build.config.model_name import ModelName
 
 # Weights in safetensors and what a tokenizer and a chat template are made of; not the same weights in older formats.
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
@@ -55,7 +56,7 @@ def fetch(model: ModelName, cache: Path, *, say: Callable[[str], None], timeout_
             shutil.rmtree(partial / ".cache", ignore_errors=True)
             for path in (partial, *partial.rglob("*")):
                 path.chmod(0o755 if path.is_dir() else 0o644)
-            stored.write(_record(folder), {"digest": suite.model(partial)})
+            stored.write(_record(folder), {"digest": rules.model(partial)})
             partial.rename(folder)
     return folder
 
@@ -65,7 +66,7 @@ def is_damaged(folder: Path, digest: str) -> bool:
 
     Args:
         folder: What :func:`fetch` returned.
-        digest: Digest of what it holds now (:func:`build.suite.model`).
+        digest: Digest of what it holds now (:func:`build.gate.push.rules.model`).
     """
     known = stored.read(_record(folder), _RECORD, level=logging.DEBUG)
     # Older versions of this tool wrote none.

@@ -16,9 +16,10 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.transferable import build_transfer_tar
 
-from build import confinement, labels, owner
-from build.base import PYTHON
-from build.engine import without_logins
+from build.base.store import PYTHON
+from build.engine import confinement, labels
+from build.engine.client import without_logins
+from build.host import identity
 from smoke import relay
 from smoke.server import HEALTH_S, POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from docker.types import DeviceRequest
     from testcontainers.core.transferable import Transferable
 
-    from build.confinement import Limits
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
+    from build.engine.confinement import Limits
 
 MODEL_NAME = "smoke"
 """What the server calls the model."""
@@ -262,7 +263,7 @@ def _prepare(container: DockerContainer, engine: Engine, launch: Launch, *, name
     container.with_envs(**(ENVIRONMENT | (_FETCHING if launch.network else _LONELY)), VLLM_API_KEY=launch.key)
     options: dict[str, Any] = {
         **confinement.options(engine, launch.limits),
-        "labels": labels.of_container(name, owner=owner.identity()),
+        "labels": labels.of_container(name, owner=identity.identity()),
         "shm_size": _SHARED_MEMORY,
         "device_requests": list(launch.devices),
     }

@@ -33,7 +33,7 @@ from docker.types import Mount
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
-from build import stored
+from build.host import stored
 from smoke import secret
 from smoke.contents import UnreadableError, has
 from smoke.layer import Layer, NotReadError, UnreadableLayerError, members
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
 
 _MOUNTED = "/llm-d-dev-layers"
 _CHUNK_BYTES = 2**20

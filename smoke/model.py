@@ -16,7 +16,8 @@ import numpy as np
 from safetensors.numpy import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from build import scratch, suite
+from build.gate import rules
+from build.host import scratch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +60,7 @@ def fingerprint() -> str:
     """Digest of the model, by which a copy of it is recognised."""
     with scratch.folder() as folder:
         write(Path(folder))
-        return suite.model(Path(folder))
+        return rules.model(Path(folder))
 
 
 def continuation(prompt: str, length: int) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
-from build import command
+from build.host import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from docker.types import DeviceRequest
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
 
     Ask = Callable[[Sequence[str]], str]
     """Runs a command where the GPUs are looked at and returns its standard output; OSError if it fails."""
@@ -169,7 +169,7 @@ def here(argv: Sequence[str]) -> str:
         OSError: It is not there, fails, or does not end within 30 s.
     """
     try:
-        return command.output(["timeout", _PATIENCE_S, *argv]).decode(errors="replace")
+        return process.output(["timeout", _PATIENCE_S, *argv]).decode(errors="replace")
     except subprocess.CalledProcessError as error:
         raise OSError(f"{argv[0]} ended with status {error.returncode}") from error
 

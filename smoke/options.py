@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from build.config.expectation import Expectation
+from build.config.gpus import HELP, Selection
+from build.config.model_name import ModelName, chosen
 from build.errors import UsageError
-from build.expectation import Expectation
-from build.gpus import HELP, Selection
-from build.model_name import ModelName, chosen
 from smoke.server import ANSWER_S
 
 if TYPE_CHECKING:

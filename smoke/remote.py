@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from build import redact
-from build.files import write_atomic, write_json
 from build.harmless import harmless
+from build.host import secrets
+from build.host.files import write_atomic, write_json
 from smoke import report
 from smoke.findings import Findings
 from smoke.server import Server
@@ -52,7 +52,7 @@ class Remote:
 
     def redacted(self, text: str) -> str:
         """A text without the API key, without passwords and tokens that can be told by their form, and harmless."""
-        return harmless(redact.redacted(self.server.redacted(text)))
+        return harmless(secrets.redacted(self.server.redacted(text)))
 
     def engine_lost(self, error: BaseException | None) -> bool:
         """There is no engine."""

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
-from build import labels
-from build.folders import REPOSITORY
+from build.config.folders import REPOSITORY
+from build.engine import labels
 from smoke import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from smoke.diagnose import Diagnosis
     from smoke.findings import Findings
 

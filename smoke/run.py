@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 import requests
 
-from build import demands, embedded, engine, identity, labels, leftovers, redact, settings, suite
-from build.confinement import Limits
+from build.config import settings
+from build.config.gpus import ALL
+from build.config.model_name import ModelName
+from build.engine import client, content, embedded, labels, leftovers
+from build.engine.confinement import Limits
 from build.errors import BusyError, EngineError
-from build.files import write_atomic, write_json
-from build.gpus import ALL
+from build.gate import demands
+from build.gate import rules as suite
 from build.harmless import harmless
-from build.model_name import ModelName
+from build.host import secrets as redact
+from build.host.files import write_atomic, write_json
 from smoke import gpus, hub, model, nvidia, report
 from smoke.binaries import ANYBODY, Probe, probe
 from smoke.contents import Contents, is_ours
@@ -33,9 +37,9 @@ if TYPE_CHECKING:
 
     from docker.types import DeviceRequest
 
-    from build.engine import Engine, Image
-    from build.folders import Folders
-    from build.verdict import Verdict
+    from build.config.folders import Folders
+    from build.engine.client import Engine, Image
+    from build.gate.verdict import Verdict
     from smoke.options import Options
 
 # What talking to the engine raises when it went away.
@@ -122,7 +126,7 @@ class Run:
         """
         if options.report:
             _clear(options.report)
-        found = engine.find(embedded_socket=str(embedded.socket(settings.load({}).folders)))
+        found = client.find(embedded_socket=str(embedded.socket(settings.load({}).folders)))
         if found is None:
             raise EngineError("no Docker Engine answers", hint="start one, or `python -m build engine up`")
         try:
@@ -205,7 +209,7 @@ class Run:
         if base is None or base.labels.get(labels.KIND) != "base":
             return None
         # What was made from one of both, and inherited its labels, may run otherwise.
-        if not (identity.is_genuine(self.image) and identity.is_genuine(base)):
+        if not (content.is_genuine(self.image) and content.is_genuine(base)):
             return None
         if self.image.diff_ids[: len(base.diff_ids)] != base.diff_ids:
             return None

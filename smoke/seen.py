@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from build import labels
-from build.base import PYTHON
-from build.folders import REPOSITORY
+from build.base.store import PYTHON
+from build.config.folders import REPOSITORY
+from build.engine import labels
 from smoke import nvidia
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-    from build.engine import Image
+    from build.engine.client import Image
     from smoke.gpus import Grant
     from smoke.nvidia import Machine
 

@@ -13,7 +13,7 @@ import docker.errors
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from build.exchange import Exchange, TooLargeError
+from build.registry.exchange import Exchange, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
     from testcontainers.core.container import DockerContainer
 
-    from build.exchange import Answer
+    from build.registry.exchange import Answer
 
 PORT = 8000
 """vLLM's default (vllm/entrypoints/launchers/cli_args.py, 0.32.0)."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import labels
+from build.engine import labels
 from smoke import layers, secret
 from smoke.contents import UnreadableError, has
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from build.engine import Image
+    from build.engine.client import Image
     from smoke.contents import Contents
     from smoke.run import Run
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from build.base import SOURCE
-from build.compatibility import made_by_build
+from build.base.store import SOURCE
+from build.vllm.paths import made_by_build
 from smoke.binaries import misfits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from build.engine import Image
+    from build.engine.client import Image
     from smoke.binaries import Probe
     from smoke.contents import Contents
     from smoke.run import Run

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import labels
+from build.engine import labels
 
 if TYPE_CHECKING:
-    from build.engine import Image
-    from build.expectation import Expectation
+    from build.config.expectation import Expectation
+    from build.engine.client import Image
     from smoke.server import Server
 
 _SHOWN = 300

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import docker.errors
 import requests
 
-from build import git
 from build.console import Console
 from build.errors import EXIT_INTERRUPTED, EngineError, LlmdDevError
+from build.source import repository
 from tests.bench import benchmarks
 from tests.bench.figures import table
 from tests.bench.ground import ground
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
         The exit code, as :mod:`build.errors` has it.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    git.without_git_variables()
+    repository.without_git_variables()
     arguments = _parser().parse_args(argv)
     console = Console(quiet=arguments.json)
     try:

@@ -13,22 +13,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build import base as bases
-from build import comparison, embedded, leftovers, releases, scratch, settings
+from build.base import store as bases
+from build.config import settings
+from build.config.folders import REPOSITORY
 from build.context import Context
+from build.engine import embedded, leftovers
 from build.errors import BuildError, IncompatibleError
-from build.folders import REPOSITORY
-from build.git import Repository
-from build.overlay import Overlay
-from build.target import Target
+from build.host import scratch
+from build.overlay import comparison
+from build.overlay.image import Overlay
+from build.source import releases
+from build.source.repository import Repository
+from build.source.target import Target
 
 if TYPE_CHECKING:
     import resource
     from collections.abc import Iterator, Mapping
 
-    from build.base import Base
+    from build.base.store import Base
     from build.console import Console
-    from build.engine import Engine
+    from build.engine.client import Engine
 
 FAMILY = "llm-d-dev-bench"
 

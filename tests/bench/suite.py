@@ -6,7 +6,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from build.confinement import Limits
+from build.engine.confinement import Limits
 from smoke import model
 from smoke.launch import Launch, await_healthy, running
 from tests.bench.figures import Figure

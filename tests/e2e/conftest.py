@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from build.folders import REPOSITORY
+from build.config.folders import REPOSITORY
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

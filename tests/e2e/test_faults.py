@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import git
 import pytest
 
-from build import embedded, labels
-from build import engine as engines
-from build.folders import Folders
+from build.config.folders import Folders
+from build.engine import client as engines
+from build.engine import embedded, labels
 from tests.e2e.conftest import run
 from tests.standin import trial
 from tests.standin.image import changed
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.engine import Engine
+    from build.engine.client import Engine
     from tests.standin.trial import Outcome
 
 _IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "commit.gpgSign=false")

@@ -13,8 +13,10 @@ import git
 import pytest
 import requests
 
-from build import embedded, registry_login, sample
-from build.folders import Folders
+from build.cli import sample
+from build.config.folders import Folders
+from build.engine import embedded
+from build.registry import login as registry_login
 from tests.e2e.conftest import run
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build.listing import EXECUTABLE, REGULAR, SYMLINK, Entry, blob_id
+from build.source.listing import EXECUTABLE, REGULAR, SYMLINK, Entry, blob_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -20,21 +20,17 @@ import git
 import pytest
 import requests
 
-from build import (
-    cpu,
-    embedded,
-    labels,
-    nightly,
-    registry_image,
-    rootfs,
-    seal,
-    settings,
-    verdict,
-)
+from build.base import seal
+from build.config import settings
+from build.config.folders import REPOSITORY, Folders
 from build.console import Console
 from build.context import Context
-from build.folders import REPOSITORY, Folders
-from build.git import Repository
+from build.engine import embedded, labels, rootfs
+from build.flavors import cpu
+from build.gate import verdict
+from build.nightly import run
+from build.registry import image as registry_image
+from build.source.repository import Repository
 from tests.engine import changes
 from tests.engine.inside import Inside
 from tests.standin.image import build_standin
@@ -44,8 +40,8 @@ from tests.standin.verdicts import passing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from build.engine import Engine, Image
-    from build.verdict import Verdict
+    from build.engine.client import Engine, Image
+    from build.gate.verdict import Verdict
 
 _FAMILY = "llm-d-dev-test-"
 LOCAL = f"{_FAMILY}{os.getpid()}"
@@ -309,4 +305,4 @@ def base_fingerprint(cli: Cli) -> str:
     """What `nightly` recognises the base by that it would build of that release."""
     context = Context(settings=settings.load({"vllm_version": _RELEASE}), console=Console(quiet=True))
     with contextlib.closing(Repository(cli.folders.releases)) as releases:
-        return nightly._fingerprint(context, cpu.Cpu(context=context), releases.commit(f"v{_RELEASE}-cpu"))
+        return run._fingerprint(context, cpu.Cpu(context=context), releases.commit(f"v{_RELEASE}-cpu"))

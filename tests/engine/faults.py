@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from build import labels
+from build.engine import labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

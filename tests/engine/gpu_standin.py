@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 
 import docker.errors
 
-from build import labels
-from build.base import PYTHON
+from build.base.store import PYTHON
+from build.engine import labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from docker.models.containers import Container
 
-    from build.engine import Engine
+    from build.engine.client import Engine
 
 FOLDER = "/run/standin-gpus"
 """Where a container has one file for each of its GPUs, named after its UUID."""

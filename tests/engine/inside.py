@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build.base import PYTHON, SOURCE
+from build.base.store import PYTHON, SOURCE
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import git
 import requests
 
-from build.folders import REPOSITORY
+from build.config.folders import REPOSITORY
 from tests.engine.conftest import LOCAL, Cli, commit_all, finished, make_cli
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.conftest import Ran
 
 _PARTS = ("build", "smoke", "dockerfiles", "tests/standin")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import command
+from build.host import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine import Engine
+    from build.engine.client import Engine
 
 _CLONE_NEWNET = 0x40000000
 """From sched.h. Python has os.unshare from 3.12 on."""
@@ -36,7 +36,7 @@ def entered() -> Iterator[None]:
         if libc.unshare(_CLONE_NEWNET):
             pytest.skip(f"no network namespace: {os.strerror(ctypes.get_errno())}")
         try:
-            command.output(["ip", "link", "set", "lo", "up"])
+            process.output(["ip", "link", "set", "lo", "up"])
             yield
         finally:
             assert libc.setns(outside.fileno(), _CLONE_NEWNET) == 0
@@ -60,5 +60,5 @@ def load_image(engine: Engine) -> None:
 
 
 def _with_libraries(path: str) -> list[str]:
-    text = command.output(["ldd", path]).decode()
+    text = process.output(["ldd", path]).decode()
     return [path, *re.findall(r"(/\S+) \(0x", text)]

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import command, embedded, packages
+from build.engine import embedded
+from build.host import apt as packages
+from build.host import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.packages import Apt
+    from build.host.apt import Apt
 
 ROOT = Path("/")
 HERE = packages.release(ROOT)
@@ -45,7 +47,7 @@ _VERSION = re.compile(r"^ (?:\*{3}|   ) (\S+) (-?\d+)$", re.MULTILINE)
 
 
 def policy(apt: Apt, package: str) -> str:
-    return command.run(["apt-cache", *apt.options, "policy", package]).text
+    return process.run(["apt-cache", *apt.options, "policy", package]).text
 
 
 def test_the_engine_offered_is_new_enough_for_cdi(apt: Apt) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import git
 import pytest
 
-from build import labels, lock, names
+from build.engine import labels, names
+from build.host import lock
 from tests.engine import fake_engine, traces
 from tests.engine.conftest import LOCAL, assert_refused, base_fingerprint, commit_all, finished
 from tests.engine.relay import Relay
@@ -22,7 +23,7 @@ from tests.standin.image import changed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.conftest import Cli
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import labels
+from build.engine import labels
 from smoke.contents import Contents
 from tests.engine.conftest import LOCAL, commit_all
 from tests.standin.image import changed
@@ -15,7 +15,7 @@ from tests.standin.image import changed
 if TYPE_CHECKING:
     import git
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.conftest import Cli, Ran
 
 pytestmark = pytest.mark.usefixtures("base")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from build.base import PYTHON
-from build.confinement import LOG_BYTES, Limits
+from build.base.store import PYTHON
+from build.engine.confinement import LOG_BYTES, Limits
 from smoke import model, relay
 from smoke.launch import Launch, await_healthy, running
 from smoke.server import PORT
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from smoke.server import ContainerServer
 
 # Everything that a server might ask: the caller's machine, the gateway, the metadata of clouds, anybody.

@@ -12,9 +12,10 @@ import git
 import pytest
 import requests
 
-from build import daemon, labels
-from build.daemon import Daemon
-from build.engine import Engine, answering
+from build.engine import labels
+from build.engine.client import Engine, answering
+from build.host import background
+from build.host.background import Daemon
 from smoke import layers
 from smoke.layers import Memory
 from tests.engine.conftest import LOCAL, commit_all, inside, make_cli
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.engine import Image
+    from build.engine.client import Image
 
 START_S = 60.0
 
@@ -63,12 +64,12 @@ def store(bridge: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
         log=folder / "dockerd.log",
         shields=("DOCKER_",),
     )
-    daemon.start(server, ready=lambda: _answers(host), timeout_s=START_S)
+    background.start(server, ready=lambda: _answers(host), timeout_s=START_S)
     try:
         with contextlib.closing(Engine(host=host, origin="tests")) as engine:
             yield engine
     finally:
-        daemon.stop(server, grace_s=START_S)
+        background.stop(server, grace_s=START_S)
 
 
 def _answers(host: str) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from tests.engine.conftest import commit_all, finished, make_cli
 
 if TYPE_CHECKING:
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.conftest import Cli, Ran, Word
 
 LIMIT_BYTES = 300_000_000

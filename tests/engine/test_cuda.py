@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import git
 import pytest
 
-from build import cuda, labels, names, settings
+from build.config import settings
 from build.console import Console
 from build.context import Context
-from build.dockerfile import Dockerfile
-from build.llmd import DOCKERFILE
-from build.mirror import Remote
+from build.engine import labels, names
+from build.flavors import cuda
+from build.llmd.dockerfile import Dockerfile
+from build.llmd.tree import DOCKERFILE
+from build.source.mirror import Remote
 from tests.engine import gpu_standin
 from tests.engine.conftest import LOCAL, Cli, assert_refused, commit_all, inside, make_cli
 from tests.standin import ssh as ssh_standin
@@ -31,7 +33,7 @@ from tests.unit.loopback import Answer, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.conftest import Ran
     from tests.unit.loopback import Asked
 

@@ -14,7 +14,7 @@ from tests.standin.image import changed
 if TYPE_CHECKING:
     import git
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.conftest import Cli
 
 pytestmark = pytest.mark.usefixtures("base")

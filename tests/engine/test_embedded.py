@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 from docker.types import DeviceRequest
 
-from build import buildx, daemon, embedded, mounts
+from build.config.folders import REPOSITORY, Folders
 from build.console import Console
+from build.engine import buildx, embedded
 from build.errors import EngineError
-from build.folders import REPOSITORY, Folders
+from build.host import background, mounts
 from tests.engine import gpu_standin, private_network
 from tests.engine.conftest import make_cli
 from tests.engine.private_network import IMAGE
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from build.engine import Engine
+    from build.engine.client import Engine
 
 QUIET = Console(quiet=True)
 
@@ -92,7 +93,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 def sleeping(seconds: str) -> list[int]:
     """Processes of this machine, in containers or not, that sleep for so long."""
-    return [pid for pid in daemon.pids() if daemon.arguments(pid) == ("sleep", seconds)]
+    return [pid for pid in background.pids() if background.arguments(pid) == ("sleep", seconds)]
 
 
 def run_sleep(engine: Engine, seconds: str) -> str:
@@ -105,7 +106,7 @@ def run_sleep(engine: Engine, seconds: str) -> str:
 def traces(folders: Folders) -> list[str]:
     """What would show that an engine is or was running: processes, mounts, files."""
     names = (str(folders.runtime), str(folders.engine), f"llm-d-dev-{folders.runtime.name}")
-    lines = [" ".join(daemon.arguments(pid)) for pid in daemon.pids()]
+    lines = [" ".join(background.arguments(pid)) for pid in background.pids()]
     return [
         *(line for line in lines if any(name in line for name in names)),
         *(str(point) for point in mounts.below([folders.runtime, folders.engine])),

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import buildx, command
-from build.confinement import Limits
-from build.endpoint import chosen
-from build.engine import connected
+from build.engine import buildx
+from build.engine.client import connected
+from build.engine.confinement import Limits
+from build.engine.endpoint import chosen
+from build.host import process as command
 from smoke import model
 from smoke.launch import Launch, await_healthy, running
 from tests.engine import tls
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from build.endpoint import Endpoint
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
+    from build.engine.endpoint import Endpoint
     from tests.engine.conftest import Cli
 
 

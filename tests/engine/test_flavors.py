@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import buildx, labels
+from build.engine import buildx, labels
 from tests.engine import nights
 from tests.engine.conftest import LOCAL, RUN
 from tests.standin.image import changed
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.nights import Nights
 
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from build import identity, labels, names, verdict
+from build.engine import content as identity
+from build.engine import labels, names
+from build.gate import verdict
 from tests.engine import traces
 from tests.engine.conftest import LOCAL, RUN, assert_refused, finished
 from tests.engine.relay import Relay
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from build.engine import Engine, Image
-    from build.verdict import Verdict
+    from build.engine.client import Engine, Image
+    from build.gate.verdict import Verdict
     from tests.engine.conftest import Cli
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build.engine import Capabilities
-from build.gpus import Selection
-from build.verdict import Verdict
+from build.config.gpus import Selection
+from build.engine.client import Capabilities
+from build.gate.verdict import Verdict
 from smoke import gpus
 from tests.engine import gpu_standin
 from tests.engine.conftest import inside
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.gpu_standin import MadeUp
     from tests.standin.trial import Outcome
 

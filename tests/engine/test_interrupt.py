@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import git
 import pytest
 
-from build import labels
+from build.engine import labels
 from tests.engine import traces
 from tests.engine.conftest import LOCAL, base_fingerprint, commit_all, finished, make_cli
 from tests.engine.relay import Relay
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.conftest import Cli, Ran, Word
     from tests.engine.relay import Moment
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from build import labels
+from build.engine import labels
 from build.errors import BusyError
 from tests.engine import nights, traces
 from tests.engine.conftest import LOCAL, base_fingerprint
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.conftest import Ran
     from tests.engine.nights import Nights
     from tests.engine.relay import Moment

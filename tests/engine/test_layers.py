@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
 
 MARK = "hush-hush"
 NETRC = f"machine index.example\n  login me\n  password {MARK}\n".encode()

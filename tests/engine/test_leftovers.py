@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 import docker.errors
 
-from build import labels, leftovers, owner
+from build.engine import labels, leftovers
+from build.host import identity
 from tests.engine.conftest import LOCAL, RUN
 
 if TYPE_CHECKING:
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
 
 
 def _gone() -> str:
     """The identity of a process that has ended."""
     with subprocess.Popen(["sleep", "60"]) as process:
-        who = owner.identity(process.pid)
+        who = identity.identity(process.pid)
         process.kill()
     return who
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import labels
+from build.engine import labels
 from tests.engine import nights
 from tests.engine.nights import PAYLOAD_BYTES
 from tests.unit.loopback import Answer, Asked, serving
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.nights import Nights
 
 GOOD, AGAIN = "a new commit", "the commit of the night before"

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 import git
 import pytest
 
-from build import base as bases
-from build import dev as dev_verb
-from build import labels, settings
-from build.base import SOURCE
-from build.choice import Wishes
+from build.base import store as bases
+from build.base.probe import probe
+from build.base.store import SOURCE
+from build.cli import dev as dev_verb
+from build.cli.deliver import Request
+from build.config import settings
 from build.console import Console
 from build.context import Context
-from build.delivery import Request
-from build.engine import Engine
-from build.git import Repository
-from build.listing import Listing
-from build.probe import probe
-from build.trial import Options
+from build.engine import labels
+from build.engine.client import Engine
+from build.gate.smoke_run import Options
+from build.overlay.choice import Wishes
+from build.source.listing import Listing
+from build.source.repository import Repository
 from tests.engine import changes
 from tests.engine.conftest import LOCAL, assert_refused, commit_all, inside, make_cli
 from tests.standin.image import changed
@@ -32,7 +33,7 @@ from tests.standin.image import changed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine import Image
+    from build.engine.client import Image
     from tests.engine.changes import Change
     from tests.engine.conftest import Cli, Ran
     from tests.engine.inside import Inside

@@ -20,12 +20,16 @@ import docker.errors
 import pytest
 import requests
 
-from build import expiry, labels, leftovers, prune, registry_login, registry_server, settings
+from build.config import settings
+from build.config.folders import REPOSITORY
 from build.console import Console
 from build.context import Context
+from build.engine import labels, leftovers
 from build.errors import EngineError, UsageError
-from build.folders import REPOSITORY
-from build.registry import EMBEDDED_REPOSITORY, Registry, RepositoryName
+from build.nightly import prune
+from build.registry import expiry, local
+from build.registry import login as registry_login
+from build.registry.client import EMBEDDED_REPOSITORY, Registry, RepositoryName
 from tests.engine.conftest import LOCAL, assert_refused, make_cli
 from tests.engine.test_gate import make_image
 from tests.engine.traces import eventually
@@ -36,8 +40,8 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-    from build.engine import Engine
-    from build.registry import Access
+    from build.engine.client import Engine
+    from build.registry.client import Access
     from tests.engine.conftest import Cli
 
 
@@ -56,14 +60,14 @@ class Home:
         return context
 
     def up(self, **overrides: Any) -> Access:  # noqa: ANN401 - settings
-        return registry_server.up(self.context(**overrides))
+        return local.up(self.context(**overrides))
 
     def down(self) -> bool:
-        return registry_server.down(self.engine, self.context().folders)
+        return local.down(self.engine, self.context().folders)
 
     @property
-    def status(self) -> registry_server.Status:
-        return registry_server.status(self.engine, self.context().folders)
+    def status(self) -> local.Status:
+        return local.status(self.engine, self.context().folders)
 
     @property
     def identity(self) -> registry_login.Identity:
@@ -467,7 +471,7 @@ def test_a_collection_that_is_killed_is_ended_before_the_registry_takes_uploads_
 
 def test_nothing_collects_garbage_while_uploads_are_taken(home: Home) -> None:
     access = home.up()
-    image, options = home.container.attrs["Image"], registry_server._confined(str(home.status.container))
+    image, options = home.container.attrs["Image"], local._confined(str(home.status.container))
     home.down()
     with home.engine.created(image, **options, entrypoint=["sleep"], command=["7301"]) as collector:
         collector.start()
@@ -493,7 +497,7 @@ def test_an_image_is_pushed_with_the_password_and_pruned_when_it_has_expired(cli
     cli.pass_smoke(image)
     ran = cli("push", image.tags[0], "--json")
     assert ran.returncode == 0, ran.stderr
-    access = registry_server.running(home.engine, home.context().folders)
+    access = local.running(home.engine, home.context().folders)
     assert access
     (name,) = ran.json["pushed"]
     assert name == f"{access.address}/{EMBEDDED_REPOSITORY}:local-{commit}"

@@ -12,7 +12,7 @@ import pytest
 from tests.engine.conftest import LOCAL, assert_refused, commit_all, inside
 
 if TYPE_CHECKING:
-    from build.engine import Engine
+    from build.engine.client import Engine
     from tests.engine.conftest import Cli
 
 pytestmark = pytest.mark.usefixtures("base")

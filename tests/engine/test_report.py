@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import packages
 from build.console import Console
+from build.host import apt
 from tests.standin import trial
 from tests.standin.image import build_standin, changed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.standin.trial import Outcome
 
 BROWSER = "chromium-headless-shell"
@@ -38,8 +38,8 @@ print("</code></li></ol><h2>PASS</h2>", flush=True)
 
 @pytest.fixture(scope="session")
 def browser() -> str:
-    packages.ensure((BROWSER,), allowed=True, console=Console(quiet=False))
-    found = packages.program(BROWSER)
+    apt.ensure((BROWSER,), allowed=True, console=Console(quiet=False))
+    found = apt.program(BROWSER)
     assert found is not None
     return found
 

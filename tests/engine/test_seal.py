@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import base as bases
-from build import gitdir, labels, seal
+from build.base import seal
+from build.base import store as bases
+from build.base.probe import probe
 from build.console import Console
+from build.engine import labels
 from build.errors import BuildError, SourceError
-from build.git import Repository
-from build.probe import probe
-from build.remotes import REMOTES
+from build.layer import gitdir
+from build.source.remotes import REMOTES
+from build.source.repository import Repository
 from tests.engine.conftest import commit_all, inside
 from tests.standin.image import changed
 
@@ -24,9 +26,9 @@ if TYPE_CHECKING:
 
     import git
 
-    from build.base import Base
-    from build.engine import Engine, Image
-    from build.git import Commit
+    from build.base.store import Base
+    from build.engine.client import Engine, Image
+    from build.source.repository import Commit
     from tests.engine.inside import Inside
 
 QUIET = Console(quiet=True)

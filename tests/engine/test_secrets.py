@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 import pytest
 import uv
 
-from build import buildx, cpu
-from build.index import PackageIndex
+from build.engine import buildx
+from build.flavors import cpu
+from build.pypi.index import PackageIndex
 from tests.engine.conftest import LOCAL, assert_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.conftest import Cli
 
 MARK = "hush-hush"

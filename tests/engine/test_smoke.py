@@ -17,9 +17,11 @@ import docker.errors
 import git
 import pytest
 
-from build import labels, leftovers, owner, suite, verdict
-from build.folders import Folders
-from build.verdict import Verdict
+from build.config.folders import Folders
+from build.engine import labels, leftovers
+from build.gate import rules, verdict
+from build.gate.verdict import Verdict
+from build.host import identity
 from smoke import model
 from tests.engine.conftest import commit_all, make_cli
 from tests.engine.faults import FAULTS, GONE, OWNER, Fault, batches
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.conftest import Cli
     from tests.standin.trial import Outcome
 
@@ -412,7 +414,7 @@ def test_model_of_ones_own(engine: Engine, standin: str, tmp_path: Path, padding
     assert outcome.status == 0, outcome.text
     assert "openai/chat_is_right" in outcome.named("skipped")
     assert outcome.verdict is not None
-    fingerprint = suite.fingerprint(tmp_path / "model", "**/*")
+    fingerprint = rules.fingerprint(tmp_path / "model", "**/*")
     configuration = Verdict.parse(outcome.verdict).configuration
     assert (configuration["model"], configuration["exact"]) == (fingerprint, False)
 
@@ -499,7 +501,7 @@ def test_interrupt_leaves_nothing(  # noqa: PLR0917 - fixtures and parameters co
 def test_interrupt_ends_a_server_that_prints_without_end(engine: Engine, standin: str, tmp_path: Path) -> None:
     with changed(engine, standin, ["ENV STANDIN_FAULT=prints-without-end"]) as image_id:
         with trial.start(engine, "--image", image_id, "--report", tmp_path) as process:
-            who = owner.identity(process.pid)
+            who = identity.identity(process.pid)
             for line in process.stdout or ():
                 if line.startswith("still starting"):
                     break
@@ -539,7 +541,7 @@ def _hanging(
         changed(engine, standin, [f"ENV STANDIN_FAULT={fault}"]) as image_id,
         trial.start(engine, "--image", image_id, "--any-user", "--report", folder) as process,
     ):
-        who = owner.identity(process.pid)
+        who = identity.identity(process.pid)
         yield process, _waits(engine, who), who
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from build.folders import REPOSITORY
+from build.config.folders import REPOSITORY
 from tests.standin.source import VERSION, source_tree, version_file
 
 if TYPE_CHECKING:

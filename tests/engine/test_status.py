@@ -10,7 +10,7 @@ from tests.engine.conftest import LOCAL, commit_all
 if TYPE_CHECKING:
     import git
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
     from tests.engine.conftest import Cli
 
 

@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import labels
-from build.engine import TEMPORARY_REPOSITORY, tag_owner
+from build.engine import labels
+from build.engine.client import TEMPORARY_REPOSITORY, tag_owner
 from tests.engine.conftest import LOCAL, RUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from build.engine import Engine
+    from build.engine.client import Engine
     from tests.engine.conftest import Cli
 
 
@@ -66,7 +66,7 @@ def _owners(engine: Engine) -> list[int]:
 
 
 def _process(owner: str) -> int:
-    """The process of an identity (:mod:`build.owner`); 0 for what is none."""
+    """The process of an identity (:mod:`build.host.identity`); 0 for what is none."""
     parts = owner.split(":")
     return int(parts[-2]) if len(parts) > 1 and parts[-2].isdigit() else 0
 

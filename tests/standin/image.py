@@ -9,14 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import buildx, labels
-from build.base import SOURCE
+from build.base.store import SOURCE
+from build.engine import buildx, labels
 from tests.standin.source import VERSION, source_tree, version_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
 
 _HERE = Path(__file__).parent
 # What llm-d's Dockerfile and ours leave out of the image.

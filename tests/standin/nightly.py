@@ -11,16 +11,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build import cli, cpu, labels, rootfs
+from build.cli import main
+from build.engine import labels, rootfs
 from build.errors import BuildError
+from build.flavors import cpu
 from tests.standin.image import build_standin
 
 if TYPE_CHECKING:
+    from build.config.settings import Settings
     from build.console import Console
-    from build.engine import Engine
-    from build.git import Commit
-    from build.index import PackageIndex
-    from build.settings import Settings
+    from build.engine.client import Engine
+    from build.pypi.index import PackageIndex
+    from build.source.repository import Commit
 
 
 def _build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commit, *, console: Console) -> str:
@@ -35,4 +37,4 @@ def _build(engine: Engine, settings: Settings, index: PackageIndex, commit: Comm
 
 if __name__ == "__main__":
     cpu.build = _build
-    sys.exit(cli.main(sys.argv[1:]))
+    sys.exit(main.main(sys.argv[1:]))

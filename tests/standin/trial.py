@@ -9,8 +9,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build import labels, owner
-from build.folders import REPOSITORY
+from build.config.folders import REPOSITORY
+from build.engine import labels
+from build.host import identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-    from build.engine import Engine
+    from build.engine.client import Engine
 
 _TIMEOUT_S = 300
 
@@ -86,7 +87,7 @@ def run(engine: Engine, image_id: str, folder: Path, *options: str, **variables:
         options: Further options.
     """
     with start(engine, "--image", image_id, "--report", folder, *options, **variables) as process:
-        who = owner.identity(process.pid)
+        who = identity.identity(process.pid)
         text, _ = process.communicate(timeout=_TIMEOUT_S)
     return Outcome(status=process.returncode, text=text, folder=folder, left=containers_of(engine, who))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from build import demands, suite
-from build.verdict import Verdict
+from build.gate import demands, rules
+from build.gate.verdict import Verdict
 
 if TYPE_CHECKING:
-    from build.engine import Image
+    from build.engine.client import Image
 
 
 def passing(image: Image, **configuration: Any) -> Verdict:  # noqa: ANN401 - any JSON value
@@ -19,7 +19,7 @@ def passing(image: Image, **configuration: Any) -> Verdict:  # noqa: ANN401 - an
         diff_ids=image.diff_ids,
         passed=(),
         failed=(),
-        configuration={"suite": suite.rules(), "model": "f" * 64, "exact": True, "expect": [], **configuration},
+        configuration={"suite": rules.rules(), "model": "f" * 64, "exact": True, "expect": [], **configuration},
         finished="2026-01-02T03:04:05Z",
     )
     return replace(found, passed=tuple(demands.missing(found, image)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from build.base import Contents, Facts
-from build.listing import REGULAR, Entry, Listing, blob_id
-from build.tarball import Ownership
+from build.base.store import Contents, Facts
+from build.layer.archive import Ownership
+from build.source.listing import REGULAR, Entry, Listing, blob_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

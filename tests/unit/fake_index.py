@@ -7,7 +7,7 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from build.index import PackageIndex
+from build.pypi.index import PackageIndex
 from tests.unit.loopback import Answer
 
 if TYPE_CHECKING:

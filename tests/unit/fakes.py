@@ -16,9 +16,10 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import docker.errors
 
-from build import identity, labels
-from build.engine import Engine, Image
-from build.names import Upload
+from build.engine import content as identity
+from build.engine import labels
+from build.engine.client import Engine, Image
+from build.engine.names import Upload
 from tests.unit.loopback import Answer
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from build import arguments, common_versions
-from build.arguments import Arguments, Given
-from build.dockerfile import Dockerfile
 from build.errors import SourceError, UsageError
+from build.llmd import arguments
+from build.llmd import versions as common_versions
+from build.llmd.arguments import Arguments, Given
+from build.llmd.dockerfile import Dockerfile
 
 TREES = Path(__file__).parents[1] / "standin_llmd"
 DECIDED = {"USE_SCCACHE": "false", "VLLM_COMMIT_SHA": "a" * 40, "VLLM_USE_PRECOMPILED": "1", "VLLM_REPO": "https://x"}

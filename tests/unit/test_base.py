@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import base, labels
-from build.base import Facts
+from build.base import store
+from build.base.store import Facts
+from build.engine import labels
 from build.errors import IncompatibleError, SourceError
-from build.listing import REGULAR
-from build.tarball import Tarball
+from build.layer.archive import Tarball
+from build.source.listing import REGULAR
 from tests.unit import bases
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine import Image
+    from build.engine.client import Image
 
 SEALED = bases.base({"setup.py": "x", "vllm/\udcff.py": "y", "tests/t.py": ""}, absent=("tests/",))
 
@@ -30,8 +31,8 @@ COMPILED = {"compiled.paths": b"vllm/__pycache__/a.cpython-312.pyc\0"}
 @pytest.fixture
 def engine() -> FakeEngine:
     engine = FakeEngine()
-    files = base.files(SEALED.facts, SEALED.held, SEALED.tree)
-    engine.docker.archives[str(base.FACTS)] = archive({**files, **COMPILED})
+    files = store.files(SEALED.facts, SEALED.held, SEALED.tree)
+    engine.docker.archives[str(store.FACTS)] = archive({**files, **COMPILED})
     return engine
 
 
@@ -45,7 +46,7 @@ def archive(files: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with Tarball(stream, owner=bases.FACTS.owner, timestamp=0, existing=frozenset()) as tarball:
         for name, content in files.items():
-            tarball.add_bytes(base.FACTS.relative_to("/opt") / name, content, mode=REGULAR)
+            tarball.add_bytes(store.FACTS.relative_to("/opt") / name, content, mode=REGULAR)
     return stream.getvalue()
 
 
@@ -63,30 +64,30 @@ def test_facts_of_another_version_are_refused(change: dict[str, Any]) -> None:
 
 
 def test_what_an_image_holds_is_read_from_it_once(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
-    first = base.load(engine, image, tmp_path)
+    first = store.load(engine, image, tmp_path)
     assert (first.facts, first.held, first.tree) == (SEALED.facts, SEALED.held, SEALED.tree)
     assert first.compiled == {"vllm/__pycache__/a.cpython-312.pyc"}
     assert (first.name, first.user) == ("llm-d-dev:nightly", "root")
     assert [one.removed for one in engine.docker.running] == [True]
-    assert base.load(engine, image, tmp_path) == first
+    assert store.load(engine, image, tmp_path) == first
     assert len(engine.docker.running) == 1
 
 
 def test_it_is_called_what_it_was_asked_for_by(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
     for _ in ("from the image", "from the cache"):
-        assert base.load(engine, image, tmp_path, name="llm-d-dev:nightly-1").name == "llm-d-dev:nightly-1"
+        assert store.load(engine, image, tmp_path, name="llm-d-dev:nightly-1").name == "llm-d-dev:nightly-1"
 
 
 def test_an_image_that_is_no_base_is_named(engine: FakeEngine, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="debian:12 is no base"):
-        base.load(engine, engine.hold("debian:12"), tmp_path)
+        store.load(engine, engine.hold("debian:12"), tmp_path)
     assert engine.docker.running == []
 
 
 def test_a_label_alone_makes_no_base(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
-    engine.docker.archives[str(base.FACTS)] = archive({"base.json": b"{}"})
+    engine.docker.archives[str(store.FACTS)] = archive({"base.json": b"{}"})
     with pytest.raises(SourceError, match="llm-d-dev:nightly is no base"):
-        base.load(engine, image, tmp_path)
+        store.load(engine, image, tmp_path)
     assert [one.removed for one in engine.docker.running] == [True]
 
 
@@ -96,17 +97,17 @@ def test_a_label_alone_makes_no_base(engine: FakeEngine, image: Image, tmp_path:
 def test_what_was_made_from_a_base_is_not_one(
     engine: FakeEngine, image: Image, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    assert base.load(engine, image, tmp_path).name
+    assert store.load(engine, image, tmp_path).name
     made = engine.commit(image, "mine:debug", **change)
     with pytest.raises(SourceError, match="mine:debug was made from an image of this tool"):
-        base.load(engine, made, tmp_path)
+        store.load(engine, made, tmp_path)
 
 
 def test_a_base_from_before_bases_told_their_content_is_not_one(engine: FakeEngine, tmp_path: Path) -> None:
     old = engine.hold("llm-d-dev:nightly", kind="base")
     del engine.docker.known[old.id]["Config"]["Labels"][labels.CONTENT]
     with pytest.raises(SourceError, match="was made by another version of this tool"):
-        base.load(engine, engine.image(old.id), tmp_path)
+        store.load(engine, engine.image(old.id), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -119,20 +120,20 @@ def test_a_base_from_before_bases_told_their_content_is_not_one(engine: FakeEngi
 def test_a_description_that_is_none_is_refused(
     engine: FakeEngine, image: Image, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    files = base.files(SEALED.facts, SEALED.held, SEALED.tree) | COMPILED
+    files = store.files(SEALED.facts, SEALED.held, SEALED.tree) | COMPILED
     files["base.json"] = json.dumps({**SEALED.facts.document(), **change}).encode()
-    engine.docker.archives[str(base.FACTS)] = archive(files)
+    engine.docker.archives[str(store.FACTS)] = archive(files)
     with pytest.raises(SourceError, match="sealed by another version"):
-        base.load(engine, image, tmp_path)
+        store.load(engine, image, tmp_path)
 
 
 def test_a_base_of_another_version_of_this_tool_is_named(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
-    files = base.files(SEALED.facts, SEALED.held, SEALED.tree)
+    files = store.files(SEALED.facts, SEALED.held, SEALED.tree)
     files |= COMPILED
     files["base.json"] = json.dumps({**SEALED.facts.document(), "schema": 0}).encode()
-    engine.docker.archives[str(base.FACTS)] = archive(files)
+    engine.docker.archives[str(store.FACTS)] = archive(files)
     with pytest.raises(SourceError, match="sealed by another version") as caught:
-        base.load(engine, image, tmp_path)
+        store.load(engine, image, tmp_path)
     assert "`python -m build nightly` makes a new base" in caught.value.hint
 
 
@@ -151,7 +152,7 @@ def test_only_bases_that_were_promoted_are_candidates_newest_first(engine: FakeE
     engine.hold("llm-d-dev:mine", kind="base", created="2026-01-03")
     engine.hold("other:nightly", kind="base", created="2026-01-04")
     engine.hold(third, kind="overlay", created="2026-01-05")
-    found = base.candidates(engine, "llm-d-dev")
+    found = store.candidates(engine, "llm-d-dev")
     assert [image.tags for image in found] == [(f"{second}-cpu",), (first,)]
 
 
@@ -161,7 +162,7 @@ def test_dates_are_compared_as_dates(engine: FakeEngine) -> None:
     engine.hold(older, kind="base", created="2026-01-01T00:00:20Z")
     engine.hold(newer, kind="base", created="2026-01-01T00:00:20.600000001Z")
     engine.hold(oldest, kind="base", created="")
-    found = base.candidates(engine, "llm-d-dev")
+    found = store.candidates(engine, "llm-d-dev")
     assert [image.name for image in found] == [newer, older, oldest]
 
 
@@ -173,5 +174,5 @@ def test_an_image_is_called_what_it_was_asked_for_by(engine: FakeEngine) -> None
 
 def test_without_a_base_one_is_told_how_to_get_one() -> None:
     with pytest.raises(IncompatibleError, match="no base image") as caught:
-        base.require_any([])
+        store.require_any([])
     assert "nightly" in caught.value.hint

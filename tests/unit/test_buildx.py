@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import buildx, cpu
-from build.buildx import Request
+from build.engine import buildx
+from build.engine.buildx import Request
 from build.errors import BuildError, DiskError, EngineError, UsageError
+from build.flavors import cpu
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import cdi
+from build.engine import cdi
 
 if TYPE_CHECKING:
     from pathlib import Path

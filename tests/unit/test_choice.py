@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from build import base as build_base
-from build import choice, names, plan
-from build.choice import Wishes
+from build.base import store as build_base
+from build.config.folders import Folders
 from build.console import Console
+from build.engine import names
 from build.errors import IncompatibleError, SourceError
-from build.files import write_atomic_bytes
-from build.folders import Folders
-from build.git import Repository
-from build.target import Target
+from build.host.files import write_atomic_bytes
+from build.overlay import choice, plan
+from build.overlay.choice import Wishes
+from build.source.repository import Repository
+from build.source.target import Target
 from tests.unit import bases
 from tests.unit.fakes import FakeEngine
 from tests.unit.work import Work
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.base import Base
+    from build.base.store import Base
     from build.context import Context
-    from build.delta import Delta
+    from build.overlay.delta import Delta
 
 OLD, NEW = "2026-01-01", "2026-01-02"
 

@@ -17,8 +17,10 @@ import docker.errors
 import pytest
 import requests
 
-from build import cli, embedded, engine, errors
-from build.folders import REPOSITORY
+from build import errors
+from build.cli import main
+from build.config.folders import REPOSITORY
+from build.engine import client, embedded
 from tests.unit.work import Work
 
 if TYPE_CHECKING:
@@ -51,8 +53,8 @@ def logs(isolated: Path) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, verb: Verb, *words: str) -> int:
     """Run `status`, which does something else."""
-    monkeypatch.setitem(cli.VERBS, "status", verb)
-    return cli.main(["status", *words])
+    monkeypatch.setitem(main.VERBS, "status", verb)
+    return main.main(["status", *words])
 
 
 def raising(error: BaseException) -> Verb:
@@ -183,14 +185,14 @@ def test_a_setting_that_is_off_is_two_lines_and_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LLM_D_DEV_START_TIMEOUT", "soon")
-    assert cli.main(["status"]) == 2
+    assert main.main(["status"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("error[usage]: setting 'start_timeout': ")
 
 
 def test_a_state_folder_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["status", "--state", "/proc/nobody"]) == 2
+    assert main.main(["status", "--state", "/proc/nobody"]) == 2
     what, advice = capsys.readouterr().err.splitlines()
     assert "/proc/nobody" in what
     assert "--state" in advice
@@ -241,7 +243,7 @@ def test_the_state_of_the_embedded_engine_is_shown_without_starting_anything(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], isolated: Path
 ) -> None:
     monkeypatch.setattr(embedded, "in_use", lambda _: None)
-    assert cli.main(["engine", "status", "--json"]) == 0
+    assert main.main(["engine", "status", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["engine"]["running"] is False
     assert document["registry"]["running"] is False
@@ -254,8 +256,8 @@ def test_the_state_of_the_embedded_engine_is_shown_without_starting_anything(
 def test_a_machine_without_an_engine_is_told_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(engine, "find", lambda **_: None)
-    assert cli.main(["status"]) == 8
+    monkeypatch.setattr(client, "find", lambda **_: None)
+    assert main.main(["status"]) == 8
     what, advice = capsys.readouterr().err.splitlines()
     assert what == "error[engine]: no Docker Engine answers"
     assert "engine up" in advice
@@ -274,7 +276,7 @@ def test_dev_on_what_is_no_commit_ends_before_the_engine_is_asked(
 ) -> None:
     (tmp_path / "folder").mkdir()
     Work.new(tmp_path / "vllm").commit()
-    assert cli.main(["dev", str(tmp_path / path), ref]) == 3
+    assert main.main(["dev", str(tmp_path / path), ref]) == 3
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert what in lines[0]
@@ -286,14 +288,14 @@ def test_dev_without_words_takes_the_variables(
     work.commit()
     monkeypatch.setenv("VLLM_LOCAL_GIT_DIR", str(work.path / ".git"))
     monkeypatch.setenv("VLLM_LOCAL_REF", "no-such-ref")
-    assert cli.main(["dev"]) == 3
+    assert main.main(["dev"]) == 3
     assert f"'no-such-ref' names no commit in {work.path}" in capsys.readouterr().err
 
 
 def test_dev_without_variables_takes_vllm_in_the_home_folder(
     isolated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["dev"]) == 3
+    assert main.main(["dev"]) == 3
     assert f"there is no {isolated}/vllm (the default)" in capsys.readouterr().err
 
 
@@ -323,13 +325,13 @@ def test_help_shows_defaults_as_they_are(
 ) -> None:
     monkeypatch.setenv(variable, "/a%b/100%done")
     with pytest.raises(SystemExit):
-        cli.main(["dev", "--help"])
+        main.main(["dev", "--help"])
     assert "100%done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [("dev", ""), ("plan", ".", "--base-commit", ""), ("dev", "--base", "")])
 def test_an_empty_word_is_no_default(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(words) == 2
+    assert main.main(words) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
@@ -340,5 +342,5 @@ def test_a_user_without_a_home_is_told(
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", nobody)
-    assert cli.main(["dev", "--state", str(tmp_path / "s"), "--cache", str(tmp_path / "c")]) == 3
+    assert main.main(["dev", "--state", str(tmp_path / "s"), "--cache", str(tmp_path / "c")]) == 3
     assert capsys.readouterr().err.startswith("error[source]: there is no ")

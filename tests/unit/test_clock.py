@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build import ages, clock, expiry, freshness, prune, record, retention
+from build.config.folders import Folders
 from build.console import Console
-from build.files import write_json
-from build.folders import Folders
-from build.record import Record
+from build.engine import ages
+from build.host import clock
+from build.host.files import write_json
+from build.nightly import freshness, prune, record, retention
+from build.nightly.record import Record
+from build.registry import expiry
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:

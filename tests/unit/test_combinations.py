@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from build import cli, combinations
+from build.cli import combinations, main
 
 OF_TRIALS = {
     "--expect": "--expect /a=b",
@@ -50,7 +50,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("words", "lost", "beside"), REFUSED)
 def test_what_has_no_effect_is_refused(words: str, lost: str, beside: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(words.split()) == 2
+    assert main.main(words.split()) == 2
     what, advice = capsys.readouterr().err.splitlines()
     lost = lost.partition("=")[0]
     assert what.startswith(f"error[usage]: {lost} has no effect beside {beside}: ")
@@ -86,9 +86,9 @@ def test_every_rule_is_tried() -> None:
     ],
 )
 def test_what_has_an_effect_is_not(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for verb in cli.VERBS:
-        monkeypatch.setitem(cli.VERBS, verb, lambda _context, _arguments: {})
-    assert cli.main(words.split()) == 0
+    for verb in main.VERBS:
+        monkeypatch.setitem(main.VERBS, verb, lambda _context, _arguments: {})
+    assert main.main(words.split()) == 0
 
 
 @pytest.mark.parametrize("word", ["", "text", "/v1/models", "/v1/models=", "=text", "v1/models=text", "/a b=c"])
@@ -96,7 +96,7 @@ def test_what_has_an_effect_is_not(words: str, monkeypatch: pytest.MonkeyPatch) 
 def test_an_expectation_that_is_none_ends_before_anything_else(
     verb: list[str], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main([*verb, "--expect", word]) == 2
+    assert main.main([*verb, "--expect", word]) == 2
     what, _ = capsys.readouterr().err.splitlines()
     assert what.startswith(f"error[usage]: argument --expect: --expect {word!r} is not ROUTE=TEXT")
 
@@ -124,5 +124,5 @@ def test_an_expectation_that_is_none_ends_before_anything_else(
     ],
 )
 def test_an_empty_or_useless_word_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(words) == 2
+    assert main.main(words) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2

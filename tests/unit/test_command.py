@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import command
-from build.folders import REPOSITORY
+from build.config.folders import REPOSITORY
+from build.host import process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,58 +60,58 @@ def is_gone(folder: Path) -> bool:
 
 def test_output_comes_line_by_line_and_standard_error_with_it() -> None:
     seen: list[str] = []
-    done = command.run(["sh", "-c", "echo one; echo two >&2; printf three"], on_line=seen.append)
+    done = process.run(["sh", "-c", "echo one; echo two >&2; printf three"], on_line=seen.append)
     assert seen == ["one", "two", "three"]
     assert (done.returncode, done.text) == (0, "one\ntwo\nthree")
 
 
 def test_a_status_other_than_zero_is_told_and_no_error() -> None:
-    assert command.run(["sh", "-c", "exit 7"]).returncode == 7
-    assert command.run(["sh", "-c", "kill -KILL $$"]).returncode == -signal.SIGKILL
+    assert process.run(["sh", "-c", "exit 7"]).returncode == 7
+    assert process.run(["sh", "-c", "kill -KILL $$"]).returncode == -signal.SIGKILL
 
 
 def test_only_the_end_of_a_long_output_is_kept() -> None:
-    done = command.run(["seq", "1000"])
+    done = process.run(["seq", "1000"])
     assert done.tail[-1] == "1000"
     assert len(done.tail) < 1000
 
 
 def test_bytes_that_are_no_text_do_not_stop_it() -> None:
-    assert command.run(["printf", r"a\377b\n"]).text == "a\N{REPLACEMENT CHARACTER}b"
+    assert process.run(["printf", r"a\377b\n"]).text == "a\N{REPLACEMENT CHARACTER}b"
 
 
 def test_no_shell_reads_the_words(tmp_path: Path) -> None:
     words = ["a b", "$HOME", "'", '"', "", f"; touch {tmp_path}/x"]
-    assert command.run(["printf", r"%s\n", *words]).tail == tuple(words)
+    assert process.run(["printf", r"%s\n", *words]).tail == tuple(words)
     assert not (tmp_path / "x").exists()
 
 
 def test_variables_are_added_to_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OURS", "1")
-    done = command.run(["sh", "-c", "echo $OURS $THEIRS; pwd"], env={"THEIRS": "2"}, cwd=tmp_path)
+    done = process.run(["sh", "-c", "echo $OURS $THEIRS; pwd"], env={"THEIRS": "2"}, cwd=tmp_path)
     assert done.tail == ("1 2", str(tmp_path))
 
 
 def test_nothing_can_ask_for_input() -> None:
-    assert command.run(["cat"]).returncode == 0
-    assert command.output(["cat"]) == b""
+    assert process.run(["cat"]).returncode == 0
+    assert process.output(["cat"]) == b""
 
 
 def test_output_is_exact_and_without_standard_error(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b" \x00\n\n")
     with (tmp_path / "in").open("rb") as stdin:
-        assert command.output(["sh", "-c", "echo noise >&2; cat"], stdin=stdin) == b" \x00\n\n"
+        assert process.output(["sh", "-c", "echo noise >&2; cat"], stdin=stdin) == b" \x00\n\n"
 
 
 def test_output_of_a_program_that_fails_is_an_error_with_its_words() -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        command.output(["sh", "-c", "echo half; echo why >&2; exit 5"])
+        process.output(["sh", "-c", "echo half; echo why >&2; exit 5"])
     assert (caught.value.returncode, caught.value.output, caught.value.stderr) == (5, b"half\n", b"why\n")
 
 
 def test_an_interrupt_is_passed_on_once_and_its_clean_up_waited_for(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        command.run(["sh", "-c", _TIDY, "sh", tmp_path], on_line=interrupt)
+        process.run(["sh", "-c", _TIDY, "sh", tmp_path], on_line=interrupt)
     assert signals(tmp_path) == ["INT"]
     assert (tmp_path / "tidy").exists()
     assert is_gone(tmp_path)
@@ -143,16 +143,16 @@ def test_an_interrupt_in_the_middle_of_a_line_is_heeded_at_once(tmp_path: Path) 
     """
     for _ in range(5):
         with pytest.raises(KeyboardInterrupt):
-            command.run([sys.executable, "-c", textwrap.dedent(part)])
+            process.run([sys.executable, "-c", textwrap.dedent(part)])
         assert not (tmp_path / "went on").exists()
 
 
 def test_what_ignores_an_interrupt_is_terminated_and_then_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "_GRACE_S", 0.2)
+    monkeypatch.setattr(process, "_GRACE_S", 0.2)
     with pytest.raises(KeyboardInterrupt):
-        command.run(["sh", "-c", _STUBBORN, "sh", tmp_path], on_line=interrupt)
+        process.run(["sh", "-c", _STUBBORN, "sh", tmp_path], on_line=interrupt)
     assert signals(tmp_path) == ["INT", "TERM"]
     assert is_gone(tmp_path)
 
@@ -166,7 +166,7 @@ def test_a_second_ctrl_c_does_not_wait_out_the_grace(tmp_path: Path) -> None:
     """
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        command.run(["sh", "-c", busy, "sh", tmp_path], on_line=interrupt)
+        process.run(["sh", "-c", busy, "sh", tmp_path], on_line=interrupt)
     assert time.monotonic() - start < 5
     assert signals(tmp_path) == ["INT"]
     assert is_gone(tmp_path)
@@ -176,7 +176,7 @@ def test_a_program_that_says_much_when_interrupted_can_end(tmp_path: Path) -> No
     talkative = _TIDY.replace("sleep 0.1; sleep 0.1", "seq 100000")
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        command.run(["sh", "-c", talkative, "sh", tmp_path], on_line=interrupt)
+        process.run(["sh", "-c", talkative, "sh", tmp_path], on_line=interrupt)
     assert time.monotonic() - start < 5
     assert signals(tmp_path) == ["INT"]
     assert (tmp_path / "tidy").exists()
@@ -187,7 +187,7 @@ def test_helpers_that_a_program_leaves_end_with_it(tmp_path: Path) -> None:
     helper = 'echo $$ > "$1/pid"; echo ready; exec sleep 60'
     leaving = f"sh -c '{helper}' sh \"$1\" & trap 'exit 1' INT; wait"
     with pytest.raises(KeyboardInterrupt):
-        command.run(["sh", "-c", leaving, "sh", tmp_path], on_line=interrupt)
+        process.run(["sh", "-c", leaving, "sh", tmp_path], on_line=interrupt)
     # Nobody waits for what has lost its parent; it may still be listed for a moment.
     deadline = time.monotonic() + 5
     while not is_gone(tmp_path) and time.monotonic() < deadline:
@@ -197,7 +197,7 @@ def test_helpers_that_a_program_leaves_end_with_it(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_by_its_name() -> None:
     with pytest.raises(OSError, match="No space left") as caught:
-        command.output(["sh", "-c", "echo error: x >&2; echo fatal: write: No space left on device >&2; exit 128"])
+        process.output(["sh", "-c", "echo error: x >&2; echo fatal: write: No space left on device >&2; exit 128"])
     assert caught.value.errno == errno.ENOSPC
 
 
@@ -206,16 +206,16 @@ def test_an_error_in_the_caller_ends_the_program_too(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        command.run(["sh", "-c", _TIDY, "sh", tmp_path], on_line=fail)
+        process.run(["sh", "-c", _TIDY, "sh", tmp_path], on_line=fail)
     assert is_gone(tmp_path)
 
 
 def test_output_without_end_ends_the_program() -> None:
-    with pytest.raises(command.LimitError, match="printed more than 100000 bytes"):
-        command.output(["yes"], limit=100_000)
-    assert command.output(["printf", "x"], limit=1) == b"x"
+    with pytest.raises(process.LimitError, match="printed more than 100000 bytes"):
+        process.output(["yes"], limit=100_000)
+    assert process.output(["printf", "x"], limit=1) == b"x"
 
 
 def test_a_program_that_takes_too_long_is_ended() -> None:
-    with pytest.raises(command.LimitError, match=r"took longer than 0\.1 s"):
-        command.output(["sleep", "600"], limit=1, seconds=0.1)
+    with pytest.raises(process.LimitError, match=r"took longer than 0\.1 s"):
+        process.output(["sleep", "600"], limit=1, seconds=0.1)

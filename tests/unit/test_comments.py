@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from build.comments import same_code
+from build.vllm.comments import same_code
 
 SAME = [
     ("csrc/a.h", "#define A 1 \\\n  + 2\nint b;\n", "// what it is\n\n#define A 1 \\\n  + 2\nint b;\n"),

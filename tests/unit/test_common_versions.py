@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import common_versions
+from build.llmd import versions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def parse(text: str) -> dict[str, tuple[str, int]]:
-    found = common_versions.parse(text, name="v")
+    found = versions.parse(text, name="v")
     assert not found.unread
     return {one.name: (one.value, int(one.place.removeprefix("v:"))) for one in found.versions}
 
@@ -49,19 +49,19 @@ def test_a_value_may_refer_to_an_earlier_one() -> None:
     "line", ["A=$(date)", "A=`date`", "A=$B", "A=b c", "A =b", "if true", 'A="b', 'A="b"#c', "A=b; rm -rf /"]
 )
 def test_what_takes_a_shell_is_said_to_be_unread_with_its_line(line: str) -> None:
-    found = common_versions.parse(f"Z=1\n{line}\n", name="v")
+    found = versions.parse(f"Z=1\n{line}\n", name="v")
     assert [one.name for one in found.versions] == ["Z"]
     assert [(one.text, one.place) for one in found.unread] == [(line, "v:2")]
     assert found.unread[0].name == ("A" if line.startswith("A=") else None)
 
 
 def test_a_later_assignment_replaces_one_that_cannot_be_read_and_the_other_way_round() -> None:
-    assert not common_versions.parse("A=$(date)\nA=1\n", name="v").unread
-    assert not common_versions.parse("A=1\nA=$(date)\n", name="v").versions
+    assert not versions.parse("A=$(date)\nA=1\n", name="v").unread
+    assert not versions.parse("A=1\nA=$(date)\n", name="v").versions
 
 
 def test_the_later_file_wins() -> None:
-    first, second = (common_versions.parse(text, name=name) for name, text in (("a", "A=1\nB=1\n"), ("b", "B=2\n")))
+    first, second = (versions.parse(text, name=name) for name, text in (("a", "A=1\nB=1\n"), ("b", "B=2\n")))
     assert [(one.name, one.value, one.place) for one in first.then(second).versions] == [
         ("A", "1", "a:1"),
         ("B", "2", "b:1"),
@@ -69,4 +69,4 @@ def test_the_later_file_wins() -> None:
 
 
 def test_a_tree_without_the_file_states_nothing(tmp_path: Path) -> None:
-    assert common_versions.read(tmp_path / "common-versions", name="v").versions == ()
+    assert versions.read(tmp_path / "common-versions", name="v").versions == ()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from build import compatibility
-from build.compatibility import PathClass
+from build.vllm import paths
+from build.vllm.paths import PathClass
 
 
 def classify(path: str, *, has_rust: bool = True, tracked: bool = True) -> PathClass:
-    return compatibility.classify(path, has_rust=has_rust, tracked=tracked)
+    return paths.classify(path, has_rust=has_rust, tracked=tracked)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ _MADE = (
 
 @pytest.mark.parametrize("path", _MADE)
 def test_a_file_of_the_builds_may_not_be_replaced_by_one_that_is_tracked_now(path: str) -> None:
-    assert compatibility.made_by_build(path)
+    assert paths.made_by_build(path)
     assert classify(path, tracked=False) is PathClass.NATIVE
 
 
@@ -97,7 +97,7 @@ def test_tracked_files_among_them_are_python(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["vllm/vllm-rs.py", "vllm/version.py", "vllm/third_party/pynvml.py", "vllm/_C.so.py"])
 def test_their_neighbours_are_not_the_builds(path: str) -> None:
-    assert not compatibility.made_by_build(path)
+    assert not paths.made_by_build(path)
 
 
 def test_names_with_odd_characters_are_matched_like_others() -> None:

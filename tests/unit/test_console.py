@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from build.config.folders import REPOSITORY
 from build.console import Console
-from build.folders import REPOSITORY
 
 
 @pytest.fixture

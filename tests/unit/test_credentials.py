@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import credentials
-from build.credentials import Login, stored
+from build.engine import credentials
+from build.engine.credentials import Login, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable

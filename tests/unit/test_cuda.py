@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import cuda, nightly, settings
-from build.cli import main
+from build.cli.main import main
+from build.config import settings
 from build.console import Console
 from build.context import Context
 from build.errors import SourceError, UsageError
-from build.git import Commit
-from build.llmd import DOCKERFILE
-from build.mirror import Remote
+from build.flavors import cuda
+from build.llmd.tree import DOCKERFILE
+from build.nightly import run
+from build.source.mirror import Remote
+from build.source.repository import Commit
 from tests.unit.test_llmd import upstream
 from tests.unit.work import Work, git
 
 if TYPE_CHECKING:
-    from build.recipe import Recipe
+    from build.flavors.recipe import Recipe
 
 __all__ = ["upstream"]
 
@@ -40,7 +42,7 @@ def wishes(**wanted: Any) -> cuda.Wishes:  # noqa: ANN401 - what Wishes takes
 def recipe(*build_args: str, overrides: dict[str, Any] | None = None, **wanted: Any) -> Recipe:  # noqa: ANN401 - the same
     context = Context(settings=settings.load(overrides or {}), console=Console(quiet=True))
     asked = wishes(build_args=build_args, **wanted)
-    return nightly.plan(context, nightly.Request(flavor="cuda", force=False, push=True, wishes=asked))
+    return run.plan(context, run.Request(flavor="cuda", force=False, push=True, wishes=asked))
 
 
 def values(made: Recipe) -> dict[str, str]:
@@ -256,7 +258,9 @@ def test_main_is_resolved_without_a_clone_and_the_wheel_of_an_ancestor_found(
     second = work.commit("Second", **{"a.py": "1"})
     git(work.path, "config", "uploadpack.allowFilter", "true")
     git(work.path, "config", "uploadpack.allowAnySHA1InWant", "true")
-    monkeypatch.setattr("build.wheels.WheelIndex.find", lambda _self, commit, **_: "there" if commit == first else None)
+    monkeypatch.setattr(
+        "build.flavors.wheels.WheelIndex.find", lambda _self, commit, **_: "there" if commit == first else None
+    )
     remote = Remote(name="here", address=str(work.path))
     made = recipe(commit=None, preflight=True, remote=remote)
     assert (made.commit, made.origin) == (second, f"main of here ({work.path})")
@@ -281,7 +285,9 @@ def test_a_tree_of_2025_cannot_take_an_ancestors_wheel(work: Work, monkeypatch: 
     work.commit("Second", **{"a.py": "1"})
     git(work.path, "config", "uploadpack.allowFilter", "true")
     git(work.path, "config", "uploadpack.allowAnySHA1InWant", "true")
-    monkeypatch.setattr("build.wheels.WheelIndex.find", lambda _self, commit, **_: "there" if commit == first else None)
+    monkeypatch.setattr(
+        "build.flavors.wheels.WheelIndex.find", lambda _self, commit, **_: "there" if commit == first else None
+    )
     remote = Remote(name="here", address=str(work.path))
     with pytest.raises(SourceError, match="does not declare VLLM_PRECOMPILED_WHEEL_COMMIT"):
         recipe(commit=None, preflight=True, remote=remote, llm_d=TREES / "2025")
@@ -328,7 +334,7 @@ def test_the_cache_is_busted_once_a_day_and_the_base_stays_the_same(
 ) -> None:
     found = []
     for day in ("2026-01-01", "2026-01-02"):
-        monkeypatch.setattr("build.cuda.dt", Days(day))
+        monkeypatch.setattr("build.flavors.cuda.dt", Days(day))
         context = Context(settings=settings.load({}), console=Console(quiet=True))
         with cuda.opened(context, wishes(llm_d=tree(tmp_path / day))) as flavor:
             given = flavor.arguments(COMMIT, wheel=COMMIT, architecture="x86_64").values

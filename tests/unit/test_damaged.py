@@ -16,32 +16,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from build import (
-    base,
-    demands,
-    freshness,
-    launcher,
-    lock,
-    notify,
-    record,
-    registry_login,
-    registry_server,
-    schedule,
-    status,
-    stored,
-    suite,
-    trial,
-    uvtool,
-    verdict,
-)
+from build.base import store
+from build.cli import launcher, status
+from build.config.folders import Folders
 from build.console import Console
-from build.engine import Image
+from build.engine.client import Image
 from build.errors import BusyError, LlmdDevError, as_ours
-from build.files import write_json
-from build.folders import Folders
-from build.index import PackageIndex
-from build.listing import Listing
-from build.record import Record
+from build.gate import demands, smoke_run, verdict
+from build.gate import rules as suite
+from build.host import lock, stored
+from build.host.files import write_json
+from build.nightly import freshness, notify, record, schedule
+from build.nightly.record import Record
+from build.pypi import uv
+from build.pypi.index import PackageIndex
+from build.registry import local
+from build.registry import login as registry_login
+from build.source.listing import Listing
 from smoke import hub
 from smoke.layer import Layer
 from smoke.layers import Memory
@@ -119,7 +110,7 @@ def _record(folder: Path) -> Path:
 
 
 def _port(folder: Path) -> Path:
-    path = registry_server._memory(_folders(folder))
+    path = local._memory(_folders(folder))
     stored.write(path, {"port": 24711})
     return path
 
@@ -137,7 +128,7 @@ def _installed(folder: Path) -> Path:
 DOCUMENTS = {
     "verdict": Kept(write=_verdict, ask=lambda folder: verdict.recall(folder / "verdicts", IMAGE.id), absent=None),
     "nightly": Kept(write=_record, ask=lambda folder: record.recall(folder / "nightlies"), absent=[]),
-    "port": Kept(write=_port, ask=lambda folder: registry_server.last_address(_folders(folder)), absent=None),
+    "port": Kept(write=_port, ask=lambda folder: local.last_address(_folders(folder)), absent=None),
     "layer": Kept(write=_layer, ask=lambda folder: Memory(folder / "layers").get(IMAGE.id), absent=None),
     "command": Kept(write=_installed, ask=launcher._recorded, absent=None),
 }
@@ -221,7 +212,7 @@ def test_no_ill_typed_document_of_an_older_version_stops_a_verb(
         Console(quiet=False).result(status.table(status.rows(context)))
         Console(quiet=False).result(record.table(record.recall(context.folders.nightlies)))
         json.dumps([one.document() for one in record.recall(context.folders.nightlies)])
-        trial.known(context, image, trial.Options(expect=("/x=y",)))
+        smoke_run.known(context, image, smoke_run.Options(expect=("/x=y",)))
         demands.shortcoming(context.folders.verdicts, image, rules="x")
         freshness.stale(context, image)
         notify.tell_stuck(context)
@@ -259,8 +250,8 @@ def test_something_huge_is_not_read(tmp_path: Path) -> None:
 
 def _sealed() -> tuple[FakeEngine, Image]:
     engine = FakeEngine()
-    files = base.files(SEALED.facts, SEALED.held, SEALED.tree)
-    engine.docker.archives[str(base.FACTS)] = archive({**files, **COMPILED})
+    files = store.files(SEALED.facts, SEALED.held, SEALED.tree)
+    engine.docker.archives[str(store.FACTS)] = archive({**files, **COMPILED})
     return engine, engine.hold("llm-d-dev:nightly", kind="base")
 
 
@@ -278,34 +269,34 @@ def test_a_base_is_what_its_image_says_whatever_is_in_the_cache(
     tmp_path: Path, number: int, data: st.DataObject
 ) -> None:
     engine, image = _sealed()
-    right = base.load(engine, image, tmp_path)
+    right = store.load(engine, image, tmp_path)
     path = _cached(tmp_path)[number]
     path.write_bytes(data.draw(damage.bytes_instead(path.read_bytes())))
-    assert base.load(engine, image, tmp_path) == right
-    assert base.load(engine, image, tmp_path) == right
+    assert store.load(engine, image, tmp_path) == right
+    assert store.load(engine, image, tmp_path) == right
 
 
 @pytest.mark.parametrize("number", range(5), ids=BASE_FILES)
 @pytest.mark.parametrize("instead", damage.INSTEAD)
 def test_a_base_is_read_anew_where_something_else_is_in_the_way(tmp_path: Path, number: int, instead: str) -> None:
     engine, image = _sealed()
-    right = base.load(engine, image, tmp_path)
+    right = store.load(engine, image, tmp_path)
     damage.INSTEAD[instead](_cached(tmp_path)[number])
-    assert base.load(engine, image, tmp_path) == right
+    assert store.load(engine, image, tmp_path) == right
     asked = len(engine.docker.running)
-    assert base.load(engine, image, tmp_path) == right
+    assert store.load(engine, image, tmp_path) == right
     assert len(engine.docker.running) == asked
 
 
 @pytest.mark.parametrize("instead", [name for name in damage.INSTEAD if name != "no permissions"])
 def test_a_base_is_read_anew_where_its_folder_is_something_else(tmp_path: Path, instead: str) -> None:
     engine, image = _sealed()
-    right = base.load(engine, image, tmp_path)
+    right = store.load(engine, image, tmp_path)
     folder = _cached(tmp_path)[0].parent
     shutil.rmtree(folder)
     folder.touch()
     damage.INSTEAD[instead](folder)
-    assert base.load(engine, image, tmp_path) == right
+    assert store.load(engine, image, tmp_path) == right
 
 
 def test_of_two_runs_that_read_a_base_none_is_disturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,8 +309,8 @@ def test_of_two_runs_that_read_a_base_none_is_disturbed(tmp_path: Path, monkeypa
         write(folder, files)
 
     monkeypatch.setattr(stored, "write_files", overtaken)
-    right = base.load(engine, image, tmp_path)
-    assert base.load(engine, image, tmp_path) == right
+    right = store.load(engine, image, tmp_path)
+    assert store.load(engine, image, tmp_path) == right
     assert len(engine.docker.running) == 1
 
 
@@ -351,11 +342,11 @@ def test_a_program_that_was_damaged_is_taken_from_its_wheel_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instead: str
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("build.download.fetch", _wheel(tmp_path, asked))
+    monkeypatch.setattr("build.pypi.download.fetch", _wheel(tmp_path, asked))
 
     def program() -> Path:
         index = PackageIndex.parse("", {})
-        return uvtool.ensure(_folders(tmp_path), index, machine="x86_64", console=QUIET) / "uv"
+        return uv.ensure(_folders(tmp_path), index, machine="x86_64", console=QUIET) / "uv"
 
     path = program()
     assert program() == path
@@ -450,11 +441,11 @@ def test_a_report_that_was_damaged_is_no_verdict(
         (folder / name).write_bytes(content)
         return SimpleNamespace(returncode=0, tail=())
 
-    monkeypatch.setattr("build.command.run", written)
+    monkeypatch.setattr("build.host.process.run", written)
     context = _context(tmp_path, FakeEngine())
     vars(context.settings)["start_timeout"] = 1
     with pytest.raises(LlmdDevError) as caught:
-        trial.run(context, IMAGE, trial.Options())
+        smoke_run.run(context, IMAGE, smoke_run.Options())
     assert caught.value.exit_code == 8
 
 
@@ -475,7 +466,7 @@ def test_a_verdict_with_a_null_is_tested_again(tmp_path: Path) -> None:
     del document["checksum"]
     write_json(path, document)
     context = _context(tmp_path)
-    assert trial.known(context, IMAGE, trial.Options()) is None
+    assert smoke_run.known(context, IMAGE, smoke_run.Options()) is None
     assert demands.shortcoming(context.folders.verdicts, IMAGE, rules="x") == "was not tested"
     kept = replace(passing(IMAGE), failed=())
     verdict.record(context.folders.verdicts, kept)

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import delta, requirements, version
-from build.compatibility import PathClass
-from build.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK
-from build.pyproject import Pyproject
+from build.overlay import delta
+from build.source.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK
+from build.vllm import requirements, version
+from build.vllm.paths import PathClass
+from build.vllm.pyproject import Pyproject
 from tests.engine import changes
 from tests.unit.bases import PYPROJECT, base, listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from build.base import Contents
-    from build.delta import Delta
+    from build.base.store import Contents
+    from build.overlay.delta import Delta
     from tests.engine.changes import Change
 
 Files = dict[str, str | tuple[str, str]]

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from build import demands
-from build.folders import REPOSITORY
+from build.config.folders import REPOSITORY
+from build.gate import demands
 
 _ITEM = re.compile(r"smoke/test_\d+_(?P<tier>\w+)\.py::test_(?P<name>\w+)")
 

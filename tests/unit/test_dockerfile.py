@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from build.dockerfile import Dockerfile, expand, unguarded, with_secret
 from build.errors import SourceError
+from build.llmd.dockerfile import Dockerfile, expand, unguarded, with_secret
 
 ID = "ca"
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from pypi_simple import DistributionPackage, Link
 
-from build import download
 from build.console import Console
 from build.errors import SourceError
+from build.pypi import download
 from tests.unit.fake_index import FakeIndex, package_index
 from tests.unit.loopback import Answer, Asked, serving
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.index import PackageIndex
+    from build.pypi.index import PackageIndex
 
 SDIST = "vllm-0.32.0.tar.gz"
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import expiry, labels
-from build.registry import Registry, RepositoryName
+from build.engine import labels
+from build.registry import expiry
+from build.registry.client import Registry, RepositoryName
 from tests.unit.fakes import digest
 from tests.unit.loopback import Answer, Asked, serving
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import fit
-from build.dockerfile import Dockerfile
-from build.llmd import Tree
+from build.llmd import fit
+from build.llmd.dockerfile import Dockerfile
+from build.llmd.tree import Tree
 
 if TYPE_CHECKING:
     from pathlib import Path

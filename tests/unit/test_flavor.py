@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import chosen, cli, names, options, settings
-from build.chosen import Chosen
+from build.base import chosen
+from build.base.chosen import Chosen
+from build.cli import main, options
+from build.config import settings
 from build.console import Console
 from build.context import Context
+from build.engine import names
 from build.errors import EngineError, UsageError
-from build.local_source import LocalSource
+from build.source.local import LocalSource
 from tests.unit.fakes import FakeEngine
 from tests.unit.test_smoke_gpus import PLAIN
 
@@ -59,7 +62,7 @@ def nightly(*words: str) -> argparse.Namespace:
 def test_auto_follows_the_engine_and_says_why(
     passes: str | None, name: str, why: str, capsys: pytest.CaptureFixture[str], *, answers: bool
 ) -> None:
-    found = cli._chosen(machine(passes=passes, answers=answers), nightly())
+    found = main._chosen(machine(passes=passes, answers=answers), nightly())
     assert (found.name, found.why) == (name, why)
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"flavor {name}: {why}")
 
@@ -77,7 +80,7 @@ def test_auto_follows_the_engine_and_says_why(
     ],
 )
 def test_what_was_asked_for_needs_no_engine(asked: str, words: tuple[str, ...], name: str) -> None:
-    assert cli._chosen(machine(asked=asked, answers=False), nightly(*words)).name == name
+    assert main._chosen(machine(asked=asked, answers=False), nightly(*words)).name == name
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,7 @@ def test_what_was_asked_for_needs_no_engine(asked: str, words: tuple[str, ...], 
 )
 def test_options_of_another_flavor_are_refused(asked: str, words: tuple[str, ...], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
-        cli._chosen(machine(asked=asked), nightly(*words))
+        main._chosen(machine(asked=asked), nightly(*words))
 
 
 @pytest.mark.parametrize(
@@ -107,9 +110,9 @@ def test_a_timer_keeps_the_flavor_that_was_chosen(words: str, started: list[str]
     arguments = options.parse(
         ["schedule", "install", f"--nightly={words}"], default=LocalSource(path=Path(), origin=None), default_ref=""
     )
-    kept = cli._scheduled(machine(passes="CDI devices"), arguments)
+    kept = main._scheduled(machine(passes="CDI devices"), arguments)
     assert kept == started
-    assert cli._chosen(machine(), nightly(*kept)).name == started[-1]
+    assert main._chosen(machine(), nightly(*kept)).name == started[-1]
 
 
 def test_the_choice_in_one_line() -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import files, folders
+from build.config import folders
+from build.host import files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build import freshness, labels, timestamps
-from build.files import write_json
-from build.folders import Folders
-from build.record import Record
+from build.config.folders import Folders
+from build.engine import labels
+from build.host import timestamps
+from build.host.files import write_json
+from build.nightly import freshness
+from build.nightly.record import Record
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
-    from build.engine import Image
+    from build.engine.client import Image
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import errors, lock, nightlog, record, runlog, trial, verdict
-from build.command import Completed
+from build import errors
+from build.config.folders import REPOSITORY
 from build.console import Console
 from build.errors import DiskError, EngineError
-from build.folders import REPOSITORY
-from build.record import Record
+from build.gate import smoke_run, verdict
+from build.host import lock, runlog
+from build.host.process import Completed
+from build.nightly import log as nightlog
+from build.nightly import record
+from build.nightly.record import Record
 from tests.standin.verdicts import passing
 from tests.unit.test_damaged import IMAGE
 
@@ -197,4 +201,4 @@ def test_without_room_for_temporary_files_it_is_two_lines(full: Path, monkeypatc
 def test_a_suite_that_found_the_disk_full_says_so(tmp_path: Path, said: str, category: type[Exception]) -> None:
     done = Completed(returncode=3, tail=("ERROR smoke", said))
     with pytest.raises(category):
-        trial._read(tmp_path, done)
+        smoke_run._read(tmp_path, done)

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import urllib3.exceptions
 
-from build import gate, lock, patience, suite, verdict
-from build.credentials import Login
+from build.engine.credentials import Login
+from build.engine.names import Upload
 from build.errors import EngineError, GateError, RegistryError
-from build.names import Upload
-from build.registry import Access, Registry, RepositoryName
+from build.gate import push as gate
+from build.gate import rules as suite
+from build.gate import verdict
+from build.host import lock, retry
+from build.registry.client import Access, Registry, RepositoryName
 from tests.standin.verdicts import passing
 from tests.unit.fakes import FakeEngine, FakeRegistry, digest
 from tests.unit.loopback import Answer, serving
@@ -26,7 +29,7 @@ from tests.unit.loopback import Answer, serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from build.engine import Image
+    from build.engine.client import Image
 
 COMMIT = "c" * 40
 LOWER = (digest("lowest"), digest("upper"))
@@ -409,7 +412,7 @@ def test_an_image_without_tags_is_refused(engine: FakeEngine, image: Image, repo
 def test_an_upload_that_may_work_in_a_while_is_tried_again(
     engine: FakeEngine, image: Image, repository: RepositoryName, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
-    monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(retry, "_FIRST_WAIT_S", 0.0)
     arrive, failures = engine.docker.pushes, [words, words]
     engine.docker.pushes = lambda name, image_id: [{"error": failures.pop()}] if failures else arrive(name, image_id)
     pushed, lines = push(engine, image, repository, "nightly")

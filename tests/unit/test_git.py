@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import git
 from build.errors import SourceError
-from build.git import Repository
-from build.worktree import snapshot
+from build.source import repository as git
+from build.source.repository import Repository
+from build.source.worktree import snapshot
 from tests.unit.work import Work, contents
 from tests.unit.work import git as run_git
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from build.git import Commit
+    from build.source.repository import Commit
 
 
 @contextlib.contextmanager

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import gitdir
-from build.git import Repository
-from build.gitdir import State
+from build.layer import gitdir
+from build.layer.gitdir import State
+from build.source.repository import Repository
 from tests.unit.work import Work, contents
 from tests.unit.work import git as run_git
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.git import Commit
+    from build.source.repository import Commit
 
 # As `git ls-files --stage` shows it.
 _STAGED = "%(objectmode) %(objectname) 0\t%(path)"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from build.cli.dev import local
 from build.console import Console
-from build.dev import local
 from build.errors import LlmdDevError, SourceError
-from build.git import Repository
-from build.target import Target
-from build.worktree import snapshot
+from build.source.repository import Repository
+from build.source.target import Target
+from build.source.worktree import snapshot
 from tests.unit.bases import PYPROJECT
 from tests.unit.work import Work
 

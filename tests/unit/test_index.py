@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import buildx, index
+from build.engine import buildx
 from build.errors import UsageError
-from build.index import PackageIndex
+from build.pypi import index
+from build.pypi.index import PackageIndex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,21 +12,22 @@ import docker
 import pytest
 import requests
 
-from build import engine, settings
-from build.folders import REPOSITORY
+from build.config import settings
+from build.config.folders import REPOSITORY
+from build.engine import client
 
 Refused = pytest.fail.Exception
 
 
 def test_the_engine_is_not_found_but_the_attempt_is() -> None:
     with pytest.raises(Refused, match="DOCKER_HOST"):
-        engine.find(embedded_socket="/nonexistent")
+        client.find(embedded_socket="/nonexistent")
 
 
 def test_a_socket_of_dockers_cannot_be_connected_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DOCKER_HOST")
     with pytest.raises(Refused, match=r"docker\.sock"):
-        engine.find(embedded_socket=str(tmp_path / "docker.sock"))
+        client.find(embedded_socket=str(tmp_path / "docker.sock"))
     with pytest.raises(Refused, match=r"docker\.sock"):
         docker.from_env()
 

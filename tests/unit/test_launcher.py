@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build.folders import REPOSITORY
+from build.config.folders import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

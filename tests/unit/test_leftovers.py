@@ -11,8 +11,9 @@ import docker.errors
 import pytest
 import requests
 
-from build import labels, leftovers, owner
-from build.engine import TEMPORARY_REPOSITORY
+from build.engine import labels, leftovers
+from build.engine.client import TEMPORARY_REPOSITORY
+from build.host import identity
 from tests.unit.fakes import FakeContainer, FakeEngine
 
 
@@ -25,7 +26,7 @@ def engine() -> FakeEngine:
 def gone() -> str:
     """The identity of a run that has ended."""
     with subprocess.Popen(["sleep", "60"]) as process:
-        who = owner.identity(process.pid)
+        who = identity.identity(process.pid)
         process.kill()
     return who
 
@@ -33,7 +34,7 @@ def gone() -> str:
 @pytest.fixture(scope="module")
 def elsewhere() -> str:
     """The identity of a run in another container, which cannot be looked at from here."""
-    parts = owner.identity().split(":")
+    parts = identity.identity().split(":")
     return ":".join((*parts[:3], "4026532999", "7", "1"))
 
 
@@ -48,7 +49,7 @@ def tag(who: str) -> str:
 
 def test_containers_of_runs_that_are_gone_are_removed(engine: FakeEngine, gone: str, elsewhere: str) -> None:
     kept = [
-        container(owner.identity()),
+        container(identity.identity()),
         container("other-host:1:1"),
         container(elsewhere),
         container("me"),
@@ -86,9 +87,9 @@ def test_one_that_somebody_else_is_removing_is_no_error(
 
 
 def test_temporary_tags_of_runs_that_are_gone_are_removed(engine: FakeEngine, gone: str, elsewhere: str) -> None:
-    other_start = owner.identity().rpartition(":")[0] + ":1"
+    other_start = identity.identity().rpartition(":")[0] + ":1"
     kept = [
-        tag(owner.identity()),
+        tag(identity.identity()),
         tag("other-host:1:1"),
         tag(elsewhere),
         f"{TEMPORARY_REPOSITORY}:mine",
@@ -118,7 +119,7 @@ def test_a_host_whose_name_has_dashes_is_recognised(engine: FakeEngine, monkeypa
     image = engine.hold("llm-d-dev:nightly")
     with engine.temporary_tag(image.id):
         assert leftovers.sweep(engine) == 0
-    left = tag(owner.identity().rpartition(":")[0] + ":1")
+    left = tag(identity.identity().rpartition(":")[0] + ":1")
     engine.docker.names[left] = image.id
     assert leftovers.sweep(engine) == 1
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import llmd
 from build.console import Console
 from build.errors import SourceError
-from build.llmd import DOCKERFILE, Tree
+from build.llmd import tree as llmd
+from build.llmd.tree import DOCKERFILE, Tree
 from tests.unit.work import Work
 
 if TYPE_CHECKING:

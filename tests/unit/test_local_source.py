@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import cli
-from build.local_source import LocalSource
+from build.cli import main
+from build.source.local import LocalSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def test_a_variable_that_names_nothing_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VLLM_LOCAL_GIT_DIR", named)
-    assert cli.main(["dev"]) == 3
+    assert main.main(["dev"]) == 3
     what, advice = capsys.readouterr().err.splitlines()
     assert what.startswith("error[source]: there is no ")
     assert "VLLM_LOCAL_GIT_DIR" in what
@@ -89,7 +89,7 @@ def test_the_git_file_of_a_worktree(
     vllm.git("worktree", "add", "--quiet", "-b", "topic", linked)
     monkeypatch.chdir(linked.parent)
     monkeypatch.setenv("VLLM_LOCAL_GIT_DIR", "linked/.git")
-    assert cli.main(["plan", "--base-commit", "topic", "--flavor", "cpu", "--json"]) == 0
+    assert main.main(["plan", "--base-commit", "topic", "--flavor", "cpu", "--json"]) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -99,12 +99,12 @@ def test_help_says_what_would_be_taken(
     monkeypatch.setenv("COLUMNS", "1000")
     monkeypatch.chdir(vllm.path)
     with pytest.raises(SystemExit):
-        cli.main(["dev", "--help"])
+        main.main(["dev", "--help"])
     shown = capsys.readouterr().out
     assert f"else VLLM_LOCAL_GIT_DIR, else ~/vllm; now: {vllm.path})" in shown
 
 
 def test_a_default_is_said(vllm: Work, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(vllm.path)
-    assert cli.main(["plan", "--base-commit", "HEAD", "--flavor", "cpu"]) == 0
+    assert main.main(["plan", "--base-commit", "HEAD", "--flavor", "cpu"]) == 0
     assert f"{vllm.path} (the repository around the current folder)" in capsys.readouterr().err

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import lock
+from build.config.folders import REPOSITORY
 from build.errors import BusyError
-from build.folders import REPOSITORY
+from build.host import lock
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import git
 import pytest
 
+from build.config.folders import REPOSITORY
 from build.console import Console
 from build.errors import SourceError, UsageError
-from build.folders import REPOSITORY
-from build.mirror import Mirror, Remote
+from build.source.mirror import Mirror, Remote
 from tests.unit.test_worktree import commit
 from tests.unit.work import contents
 

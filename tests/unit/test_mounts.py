@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from build import mounts
-from build.mounts import Mount
+from build.host import mounts
+from build.host.mounts import Mount
 
 
 def test_an_overlay_names_its_upper_folder() -> None:

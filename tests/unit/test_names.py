@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import names
-from build.names import Kind, Stem, Tag
+from build.engine import names
+from build.engine.names import Kind, Stem, Tag
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:

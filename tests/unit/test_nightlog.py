@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import nightlog
 from build.errors import UsageError
+from build.nightly import log as nightlog
 
 if TYPE_CHECKING:
     from pathlib import Path

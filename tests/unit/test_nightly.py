@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build import base, lock, nightlog, nightly, notify, prune, record
+from build.base import store
+from build.config.folders import Folders
 from build.console import Console
-from build.cpu import Cpu
 from build.errors import BusyError, EngineError, SmokeError
-from build.folders import Folders
-from build.nightly import Request
+from build.flavors.cpu import Cpu
+from build.host import lock
+from build.nightly import log, notify, prune, record
+from build.nightly import run as nightly
+from build.nightly.run import Request
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
-    from build.flavor import Flavor
-    from build.git import Commit
-    from build.record import Record
+    from build.flavors.flavor import Flavor
+    from build.nightly.record import Record
+    from build.source.repository import Commit
 
 GB = 1_000_000_000
 REQUEST = Request(flavor="cpu", force=False, push=False)
@@ -36,7 +39,7 @@ def ago(*, days: float) -> str:
 
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
-    monkeypatch.setattr(nightlog, "PATH", tmp_path / "nightly-build.log")
+    monkeypatch.setattr(log, "PATH", tmp_path / "nightly-build.log")
     logging.getLogger("build").setLevel(logging.DEBUG)
     folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
     settings = SimpleNamespace(notify_url=None, notify_url_file=None)
@@ -74,7 +77,7 @@ def test_a_failure_stays_that_failure_when_pruning_fails_too(
     (kept,) = record.recall(context.folders.nightlies)
     assert kept.error is not None
     assert (kept.verdict, kept.error["what"]) == ("fail", "broken")
-    assert "error[smoke]: broken" in nightlog.PATH.read_text()
+    assert "error[smoke]: broken" in log.PATH.read_text()
 
 
 def test_who_interrupts_it_is_not_kept_waiting_by_pruning(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +91,7 @@ def test_who_interrupts_it_is_not_kept_waiting_by_pruning(context: Context, monk
 def test_a_second_one_leaves_a_line_in_the_log_and_no_record(context: Context) -> None:
     with lock.held(context.folders.locks, "nightly", doing="x"), pytest.raises(BusyError):
         nightly.nightly(context, REQUEST)
-    assert "nightly is busy: process " in nightlog.PATH.read_text()
+    assert "nightly is busy: process " in log.PATH.read_text()
     assert record.recall(context.folders.nightlies) == []
 
 
@@ -148,5 +151,5 @@ def test_another_schema_asks_for_another_base(monkeypatch: pytest.MonkeyPatch) -
     commit = cast("Commit", "0123")
     before = nightly._fingerprint(context, flavor, commit)
     assert nightly._fingerprint(context, flavor, commit) == before
-    monkeypatch.setattr(base, "SCHEMA", base.SCHEMA + 1)
+    monkeypatch.setattr(store, "SCHEMA", store.SCHEMA + 1)
     assert nightly._fingerprint(context, flavor, commit) != before

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from pydantic import SecretStr
 
-from build import nightlog, notify, record
+from build.config.folders import Folders
 from build.console import Console
-from build.files import write_json
-from build.folders import Folders
-from build.record import Record
+from build.host.files import write_json
+from build.nightly import log, notify, record
+from build.nightly.record import Record
 from tests.unit.loopback import Answer, Asked, serving
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ ERROR = {"category": "build", "what": "step <3> failed", "hint": "read the log"}
 @pytest.fixture(autouse=True)
 def log_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The end of a night's log."""
-    monkeypatch.setattr(nightlog, "PATH", tmp_path / "nightly-build.log")
+    monkeypatch.setattr(log, "PATH", tmp_path / "nightly-build.log")
     lines = [f"line {number}" for number in range(50)]
-    nightlog.PATH.write_text("\n".join([*lines, "fetching https://me:word@index.example/"]) + "\n")
-    return nightlog.PATH
+    log.PATH.write_text("\n".join([*lines, "fetching https://me:word@index.example/"]) + "\n")
+    return log.PATH
 
 
 def context(tmp_path: Path, url: str | None = None, *, file: Path | None = None) -> Context:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import cli, options
+from build.cli import main, options
+from build.config.settings import Settings
 from build.errors import UsageError
-from build.local_source import LocalSource
-from build.settings import Settings
+from build.source.local import LocalSource
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +23,7 @@ def parse(*words: str) -> argparse.Namespace:
     return options.parse(words, default=VLLM, default_ref="HEAD")
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", main.VERBS)
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(verb, "--help")
@@ -38,7 +38,7 @@ def test_help_lists_the_verbs_that_do_something(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as caught:
         parse("--help")
     assert caught.value.code == 0
-    assert re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE) == list(cli.VERBS)
+    assert re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE) == list(main.VERBS)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_help_lists_the_verbs_that_do_something(capsys: pytest.CaptureFixture[st
 def test_words_that_are_off_are_one_line_and_point_at_the_help(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(words) == 2
+    assert main.main(words) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     what, advice = shown.err.splitlines()

@@ -15,14 +15,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
-from build import comparison, labels, layer, overlay
-from build.base import Base
+from build.base.store import Base
+from build.config.folders import INSIDE
+from build.engine import labels
 from build.errors import SourceError
-from build.folders import INSIDE
-from build.git import Repository
-from build.listing import Listing
-from build.overlay import Overlay
-from build.target import Target
+from build.overlay import comparison
+from build.overlay import files as layer
+from build.overlay import image as overlay
+from build.overlay.image import Overlay
+from build.source.listing import Listing
+from build.source.repository import Repository
+from build.source.target import Target
 from tests.unit import bases
 from tests.unit.fakes import FakeEngine
 from tests.unit.work import Work, git

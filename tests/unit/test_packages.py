@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import command, packages
-from build.command import Completed
 from build.console import Console
 from build.errors import BusyError, EngineError
+from build.host import apt as packages
+from build.host import process
+from build.host.process import Completed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -265,7 +266,7 @@ def installing(monkeypatch: pytest.MonkeyPatch, root: Path, enable: Callable[[],
                 on_line(line)
         return Completed(returncode=0, tail=tuple(said))
 
-    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr(process, "run", run)
     with packages._no_services(root) as installed:
         packages._install(packages.Apt(options=()), ["docker.io"], print, installed)
         yield

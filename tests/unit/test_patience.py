@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from build import patience
 from build.errors import BuildError, GateError, LlmdDevError, RegistryError
+from build.host import retry
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(retry, "_FIRST_WAIT_S", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_can_get_better(words: str) -> None:
-    assert patience.can_get_better(words)
+    assert retry.can_get_better(words)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_what_can_get_better(words: str) -> None:
     ],
 )
 def test_what_cannot(words: str) -> None:
-    assert not patience.can_get_better(words)
+    assert not retry.can_get_better(words)
 
 
 def failing(*errors: LlmdDevError | None) -> tuple[list[str], LlmdDevError | None]:
@@ -57,7 +57,7 @@ def failing(*errors: LlmdDevError | None) -> tuple[list[str], LlmdDevError | Non
             raise error
 
     try:
-        patience.patiently(work, say=said.append)
+        retry.patiently(work, say=said.append)
     except LlmdDevError as error:
         return said, error
     return said, None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import installed
-from build.folders import REPOSITORY
+from build.cli import installed
+from build.config.folders import REPOSITORY
 
 if TYPE_CHECKING:
     from tests.unit.work import Work

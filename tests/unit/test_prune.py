@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build import embedded, labels, lock, prune, retention
+from build.config.folders import Folders
 from build.console import Console
+from build.engine import embedded, labels
 from build.errors import BusyError
-from build.folders import Folders
+from build.host import lock
+from build.nightly import prune, retention
 from tests.unit.fakes import FakeEngine, digest
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
-    from build.engine import Image
-    from build.retention import Decision, Rules
+    from build.engine.client import Image
+    from build.nightly.retention import Decision, Rules
 
 GB = 1_000_000_000
 SIZE = 3_750_000_000

@@ -6,8 +6,8 @@ import configparser
 
 import pytest
 
-from build import pyproject
-from build.pyproject import Pyproject
+from build.vllm import pyproject
+from build.vllm.pyproject import Pyproject
 
 TEXT = """\
 [build-system]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from build import settings
-from build.folders import REPOSITORY
+from build.config import settings
+from build.config.folders import REPOSITORY
 
 
 def test_the_table_of_settings_is_that_of_the_settings() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from build import reason
+from build.host import reason
 
 UV = """\
 Using Python 3.12.3 environment at: /opt/vllm

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import owner, record
 from build.console import Console
 from build.errors import BuildError
-from build.record import Record
+from build.host import identity
+from build.nightly import record
+from build.nightly.record import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +71,7 @@ def test_a_run_that_goes_on_and_one_that_was_killed_are_told_apart(tmp_path: Pat
     with record.kept(tmp_path, flavor="cpu", console=QUIET):
         (running,) = record.recall(tmp_path)
     with subprocess.Popen(["sleep", "60"]) as process:
-        who = owner.identity(process.pid)
+        who = identity.identity(process.pid)
         process.kill()
     record.Recorder(tmp_path / "z.json", Record(started=record.now(), owner=who, flavor="cpu"))
     assert (running.verdict, running.seconds) == ("running", None)

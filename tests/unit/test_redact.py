@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from build.redact import redacted
+from build.host.secrets import redacted
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import registry as registries
 from build.errors import RegistryError
-from build.registry import Registry, RepositoryName
+from build.registry import client as registries
+from build.registry.client import Registry, RepositoryName
 from tests.standin.tls import make_certificates
 from tests.unit.fakes import FakeRegistry
 from tests.unit.loopback import Answer, serving

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import bcrypt
 import pytest
 
-from build import former_registry, registry_login
-from build.folders import Folders
+from build.config.folders import Folders
+from build.registry import former
+from build.registry import login as registry_login
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,7 @@ def test_the_registry_is_told_what_fits_the_password_and_not_the_password(folder
 
 
 def test_what_the_former_registry_has_is_handed_over_whole(folders: Folders) -> None:
-    data = former_registry.data(folders)
+    data = former.data(folders)
     contents = {
         "docker/a": b"",
         "docker/b": b"x" * 511,
@@ -85,7 +86,7 @@ def test_what_the_former_registry_has_is_handed_over_whole(folders: Folders) -> 
         (data / name).write_bytes(content)
     os.mkfifo(data / "pipe")
     arrived: list[bytes] = []
-    assert former_registry.move(folders, owner=4711, into=arrived.extend)
+    assert former.move(folders, owner=4711, into=arrived.extend)
     with tarfile.open(fileobj=io.BytesIO(b"".join(arrived))) as tar:
         members = {member.name: member for member in tar}
         files = {name: tar.extractfile(member) for name, member in members.items() if member.isfile()}
@@ -94,11 +95,11 @@ def test_what_the_former_registry_has_is_handed_over_whole(folders: Folders) -> 
         }
         assert {member.uid for member in members.values()} == {4711}
     assert not data.exists()
-    assert not former_registry.move(folders, owner=4711, into=lambda _: pytest.fail("there is nothing left"))
+    assert not former.move(folders, owner=4711, into=lambda _: pytest.fail("there is nothing left"))
 
 
 def test_what_could_not_be_handed_over_stays(folders: Folders) -> None:
-    layer = former_registry.data(folders) / "layer"
+    layer = former.data(folders) / "layer"
     layer.parent.mkdir(parents=True)
     layer.write_bytes(b"x")
 
@@ -106,5 +107,5 @@ def test_what_could_not_be_handed_over_stays(folders: Folders) -> None:
         raise OSError("the engine went away")
 
     with pytest.raises(OSError, match="went away"):
-        former_registry.move(folders, owner=1, into=fail)
+        former.move(folders, owner=1, into=fail)
     assert layer.read_bytes() == b"x"

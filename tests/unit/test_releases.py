@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import machine, releases
+from build.config.folders import Folders
 from build.console import Console
 from build.errors import SourceError
-from build.folders import Folders
-from build.git import Repository
-from build.listing import EXECUTABLE, REGULAR, SYMLINK
+from build.host import processor as machine
+from build.source import releases
+from build.source.listing import EXECUTABLE, REGULAR, SYMLINK
+from build.source.repository import Repository
 from tests.unit.fake_index import FakeIndex, package_index
 from tests.unit.loopback import serving
 from tests.unit.work import git
@@ -25,9 +26,9 @@ from tests.unit.work import git
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from build.git import Commit
-    from build.index import PackageIndex
-    from build.listing import Listing
+    from build.pypi.index import PackageIndex
+    from build.source.listing import Listing
+    from build.source.repository import Commit
 
 QUIET = Console(quiet=True)
 SDIST = "vllm-0.32.0.tar.gz"
@@ -219,7 +220,7 @@ def _large() -> bytes:
 def test_an_archive_that_unpacks_without_end_is_told(
     folders: Folders, index: PackageIndex, served: FakeIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("build.releases.UNPACKED_BYTES", 2**21)
+    monkeypatch.setattr("build.source.releases.UNPACKED_BYTES", 2**21)
     served.files[SDIST] = _large()
     with pytest.raises(SourceError, match=r"vllm-0\.32\.0\.tar\.gz cannot be read: it unpacks to more than 2 MiB"):
         releases.ensure(folders, index, "0.32.0", console=QUIET)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build import names, renaming
 from build.console import Console
+from build.engine import names
+from build.nightly import renaming
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:

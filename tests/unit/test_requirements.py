@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from build import requirements
-from build.pyproject import Pyproject
-from build.requirements import Installed
+from build.vllm import requirements
+from build.vllm.pyproject import Pyproject
+from build.vllm.requirements import Installed
 
 INSTALLED = Installed(
     distributions={

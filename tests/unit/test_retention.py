@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from build import ages, labels, retention, timestamps
-from build.engine import Image
-from build.retention import Rules
+from build.engine import ages, labels
+from build.engine.client import Image
+from build.host import timestamps
+from build.nightly import retention
+from build.nightly.retention import Rules
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 OURS = "llm-d-dev"

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import packages, rootfs
 from build.console import Console
+from build.engine import rootfs
+from build.host import apt
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine import Engine, Image
+    from build.engine.client import Engine, Image
 
 WEEK = dt.timedelta(days=7)
 
@@ -31,7 +32,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     def take(_: Engine, __: Path, name: str) -> None:
         engine.hold(name, kind="rootfs", created=ago(0.001))
 
-    monkeypatch.setattr(packages, "ensure", lambda *_, **__: None)
+    monkeypatch.setattr(apt, "ensure", lambda *_, **__: None)
     monkeypatch.setattr(rootfs, "_bootstrap", lambda *_, **__: None)
     monkeypatch.setattr(rootfs, "_import", take)
     return engine

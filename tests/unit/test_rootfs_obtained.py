@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from build import command, packages, rootfs
 from build.console import Console
-from build.engine import Image
+from build.engine import rootfs
+from build.engine.client import Image
 from build.errors import BuildError, EngineError
+from build.host import apt, process
 from tests.unit.fakes import FakeEngine
 
 NAME = "debian:12-slim"
@@ -41,7 +42,7 @@ def test_why_there_is_none_is_said(engine: FakeEngine) -> None:
 def test_an_ordinary_user_without_a_registry_is_told_what_to_do(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packages, "missing", tuple)
+    monkeypatch.setattr(apt, "missing", tuple)
     with pytest.raises(EngineError, match="not installed: mmdebstrap") as caught:
         rootfs.ensure(engine, image=NAME, install=False, console=Console(quiet=True))
     assert f"let the engine pull {NAME}" in caught.value.hint
@@ -52,8 +53,8 @@ def test_an_ordinary_user_for_whom_mmdebstrap_finds_no_way_is_told_so(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = ("I: automatically chosen mode", "E: unable to pick chroot mode automatically (use --mode …)")
-    monkeypatch.setattr(packages, "missing", lambda _: ())
-    monkeypatch.setattr(command, "run", lambda *_, **__: command.Completed(returncode=25, tail=said))
+    monkeypatch.setattr(apt, "missing", lambda _: ())
+    monkeypatch.setattr(process, "run", lambda *_, **__: process.Completed(returncode=25, tail=said))
     with pytest.raises(BuildError, match="only root") as caught:
         rootfs.ensure(engine, image=NAME, install=False, console=Console(quiet=True))
     assert "run this once as root" in caught.value.hint

@@ -8,10 +8,11 @@ import docker.errors
 import pytest
 import requests
 
-from build import command, packages, rootfs
-from build.command import Completed
 from build.console import Console
+from build.engine import rootfs
 from build.errors import BuildError
+from build.host import apt, process
+from build.host.process import Completed
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ def test_why_nothing_was_pulled_is_said_and_said_again_when_nothing_can_be_made_
     why: str,
 ) -> None:
     engine.docker.pulls = pull
-    monkeypatch.setattr(packages, "ensure", lambda *_, **__: ())
+    monkeypatch.setattr(apt, "ensure", lambda *_, **__: ())
     failed = Completed(returncode=1, tail=("E: mirror does not answer",))
-    monkeypatch.setattr(command, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(process, "run", lambda *_, **__: failed)
     with pytest.raises(BuildError, match="mirror does not answer") as caught:
         rootfs.ensure(engine, image=IMAGE, install=False, console=Console(quiet=False))
     said = " ".join(capsys.readouterr().err.split())

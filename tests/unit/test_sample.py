@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build import sample
+from build.cli import sample
+from build.config.folders import Folders
 from build.console import Console
 from build.errors import SourceError
-from build.folders import Folders
-from build.git import Repository
+from build.source.repository import Repository
 from tests.unit.work import Work
 from tests.unit.work import git as run_git
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
-    from build.git import Commit
+    from build.source.repository import Commit
 
 FILE = "vllm/entrypoints/serve/engine/protocol.py"
 LINE = '    owned_by: str = "vllm"\n'

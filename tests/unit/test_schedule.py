@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import schedule
+from build.config.folders import Folders
 from build.console import Console
 from build.errors import UsageError
-from build.folders import Folders
-from build.schedule import Place
+from build.nightly import schedule
+from build.nightly.schedule import Place
 
 if TYPE_CHECKING:
     from pathlib import Path

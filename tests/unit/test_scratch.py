@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from build import owner, scratch
+from build.host import identity, scratch
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_a_folder_in_use_stays() -> None:
 
 
 def test_a_folder_of_a_run_that_is_gone_is_removed(temporary: Path) -> None:
-    who = owner.identity().rpartition(":")[0].replace(":", "-")
+    who = identity.identity().rpartition(":")[0].replace(":", "-")
     left = temporary / f"llm-d-dev-{who}-1-abcd_efg"
     (left / "deep").mkdir(parents=True)
     (left / "deep" / "secret").touch(mode=0o600)
@@ -65,7 +65,7 @@ def test_a_folder_of_a_run_that_is_gone_is_removed(temporary: Path) -> None:
 
 def test_a_folder_of_a_run_in_another_container_stays(temporary: Path) -> None:
     """Two containers may share a folder for temporary files; the other's processes cannot be looked at."""
-    *place, _, _, _ = owner.identity().split(":")
+    *place, _, _, _ = identity.identity().split(":")
     folder = temporary / f"llm-d-dev-{'-'.join((*place, '4026532999', '7', '1'))}-abcdefgh"
     folder.mkdir()
     assert scratch.sweep() == 0
@@ -82,7 +82,7 @@ def test_what_is_not_known_to_be_left_over_stays(temporary: Path, name: str) -> 
 def test_a_link_is_not_followed(temporary: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    who = owner.identity().rpartition(":")[0].replace(":", "-")
+    who = identity.identity().rpartition(":")[0].replace(":", "-")
     (temporary / f"llm-d-dev-{who}-1-abcdefgh").symlink_to(elsewhere)
     assert scratch.sweep() == 0
     assert elsewhere.is_dir()

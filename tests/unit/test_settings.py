@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from build import settings
+from build.config import settings
 from build.errors import UsageError
 
 

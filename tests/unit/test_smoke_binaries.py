@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 
-from build.listing import REGULAR, Entry
+from build.source.listing import REGULAR, Entry
 from smoke.binaries import SCRIPT, ImportFailure, Probe, misfits
 
 if TYPE_CHECKING:

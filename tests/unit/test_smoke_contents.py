@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 import docker.errors
 import pytest
 
-from build.base import FACTS
-from build.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry, Listing, blob_id
+from build.base.store import FACTS
+from build.source.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry, Listing, blob_id
 from smoke import contents, secret
 from smoke.contents import UnreadableError
 

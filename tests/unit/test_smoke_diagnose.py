@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build.folders import REPOSITORY
+from build.config.folders import REPOSITORY
 from smoke import diagnose
 from smoke.log import plain
 from smoke.signs import SIGNS

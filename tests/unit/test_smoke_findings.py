@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build.engine import Image
-from build.verdict import Verdict
+from build.engine.client import Image
+from build.gate.verdict import Verdict
 from smoke.diagnose import Diagnosis
 from smoke.findings import EXIT_STATUS, Check, Findings, Tier
 

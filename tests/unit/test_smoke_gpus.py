@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import labels
-from build.engine import Capabilities, Image
+from build.config.folders import REPOSITORY
+from build.config.gpus import Selection
+from build.engine import labels
+from build.engine.client import Capabilities, Image
 from build.errors import BusyError, UsageError
-from build.folders import REPOSITORY
-from build.gpus import Selection
 from smoke import gpus
 from smoke.nvidia import Gpu, Machine, processes
 from smoke.requirement import unsatisfied

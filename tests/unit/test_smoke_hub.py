@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import huggingface_hub.constants
 import pytest
 
-from build import lock
+from build.config.model_name import ModelName
 from build.errors import BusyError
-from build.model_name import ModelName
+from build.host import lock
 from smoke import hub
 from smoke.hub import HubError
 

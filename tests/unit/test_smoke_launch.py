@@ -12,7 +12,7 @@ from smoke import launch, server
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine import Engine
+    from build.engine.client import Engine
 
 MODEL = launch.MODEL_FOLDER
 

@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from build import suite
-from build.folders import REPOSITORY
+from build.config.folders import REPOSITORY
+from build.gate import rules
 from smoke import model
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def test_is_the_same_in_another_process(folder: Path, tmp_path: Path) -> None:
     # Python's sets are ordered by this seed.
     environment = {"PYTHONHASHSEED": "1", "PYTHONPATH": str(REPOSITORY)}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
-    assert suite.fingerprint(tmp_path, "**/*") == suite.fingerprint(folder, "**/*")
+    assert rules.fingerprint(tmp_path, "**/*") == rules.fingerprint(folder, "**/*")
 
 
 def test_has_the_files_of_a_hugging_face_model(folder: Path) -> None:

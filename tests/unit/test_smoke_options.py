@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from build.config.expectation import Expectation
 from build.errors import UsageError
-from build.expectation import Expectation
 from smoke import options
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import labels
-from build.engine import Image
-from build.redact import redacted
+from build.engine import labels
+from build.engine.client import Image
+from build.host.secrets import redacted
 from smoke import report, summary
 from smoke.diagnose import Diagnosis
 from smoke.findings import Check, Findings, Tier

@@ -10,10 +10,10 @@ import docker.errors
 import pytest
 import requests
 
-from build import suite, verdict
-from build.engine import Image
-from build.gpus import Selection
-from build.verdict import Verdict
+from build.config.gpus import Selection
+from build.engine.client import Image
+from build.gate import rules, verdict
+from build.gate.verdict import Verdict
 from smoke import model
 from smoke.findings import Check, Tier
 from smoke.options import Options
@@ -26,7 +26,7 @@ from tests.unit.fakes import FakeEngine, digest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine import Engine
+    from build.engine.client import Engine
     from smoke.findings import Outcome
     from smoke.server import ContainerServer
 
@@ -257,7 +257,7 @@ def test_suite_that_is_edited_while_it_runs_says_nothing(
     run = run_on(tmp_path)
     all_passed(run)
     add(run, outcome)
-    monkeypatch.setattr("build.suite.rules", lambda: "edited")
+    monkeypatch.setattr("build.gate.push.rules.rules", lambda: "edited")
     run.conclude()
     run.write()
     assert run.findings.result == "inconclusive"
@@ -269,10 +269,10 @@ def test_copy_of_the_suites_own_model_is_as_exact_as_that(tmp_path: Path) -> Non
     run = run_on(None, chosen=tmp_path)
     assert not run.exact
     model.write(tmp_path)
-    run.model = suite.model(tmp_path)
+    run.model = rules.model(tmp_path)
     assert run.exact
     (tmp_path / "generation_config.json").write_text("{}")
-    run.model = suite.model(tmp_path)
+    run.model = rules.model(tmp_path)
     assert not run.exact
     assert run_on(None).exact
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 import docker.errors
 import pytest
 
-from build import labels
-from build.engine import Image
-from build.gpus import Selection
+from build.config.gpus import Selection
+from build.engine import labels
+from build.engine.client import Image
 from smoke import gpus, nvidia
 from smoke.nvidia import Gpu, Machine
 from smoke.seen import SCRIPT, Seen, computing

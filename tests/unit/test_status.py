@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build import status, verdict
+from build.cli import status
+from build.config.folders import Folders
 from build.console import Console
-from build.folders import Folders
+from build.gate import verdict
 from tests.standin.verdicts import passing
 from tests.unit.fakes import FakeEngine, digest
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
-    from build.engine import Image
+    from build.engine.client import Image
 
 COMMIT = "c" * 40
 MARKS = {"commit": COMMIT, "flavor": "cpu", "version": "0.32.0+cpu"}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import suite
-from build.folders import REPOSITORY
+from build.config.folders import REPOSITORY
+from build.gate import rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,35 +23,35 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_equal_folders_are_equal(folder: Path) -> None:
-    before = suite.fingerprint(folder)
-    assert suite.fingerprint(folder.rename(folder.with_name("two"))) == before
+    before = rules.fingerprint(folder)
+    assert rules.fingerprint(folder.rename(folder.with_name("two"))) == before
 
 
 def test_bytecode_does_not_count(folder: Path) -> None:
-    before = suite.fingerprint(folder)
+    before = rules.fingerprint(folder)
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "a.cpython-311.pyc").write_bytes(b"x")
-    assert suite.fingerprint(folder) == before
+    assert rules.fingerprint(folder) == before
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.py", "other"), ("c.py", ""), ("sub/b.py", "")])
 def test_any_change_counts(folder: Path, name: str, text: str) -> None:
-    before = suite.fingerprint(folder)
+    before = rules.fingerprint(folder)
     (folder / name).write_text(text)
-    assert suite.fingerprint(folder) != before
+    assert rules.fingerprint(folder) != before
 
 
 def test_rename_counts(folder: Path) -> None:
-    before = suite.fingerprint(folder)
+    before = rules.fingerprint(folder)
     (folder / "a.py").rename(folder / "z.py")
-    assert suite.fingerprint(folder) != before
+    assert rules.fingerprint(folder) != before
 
 
 def test_pattern_chooses(folder: Path) -> None:
-    before = suite.fingerprint(folder, "*.py"), suite.fingerprint(folder, "**/*")
+    before = rules.fingerprint(folder, "*.py"), rules.fingerprint(folder, "**/*")
     (folder / "config.json").write_text("{}")
-    assert suite.fingerprint(folder, "*.py") == before[0]
-    assert suite.fingerprint(folder, "**/*") != before[1]
+    assert rules.fingerprint(folder, "*.py") == before[0]
+    assert rules.fingerprint(folder, "**/*") != before[1]
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_a_verdict_is_outdated_when_a_rule_changes_wherever_it_is(
 ) -> None:
     for folder in ("build", "smoke"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    before = suite.rules()
-    monkeypatch.setattr(suite, "REPOSITORY", tmp_path)
-    assert suite.rules() == before
+    before = rules.rules()
+    monkeypatch.setattr(rules, "REPOSITORY", tmp_path)
+    assert rules.rules() == before
     with (tmp_path / name).open("a") as file:
         file.write("# other\n")
-    assert suite.rules() != before
+    assert rules.rules() != before

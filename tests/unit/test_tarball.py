@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from build.listing import EXECUTABLE, REGULAR, SYMLINK
-from build.tarball import Ownership, Tarball
+from build.layer.archive import Ownership, Tarball
+from build.source.listing import EXECUTABLE, REGULAR, SYMLINK
 
 OWNER = Ownership(uid=2000, gid=0, file_mode=0o664, folder_mode=0o2775)
 SOURCE = PurePosixPath("opt/vllm-source")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import comparison
-from build import delta as deltas
-from build.base import Contents
+from build.base.store import Contents
+from build.cli.dev import local
 from build.console import Console
-from build.dev import local
 from build.errors import SourceError
-from build.git import Repository
-from build.plan import plan_on_commit
-from build.target import Target
+from build.overlay import comparison
+from build.overlay import delta as deltas
+from build.overlay.plan import plan_on_commit
+from build.source.repository import Repository
+from build.source.target import Target
 from tests.unit import bases
 from tests.unit.work import Work
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.delta import Delta
+    from build.overlay.delta import Delta
 
 NOTHING: frozenset[str] = frozenset()
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import identity, labels
-from build.thin import Thin, _history, load
+from build.engine import content, labels
+from build.engine.load import Thin, _history, load
 from tests.unit.fakes import FakeEngine, digest
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def test_an_image_is_its_bases_layers_and_one_more(image: Thin) -> None:
     made = load(engine, image, tag="llm-d-dev:thin")
     assert made.diff_ids == (*image.base.diff_ids, digest("layer of its own"))
     assert made.labels == {**image.base.labels, "title": "thin", labels.CONTENT: made.labels[labels.CONTENT]}
-    assert identity.is_genuine(made)
+    assert content.is_genuine(made)
     assert made.tags == ("llm-d-dev:thin",)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import tunnel
+from build.engine import ssh as tunnel
 from build.errors import EngineError
 from tests.standin import ssh
 from tests.unit.fakes import FakeEngine
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from build.engine import Engine
+    from build.engine.client import Engine
 
 HOST = "ssh://somebody@gpu-box:2222"
 

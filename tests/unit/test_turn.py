@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import lock, releases, turn
 from build.console import Console
 from build.errors import BusyError
-from build.mirror import Mirror, Remote
+from build.host import lock, turn
+from build.source import releases
+from build.source.mirror import Mirror, Remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable

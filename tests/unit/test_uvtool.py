@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pypi_simple import DistributionPackage, Link
 
-from build import uvtool
+from build.config.folders import Folders
 from build.console import Console
-from build.folders import Folders
-from build.index import PackageIndex
+from build.pypi import uv
+from build.pypi.index import PackageIndex
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,10 +30,10 @@ def test_the_wheel_is_that_of_the_processor(machine: str, tmp_path: Path, monkey
                 return tmp_path / name
         pytest.fail("no wheel is wanted")
 
-    monkeypatch.setattr("build.download.fetch", fetch)
+    monkeypatch.setattr("build.pypi.download.fetch", fetch)
     folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
     for _ in range(2):
-        folder = uvtool.ensure(folders, PackageIndex.parse("", {}), machine=machine, console=Console(quiet=True))
+        folder = uv.ensure(folders, PackageIndex.parse("", {}), machine=machine, console=Console(quiet=True))
         assert (folder / "uv").read_text() == machine
-    other = uvtool.ensure(folders, PackageIndex.parse("", {}), machine="aarch64", console=Console(quiet=True))
+    other = uv.ensure(folders, PackageIndex.parse("", {}), machine="aarch64", console=Console(quiet=True))
     assert (other == folder) is (machine == "aarch64")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import verdict
-from build.verdict import Verdict
+from build.gate import verdict
+from build.gate.verdict import Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from build import version
+from build.vllm import version
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

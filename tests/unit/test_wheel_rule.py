@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build import wheel_rule
+from build.llmd import wheel_rule
 
 if TYPE_CHECKING:
-    from build.wheel_rule import Rule
+    from build.llmd.wheel_rule import Rule
 
 COMMIT = "a" * 40
 ENVIRONMENT = {

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import wheels
 from build.errors import SourceError
-from build.wheel_rule import Rule
-from build.wheels import Wheel, WheelIndex
+from build.flavors import wheels
+from build.flavors.wheels import Wheel, WheelIndex
+from build.llmd.wheel_rule import Rule
 from tests.unit.loopback import Answer, serving
 
 if TYPE_CHECKING:

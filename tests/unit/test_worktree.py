@@ -14,9 +14,9 @@ import git
 import pytest
 
 from build.errors import SourceError
-from build.git import Repository
-from build.listing import SUBMODULE, Apart
-from build.worktree import snapshot
+from build.source.listing import SUBMODULE, Apart
+from build.source.repository import Repository
+from build.source.worktree import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,211 @@
+"""Sealing: turns an image with vLLM at ``/opt/vllm-source`` into a base that can vouch for itself."""
+
+from __future__ import annotations
+
+import logging
+import stat
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
+
+from build.base import store
+from build.base.probe import probe
+from build.base.store import Facts
+from build.config.folders import INSIDE
+from build.engine import buildx, labels
+from build.engine import content as identity
+from build.errors import SourceError
+from build.host import scratch
+from build.layer import gitdir
+from build.layer.archive import Ownership, Tarball
+from build.layer.gitdir import State
+from build.source.listing import REGULAR, SUBMODULE, Entry, Listing
+from build.source.target import Target
+from build.vllm import requirements
+from build.vllm.paths import made_by_build
+from build.vllm.requirements import Installed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from build.base.probe import Found
+    from build.console import Console
+    from build.engine.client import Engine, Image
+    from build.source.repository import Commit, Repository
+
+log = logging.getLogger(__name__)
+
+DOCKERFILE = buildx.DOCKERFILES / "seal.Dockerfile"
+
+_NAMED = 5
+
+
+def seal(
+    engine: Engine,
+    image: Image,
+    *,
+    flavor: str,
+    source: Repository,
+    commit: Commit,
+    marks: Mapping[str, str],
+    console: Console,
+) -> str:
+    """Add what makes an image a base, after checking that it holds what it is said to hold.
+
+    Args:
+        engine: Where the image is.
+        image: The image, unsealed.
+        flavor: ``cpu`` or ``cuda``.
+        source: A repository that has the commit and its blobs.
+        commit: The commit that the image is said to be built from.
+        marks: Further labels.
+        console: For progress.
+
+    Returns:
+        ID of the sealed image.
+
+    Raises:
+        SourceError: It is no vLLM image, or it does not hold this commit.
+        BuildError: A step failed.
+    """
+    with console.step("seal") as progress:
+        progress("reading what the image holds")
+        found = probe(engine, image)
+        target = Target.of(source, commit)
+        tree = target.tree
+        held = _held(found, commit, tree)
+        with (
+            scratch.folder() as folder,
+            scratch.folder() as git_folder,
+            engine.temporary_tag(image.id) as name,
+        ):
+            progress("writing its description and git directory")
+            state = State(commit=commit.id, tree=tree, present=frozenset(held.files))
+            git = Path(git_folder) / ".git"
+            write = gitdir.write_shared_index if found.has_repository else gitdir.write_full
+            index = write(git, source=source, state=state)
+            facts = _facts(found, flavor=flavor, target=target, held=held, shared_index=index)
+            files = {**store.files(facts, held, tree), store.MADE: _made(found, facts).serialize()}
+            with (Path(folder) / "seal.tar").open("wb") as stream:
+                _write_tar(stream, files, git, facts=facts, timestamp=commit.timestamp)
+            request = buildx.Request(
+                dockerfile=DOCKERFILE,
+                context=Path(folder),
+                contexts={"inside": INSIDE},
+                arguments={"BASE": name, "BASE_USER": image.config.get("User") or "root"},
+                labels={**_labels(facts), **marks},
+            )
+            return identity.mark(engine, buildx.build(engine, request, progress=progress), progress=progress)
+
+
+def _held(found: Found, commit: Commit, tree: Listing) -> Listing:
+    """What of the commit's tree is in the image.
+
+    Raises:
+        SourceError: Python of the package is missing or differs: the image is not made from this commit.
+    """
+    files = {path: Entry(mode=mode, oid=oid) for path, mode, oid in found.files}
+    held = {path: entry for path, entry in files.items() if path in tree.files}
+    modified = _modified(held, tree)
+    runs = {path for path, entry in tree.files.items() if _runs(path) and entry.mode != SUBMODULE}
+    wrong = sorted((runs - held.keys()) | (runs & set(modified)))
+    if wrong:
+        names = ", ".join(wrong[:_NAMED])
+        raise SourceError(
+            f"the image does not hold {commit.short}: {len(wrong)} files differ or are missing ({names})",
+            hint="name the commit that the image was built from",
+        )
+    for path in modified:
+        log.warning("the image has its own %s", path)
+    return Listing(files=held, trees={})
+
+
+def _modified(held: Mapping[str, Entry], tree: Listing) -> list[str]:
+    return sorted(path for path, entry in held.items() if entry.oid != tree.files[path].oid)
+
+
+def _facts(found: Found, *, flavor: str, target: Target, held: Listing, shared_index: str) -> Facts:
+    """What is to be known of the base."""
+    installed = _installed(found)
+    return Facts(
+        flavor=flavor,
+        commit=target.commit.id,
+        version=found.version,
+        python=found.python,
+        machine=found.machine,
+        torch=found.torch.version,
+        cuda=found.torch.cuda,
+        distributions=installed.distributions,
+        extras=installed.extras,
+        owner=Ownership(
+            uid=found.uid,
+            gid=0,
+            file_mode=_shared(found.file_mode),
+            folder_mode=_shared(found.folder_mode),
+        ),
+        folders=_folders(found),
+        made_by_build=tuple(sorted(path for path, _, _ in found.files if path not in held.files)),
+        modified=tuple(_modified(held.files, target.tree)),
+        build_requires=target.pyproject.build_requires,
+        unmet=tuple(requirements.unmet(target.requires(flavor), installed)),
+        metadata=found.metadata,
+        entry_points=target.pyproject.entry_points_text,
+        programs=tuple(sorted(target.pyproject.programs.keys() & set(found.programs))),
+        own_git=found.has_repository,
+        shared_index=shared_index,
+    )
+
+
+def _installed(found: Found) -> Installed:
+    installed = Installed(distributions=found.distributions, extras={}, python=found.python, machine=found.machine)
+    extras = requirements.met_extras(installed, provided=found.provided, requires=found.requires)
+    return replace(installed, extras=extras)
+
+
+def _folders(found: Found) -> dict[str, tuple[int, int, int]]:
+    """Permissions, user and group of the folders that differ from the source's root, once it is sealed."""
+    usual = (_shared(found.folder_mode), found.uid, 0)
+    pairs = ((PurePosixPath(path), marks) for path, marks in found.folders.items())
+    sealed = {
+        str(path).lstrip("/"): (_shared(mode), uid, 0) if path.is_relative_to(store.SOURCE) else (mode, uid, gid)
+        for path, (mode, uid, gid) in pairs
+    }
+    return {path: marks for path, marks in sorted(sealed.items()) if path and marks != usual}
+
+
+def _shared(mode: int) -> int:
+    """Permissions with those of the owner for the group too, as ``inside/group.py`` sets them."""
+    return mode | (mode & stat.S_IRWXU) >> 3
+
+
+def _made(found: Found, facts: Facts) -> Listing:
+    """What is in the source folder and not of the commit."""
+    made = set(facts.made_by_build)
+    files = {path: Entry(mode=mode, oid=oid) for path, mode, oid in found.files if path in made}
+    return Listing(files=files, trees={})
+
+
+def _runs(path: str) -> bool:
+    return path.startswith("vllm/") and path.endswith(".py") and not made_by_build(path)
+
+
+def _write_tar(stream: IO[bytes], files: Mapping[str, bytes], git: Path, *, facts: Facts, timestamp: int) -> None:
+    """Write what sealing adds: the description, and the git directory or what is laid over the image's own."""
+    root = store.SOURCE.relative_to("/")
+    existing = {"opt", str(root), *([f"{root}/.git"] if facts.own_git else ())}
+    with Tarball(stream, owner=facts.owner, timestamp=timestamp, existing=frozenset(existing)) as tarball:
+        for name, content in files.items():
+            tarball.add_bytes(store.FACTS.relative_to("/") / name, content, mode=REGULAR)
+        tarball.add_tree(root / ".git", git, mode=REGULAR)
+
+
+def _labels(facts: Facts) -> dict[str, str]:
+    return {
+        labels.KIND: "base",
+        labels.FLAVOR: facts.flavor,
+        labels.COMMIT: facts.commit,
+        labels.VERSION: facts.version,
+        labels.OCI_REVISION: facts.commit,
+        labels.OCI_SOURCE: "https://github.com/vllm-project/vllm",
+        labels.OCI_TITLE: "vLLM base image",
+    }

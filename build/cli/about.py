@@ -1,0 +1,26 @@
+"""What this checkout is: its version."""
+
+from __future__ import annotations
+
+import contextlib
+import tomllib
+
+from build.config.folders import REPOSITORY
+from build.errors import SourceError
+from build.source.repository import Repository
+
+
+def version() -> str:
+    """The version of ``pyproject.toml`` and, in a git checkout, what ``git describe`` says of the commit."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    commit = _described()
+    return f"{project['name']} {project['version']}" + (f" ({commit})" if commit else "")
+
+
+def _described() -> str:
+    # Without one of its own, git would describe a repository around it.
+    if not (REPOSITORY / ".git").exists():
+        return ""
+    with contextlib.suppress(OSError, SourceError), contextlib.closing(Repository(REPOSITORY)) as own:
+        return own.described()
+    return ""

@@ -1,0 +1,69 @@
+"""Overlays of what is elsewhere: a commit on GitHub, a release on the package index."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
+
+from build.cli import deliver
+from build.engine.names import Stem
+from build.errors import SourceError
+from build.source import releases
+from build.source.mirror import Mirror, Remote
+from build.source.repository import Repository
+from build.source.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from build.cli.deliver import Request, Result
+    from build.context import Context
+
+PACKAGE_INDEX = "pypi"
+"""Name of the package index among the remotes: it has releases, and machines reach it that do not reach GitHub."""
+
+
+def build(context: Context, *, wanted: str, remote: str, request: Request) -> Result:
+    """Make an overlay of a commit elsewhere, test it, push it.
+
+    Args:
+        context: Settings, console, engine.
+        wanted: Full or short id, branch, tag, or ``pull/123``; of the package index, a release.
+        remote: Name of a remote, a repository's address, or :data:`PACKAGE_INDEX`.
+        request: What the overlay is to go through.
+
+    Raises:
+        SourceError: The commit cannot be had.
+        IncompatibleError: No base fits.
+        BuildError: The engine could not build it.
+        SmokeError: It is broken; nothing was pushed.
+        GateError: What arrived in the registry is not what was tested.
+    """
+    target = _release(context, wanted) if remote == PACKAGE_INDEX else _commit(context, wanted, Remote.named(remote))
+    deliver.require_registry(context, request)
+    with target as found:
+        context.console.note(f"{found.commit.short} {found.commit.subject}")
+        return deliver.deliver(context, found, request, name=Stem.of_commit(found.commit.id))
+
+
+@contextlib.contextmanager
+def _commit(context: Context, wanted: str, remote: Remote) -> Iterator[Target]:
+    mirror = Mirror(context.folders.mirror, console=context.console)
+    commit = mirror.commit(remote, wanted)
+    with contextlib.closing(Repository(mirror.path)) as source:
+        yield Target.of(source, commit, fetch=lambda oids: mirror.fetch_blobs(remote, oids), published=True)
+
+
+@contextlib.contextmanager
+def _release(context: Context, wanted: str) -> Iterator[Target]:
+    try:
+        version = str(Version(wanted))
+    except InvalidVersion as error:
+        raise SourceError(
+            f"{wanted!r} is no release: the package index has nothing else", hint="such as 0.32.0; or another --remote"
+        ) from error
+    commit = releases.ensure(context.folders, context.index, version, console=context.console)
+    with contextlib.closing(Repository(context.folders.releases)) as source:
+        yield Target.of(source, commit)

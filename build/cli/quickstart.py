@@ -1,0 +1,104 @@
+"""The main job on any machine: engine, registry, base, overlay, smoke, push."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+
+from build.cli import deliver, dev, sample, status
+from build.engine import buildx, embedded, names
+from build.flavors import cpu
+from build.gate.smoke_run import Options
+from build.nightly import run
+from build.overlay.choice import Wishes
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from build.cli.sample import Sample
+    from build.console import Duration
+    from build.context import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What exists now.
+
+    Attributes:
+        base: The base.
+        overlay: The overlay of the sample commit.
+        sample: The sample repository.
+        images: All images of ours.
+        durations: What each step took.
+    """
+
+    base: run.Result
+    overlay: deliver.Result
+    sample: Sample
+    images: tuple[status.Row, ...]
+    durations: tuple[Duration, ...]
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "base": self.base.document(),
+            "overlay": self.overlay.document(),
+            "sample": {"path": str(self.sample.path), "ref": self.sample.ref},
+            "images": [row.document() for row in self.images],
+            "durations": [
+                {"within": list(done.within), "name": done.name, "seconds": done.seconds} for done in self.durations
+            ],
+        }
+
+    def table(self) -> RenderableType:
+        """For a person: images, durations, and what to try next."""
+        steps = Table(box=None, pad_edge=False, header_style="bold")
+        steps.add_column("step")
+        steps.add_column("seconds", justify="right")
+        for duration in self.durations:
+            steps.add_row("  " * len(duration.within) + duration.name, f"{duration.seconds:.1f}")
+        path = escape(str(self.sample.path))
+        commands = (
+            f"nox -s plan -- {path} HEAD~1 --flavor cpu",
+            f"nox -s dev -- {path} HEAD --flavor cpu --no-push    # after a commit of your own there",
+            "nox -s status",
+        )
+        hints = "\n".join(f"  {line}" for line in commands)
+        return Group(status.table(self.images), "", steps, "", f"[bold]try next[/]\n{hints}")
+
+
+def quickstart(context: Context) -> Result:
+    """Bring up what is missing, then do the main job. What is in place already is not done again.
+
+    Raises:
+        LlmdDevError: As the steps raise it.
+    """
+    settings, console = context.settings, context.console
+    with console.step("engine"):
+        engine = embedded.up(context.folders, install=settings.install, console=console)
+        buildx.require_buildkit(engine)
+        facts = engine.capabilities
+        console.note(f"Docker Engine {facts.server_version} ({engine.origin}), {facts.storage_driver}")
+    if not settings.registry:
+        with console.step("registry"):
+            console.note(f"image registry at {context.embedded_registry().address}")
+    with console.step("cpu nightly"):
+        base = run.nightly(context, run.Request(flavor=names.CPU, force=False, push=True))
+    with console.step("overlay of a local commit"):
+        working = sample.ensure(context, cpu.Cpu(context=context).commit())
+        request = deliver.Request(
+            wishes=Wishes(base=base.image.id, flavor=None, carried=frozenset()),
+            allow_native=False,
+            install_deps=False,
+            smoke=True,
+            push=True,
+            force=False,
+            options=Options(expect=(sample.EXPECTATION,)),
+        )
+        overlay = dev.dev(context, path=working.path, ref=working.ref, dirty=False, request=request)
+    images = tuple(status.rows(context))
+    return Result(base=base, overlay=overlay, sample=working, images=images, durations=console.durations)

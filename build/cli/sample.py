@@ -1,0 +1,133 @@
+"""A small vLLM repository to try things on: a clone of the release, with one commit on top."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from build.errors import SourceError
+from build.source.git import Git, GitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from build.context import Context
+    from build.source.repository import Commit
+
+# What the sample commit changes: the owner that GET /v1/models names (vLLM 0.32.0).
+_FILE = "vllm/entrypoints/serve/engine/protocol.py"
+_OLD = 'owned_by: str = "vllm"'
+OWNER = "llm-d-dev-sample"
+
+EXPECTATION = f"/v1/models={OWNER}"
+"""What the smoke suite is told to look for in an overlay of the sample commit."""
+
+_BRANCH = "sample"
+# Fixed, so that the commit has the same id wherever and whenever it is made.
+_IDENTITY = {
+    "GIT_AUTHOR_NAME": "llm-d-dev",
+    "GIT_AUTHOR_EMAIL": "sample@localhost",
+    "GIT_COMMITTER_NAME": "llm-d-dev",
+    "GIT_COMMITTER_EMAIL": "sample@localhost",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The sample repository.
+
+    Attributes:
+        path: Its working tree.
+        ref: The branch with the sample commit.
+    """
+
+    path: Path
+    ref: str
+
+
+def ensure(context: Context, commit: Commit) -> Sample:
+    """The sample repository of a release, made if it is not there. Work that was added to it since stays.
+
+    Args:
+        context: Settings and console.
+        commit: The release's commit.
+
+    Raises:
+        SourceError: Git could not make it, or the release has no such line.
+    """
+    path = context.folders.state / "sample" / "vllm"
+    if _has_sample(path) and not _is_of(path, commit):
+        # The one of another release stays as it is.
+        path = path.with_name(f"vllm-{commit.short}")
+    if not _has_sample(path):
+        with context.console.step("sample repository"):
+            _create(context.folders.releases, path, commit)
+    return Sample(path=path, ref=_BRANCH)
+
+
+def _has_sample(path: Path) -> bool:
+    return _git(path, "rev-parse", "--verify", "--quiet", f"refs/heads/{_BRANCH}") is not None
+
+
+def _is_of(path: Path, commit: Commit) -> bool:
+    return _git(path, "merge-base", "--is-ancestor", commit.id, f"refs/heads/{_BRANCH}") is not None
+
+
+def _create(releases: Path, path: Path, commit: Commit) -> None:
+    """The branch is made last: a killed run leaves a folder without it, which the next run starts anew."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        shutil.rmtree(path)
+    _require(None, "clone", "--quiet", "--no-checkout", releases, path)
+    _require(path, "checkout", "--quiet", "--detach", commit.id)
+    file = path / _FILE
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    if text.count(_OLD) != 1:
+        raise SourceError(f"this vLLM has no {_OLD!r} in {_FILE}", hint="set vllm_version to 0.32.0")
+    file.write_text(text.replace(_OLD, f'owned_by: str = "{OWNER}"'), encoding="utf-8")
+    date = dict.fromkeys(("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"), f"{commit.timestamp} +0000")
+    message = "Name another owner of the model"
+    _require(
+        path,
+        # What a user has set up for commits of his own would change this one's id.
+        "-c",
+        "commit.gpgSign=false",
+        "-c",
+        "core.hooksPath=/dev/null",
+        "commit",
+        "--quiet",
+        "-am",
+        message,
+        env=_IDENTITY | date,
+    )
+    _require(path, "checkout", "--quiet", "-b", _BRANCH)
+
+
+def _git(path: Path, *words: str | Path) -> bytes | None:
+    """Output of a git command; None if it failed."""
+    if not (path / ".git").exists():
+        return None
+    try:
+        return _in(path).output(*words)
+    except GitError:
+        return None
+
+
+def _require(path: Path | None, *words: str | Path, env: dict[str, str] | None = None) -> None:
+    try:
+        _in(path).given(env or {}).output(*words)
+    except GitError as error:
+        raise SourceError(
+            f"the sample repository could not be made: {error.text}",
+            hint="check the free disk below the state folder, then run this again",
+        ) from error
+
+
+def _in(path: Path | None) -> Git:
+    """Git on the sample, which this tool has made."""
+    # A clone comes from the repository of releases, which is a folder here.
+    own = {"GIT_ALLOW_PROTOCOL": "file"}
+    if path is None:
+        return Git.sealed(None, name="the sample").given(own)
+    return Git.sealed(path / ".git", name=str(path)).given({**own, "GIT_WORK_TREE": str(path)}, cwd=path)

@@ -1,0 +1,134 @@
+"""What exists: bases and overlays, their verdicts, where they were pushed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+
+from build.engine import ages, labels
+from build.gate import demands, verdict
+from build.gate import rules as suite
+from build.nightly import retention
+from build.source.repository import SHORT_DIGITS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from build.context import Context
+    from build.engine.client import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One image.
+
+    Attributes:
+        image: The image.
+        verdict: ``pass``, ``fail``, ``outdated`` (by another version of the suite) or ``untested``.
+        digest: Of the manifest in the registry it was last pushed to; None if it was not.
+        pushed: Names it has in a registry.
+        own: Bytes that an overlay adds to its base; None for a base, and where the base is not on the engine.
+    """
+
+    image: Image
+    verdict: str
+    digest: str | None
+    pushed: tuple[str, ...]
+    own: int | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its local names."""
+        return tuple(name for name in self.image.tags if name not in self.pushed)
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """What other verbs accept for it: its local names, else those of a registry, else its short ID."""
+        return self.names or self.pushed or (self.image.short_id,)
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        marks = self.image.labels
+        return {
+            "id": self.image.id,
+            "name": self.called[0],
+            "names": list(self.names),
+            "kind": marks[labels.KIND],
+            "flavor": marks.get(labels.FLAVOR),
+            "commit": marks.get(labels.COMMIT),
+            "version": marks.get(labels.VERSION),
+            "base": marks.get(labels.BASE),
+            "verdict": self.verdict,
+            "digest": self.digest,
+            "pushed": list(self.pushed),
+            "bytes": self.image.size,
+            "layer_bytes": self.own,
+            "created": self.image.created,
+        }
+
+
+def rows(context: Context) -> list[Row]:
+    """Bases, then overlays, of the local repository, unnamed ones too; of each kind the newest first."""
+    rules, repository = suite.rules(), context.settings.repository
+    images = [*context.engine.images(kind="base"), *context.engine.images(kind="overlay")]
+    return [_row(context, image, rules) for image in images if retention.is_ours(image, repository)]
+
+
+def _row(context: Context, image: Image, rules: str) -> Row:
+    digests = [name.partition("@") for name in image.digests]
+    repositories = {repository: digest for repository, _, digest in digests}
+    pushed = tuple(name for name in image.tags if name.rpartition(":")[0] in repositories)
+    digest = repositories.get(pushed[-1].rpartition(":")[0]) if pushed else None
+    return Row(
+        image=image,
+        verdict=_verdict(context, image, rules),
+        digest=digest,
+        pushed=pushed,
+        own=_own(context, image),
+    )
+
+
+def _own(context: Context, image: Image) -> int | None:
+    base = image.labels.get(labels.BASE)
+    below = context.engine.find_image(base) if base and image.labels[labels.KIND] == "overlay" else None
+    # A size of the engine's counts the layers below.
+    return image.size - below.size if below else None
+
+
+def _verdict(context: Context, image: Image, rules: str) -> str:
+    folder = context.folders.verdicts
+    found = verdict.recall(folder, image.id)
+    if found is None:
+        return "untested"
+    if found.configuration.get("suite") != rules:
+        return "outdated"
+    if not found.ok:
+        return "fail"
+    return "untested" if demands.shortcoming(folder, image, rules=rules) else "pass"
+
+
+_COLOURS = {"pass": "green", "fail": "red", "outdated": "yellow", "untested": "yellow"}
+
+
+def table(found: Sequence[Row]) -> Table:
+    """For a person."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("image", "kind", "commit", "verdict", "age", "size", "layer", "pushed digest"):
+        shown.add_column(column, no_wrap=True, justify="right" if column in ("size", "layer") else "left")
+    for row in found:
+        marks = row.image.labels
+        shown.add_row(
+            escape("\n".join(row.called)),
+            escape(f"{marks[labels.KIND]} ({marks.get(labels.FLAVOR, '?')})"),
+            escape(marks.get(labels.COMMIT, "")[:SHORT_DIGITS]),
+            f"[{_COLOURS[row.verdict]}]{row.verdict}[/]",
+            ages.of(row.image).removesuffix(" old"),
+            f"{row.image.size / 1e9:.2f} GB",
+            "" if row.own is None else decimal(row.own),
+            escape((row.digest or "not pushed").removeprefix("sha256:")[:SHORT_DIGITS]),
+        )
+    return shown

@@ -1,0 +1,1 @@
+"""One Docker Engine: images, names, labels, builds. No other room of `build` imports docker's client to make images."""

@@ -1,0 +1,546 @@
+"""A Docker Engine: one client, and one record of what it can do."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import ipaddress
+import os
+import secrets
+import shutil
+import socket
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import docker
+import docker.errors
+import docker.utils.config
+import requests
+
+from build.engine import cdi, labels
+from build.engine.endpoint import Endpoint, Tls, chosen
+from build.engine.ssh import Tunnel, forwarded
+from build.errors import EngineError, SourceError, UsageError
+from build.host import clock, identity
+from build.host.address import is_loopback
+from build.host.deadline import within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from docker.models.containers import Container
+
+DEFAULT_SOCKET = "/var/run/docker.sock"
+
+TEMPORARY_REPOSITORY = "llm-d-dev-temporary"
+"""Repository of temporary tags: ``<repository>:<first digits of the image ID>-<identity of the process>``."""
+
+# How `docker info` tells the containerd image store: https://docs.docker.com/engine/storage/containerd/
+_CONTAINERD = ("driver-type", "io.containerd.snapshotter.v1")
+
+_ANSWER_TIMEOUT_S = 5
+_SSH_TIMEOUT_S = 20
+_CALL_TIMEOUT_S = 600
+
+_START_OR_UNSET = "start that engine, or unset DOCKER_HOST to use the one of this machine"
+_START_OR_USE = "start that engine, or `docker context use default` to use the one of this machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What an engine can do, read once.
+
+    Attributes:
+        server_version: The engine's release.
+        api_version: The newest API version it speaks.
+        buildkit: Whether the engine has BuildKit (``Builder-Version`` of its ping).
+        nvidia_runtime: Whether the NVIDIA container runtime is registered.
+        cdi: Whether CDI devices can be requested.
+        cdi_gpus: Whether it knows a CDI device that is an NVIDIA GPU. Reading specifications alone is not enough.
+        storage_driver: Such as ``overlay2``, or ``overlayfs`` with the containerd image store.
+        takes_thin_images: Whether an image can be loaded without the layers that the engine has: not into the
+            containerd image store, which wants the registry's form of each.
+        root_dir: Folder of its data, on the engine's machine.
+        cpus: Processors of the engine's machine.
+        memory_bytes: Memory of the engine's machine.
+    """
+
+    server_version: str
+    api_version: str
+    buildkit: bool
+    nvidia_runtime: bool
+    cdi: bool
+    cdi_gpus: bool
+    storage_driver: str
+    takes_thin_images: bool
+    root_dir: str
+    cpus: int
+    memory_bytes: int
+
+    @property
+    def passes_gpus(self) -> str | None:
+        """What it passes an NVIDIA GPU to a container by, in words; None if it cannot."""
+        if self.nvidia_runtime:
+            return "the NVIDIA runtime"
+        return "CDI devices" if self.cdi_gpus else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """What an engine says of an image.
+
+    Attributes:
+        id: Image ID, ``sha256:…``.
+        tags: Local names, sorted; temporary ones left out.
+        digests: ``repository@sha256:…`` for each registry repository it was pushed to or pulled from.
+        labels: Its labels.
+        diff_ids: Digests of its uncompressed layers, lowest first.
+        size: Bytes on disk, shared layers included.
+        created: RFC 3339 time stamp.
+        config: The rest of its configuration (``User``, ``Env``, ``Entrypoint`` …).
+        called: That one of its names which it was looked up by.
+    """
+
+    id: str
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    labels: Mapping[str, str]
+    diff_ids: tuple[str, ...]
+    size: int
+    created: str
+    config: Mapping[str, Any]
+    called: str | None = field(default=None, compare=False)
+
+    @classmethod
+    def parse(cls, attrs: Mapping[str, Any], *, called: str | None = None) -> Image:
+        """From the engine's ``GET /images/{name}/json``, as whoever asked for it calls it."""
+        config = attrs.get("Config") or {}
+        names = attrs.get("RepoTags") or ()
+        return cls(
+            id=attrs["Id"],
+            tags=tuple(sorted(name for name in names if not name.startswith(TEMPORARY_REPOSITORY))),
+            digests=tuple(sorted(attrs.get("RepoDigests") or ())),
+            labels=config.get("Labels") or {},
+            diff_ids=tuple(attrs.get("RootFS", {}).get("Layers") or ()),
+            size=attrs["Size"],
+            # Optional (OCI image-spec v1.1, config.md).
+            created=attrs.get("Created") or "",
+            config=config,
+            called=next((name for name in names if name in (called, f"{called}:latest")), None),
+        )
+
+    def tags_in(self, repository: str) -> list[str]:
+        """Its names in a repository."""
+        return [name for name in self.tags if name.startswith(f"{repository}:")]
+
+    @property
+    def name(self) -> str:
+        """What to call it: as it was asked for, else a name without a registry's host, else any, else its short ID.
+
+        Of several the shortest: the one that moves has no commit in it.
+        """
+        if self.called:
+            return self.called
+        local = [name for name in self.tags if "/" not in name]
+        return min(local or self.tags, key=len, default=self.short_id)
+
+    @property
+    def short_id(self) -> str:
+        """The first twelve digits of the ID, as Docker prints it."""
+        return self.id.removeprefix("sha256:")[:12]
+
+
+class Engine:
+    """One Docker Engine that answers.
+
+    Args:
+        host: Its address as ``DOCKER_HOST`` has it (``unix:///…``, ``ssh://…``, ``tcp://…``).
+        origin: In words, where the address came from.
+        tls: How to speak TLS to it; None for a connection without.
+
+    Raises:
+        TimeoutError: Nothing that answers within 5 s, or 20 s through ssh, is there.
+        docker.errors.DockerException: What answers there is not an engine.
+        requests.RequestException: Nothing can be connected to there.
+    """
+
+    def __init__(self, *, host: str, origin: str, tls: Tls | None = None) -> None:
+        self.host = host
+        self.origin = origin
+        self.tls = tls
+        self._tunnel = Tunnel(host) if host.startswith("ssh://") else None
+        self._reached = contextlib.ExitStack()
+        self._ports: dict[int, str] = {}
+        try:
+            # Asked with a deadline: the client itself would wait as long for the first answer as for an export.
+            self._version = within(_SSH_TIMEOUT_S if self._tunnel else _ANSWER_TIMEOUT_S, self._api_version)
+            self.client = self.new_client()
+        except BaseException:
+            if self._tunnel:
+                self._tunnel.close()
+            raise
+
+    def _api_version(self) -> str:
+        with contextlib.closing(self._connected(timeout=_ANSWER_TIMEOUT_S)) as client:
+            return str(client.api.api_version)
+
+    def new_client(self) -> docker.DockerClient:
+        """Another client of the SDK; whoever asks for it closes it."""
+        return self._connected(timeout=_CALL_TIMEOUT_S, version=self._version)
+
+    def _connected(self, *, timeout: int, version: str | None = None) -> docker.DockerClient:
+        tls = self.tls.sdk() if self.tls else False
+        with without_logins():
+            return docker.DockerClient(base_url=self.api_host, version=version, timeout=timeout, tls=tls)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._reached.close()
+        self._ports.clear()
+        self.client.close()
+        if self._tunnel:
+            self._tunnel.close()
+
+    @property
+    def api_host(self) -> str:
+        """Its address for Docker's Python SDK, which cannot reach every engine that ``docker`` can."""
+        return self._tunnel.address if self._tunnel else self.host
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that make ``docker``, buildx and testcontainers speak to this engine."""
+        endpoint = Endpoint(host=self.host, origin=self.origin, tls=self.tls)
+        return {**endpoint.environment, "TESTCONTAINERS_RYUK_DISABLED": "true"}
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this machine, as far as its address tells."""
+        return self.host.startswith("unix://")
+
+    def require_reachable_ports(self) -> None:
+        """Check that what listens on the loopback interface of the engine's machine can be reached from here.
+
+        Raises:
+            EngineError: The engine is on another machine, and ssh does not lead there.
+        """
+        if not (self._tunnel or self.is_here or is_loopback(urlsplit(self.host).netloc)):
+            raise EngineError(
+                f"ports of the engine at {self.host} cannot be reached safely: they would be open to its whole network",
+                hint=f"use ssh, which forwards them: DOCKER_HOST=ssh://user@{urlsplit(self.host).hostname}",
+            )
+
+    @contextlib.contextmanager
+    def reachable(self, port: int) -> Iterator[tuple[str, int]]:
+        """Where this machine reaches a port on the loopback interface of the engine's machine, while the block runs.
+
+        What a container publishes on ``127.0.0.1`` is there. An engine behind ``ssh://`` has the port forwarded through
+        ssh; for an engine on this machine it is the same port.
+
+        Args:
+            port: On the engine's machine.
+
+        Yields:
+            Host and port to connect to, from this machine only.
+
+        Raises:
+            EngineError: The engine is on another machine, and ssh does not lead there.
+        """
+        self.require_reachable_ports()
+        if not self._tunnel:
+            yield "127.0.0.1", port
+            return
+        with forwarded(self.host, port) as here:
+            yield "127.0.0.1", here
+
+    def reached(self, port: int) -> str:
+        """Like :meth:`reachable`, as ``host:port``, and for as long as the engine is not closed or the run ends."""
+        if port not in self._ports:
+            if not self._ports:
+                atexit.register(self._reached.close)
+            host, here = self._reached.enter_context(self.reachable(port))
+            self._ports[port] = f"{host}:{here}"
+        return self._ports[port]
+
+    @functools.cached_property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        info = self.client.info()
+        version = self.client.version()
+        ping = self.client.api.get(self.client.api.base_url + "/_ping")
+        return Capabilities(
+            server_version=version["Version"],
+            api_version=version["ApiVersion"],
+            # https://docs.docker.com/reference/api/engine/, SystemPing: 2 means BuildKit.
+            buildkit=ping.headers.get("Builder-Version") == "2",
+            nvidia_runtime="nvidia" in (info.get("Runtimes") or {}),
+            cdi=bool(info.get("CDISpecDirs")),
+            cdi_gpus=cdi.has_gpus(info, api_version=version["ApiVersion"], is_here=self.is_here),
+            storage_driver=info["Driver"],
+            takes_thin_images=_CONTAINERD not in [tuple(row) for row in info.get("DriverStatus") or ()],
+            root_dir=info["DockerRootDir"],
+            cpus=info["NCPU"],
+            memory_bytes=info["MemTotal"],
+        )
+
+    def is_insecure(self, registry: str) -> bool:
+        """Whether the engine speaks to a registry without TLS, or with TLS that it does not verify.
+
+        Loopback addresses and what ``insecure-registries`` names (moby 28, daemon/pkg/registry/config.go).
+
+        Args:
+            registry: ``host`` or ``host:port``.
+        """
+        if is_loopback(registry):
+            return True
+        configured = self.client.info().get("RegistryConfig") or {}
+        index = (configured.get("IndexConfigs") or {}).get(registry)
+        if index is not None:
+            return not index.get("Secure", True)
+        networks = [ipaddress.ip_network(one) for one in configured.get("InsecureRegistryCIDRs") or ()]
+        return any(address in network for address in _addresses(registry) for network in networks)
+
+    @functools.cached_property
+    def architecture(self) -> str:
+        """Its processor, and so its images', as ``uname -m`` has it."""
+        found: str = self.client.info()["Architecture"]
+        return found
+
+    def free_disk(self) -> int | None:
+        """Bytes free where its images are kept; None where that is on another machine."""
+        root = self.capabilities.root_dir
+        return shutil.disk_usage(root).free if self.is_here and Path(root).is_dir() else None
+
+    def image(self, reference: str) -> Image:
+        """Look up an image by name, tag or ID.
+
+        Raises:
+            SourceError: The engine has no such image.
+        """
+        found = self.find_image(reference)
+        if found is None:
+            raise SourceError(
+                f"image {reference!r} is not on this engine ({self.origin})",
+                hint="`python -m build status` lists the images that are here; `docker pull` fetches others",
+            )
+        return found
+
+    def find_image(self, reference: str) -> Image | None:
+        """Like :meth:`image`, with None for an image that is not there."""
+        try:
+            return Image.parse(self.client.images.get(reference).attrs, called=reference)
+        except docker.errors.ImageNotFound:
+            return None
+        except docker.errors.APIError as error:
+            # The engine answers 400 to a name that no image can have.
+            if error.status_code == requests.codes.bad_request:
+                raise UsageError(
+                    f"{reference!r} is no image name", hint="give NAME[:TAG], NAME@DIGEST or an image ID"
+                ) from error
+            raise
+
+    def images(self, **wanted: str) -> list[Image]:
+        """Images of ours, newest first.
+
+        Args:
+            wanted: Values by attribute name of :mod:`build.engine.labels` in lower case, such as ``kind="base"``.
+        """
+        filters = [labels.KIND]
+        filters += [f"{labels.PREFIX}{name}={value}" for name, value in wanted.items()]
+        found = self.client.api.images(filters={"label": filters})
+        images = [image for row in found if (image := self.find_image(row["Id"]))]
+        return sorted(images, key=_order, reverse=True)
+
+    def tag(self, image_id: str, name: str) -> None:
+        """Point ``name`` (repository:tag) at an image ID; moves it if it exists."""
+        repository, _, tag = name.rpartition(":")
+        self.client.api.tag(image_id, repository, tag)
+
+    def untag(self, name: str) -> None:
+        """Remove a name, and the image only if that was its last. A name that is gone is no error."""
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            self.client.api.remove_image(name, noprune=True)
+
+    def release(self, name: str) -> None:
+        """Remove a name, and never the image: without any other name it stays, unnamed.
+
+        The engine removes an image with its last name, and has no request that only takes a name away. But a name
+        that moves to another image leaves the old one in place: so a last name first goes to an empty image.
+        """
+        try:
+            names = self.client.images.get(name).attrs.get("RepoTags") or ()
+        except docker.errors.ImageNotFound:
+            return
+        # Temporary names do not count: whoever holds one may let go of it at this very moment.
+        if any(other != name and not other.startswith(f"{TEMPORARY_REPOSITORY}:") for other in names):
+            self.untag(name)
+            return
+        empty = _temporary_name(f"empty{secrets.token_hex(8)}")
+        try:
+            # Two blocks of zeros are an archive without files (tar(5)).
+            self.client.api.import_image_from_data(bytes(1024), *empty.split(":"))
+            self.tag(empty, name)
+            self.untag(name)
+        finally:
+            self.untag(empty)
+
+    def discard(self, image: Image) -> bool:
+        """Remove an image without a name, unless something uses it or it got a name meanwhile.
+
+        Returns:
+            Whether it is gone.
+        """
+        try:
+            # By its ID the engine also removes an image that has one name, and the name.
+            if self.client.images.get(image.id).attrs.get("RepoTags"):
+                return False
+            self.client.api.remove_image(image.id, noprune=True)
+        except docker.errors.ImageNotFound:
+            return True
+        except docker.errors.APIError as error:
+            # A container or another image keeps it.
+            if error.status_code != requests.codes.conflict:
+                raise
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def created(self, image_id: str, **options: Any) -> Iterator[Container]:  # noqa: ANN401 - docker's own options
+        """A container of an image, not started, removed when the block ends.
+
+        Args:
+            image_id: Which image.
+            options: As ``docker.containers.create`` has them.
+        """
+        # Removed by its name: an interrupt may fall between its creation and our learning its ID.
+        name = f"llm-d-dev-{secrets.token_hex(8)}"
+        marks = labels.of_container(name, owner=identity.identity())
+        try:
+            # An image without entry point needs some command, also for a container that never runs.
+            yield self.client.containers.create(image_id, **{"command": ["-"], **options}, name=name, labels=marks)
+        finally:
+            with contextlib.suppress(docker.errors.NotFound):
+                self.client.api.remove_container(name, force=True, v=True)
+
+    @contextlib.contextmanager
+    def temporary_tag(self, image_id: str) -> Iterator[str]:
+        """A name for exactly this image while the block runs: ``FROM`` cannot name a local image by ID.
+
+        The name says whose it is, so that one left by a killed run can be told and removed. The image stays.
+        """
+        name = _temporary_name(image_id.removeprefix("sha256:")[:24])
+        try:
+            self.tag(image_id, name)
+            yield name
+        finally:
+            self.release(name)
+
+
+def _addresses(registry: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """What a registry's name stands for; nothing where it cannot be resolved."""
+    host = urlsplit(f"//{registry}").hostname or ""
+    try:
+        rows = within(_ANSWER_TIMEOUT_S, lambda: socket.getaddrinfo(host, None))
+    except OSError:  # a timeout is one
+        return []
+    return [ipaddress.ip_address(str(row[4][0]).partition("%")[0]) for row in rows]
+
+
+def _order(image: Image) -> tuple[bool, datetime]:
+    """The newest last; what a wrong clock dated into the future first."""
+    when = _moment(image.created)
+    return when <= clock.tomorrow(), when
+
+
+def _moment(stamp: str) -> datetime:
+    """When an image was made; an image that does not say is the oldest."""
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _temporary_name(what: str) -> str:
+    """A name in :data:`TEMPORARY_REPOSITORY` that is this process's. A tag may not hold the colons of an identity."""
+    return f"{TEMPORARY_REPOSITORY}:{what}-{identity.in_name(identity.identity())}"
+
+
+def tag_owner(name: str) -> str:
+    """The :func:`build.host.identity.identity` of the run that made a temporary tag."""
+    return identity.from_name(name.rpartition(":")[2].partition("-")[2])
+
+
+@contextlib.contextmanager
+def without_logins() -> Iterator[None]:
+    """Keep Docker's SDK from reading stored logins while it makes a client.
+
+    An entry that it does not understand, of any registry, would be an exception. Credentials are read where they are
+    needed (:mod:`build.engine.credentials`).
+    """
+    find = docker.utils.config.find_config_file
+    docker.utils.config.find_config_file = lambda _path=None: None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        docker.utils.config.find_config_file = find
+
+
+def answering(host: str, *, origin: str) -> Engine | None:
+    """The engine at an address, or None if nothing answers there within 5 s, or 20 s through ssh."""
+    try:
+        return connected(Endpoint(host=host, origin=origin))
+    except EngineError:
+        return None
+
+
+def connected(endpoint: Endpoint) -> Engine:
+    """The engine at an address.
+
+    Raises:
+        EngineError: Nothing answers there within 5 s, or 20 s through ssh.
+    """
+    path = endpoint.host.removeprefix("unix://")
+    try:
+        if path != endpoint.host:
+            _require_listening(path)
+        return Engine(host=endpoint.host, origin=endpoint.origin, tls=endpoint.tls)
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        by_variable = endpoint.origin == "DOCKER_HOST"
+        raise EngineError(
+            f"nothing answers at {endpoint.origin}{'=' if by_variable else ', '}{endpoint.host}: {_reason(error)}",
+            hint=_START_OR_UNSET if by_variable else _START_OR_USE,
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What lies below the wrappings of docker-py, requests and urllib3."""
+    while isinstance(error.__context__, Exception):
+        error = error.__context__
+    return str(error) or type(error).__name__
+
+
+def _require_listening(path: str) -> None:
+    """Connect to a socket's path. docker-py would leak its socket if nothing accepts connections there."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_ANSWER_TIMEOUT_S)
+        probe.connect(path)
+
+
+def find(*, embedded_socket: str) -> Engine | None:
+    """The engine that the user chose, else the first that answers: at the default socket, the embedded one.
+
+    Args:
+        embedded_socket: Path of the embedded engine's socket; it need not exist.
+
+    Raises:
+        EngineError: ``DOCKER_HOST`` or a docker context chooses an engine, and nothing answers there: falling through
+            to another engine would build somewhere the user did not ask for.
+    """
+    if endpoint := chosen(os.environ):
+        return connected(endpoint)
+    candidates = [(f"unix://{DEFAULT_SOCKET}", "default socket"), (f"unix://{embedded_socket}", "embedded")]
+    return next((engine for host, origin in candidates if (engine := answering(host, origin=origin))), None)

@@ -1,0 +1,193 @@
+"""What ``docker login`` stored for a registry, read as the ``docker`` program reads it.
+
+docker/cli 28: cli/config/configfile/file.go, cli/config/credentials; docker/docker-credential-helpers 0.9, client.go.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from build.engine.endpoint import configuration_folder, read_configuration
+from build.host import process
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+HUB = "docker.io"
+_HUBS_KEY = "https://index.docker.io/v1/"
+_TOKEN_USER = "<token>"  # noqa: S105 - a helper's user name that marks the secret as an identity token
+_NOT_FOUND = "credentials not found"
+_HELPER_TIMEOUT_S = 20
+_HELPER_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """Who to be at a registry.
+
+    Attributes:
+        username: Empty with an identity token.
+        password: Of the user.
+        identity_token: What is exchanged for a token at the registry's realm; empty for a user with a password.
+    """
+
+    username: str
+    password: str = field(repr=False)
+    identity_token: str = field(repr=False)
+
+    @property
+    def basic(self) -> str:
+        """The value of a header ``Authorization``."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What was found for a registry.
+
+    Attributes:
+        host: The registry.
+        login: None where nothing is stored that can be used.
+        trouble: What could not be read, in words; None if all could.
+    """
+
+    host: str
+    login: Login | None
+    trouble: str | None
+
+    def for_engine(self) -> dict[str, str]:
+        """For the engine's ``X-Registry-Auth``: empty without a login, because Docker 28.3.3 refuses a push without."""
+        if self.login is None:
+            return {}
+        words = {
+            "username": self.login.username,
+            "password": self.login.password,
+            "identitytoken": self.login.identity_token,
+        }
+        address = _HUBS_KEY if self.host == HUB else self.host
+        return {**{name: value for name, value in words.items() if value}, "serveraddress": address}
+
+
+def stored(host: str, environment: Mapping[str, str]) -> Stored:
+    """What is stored for a registry; a helper's word counts more than the file's.
+
+    Args:
+        host: The registry with its port, ``docker.io`` for Docker Hub.
+        environment: The process's environment variables.
+    """
+    configuration = read_configuration(environment)
+    key = _HUBS_KEY if host == HUB else host
+    helpers = configuration.get("credHelpers")
+    helper = helpers.get(key) if isinstance(helpers, dict) else None
+    helper = configuration.get("credsStore") if helper is None else helper
+    try:
+        if helper:
+            return Stored(host=host, login=_of_helper(str(helper), key), trouble=None)
+    except (OSError, subprocess.SubprocessError, process.LimitError, ValueError) as error:
+        trouble = _words(f"docker-credential-{helper}", error)
+        log.warning("%s", trouble)
+        login, _ = _of_file(configuration.get("auths"), key, environment)
+        return Stored(host=host, login=login, trouble=trouble)
+    login, broken = _of_file(configuration.get("auths"), key, environment)
+    return Stored(host=host, login=login, trouble=broken)
+
+
+def _words(program: str, error: Exception) -> str:
+    """Why a helper gave nothing. Its standard output is never quoted whole: it may hold a secret."""
+    if isinstance(error, FileNotFoundError):
+        return f"{program}, which Docker's config.json names, is not installed"
+    if isinstance(error, process.LimitError):
+        return f"{program} was ended: {error}"
+    if isinstance(error, subprocess.CalledProcessError):
+        said = (error.stdout or error.stderr or b"").decode(errors="replace").strip().splitlines()
+        return f"{program} failed with status {error.returncode}" + (f": {said[-1][:200]}" if said else "")
+    return f"{program} gave no credentials that can be read"
+
+
+def _of_helper(name: str, key: str) -> Login | None:
+    """Ask a program: the registry on its standard input, a JSON document on its standard output.
+
+    Raises:
+        OSError: It cannot be run.
+        subprocess.SubprocessError: It failed.
+        command.LimitError: It did not answer in time, or printed too much.
+        ValueError: What it printed is not what the protocol says.
+    """
+    program = f"docker-credential-{name}"
+    if not shutil.which(program):
+        raise FileNotFoundError(program)
+    with tempfile.TemporaryFile() as question:
+        question.write(key.encode())
+        question.seek(0)
+        try:
+            out = process.output([program, "get"], stdin=question, limit=_HELPER_BYTES, seconds=_HELPER_TIMEOUT_S)
+        except subprocess.CalledProcessError as error:
+            if _NOT_FOUND in (error.stdout + error.stderr).decode(errors="replace").lower():
+                return None
+            raise
+    document = json.loads(out)
+    if not isinstance(document, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - as other content that cannot be used
+    user, secret = str(document.get("Username") or ""), str(document.get("Secret") or "")
+    if user == _TOKEN_USER:
+        return Login(username="", password="", identity_token=secret)
+    return Login(username=user, password=secret, identity_token="") if user or secret else None
+
+
+def _of_file(entries: object, key: str, environment: Mapping[str, str]) -> tuple[Login | None, str | None]:
+    """The login of a registry in ``auths``, or what is wrong with its entry. Others' broken entries are a warning."""
+    found: dict[str, Login | None] = {}
+    broken: dict[str, str] = {}
+    for address, entry in entries.items() if isinstance(entries, dict) else ():
+        try:
+            found[address] = _of_entry(entry)
+        except (ValueError, TypeError, AttributeError):
+            place = configuration_folder(environment) / "config.json"
+            broken[address] = f"the entry of {address} in {place} cannot be read"
+            log.warning("%s", broken[address])
+    for address in (key, *(address for address in (*found, *broken) if _hostname(address) == _hostname(key))):
+        if address in found:
+            return found[address], None
+        if address in broken:
+            return None, broken[address]
+    return None, None
+
+
+def _hostname(address: str) -> str:
+    """The part of an address by which older versions stored a login."""
+    return address.removeprefix("https://").removeprefix("http://").partition("/")[0]
+
+
+def _of_entry(entry: Mapping[str, Any]) -> Login | None:
+    """An entry of ``auths``.
+
+    Raises:
+        ValueError: ``auth`` is not Base64 of ``user:password``.
+    """
+    user, password = str(entry.get("username") or ""), str(entry.get("password") or "")
+    if auth := entry.get("auth"):
+        user, password = _decoded(auth)
+    if token := entry.get("identitytoken"):
+        return Login(username="", password="", identity_token=str(token))
+    return Login(username=user, password=password, identity_token="") if user else None
+
+
+def _decoded(auth: str) -> tuple[str, str]:
+    try:
+        text = base64.b64decode("".join(auth.split()), validate=True).decode()
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+    user, colon, password = text.partition(":")
+    if not colon or not user:
+        raise ValueError("not user:password")
+    return user, password.strip("\0")

@@ -1,0 +1,194 @@
+"""The Debian root file system that the cpu flavor starts from.
+
+Pulled where a registry can be reached. Elsewhere it is made from the distribution's packages, so that a machine
+with nothing but a package mirror can build everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import docker.auth
+import docker.errors
+import docker.utils
+import requests
+
+from build.engine import ages, credentials, labels
+from build.errors import BuildError
+from build.host import apt, process, scratch
+from build.host.secrets import redacted
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterator
+
+    from build.console import Console
+    from build.engine.client import Engine, Image
+
+SUITE = "bookworm"
+PYTHON = (3, 11)
+"""Version of that suite's Python."""
+
+# What cpu.Dockerfile needs from the distribution. libnuma1: without it vLLM's _C_AVX2 does not load (vLLM
+# 0.32.0) and the server dies a minute later; gcc, g++ and libc6-dev: torch compiles C++ at run time; git: people
+# work inside these images; python3-dev: headers for that compiler.
+PACKAGES = (
+    "ca-certificates",
+    "g++",
+    "gcc",
+    "git",
+    "libc6-dev",
+    "libgomp1",
+    "libnuma1",
+    "python3",
+    "python3-dev",
+    "python3-venv",
+)
+
+NAME = "llm-d-dev-rootfs"
+
+
+def _fingerprint(image: str) -> str:
+    return hashlib.sha256("\n".join((SUITE, image, *PACKAGES)).encode()).hexdigest()[:12]
+
+
+def ensure(
+    engine: Engine, *, image: str, install: bool, console: Console, max_age: dt.timedelta | None = None
+) -> Image:
+    """The root file system as an image on the engine, made if it is not there or too old.
+
+    Args:
+        engine: Where.
+        image: What to pull, such as ``debian:12-slim``.
+        install: Whether ``mmdebstrap`` may be installed when nothing can be pulled.
+        console: For progress.
+        max_age: Age from which it is made anew, for security updates; None for any.
+
+    Returns:
+        An image labelled ``kind=rootfs``; its packages are at least :data:`PACKAGES` if it was made here,
+        and cpu.Dockerfile installs what a pulled one lacks.
+
+    Raises:
+        BuildError: mmdebstrap failed.
+        EngineError: mmdebstrap is missing and may not be installed.
+    """
+    name = f"{NAME}:{_fingerprint(image)}"
+    found = engine.find_image(name)
+    if found and not ages.is_older(found, max_age):
+        return found
+    with _replacing(engine, found), console.step("root file system") as progress:
+        taken = obtained(engine, image, progress)
+        if isinstance(taken, str):
+            console.note(f"{taken}: making one from the distribution's packages")
+            _make(engine, name, image, install=install, console=console, progress=progress, why=taken)
+        else:
+            engine.tag(taken.id, name)
+            console.note(f"taking {image}")
+    return engine.image(name)
+
+
+@contextlib.contextmanager
+def _replacing(engine: Engine, old: Image | None) -> Iterator[None]:
+    """Remove an older root file system of this tool's once the block has taken its name away."""
+    yield
+    if old and old.labels.get(labels.KIND) == "rootfs":
+        engine.discard(old)
+
+
+def _make(
+    engine: Engine, name: str, image: str, *, install: bool, console: Console, progress: process.OnLine, why: str
+) -> None:
+    """Make the root file system from the distribution's packages.
+
+    Args:
+        engine: Where.
+        name: What the image is called.
+        image: What could be pulled instead.
+        install: Whether ``mmdebstrap`` may be installed.
+        console: For progress.
+        progress: Called with lines of output.
+        why: Why it was not pulled.
+    """
+    apt.ensure(["mmdebstrap"], allowed=install, console=console, otherwise=_otherwise(image))
+    with scratch.folder() as folder:
+        archive = Path(folder) / "rootfs.tar"
+        _bootstrap(archive, progress, otherwise=_otherwise(image), why=why)
+        _import(engine, archive, name)
+
+
+def obtained(engine: Engine, image: str, progress: process.OnLine) -> Image | str:
+    """An image by its name in a registry: pulled, or what the engine has under it where no registry answers.
+
+    Args:
+        engine: Where.
+        image: The name.
+        progress: Called with lines about the transfer.
+
+    Returns:
+        The image; or, in words, why there is none.
+    """
+    repository, tag = docker.utils.parse_repository_tag(image)
+    login = credentials.stored(docker.auth.resolve_repository_name(repository)[0], os.environ)
+    try:
+        # The SDK's own method drops an error that comes in the middle.
+        for row in engine.client.api.pull(
+            repository, tag=tag or "latest", stream=True, decode=True, auth_config=login.for_engine()
+        ):
+            if "error" in row:
+                return _loaded_or_why(engine, image, str(row["error"]))
+            progress(f"{row.get('status', '')} {row.get('id', '')}".strip())
+    except docker.errors.APIError as error:
+        return _loaded_or_why(engine, image, str(error.explanation or error))
+    except requests.RequestException as error:
+        return _loaded_or_why(engine, image, str(error))
+    return _loaded_or_why(engine, image, "the engine pulled it and does not have it")
+
+
+def _loaded_or_why(engine: Engine, image: str, said: str) -> Image | str:
+    """The image that the engine has under a name, perhaps loaded by hand; else why it was not pulled."""
+    return engine.find_image(image) or f"{image} cannot be pulled here ({redacted(' '.join(said.split()))})"
+
+
+def _otherwise(image: str) -> str:
+    return f"let the engine pull {image}, `docker load` it there, or set rootfs_image to an image that it has"
+
+
+# mmdebstrap's words where it is not root's, and user namespaces do not help (mmdebstrap(1), --mode).
+_ONLY_ROOT = "unable to pick chroot mode"
+
+
+def _bootstrap(archive: Path, progress: process.OnLine, *, otherwise: str, why: str) -> None:
+    argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    # The documentation of 200 packages is a tenth of the image and nobody reads it there.
+    argv += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
+    done = process.run([*argv, SUITE, archive], on_line=progress)
+    if done.returncode:
+        errors = [line for line in done.tail if line.startswith("E:")] or ["it said nothing"]
+        if _ONLY_ROOT in done.text:
+            raise BuildError(
+                "only root can make a root file system here: mmdebstrap finds no other way (package uidmap)",
+                hint=f"run this once as root, or {otherwise}",
+            )
+        raise BuildError(
+            f"mmdebstrap could not make a root file system: {errors[-1]}",
+            hint="check that the distribution's mirror answers (apt-get update), or what kept the engine from pulling "
+            f"{why}",
+            see_log=True,
+        )
+
+
+def _import(engine: Engine, archive: Path, name: str) -> None:
+    """Streamed by the docker client: the SDK would hold the archive in memory."""
+    argv = ["docker", "import", "--change", f"LABEL {labels.KIND}=rootfs", str(archive), name]
+    try:
+        process.output(argv, env=engine.environment)
+    except subprocess.CalledProcessError as error:
+        raise BuildError(
+            f"the engine did not take the root file system: {error.stderr.decode(errors='replace').strip()}",
+            hint="check the engine's free disk with `docker system df`, then run this again",
+        ) from error

@@ -1,0 +1,122 @@
+"""What a verdict must hold so that it counts: the rules of today, the suite's own model, and every check.
+
+The names are those of the suite's checks, ``<tier>/<check>``. A test compares them with the suite.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from build.engine import labels
+from build.gate import verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from build.engine.client import Image
+    from build.gate.verdict import Verdict
+
+# Of every image.
+_ALWAYS = {
+    "image": "command history secret_files",
+    "server": "health routes metrics",
+    "openai": "models tokens completion completion_is_right completion_stream chat chat_is_right chat_stream length"
+    " stop n logprobs structured_output responses many_at_once bad_parameter too_long unknown_model no_key wrong_key",
+    "shutdown": "still_healthy no_traceback sigterm",
+}
+# Of bases and overlays, and of what was made from them, whatever its labels say.
+_OURS = {
+    "image": "labels user description commit files deletions",
+    "binaries": "syntax compiled_files source writable torch libraries vllm loading modules",
+    "server": "version",
+}
+# What is compiled for CUDA may load only where the driver is.
+_CPU = {"binaries": "operators"}
+_CUDA = {"gpu": "devices torch platform product process"}
+# Of bases, and of overlays that leave it to no base.
+_ANY_USER = {"any_user": "health completion"}
+
+EXPECTATION = "server/expectation"
+"""The check that there is of each expectation."""
+
+EXACT = frozenset({"openai/completion_is_right", "openai/chat_is_right"})
+"""Checks of what the suite's own model says, which need that model."""
+
+OPTIONAL = frozenset({EXPECTATION, "gpu/memory"})
+"""Checks that no image has to have passed: there need be nothing to expect, and MIG devices tell no memory."""
+
+
+def every() -> frozenset[str]:
+    """All checks that some image has to have passed."""
+    return _names(_ALWAYS, _OURS, _CPU, _CUDA, _ANY_USER)
+
+
+def _names(*tables: dict[str, str]) -> frozenset[str]:
+    return frozenset(f"{tier}/{name}" for table in tables for tier, names in table.items() for name in names.split())
+
+
+def missing(found: Verdict, image: Image) -> list[str]:
+    """Checks that an image of its kind and flavor has to have passed, and did not."""
+    asked = found.configuration
+    kind, flavors = image.labels.get(labels.KIND), {image.labels.get(labels.FLAVOR), asked.get("flavor")}
+    ours = kind in ("base", "overlay") or asked.get("sealed") is True
+    tables = [_ALWAYS]
+    if ours:
+        tables += [_OURS] if "cuda" in flavors else [_OURS, _CPU]
+    if "cuda" in flavors:
+        tables += [_CUDA]
+    if ours and (kind == "base" or not asked.get("base")):
+        tables += [_ANY_USER]
+    demanded = _names(*tables) - (frozenset() if asked.get("exact") else EXACT)
+    lacking = sorted(demanded - set(found.passed))
+    # Counted, as pytest writes some letters of a name otherwise.
+    seen = sum(name.startswith(f"{EXPECTATION}[") for name in found.passed)
+    expected = [f"{EXPECTATION}[{one}]" for one in asked.get("expect", ())]
+    return lacking if seen >= len(expected) else [*lacking, *expected]
+
+
+def shortcoming(folder: Path, image: Image, *, rules: str) -> str | None:
+    """Why the verdict about an image does not open the gate, as the end of a sentence; None if it does.
+
+    Args:
+        folder: Where verdicts are kept.
+        image: The image.
+        rules: Fingerprint of the rules as they are now (:func:`build.gate.push.rules.rules`).
+    """
+    found = verdict.recall(folder, image.id)
+    if found is None:
+        return "was tested with another model only" if verdict.has_others(folder, image.id) else "was not tested"
+    if not found.ok:
+        return f"failed its smoke test: {', '.join(found.failed[:3])}"
+    if found.configuration.get("suite") == rules and found.configuration.get("exact") is not True:
+        return "was tested with another model than the suite's own"
+    return weakness(folder, found, image, rules=rules)
+
+
+def weakness(folder: Path, found: Verdict, image: Image, *, rules: str) -> str | None:
+    """Why a passing verdict, with whatever model, says nothing about an image today; None if it does.
+
+    Args:
+        folder: Where verdicts are kept.
+        found: The verdict.
+        image: The image.
+        rules: Fingerprint of the rules as they are now.
+    """
+    if found.diff_ids != image.diff_ids:
+        return "has a verdict that names other layers"
+    if found.configuration.get("suite") != rules:
+        return "was tested by another version of the smoke suite"
+    if lacking := missing(found, image):
+        return f"was tested without {len(lacking)} of its checks: {', '.join(lacking[:3])}"
+    return _base_weakness(folder, found, rules=rules)
+
+
+def _base_weakness(folder: Path, found: Verdict, *, rules: str) -> str | None:
+    """Why the base to which an overlay leaves some of its checks does not answer for them."""
+    base_id = found.configuration.get("base")
+    if not base_id:
+        return None
+    base = verdict.recall(folder, str(base_id))
+    if base and base.ok and base.configuration.get("suite") == rules and base.configuration.get("exact") is True:
+        return None if found.diff_ids[: len(base.diff_ids)] == base.diff_ids else "does not stand on the base it names"
+    return "leaves some checks to its base, which has no current pass"

@@ -1,0 +1,46 @@
+"""The identity of the code that judges images, so that a verdict says by which rules it was reached."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from build.config.folders import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUITE = REPOSITORY / "smoke"
+"""The smoke suite."""
+
+_RULES = ("smoke", "build")
+
+
+def rules() -> str:
+    """Digest of all code that a verdict depends on: the suite, and the package that it takes its rules from."""
+    return hashlib.sha256("\n".join(fingerprint(REPOSITORY / name) for name in _RULES).encode()).hexdigest()
+
+
+def fingerprint(folder: Path, pattern: str = "**/*.py") -> str:
+    """Digest of the files below a folder: equal means the same names with the same contents.
+
+    Args:
+        folder: The suite's folder, or a model's.
+        pattern: Which files count. The default leaves out bytecode, which differs between equal suites.
+
+    Returns:
+        SHA-256 in hexadecimal over path, NUL, SHA-256 of the content and newline of each file, in the order
+        of their paths.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(folder.glob(pattern)):
+        if path.is_file():
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            whole.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return whole.hexdigest()
+
+
+def model(folder: Path) -> str:
+    """Digest of a model: of all files below its folder."""
+    return fingerprint(folder, "**/*")

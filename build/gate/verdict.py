@@ -1,0 +1,158 @@
+"""What a smoke run found about one image, as an in-toto statement.
+
+Specification: https://github.com/in-toto/attestation, spec/v1/statement.md and
+spec/predicates/test-result.md (v0.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, StringConstraints, TypeAdapter
+from pydantic.dataclasses import dataclass as checked
+
+from build.host import stored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+
+_KNOWN: dict[str, TypeAdapter[Any]] = {
+    "suite": TypeAdapter(str),
+    **dict.fromkeys(("flavor", "gpus", "driver"), TypeAdapter(str | None)),
+    # Parts of the names of files.
+    **dict.fromkeys(("model", "base"), TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[\w:.-]*$")] | None)),
+    "exact": TypeAdapter(bool),
+    **dict.fromkeys(("expect", "gpu_names"), TypeAdapter(tuple[str, ...] | list[str])),
+}
+"""Forms of what is known of a configuration; further entries may be anything."""
+
+
+def _is_understood(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name, form in _KNOWN.items():
+        if name in configuration:
+            form.validate_python(configuration[name], strict=True)
+    return configuration
+
+
+@checked(frozen=True, kw_only=True)
+class Verdict:
+    """Passed or failed, about exactly one image.
+
+    Attributes:
+        image_id: ``sha256:…`` of the image that was started.
+        diff_ids: Its layers.
+        passed: Names of the checks that passed.
+        failed: Names of the checks that failed.
+        configuration: What the checks ran with (``suite``, ``flavor``, ``model``, ``exact``, ``expect`` …).
+        finished: RFC 3339 time stamp.
+    """
+
+    image_id: str
+    diff_ids: tuple[str, ...]
+    passed: tuple[str, ...]
+    failed: tuple[str, ...]
+    configuration: Annotated[Mapping[str, Any], AfterValidator(_is_understood)]
+    finished: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the image passed: something was checked, and nothing failed."""
+        return bool(self.passed) and not self.failed
+
+    def statement(self) -> dict[str, Any]:
+        """The in-toto statement."""
+        return {
+            "_type": STATEMENT_TYPE,
+            "subject": [
+                {"name": "image", "digest": _digest(self.image_id)},
+                *({"name": f"layer-{n}", "digest": _digest(layer)} for n, layer in enumerate(self.diff_ids)),
+            ],
+            "predicateType": PREDICATE_TYPE,
+            "predicate": {
+                "result": "PASSED" if self.ok else "FAILED",
+                "configuration": [
+                    {"name": name, "annotations": {"value": value}}
+                    for name, value in sorted(self.configuration.items())
+                ],
+                "passedTests": list(self.passed),
+                "failedTests": list(self.failed),
+                "annotations": {"finished": self.finished},
+            },
+        }
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Verdict:
+        """From a statement.
+
+        Raises:
+            ValueError: It is none, or its result contradicts its list of tests.
+        """
+        try:
+            if document["_type"] != STATEMENT_TYPE or document["predicateType"] != PREDICATE_TYPE:
+                raise ValueError("not a test-result statement")
+            image, *layers = (f"sha256:{subject['digest']['sha256']}" for subject in document["subject"])
+            predicate = document["predicate"]
+            verdict = cls(
+                image_id=image,
+                diff_ids=tuple(layers),
+                passed=tuple(predicate["passedTests"]),
+                failed=tuple(predicate["failedTests"]),
+                configuration={entry["name"]: entry["annotations"]["value"] for entry in predicate["configuration"]},
+                finished=predicate["annotations"]["finished"],
+            )
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"incomplete statement: {error}") from error
+        if predicate["result"] != ("PASSED" if verdict.ok else "FAILED"):
+            raise ValueError("the result contradicts the tests")
+        return verdict
+
+
+def _digest(sha256: str) -> dict[str, str]:
+    return {"sha256": sha256.removeprefix("sha256:")}
+
+
+def _path(folder: Path, image_id: str, way: str = "") -> Path:
+    return folder / f"{image_id.removeprefix('sha256:')}{way}.json"
+
+
+def _way(verdict: Verdict) -> str:
+    """What tells the file of a verdict from that of the one with the suite's own model."""
+    if verdict.configuration.get("exact", True):
+        return ""
+    return f".{verdict.configuration.get('model') or 'unknown'}"
+
+
+def record(folder: Path, verdict: Verdict) -> None:
+    """Keep a verdict; it replaces an earlier one about the same image and model."""
+    stored.write(_path(folder, verdict.image_id, _way(verdict)), verdict.statement())
+
+
+def read(path: Path) -> Verdict | None:
+    """The verdict in a file; None if there is none that can be read, which a warning says of a damaged one."""
+    return stored.read(path, Verdict.parse)
+
+
+def recall(folder: Path, image_id: str, *, model: str | None = None) -> Verdict | None:
+    """The verdict about an image, or None if there is none that can be read and names this image.
+
+    Args:
+        folder: Where verdicts are kept.
+        image_id: The image.
+        model: Fingerprint of the model that it is to have been given with; None for the suite's own.
+    """
+    verdict = read(_path(folder, image_id, f".{model}" if model else ""))
+    return verdict if verdict and verdict.image_id == image_id else None
+
+
+def has_others(folder: Path, image_id: str) -> bool:
+    """Whether verdicts about an image with other models than the suite's own are kept."""
+    return any(folder.glob(f"{image_id.removeprefix('sha256:')}.*.json"))
+
+
+def image_of(path: Path) -> str:
+    """ID of the image that a kept verdict's file is about."""
+    return f"sha256:{path.name.partition('.')[0]}"

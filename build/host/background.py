@@ -1,0 +1,222 @@
+"""Programs of ours that go on running after the run that started them.
+
+A daemon is recognised by its command line, which names a configuration file in our own folders: no pid file
+can go stale, and nobody else's process is ever signalled. Signals go through pidfd_open(2), so that a number
+which passes to another process in between is no danger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build.errors import EngineError
+from build.host import process
+from build.host.apt import SYSTEM_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_PROC = Path("/proc")
+_POLL_S = 0.1
+_KILLED_S = 10.0
+# Half a second: on a loaded machine a process may stand still in the middle of execve(2).
+_LOOKS = 500
+_LOOK_S = 0.001
+_TAIL_LINES = 3
+_TAIL_BYTES = 20_000
+_TAIL_WIDTH = 300
+
+# The log is opened by the daemon's own shell: it goes on writing when this process and its pipes are gone.
+_LAUNCH = 'exec "$@" >>"$0" 2>&1 </dev/null'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Daemon:
+    """A program and what tells it from every other process.
+
+    Attributes:
+        argv: Program and arguments; short and the same from version to version, because a running daemon is
+            recognised by it. It must name a file that nobody else's has, and everything else stands in there.
+        log: What it prints. The log of the start before is kept next to it, with ``.1`` behind its name.
+        shields: Beginnings of the names of environment variables that it must not see.
+    """
+
+    argv: tuple[str, ...]
+    log: Path
+    shields: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The program's name."""
+        return Path(self.argv[0]).name
+
+    def owns(self, pid: int) -> bool:
+        """Whether a process is this daemon, also while it is just being launched."""
+        words = arguments(pid)[-len(self.argv) :]
+        return words[1:] == self.argv[1:] and [Path(word).name for word in words[:1]] == [self.name]
+
+    def pid(self) -> int | None:
+        """Its process, None if it does not run."""
+        return next((pid for pid in pids() if self.owns(pid)), None)
+
+
+def pids() -> Iterator[int]:
+    """Every process that can be seen."""
+    return (int(path.name) for path in _PROC.iterdir() if path.name.isdigit())
+
+
+def arguments(pid: int) -> tuple[str, ...]:
+    """Command line of a process; empty for one that is gone, a zombie, or the kernel's."""
+    try:
+        raw = _command_line(pid)
+    except OSError:
+        return ()
+    return tuple(os.fsdecode(word) for word in raw.split(b"\0")[:-1])
+
+
+def _command_line(pid: int) -> bytes:
+    folder = _PROC / str(pid)
+    for _ in range(_LOOKS):
+        # A process in the middle of execve(2) has none for a moment, but has memory, unlike those without any.
+        if (raw := (folder / "cmdline").read_bytes()) or (folder / "statm").read_bytes().startswith(b"0 "):
+            return raw
+        time.sleep(_LOOK_S)
+    return b""
+
+
+def start(daemon: Daemon, *, ready: Callable[[], bool], timeout_s: float) -> None:
+    """Start a daemon in a session of its own and wait until it is ready.
+
+    A start that fails or is interrupted leaves nothing running.
+
+    Args:
+        daemon: What to start; it must not run yet.
+        ready: Tells whether it does its work.
+        timeout_s: Seconds that it has.
+
+    Raises:
+        EngineError: It ended, or was not ready in time; holds the end of its log.
+    """
+    daemon.log.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        daemon.log.replace(f"{daemon.log}.1")
+    daemon.log.touch(mode=0o600)
+    try:
+        _launch(daemon)
+        wait(daemon, ready=ready, timeout_s=timeout_s)
+    except BaseException:
+        stop(daemon, grace_s=_KILLED_S)
+        raise
+
+
+def _launch(daemon: Daemon) -> None:
+    hidden = [f"--unset={name}" for name in os.environ if name.startswith(daemon.shields)]
+    process.run(
+        ["setsid", "--fork", "env", *hidden, "sh", "-c", _LAUNCH, daemon.log, *daemon.argv],
+        env={"PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"},
+        cwd=Path("/"),
+    )
+
+
+def wait(daemon: Daemon, *, ready: Callable[[], bool], timeout_s: float) -> None:
+    """Wait until a daemon that runs is ready.
+
+    Args:
+        daemon: Which one.
+        ready: Tells whether it does its work.
+        timeout_s: Seconds that it has.
+
+    Raises:
+        EngineError: It ended, or was not ready in time; holds the end of its log.
+    """
+    deadline = time.monotonic() + timeout_s
+    hint = f"read its log: {daemon.log}"
+    while not ready():
+        if daemon.pid() is None:
+            raise EngineError(f"{daemon.name} ended while starting: {log_end(daemon.log)}", hint=hint)
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"{daemon.name} does not answer after {timeout_s:.0f} s: {log_end(daemon.log)}", hint=hint
+            )
+        time.sleep(_POLL_S)
+
+
+def log_end(path: Path) -> str:
+    """The last lines of a log in one; empty if there is none."""
+    return " | ".join(tail(path, lines=_TAIL_LINES))
+
+
+def tail(path: Path, *, lines: int) -> list[str]:
+    """The last lines of a log, each cut to what can be read; none if there is no log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line[-_TAIL_WIDTH:] for line in text.splitlines()[-lines:]]
+
+
+def stop(daemon: Daemon, *, grace_s: float) -> bool:
+    """End a daemon: SIGTERM, then SIGKILL.
+
+    Args:
+        daemon: What to stop.
+        grace_s: Seconds that it has between the two.
+
+    Returns:
+        Whether it was running.
+    """
+    found = False
+    while (pid := daemon.pid()) is not None:
+        found = True
+        end(pid, ours=daemon.owns, grace_s=grace_s)
+    return found
+
+
+def end(pid: int, *, ours: Callable[[int], bool], grace_s: float) -> None:
+    """End one process and wait until it is gone.
+
+    Args:
+        pid: The process.
+        ours: Asked again when the number can no longer pass to another process.
+        grace_s: Seconds from SIGTERM to SIGKILL; 0 sends SIGKILL at once.
+
+    Raises:
+        EngineError: The kernel does not let it end (it hangs in a system call).
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not ours(pid) or (grace_s and _gone(handle, signal.SIGTERM, grace_s)):
+            return
+        if not _gone(handle, signal.SIGKILL, _KILLED_S):
+            raise EngineError(f"process {pid} cannot be killed", hint="restart the machine, then run this again")
+    finally:
+        os.close(handle)
+
+
+def _gone(handle: int, number: signal.Signals, seconds: float) -> bool:
+    """Whether a process ends within so many seconds of a signal: its pidfd is then readable."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, number)
+    poller = select.poll()
+    poller.register(handle, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
+
+
+def disk_usage(folder: Path) -> int:
+    """Bytes that a folder takes on its own file system; 0 if there is none."""
+    lines = process.run(["du", "--summarize", "--one-file-system", "--block-size=1", folder]).tail
+    # Files that vanish meanwhile make du complain, and count anyway.
+    totals = [line.partition("\t")[0] for line in lines if line.endswith(f"\t{folder}")]
+    return int(totals[-1]) if totals else 0

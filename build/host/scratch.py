@@ -1,0 +1,70 @@
+"""Temporary folders that say whose they are, so that those of a killed run can be told and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build.host import identity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PREFIX = "llm-d-dev-"
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[str]:
+    """A new empty folder that only this user may look into; removed when its block ends."""
+    who = identity.in_name(identity.identity())
+    path = tempfile.mkdtemp(prefix=f"{_PREFIX}{who}-")
+    try:
+        yield path
+    finally:
+        _remove(path)
+
+
+def _remove(path: str) -> None:
+    """Remove a folder, also when Ctrl-C comes meanwhile: what is left of thousands of files takes a moment."""
+    try:
+        shutil.rmtree(path)
+    except KeyboardInterrupt:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def sweep() -> int:
+    """Remove this user's folders of runs that are gone: some held credentials, some gigabytes.
+
+    Returns:
+        How many were removed.
+    """
+    removed = 0
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if _is_ours(path) and not identity.alive(_owner(path.name)):
+            log.info("removing %s of a run that is gone", path)
+            shutil.rmtree(path, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def _is_ours(path: Path) -> bool:
+    """In a place that everybody may write to: nothing of somebody else's, and no link to it."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:  # another run's, which has ended since
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _owner(name: str) -> str:
+    """The :func:`build.host.identity.identity` in a folder's name, which ends with a random part."""
+    return identity.from_name(name.removeprefix(_PREFIX).rpartition("-")[0])

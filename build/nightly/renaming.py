@@ -1,0 +1,53 @@
+"""Gives images that have another flavor's names their own.
+
+Names did not tell flavors apart at first: a cpu base was called ``nightly``, as the CUDA base is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from build.engine import labels, names
+from build.host.files import write_atomic
+
+if TYPE_CHECKING:
+    from build.context import Context
+    from build.engine.client import Image
+    from build.engine.names import Tag
+
+
+def rename(context: Context) -> None:
+    """Take from every image of the local repository the names of another flavor than its own.
+
+    It gets the name of its own flavor instead, unless another image has that. No image is removed.
+    """
+    repository = context.settings.repository
+    for image in context.engine.images():
+        flavor = names.flavor_of(image)
+        if flavor in names.FLAVORS:
+            for tag in names.tags(image, repository):
+                if tag.flavor != flavor:
+                    _rename(context, image, tag, tag.of(flavor))
+
+
+def _rename(context: Context, image: Image, wrong: Tag, right: Tag) -> None:
+    engine, repository = context.engine, context.settings.repository
+    named = engine.find_image(f"{repository}:{right}")
+    taken = named is not None and named.id != image.id
+    if not taken:
+        engine.tag(image.id, f"{repository}:{right}")
+    if wrong.moves:
+        _move_commit(image, wrong, right)
+    engine.release(f"{repository}:{wrong}")
+    becomes = f"which a newer image has as {right}" if taken else f"now {repository}:{right}"
+    context.console.note(f"{image.short_id} is a {right.flavor} image: no more {repository}:{wrong}, {becomes}")
+
+
+def _move_commit(image: Image, wrong: Tag, right: Tag) -> None:
+    """The file with the commit goes along with the moving name, if it is about that image."""
+    before, after = names.base_commit_file(wrong.flavor), names.base_commit_file(right.flavor)
+    commit = image.labels.get(labels.COMMIT)
+    if commit and before.exists() and before.read_text(encoding="utf-8", errors="replace").strip() == commit:
+        if not after.exists():
+            write_atomic(after, f"{commit}\n")
+        before.unlink()

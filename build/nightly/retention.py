@@ -1,0 +1,153 @@
+"""What may go and what must stay: decided from labels, names and ages alone, to be shown before it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from build.engine import labels, names
+from build.engine.ages import created, order
+from build.host import clock
+from build.host.timestamps import expires
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from build.engine.client import Image
+
+_KINDS = frozenset({"base", "overlay", "unsealed"})
+"""What comes and goes. A root file system stays: making it again takes longer than it is large."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What decides.
+
+    Attributes:
+        repository: Local repository whose images are ours.
+        keep_bases: How many good bases of each flavor stay.
+        now: When this is.
+        failed: Whether an image is known to be broken.
+        used: IDs of images that containers use.
+        doubt: Why no image may go for its age (:func:`build.host.clock.doubt`); None if ages can be believed.
+    """
+
+    repository: str
+    keep_bases: int
+    now: dt.datetime
+    failed: Callable[[Image], bool]
+    used: Collection[str]
+    doubt: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """About one image.
+
+    Attributes:
+        image: Which.
+        keep: Whether it stays.
+        why: In words.
+    """
+
+    image: Image
+    keep: bool
+    why: str
+
+
+def is_ours(image: Image, repository: str) -> bool:
+    """Whether this repository made the image or has a name for it.
+
+    Every image with our labels is somebody's: of another local repository, of tests, of another user of the engine.
+    """
+    known = image.labels.get(labels.KIND) in _KINDS
+    return known and (bool(image.tags_in(repository)) or image.labels.get(labels.REPOSITORY) == repository)
+
+
+def foreign_names(image: Image, repository: str) -> list[str]:
+    """Names that this tool has not given: not in the local repository or a registry that has the image, or not ours."""
+    places = {repository, *(name.partition("@")[0] for name in image.digests)}
+    split = [(name, *name.rpartition(":")[::2]) for name in image.tags]
+    return [name for name, place, tag in split if place not in places or not names.Tag.parse(tag)]
+
+
+def decide(images: Sequence[Image], rules: Rules) -> list[Decision]:
+    """What becomes of each image of ours; of those of others there is no word.
+
+    Args:
+        images: All images that carry :data:`build.engine.labels.KIND`.
+        rules: What decides.
+    """
+    ours = [image for image in images if is_ours(image, rules.repository)]
+    bases = [image for image in ours if image.labels[labels.KIND] == "base"]
+    kept = _good(bases, rules) | {image.id: why for image in ours if (why := _tied(image, rules))}
+    kept |= {image.id: why for image in ours if image.id not in kept and (why := _valid(image, rules))}
+    # Last, because it depends on what else stays; overlays of other repositories count too.
+    stay = [image for image in images if image.id in kept or not is_ours(image, rules.repository)]
+    for image in stay:
+        if (below := image.labels.get(labels.BASE)) and image.labels[labels.KIND] == "overlay":
+            kept.setdefault(below, f"{image.name} stands on it")
+    return [_decision(image, kept) for image in ours]
+
+
+def _decision(image: Image, kept: Mapping[str, str]) -> Decision:
+    if why := kept.get(image.id):
+        return Decision(image=image, keep=True, why=why)
+    kind = image.labels[labels.KIND]
+    gone = "expired" if kind == "overlay" else "newer good bases are there"
+    return Decision(image=image, keep=False, why=gone if image.tags else "has no name")
+
+
+def _tied(image: Image, rules: Rules) -> str | None:
+    """Why an image must stay whatever else is known of it."""
+    if image.id in rules.used:
+        return "a container uses it"
+    if names.is_last_good(image, rules.repository):
+        return "the last good base"
+    foreign = foreign_names(image, rules.repository)
+    return f"also called {foreign[0]}" if foreign else None
+
+
+def _good(bases: Sequence[Image], rules: Rules) -> dict[str, str]:
+    """The newest bases that passed, and one that was built after them: the next nightly goes on with it."""
+    kept: dict[str, str] = {}
+    for flavor in {names.flavor_of(base) for base in bases}:
+        newest = sorted((base for base in bases if names.flavor_of(base) == flavor), key=order, reverse=True)
+        # Promotion is what a passing smoke run leads to; a later run may have found it broken all the same.
+        good = [base for base in newest if names.promoted(base, rules.repository) and not rules.failed(base)]
+        kept |= {base.id: f"one of the newest {rules.keep_bases} good bases" for base in good[: rules.keep_bases]}
+        if newest and not names.promoted(newest[0], rules.repository):
+            kept[newest[0].id] = "the newest, not promoted yet"
+    return kept
+
+
+def _valid(image: Image, rules: Rules) -> str | None:
+    """Why an overlay with a name stays: it has not expired."""
+    if image.labels[labels.KIND] != "overlay" or not image.tags:
+        return None
+    try:
+        made, until = created(image), expires(created(image), image.labels.get(labels.QUAY_EXPIRES, ""))
+    except ValueError:
+        return "never expires"
+    if until > rules.now:
+        return f"expires {until:%Y-%m-%d %H:%M}"
+    if not clock.is_past(made):
+        return f"dated {made:%Y-%m-%d}, by a clock that was wrong"
+    return rules.doubt
+
+
+def at_most(decisions: Sequence[Decision], others: Sequence[Image]) -> int:
+    """Bytes that go with what does not stay: an upper bound, because layers may be shared below known images.
+
+    Args:
+        decisions: What is decided.
+        others: Further images of the engine.
+    """
+    known = [*others, *(one.image for one in decisions if one.keep)]
+    total = 0
+    for image in sorted((one.image for one in decisions if not one.keep), key=lambda image: len(image.diff_ids)):
+        below = [one.size for one in known if image.diff_ids[: len(one.diff_ids)] == one.diff_ids]
+        total += image.size - max(below, default=0)
+        known.append(image)
+    return total

@@ -1,0 +1,286 @@
+"""The nightly base: build, seal, test, promote, push."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from build import errors
+from build.base import seal
+from build.base import store as bases
+from build.config import folders
+from build.config.gpus import AUTO, Selection
+from build.engine import ages, content, labels, names
+from build.errors import BusyError, LlmdDevError
+from build.flavors import cuda
+from build.gate import publish, smoke_run
+from build.gate.smoke_run import Options
+from build.host import lock
+from build.host.files import write_atomic
+from build.host.retry import patiently
+from build.nightly import log as nightlog
+from build.nightly import notify, prune, record, renaming
+from build.nightly.retention import is_ours
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from build.context import Context
+    from build.engine.client import Image
+    from build.flavors.flavor import Flavor
+    from build.flavors.recipe import Recipe
+    from build.gate.push import Pushed
+    from build.gate.smoke_run import Trial
+    from build.nightly.record import Recorder
+    from build.source.repository import Commit
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What ``nightly`` is told.
+
+    Attributes:
+        flavor: ``cpu`` or ``cuda``.
+        force: Build and test again although nothing changed.
+        push: Whether to push the base, if it passed.
+        wishes: What is asked of a cuda base.
+        gpus: GPUs that it is tested on.
+    """
+
+    flavor: str
+    force: bool
+    push: bool
+    wishes: cuda.Wishes = field(default_factory=cuda.Wishes)
+    gpus: Selection = AUTO
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of it.
+
+    Attributes:
+        image: The base, promoted.
+        built: Whether it was built now; otherwise it was there.
+        trial: Its smoke run.
+        pushed: Where it is now, if it was pushed.
+    """
+
+    image: Image
+    built: bool
+    trial: Trial
+    pushed: Pushed | None
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "image": self.image.name,
+            "id": self.image.id,
+            "commit": self.image.labels[labels.COMMIT],
+            "version": self.image.labels[labels.VERSION],
+            "built": self.built,
+            "verdict": "pass",
+            "pushed": list(self.pushed.names) if self.pushed else [],
+            "digest": self.pushed.digest if self.pushed else None,
+        }
+
+
+def nightly(context: Context, request: Request) -> Result:
+    """Make the base that overlays stand on. The old one stays in place until the new one has passed.
+
+    Raises:
+        UsageError: It cannot be built as asked for.
+        EngineError: No engine answers.
+        RegistryError: The registry does not answer, or refuses.
+        BusyError: Another nightly runs.
+        SourceError: The release cannot be had.
+        DiskError: Not enough disk.
+        BuildError: The build failed.
+        SmokeError: The new base is broken; tags and the file with the commit stay.
+    """
+    with nightlog.written(), _alone(context, request.flavor):
+        return _attended(context, request)
+
+
+def plan(context: Context, request: Request) -> Recipe:
+    """How the base would be built. Needs no engine; with a full commit id and no wheel preflight no network either.
+
+    Raises:
+        UsageError: It cannot be built as asked for.
+        SourceError: A part cannot be had.
+    """
+    with _flavor(context, request) as flavor:
+        return flavor.recipe()
+
+
+@contextlib.contextmanager
+def _alone(context: Context, flavor: str) -> Iterator[None]:
+    """Hold the lock of nightlies; one that is stuck keeps all others from running, which is told.
+
+    One for all flavors: each prunes at its end, and what another is building has no name yet.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.held(context.folders.locks, "nightly", doing=f"building a {flavor} base"))
+        except BusyError as error:
+            log.warning("%s", error.what)
+            notify.tell_stuck(context)
+            raise
+        yield
+
+
+def _attended(context: Context, request: Request) -> Result:
+    """The run itself, and what has to be done because nobody is looking: record, pruning, word to a webhook."""
+    recording = record.kept(context.folders.nightlies, flavor=request.flavor, console=context.console)
+    recorder = None
+    try:
+        with recording as recorder:
+            try:
+                return _run(context, request, recorder)
+            finally:
+                # Also after a failure: nights that fail must not fill the disk.
+                if not isinstance(sys.exception(), KeyboardInterrupt):
+                    _prune(context, recorder)
+    finally:
+        if recorder:
+            notify.tell(context, recorder.record)
+
+
+def _prune(context: Context, recorder: Recorder) -> None:
+    """Free what is of no use any more. It never decides how a nightly ends."""
+    try:
+        recorder.update(freed=prune.carry_out(context).freed)
+    except Exception as error:
+        if not isinstance(error, LlmdDevError) and not errors.is_the_engines(error):
+            raise
+        context.console.warn(f"nothing was pruned: {errors.as_ours(error).what}")
+
+
+def _run(context: Context, request: Request, recorder: Recorder) -> Result:
+    # Both must be there before anything is downloaded, and hours before the push.
+    if request.push:
+        context.open_registry().require_reachable()
+    context.require_buildkit()
+    renaming.rename(context)
+    with _flavor(context, request) as flavor:
+        commit = flavor.commit()
+        recorder.update(commit=commit.id)
+        fingerprint = _fingerprint(context, flavor, commit)
+        found = None if request.force else _find(context, flavor, fingerprint)
+        image = _candidate(context, found or _built(context, flavor, commit, fingerprint))
+    recorder.update(image=image.id, bytes=image.size, built=found is None)
+    tested = smoke_run.run(context, image, Options(gpus=request.gpus), force=request.force)
+    if found and tested.report is None:
+        context.console.note(
+            f"nothing to do: the last good {request.flavor} nightly is of {commit.short} {commit.subject}"
+        )
+    promoted = _promote(context, image, commit)
+    pushed = publish.push(context, promoted) if request.push else None
+    recorder.update(digest=pushed.digest if pushed else None)
+    return Result(image=promoted, built=found is None, trial=tested, pushed=pushed)
+
+
+@contextlib.contextmanager
+def _flavor(context: Context, request: Request) -> Iterator[Flavor]:
+    if request.flavor == "cuda":
+        with cuda.opened(context, request.wishes) as flavor:
+            yield flavor
+        return
+    # What reads the package index takes a while to load.
+    from build.flavors.cpu import Cpu  # noqa: PLC0415
+
+    yield Cpu(context=context)
+
+
+def _fingerprint(context: Context, flavor: Flavor, commit: Commit) -> str:
+    parts = [flavor.fingerprint(commit), context.settings.nightly_expires_after, f"schema {bases.SCHEMA}"]
+    parts += [path.read_text(encoding="utf-8") for path in (seal.DOCKERFILE, *sorted(folders.INSIDE.glob("*.py")))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _find(context: Context, flavor: Flavor, fingerprint: str) -> Image | None:
+    """A base that is what would be built: rather one that has passed, then one of an earlier run, then any.
+
+    One that is too old for its flavor does not count: its packages lack updates.
+
+    What was made from a base and inherited its labels is not one.
+    """
+    repository = context.settings.repository
+    found = sorted(
+        filter(content.is_genuine, context.engine.images(kind="base", fingerprint=fingerprint)),
+        key=lambda image: (names.promoted(image, repository), is_ours(image, repository)),
+        reverse=True,
+    )
+    current = [image for image in found if not ages.is_older(image, flavor.rebuild_after)]
+    if current:
+        context.console.note(f"base {current[0].short_id} is already built")
+    elif found:
+        age = ages.of(found[0])
+        context.console.note(f"base {found[0].short_id} is {age}: it is built again, with the packages of today")
+    return next(iter(current), None)
+
+
+def _built(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -> Image:
+    return patiently(lambda: _build(context, flavor, commit, fingerprint), say=context.console.note)
+
+
+def _build(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -> Image:
+    context.require_disk(_needed(context, flavor), what="the base image")
+    raw = context.engine.image(flavor.build(context.engine, commit))
+    marks = {
+        **flavor.marks(),
+        labels.FINGERPRINT: fingerprint,
+        labels.QUAY_EXPIRES: context.settings.nightly_expires_after,
+        labels.OCI_CREATED: record.now(),
+        labels.REPOSITORY: context.settings.repository,
+    }
+    with flavor.source(commit) as source:
+        image_id = seal.seal(
+            context.engine,
+            raw,
+            flavor=flavor.name,
+            source=source,
+            commit=commit,
+            marks=marks,
+            console=context.console,
+        )
+    # Its layers are the base's; alone it would outlive the base.
+    context.engine.discard(raw)
+    return context.engine.image(image_id)
+
+
+def _needed(context: Context, flavor: Flavor) -> int:
+    """Bytes that a build takes at most: as a first one, or twice the newest base: as image, and as cache or upload."""
+    sizes = [image.size for image in context.engine.images(kind="base", flavor=flavor.name)]
+    return max(flavor.needed_bytes, 2 * next(iter(sizes), 0))
+
+
+def _candidate(context: Context, image: Image) -> Image:
+    """Give a base a name that overlays do not look for, until it has passed.
+
+    Under that name `docker image prune` leaves it alone, and a run that is killed does not lose hours of building:
+    the next one finds the base by its fingerprint.
+    """
+    repository = context.settings.repository
+    if not names.promoted(image, repository):
+        context.engine.tag(image.id, f"{repository}:{names.candidate(image.labels[labels.FLAVOR])}")
+    return context.engine.image(image.id)
+
+
+def _promote(context: Context, image: Image, commit: Commit) -> Image:
+    """Point the names at the base: the fixed one, the moving one, the file. The registry's come after that.
+
+    Each moves in one piece, and none before the one that it follows: whoever finds a base under a later name finds
+    it under the earlier ones too. A run that was killed in between is finished by the next.
+    """
+    engine, repository, flavor = context.engine, context.settings.repository, image.labels[labels.FLAVOR]
+    engine.tag(image.id, f"{repository}:{names.nightly(flavor, commit.id)}")
+    engine.tag(image.id, f"{repository}:{names.nightly(flavor)}")
+    write_atomic(names.base_commit_file(flavor), f"{commit.id}\n")
+    engine.untag(f"{repository}:{names.candidate(flavor)}")
+    return engine.image(image.id)

@@ -1,0 +1,318 @@
+"""The nightly's timer: a systemd user timer where there is one, else an entry in the user's crontab.
+
+Both start one small script in the state folder. It holds what a timer's bare environment lacks, quoted for the shell
+alone: neither crontab(5), to which ``%`` is a line end, nor systemd.service(5) ever sees a value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from build.config.folders import REPOSITORY
+from build.config.settings import ENV_PREFIX, SECRETS
+from build.errors import UsageError
+from build.host import background, process
+from build.host.files import write_atomic
+from build.host.secrets import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from build.config.folders import Folders
+    from build.console import Console
+
+_MARK = "llm-d-dev nightly"
+_CARRIED = re.compile(
+    # Names, not families: DOCKER_AUTH_CONFIG, for one, is a password.
+    rf"PATH|HOME|LANG|{ENV_PREFIX}\w+|DOCKER_(?:HOST|CONTEXT|CONFIG|CERT_PATH|TLS_VERIFY)"
+    r"|PIP_(?:INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|CERT|PROXY|TRUSTED_HOST|CONFIG_FILE)"
+    r"|XDG_(?:CONFIG_HOME|RUNTIME_DIR)|SSL_CERT_(?:FILE|DIR)|(?:REQUESTS|CURL)_CA_BUNDLE"
+    r"|(?i:(?:https?|all|no)_proxy)"
+)
+_PATHS = re.compile(
+    rf"{ENV_PREFIX}NOTIFY_URL_FILE|DOCKER_(?:CONFIG|CERT_PATH)|PIP_(?:CERT|CONFIG_FILE)|XDG_(?:CONFIG_HOME|RUNTIME_DIR)"
+    r"|SSL_CERT_(?:FILE|DIR)|(?:REQUESTS|CURL)_CA_BUNDLE"
+)
+_SCRIPT = """\
+#!/bin/sh
+# Written by `python -m build schedule install`: run that again after a change of settings or folders.
+{exports}
+cd {repository} || exit
+{words} >{output} 2>&1 && exit
+status=$?
+# Whoever gets a timer's mail, or reads its journal, sees the end.
+tail -n 20 {output} >&2
+exit "$status"
+"""
+_SERVICE = """\
+[Unit]
+Description=llm-d-dev nightly: build, test and promote the base image
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh "{script}"
+"""
+_TIMER = """\
+[Unit]
+Description=llm-d-dev nightly
+
+[Timer]
+OnCalendar=*-*-* {at}:00
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A timer that is installed.
+
+    Attributes:
+        by: ``cron`` or ``systemd``.
+        at: Local time, ``HH:MM``.
+        entry: The line of the crontab, or the timer's file.
+        script: What it starts.
+    """
+
+    by: str
+    at: str
+    entry: str
+    script: Path
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"installed": True, **vars(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Whose timer it is, and what it is to have.
+
+    Attributes:
+        folders: The state folder tells one timer from another's.
+        environment: Variables in force now.
+        console: Where to say what is done.
+    """
+
+    folders: Folders
+    environment: Mapping[str, str]
+    console: Console
+
+    @property
+    def script(self) -> Path:
+        """What the timer starts."""
+        return self.folders.state / "schedule" / "nightly.sh"
+
+    @property
+    def digest(self) -> str:
+        """Tells this state folder from others of the same user."""
+        return self.folders.runtime.name
+
+    @property
+    def timer(self) -> Path:
+        """The systemd timer's file."""
+        home = self.environment.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+        return Path(home) / "systemd/user" / f"llm-d-dev-nightly-{self.digest}.timer"
+
+
+def at(text: str) -> str:
+    """A time of day, ``HH:MM``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", text):
+        raise ValueError(text)
+    return text
+
+
+def install(place: Place, *, time: str, options: Sequence[str]) -> Schedule:
+    """Have the nightly started every day; an earlier timer of this state folder is replaced.
+
+    Args:
+        place: Whose timer.
+        time: Local time, ``HH:MM``.
+        options: What the nightly is started with.
+
+    Raises:
+        UsageError: There is neither a systemd user manager nor cron, or a path cannot stand in their files.
+    """
+    if re.search(r'[\\"\n]', str(place.script)):
+        raise UsageError(
+            f"{str(place.script)!r} cannot stand in a timer's file", hint="name another state folder with --state"
+        )
+    _write_script(place, options)
+    if _has_systemd():
+        _remove_cron(place)
+        return _install_systemd(place, time)
+    if shutil.which("crontab") is None:
+        raise UsageError(
+            "neither a systemd user manager nor crontab is here", hint="install the package cron, then run this again"
+        )
+    return _install_cron(place, time)
+
+
+def show(place: Place) -> Schedule | None:
+    """The timer of this state folder; None if there is none."""
+    if place.timer.exists():
+        found = re.search(
+            r"^OnCalendar=\*-\*-\* (\d\d:\d\d):00$",
+            place.timer.read_text(encoding="utf-8", errors="replace"),
+            re.MULTILINE,
+        )
+        return Schedule(by="systemd", at=found[1] if found else "?", entry=str(place.timer), script=place.script)
+    ours = [line for line in _crontab() if _is_ours(line, place)]
+    if not ours:
+        return None
+    entry = ours[0].decode(errors="replace").rstrip("\n")
+    minute, hour = entry.split()[:2]
+    return Schedule(by="cron", at=f"{hour:0>2}:{minute:0>2}", entry=entry, script=place.script)
+
+
+def remove(place: Place) -> None:
+    """Have it started no more. One that is not there is no error."""
+    if place.timer.exists():
+        _systemctl("disable", "--now", place.timer.name)
+        place.timer.unlink()
+        place.timer.with_suffix(".service").unlink(missing_ok=True)
+        _systemctl("daemon-reload")
+    _remove_cron(place)
+    shutil.rmtree(place.script.parent, ignore_errors=True)
+
+
+# --- The script --------------------------------------------------------------------------------------------------
+
+
+def _write_script(place: Place, options: Sequence[str]) -> None:
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(_carried(place).items())]
+    text = _SCRIPT.format(
+        exports="\n".join(exports),
+        repository=shlex.quote(str(REPOSITORY)),
+        words=shlex.join([sys.executable, "-m", "build", "nightly", *options]),
+        output=shlex.quote(str(place.script.with_name("last-output.log"))),
+    )
+    write_atomic(place.script, text, mode=0o700)
+
+
+def _carried(place: Place) -> dict[str, str]:
+    """What of the environment the job gets: all that decides what a nightly does, and no secret."""
+    secrets = {ENV_PREFIX + name.upper() for name in SECRETS}
+    found = {name: value for name, value in place.environment.items() if value and _CARRIED.fullmatch(name)}
+    for name in sorted(found):
+        if name in secrets or redacted(found[name]) != found[name]:
+            del found[name]
+            advice = f"; set {ENV_PREFIX}NOTIFY_URL_FILE instead" if name in secrets else ""
+            place.console.warn(f"{name} holds a secret, and so is not kept for the timer{advice}")
+    # Absolute, for the timer starts elsewhere, and whatever XDG variables say at night.
+    found |= {name: str(Path(value).expanduser().absolute()) for name, value in found.items() if _PATHS.fullmatch(name)}
+    found |= _secret_files(found)
+    folders = {"STATE": place.folders.state, "CACHE": place.folders.cache}
+    return found | {f"{ENV_PREFIX}{name}": str(path) for name, path in folders.items()}
+
+
+def _secret_files(found: Mapping[str, str]) -> dict[str, str]:
+    """The variable that names files of build secrets, with absolute paths."""
+    name = f"{ENV_PREFIX}BUILD_SECRETS"
+    if name not in found:
+        return {}
+    files: dict[str, str] = json.loads(found[name])
+    return {name: json.dumps({key: str(Path(path).expanduser().absolute()) for key, path in files.items()})}
+
+
+# --- cron --------------------------------------------------------------------------------------------------------
+
+
+def _install_cron(place: Place, time: str) -> Schedule:
+    hour, _, minute = time.partition(":")
+    # crontab(5): an unescaped % ends the command.
+    path = shlex.quote(str(place.script)).replace("%", r"\%")
+    entry = f"{int(minute)} {int(hour)} * * * /bin/sh {path} # {_MARK} {place.digest}"
+    before = _crontab()
+    kept = [line for line in before if not _is_ours(line, place)]
+    if kept and not kept[-1].endswith(b"\n"):
+        kept[-1] += b"\n"
+    _write_crontab([*kept, f"{entry}\n".encode()], before)
+    if not any(
+        Path(words[0]).name in {"cron", "crond"} for pid in background.pids() if (words := background.arguments(pid))
+    ):
+        place.console.warn("cron does not run here: start it, or nothing will happen")
+    return Schedule(by="cron", at=time, entry=entry, script=place.script)
+
+
+def _remove_cron(place: Place) -> None:
+    if shutil.which("crontab") is None:
+        return
+    before = _crontab()
+    _write_crontab([line for line in before if not _is_ours(line, place)], before)
+
+
+def _is_ours(line: bytes, place: Place) -> bool:
+    return line.rstrip().endswith(f"# {_MARK} {place.digest}".encode())
+
+
+def _crontab() -> list[bytes]:
+    """Lines of the user's crontab with their ends, as they are."""
+    if shutil.which("crontab") is None:
+        return []
+    try:
+        return process.output(["crontab", "-l"], env={"LC_ALL": "C"}).splitlines(keepends=True)
+    except subprocess.CalledProcessError as error:
+        if b"no crontab for" in error.stderr:
+            return []
+        raise _refused(error) from error
+
+
+def _write_crontab(lines: list[bytes], before: list[bytes]) -> None:
+    if lines == before:
+        return
+    with tempfile.NamedTemporaryFile(prefix="llm-d-dev-") as file:
+        file.write(b"".join(lines))
+        file.flush()
+        try:
+            process.output(["crontab", file.name])
+        except subprocess.CalledProcessError as error:
+            raise _refused(error) from error
+
+
+def _refused(error: subprocess.CalledProcessError) -> UsageError:
+    said = error.stderr.decode(errors="replace").strip()
+    return UsageError(f"crontab refused: {said}", hint="`crontab -l` shows whether you may use it")
+
+
+# --- systemd -----------------------------------------------------------------------------------------------------
+
+
+def _has_systemd() -> bool:
+    """Whether this user has a systemd manager that answers."""
+    return shutil.which("systemctl") is not None and _systemctl("show-environment") == 0
+
+
+def _systemctl(*words: str) -> int:
+    return process.run(["systemctl", "--user", *words]).returncode
+
+
+def _install_systemd(place: Place, time: str) -> Schedule:
+    # systemd.service(5): % begins a specifier and $ a variable.
+    script = str(place.script).replace("%", "%%").replace("$", "$$")
+    write_atomic(place.timer.with_suffix(".service"), _SERVICE.format(script=script))
+    write_atomic(place.timer, _TIMER.format(at=time))
+    for words in (("daemon-reload",), ("enable", place.timer.name), ("restart", place.timer.name)):
+        if _systemctl(*words):
+            raise UsageError(
+                f"`systemctl --user {shlex.join(words)}` failed", hint="`systemctl --user status` says more"
+            )
+    # Without it a user's manager, and its timers, end when the user logs out.
+    if process.run(["loginctl", "enable-linger"]).returncode:
+        place.console.warn("timers end when you log out: have an administrator run `loginctl enable-linger` for you")
+    return Schedule(by="systemd", at=time, entry=str(place.timer), script=place.script)

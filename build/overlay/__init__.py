@@ -1,0 +1,1 @@
+"""From a base and a target to an overlay image: delta, choice, plan, layer."""

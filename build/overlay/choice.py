@@ -1,0 +1,167 @@
+"""Which base an overlay stands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from build.base import chosen as flavors
+from build.base import store as bases
+from build.engine import ages, names
+from build.errors import IncompatibleError, SourceError
+from build.overlay import comparison
+from build.overlay import delta as deltas
+from build.overlay.delta import native_paths
+from build.vllm import requirements
+
+if TYPE_CHECKING:
+    from build.base.store import Base
+    from build.context import Context
+    from build.engine.client import Image
+    from build.overlay.delta import Delta
+    from build.source.target import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What is asked of a base.
+
+    Attributes:
+        base: Name of the one to take; None for the newest one with the target's native sources.
+        flavor: The flavor that the command line names; None for that of :func:`build.base.chosen.chosen`.
+        carried: Top-level entries of the target that are carried although a base does not hold them.
+    """
+
+    base: str | None
+    flavor: str | None
+    carried: frozenset[str]
+
+
+def choose(
+    context: Context, target: Target, wishes: Wishes, *, allow_native: bool, install_deps: bool
+) -> tuple[Base, Delta]:
+    """The base to use, and what turns it into the target.
+
+    Args:
+        context: Settings, console, engine.
+        target: What the overlay is to hold.
+        wishes: What is asked of the base.
+        allow_native: Whether native sources may differ.
+        install_deps: Whether what a base lacks will be installed.
+
+    Returns:
+        The base and the delta, which is compatible as far as was asked for.
+
+    Raises:
+        IncompatibleError: No base fits; names what is in the way of the nearest.
+        SourceError: The one that was asked for is not on the engine, or is no base, or has another flavor.
+    """
+    pairs = compare(context, target, wishes)
+    usable = [
+        (base, delta)
+        for base, delta in pairs
+        if (allow_native or not delta.native)
+        and (not delta.dependencies or (install_deps and all(map(requirements.can_be_installed, delta.dependencies))))
+    ]
+    if not usable:
+        base, delta = nearest(pairs)
+        hindered = replace(delta, native=()) if allow_native else delta
+        comments = comparison.comment_changes(target, base, hindered.native)
+        raise deltas.refusal(hindered, base.name, remedy=_remedy(base, target), only_comments=comments)
+    base, delta = nearest(usable)
+    age = ages.of(base.image)
+    context.console.note(f"base {base.name} ({base.facts.version}, {age}): {_why(pairs, delta, wishes)}")
+    return base, delta
+
+
+def compare(context: Context, target: Target, wishes: Wishes) -> list[tuple[Base, Delta]]:
+    """Every base that may be used, newest first, and what turns it into the target.
+
+    Raises:
+        IncompatibleError: There is no base.
+        SourceError: As :func:`choose`.
+    """
+    images = _asked_for(context, wishes) if wishes.base else _of_one_flavor(context, wishes.flavor)
+    loaded = [base for image in images if (base := _load(context, image, asked_for=bool(wishes.base)))]
+    if not loaded:
+        raise _outdated(images)
+    return [(base, comparison.compare(target, base, carried=wishes.carried)) for base in loaded]
+
+
+def _asked_for(context: Context, wishes: Wishes) -> list[Image]:
+    image = context.engine.image(str(wishes.base))
+    flavor = names.flavor_of(image)
+    if wishes.flavor and flavor and flavor != wishes.flavor:
+        raise SourceError(f"{wishes.base} is a {flavor} base", hint=f"leave out --flavor {wishes.flavor}, or --base")
+    return [image]
+
+
+def _of_one_flavor(context: Context, wanted: str | None) -> list[Image]:
+    """Promoted bases of a flavor, newest first."""
+    images = bases.candidates(context.engine, context.settings.repository)
+    bases.require_any(images)
+    chosen = flavors.chosen(context, wanted or context.settings.flavor)
+    found = [image for image in images if names.flavor_of(image) == chosen.name]
+    if not found:
+        raise _other_flavors_only(images, chosen)
+    if others := len(images) - len(found):
+        context.console.note(f"bases of another flavor not considered: {others} (--flavor takes them)")
+    return found
+
+
+def _other_flavors_only(images: list[Image], chosen: flavors.Chosen) -> IncompatibleError:
+    """What to say where every base has another flavor than the one that is meant."""
+    there = sorted({names.flavor_of(image) or "unknown" for image in images})
+    what = f"there is no {chosen.name} base on this engine, only {' and '.join(there)}"
+    makes = f"`python -m build nightly --flavor {chosen.name}` makes a {chosen.name} base"
+    if not chosen.automatic:
+        return IncompatibleError(what, hint=makes)
+    uses = f"`--flavor {there[0]}` uses the {there[0]} base"
+    return IncompatibleError(f"{what}; {chosen.name} is meant because {chosen.why}", hint=f"{makes}; {uses}")
+
+
+def _outdated(images: list[Image]) -> IncompatibleError:
+    """What to say where bases are there, and none can be used; why not, was said of each."""
+    found = {names.flavor_of(image) for image in images}
+    flavor = "".join(f" --flavor {name}" for name in found if name and len(found) == 1)
+    return IncompatibleError(
+        f"no base on this engine ({', '.join(image.name for image in images[:3])}) can be used: another version "
+        "of this tool sealed it, or it was changed since",
+        hint=f"`python -m build nightly{flavor}` makes a new base",
+    )
+
+
+def _load(context: Context, image: Image, *, asked_for: bool) -> Base | None:
+    """A base; None, with a word about it, for one of another version of this tool that nobody asked for."""
+    try:
+        # An image can have names in other repositories too, which are no business of this run's.
+        name = image.called or names.promoted_as(image, context.settings.repository) or image.name
+        return bases.load(context.engine, image, context.folders.cache, name=name)
+    except SourceError as error:
+        if asked_for:
+            raise
+        context.console.note(f"not considered: {error.what}")
+        return None
+
+
+def nearest(pairs: list[tuple[Base, Delta]]) -> tuple[Base, Delta]:
+    """The base with the fewest native differences, then the fewest unmet requirements, then the newest."""
+    return min(pairs, key=lambda pair: (len(pair[1].native), len(pair[1].dependencies)))
+
+
+def _remedy(base: Base, target: Target) -> str:
+    """The command that builds a base with the target's native sources."""
+    if base.facts.flavor == "cuda":
+        return f"`python -m build nightly --flavor cuda --commit {target.commit.id}` builds a base of that commit"
+    release = target.source.release(target.commit)
+    if release and not native_paths(base.facts, target.source.listing(release.commit), target.tree):
+        return f"`python -m build nightly --vllm-version {release.version}` builds a base with these sources"
+    return "`python -m build nightly --vllm-version RELEASE` builds a base of a release that has these sources"
+
+
+def _why(pairs: list[tuple[Base, Delta]], delta: Delta, wishes: Wishes) -> str:
+    if delta.native:
+        return f"although {len(delta.native)} native sources differ"
+    if wishes.base:
+        return "as asked for"
+    return "the newest with the same native sources" if len(pairs) > 1 else "the only one, with the same native sources"

@@ -1,0 +1,120 @@
+"""A target against a base: what would change, and what of it needs the sources themselves to be told."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from build.errors import SourceError
+from build.overlay.delta import Delta, between
+from build.source.listing import SUBMODULE
+from build.vllm import comments, requirements
+from build.vllm import paths as compatibility
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from build.base.store import Contents
+    from build.source.listing import Entry
+    from build.source.target import Target
+
+_COMPARED = 20
+"""Native files up to which they are compared without their comments."""
+
+
+def compare(target: Target, base: Contents, *, carried: frozenset[str] = frozenset()) -> Delta:
+    """What turns a base into a target.
+
+    Args:
+        target: What it is to become.
+        base: What it starts from.
+        carried: As :func:`build.overlay.image.delta.between` has it.
+
+    Raises:
+        SourceError: It is not vLLM's, there is nothing of that name to be carried, its pyproject.toml cannot be
+            read, or a blob cannot be had.
+    """
+    target.require_vllm()
+    _require_kin(target, base)
+    if absent := sorted(carried - target.tree.top_level):
+        raise SourceError(
+            f"{target.commit.short} has no top-level {', '.join(map(repr, absent))}",
+            hint=f"--with takes one of {', '.join(sorted(target.tree.top_level - base.held.top_level)) or 'nothing'}",
+        )
+    pyproject, requires = target.pyproject, target.requires(base.facts.flavor)
+    found = between(
+        base,
+        target.tree,
+        pyproject=pyproject,
+        requires=requires,
+        carried=carried,
+        apart=target.apart,
+        same=functools.partial(_builds_alike, target),
+    )
+    _require_free(found.packages, base)
+    return found
+
+
+def _require_free(packages: Iterable[str], base: Contents) -> None:
+    """Refuse a new package that Python would not import, because it has another one of that name.
+
+    Raises:
+        SourceError: The standard library has one, or an installed distribution is called like it.
+    """
+    for name in (package.removesuffix(".py") for package in packages):
+        if name in sys.stdlib_module_names or canonicalize_name(name) in base.facts.distributions:
+            raise SourceError(
+                f"--with {name}: the image has another Python package {name}, which would be imported instead",
+                hint="rename the package of the commit, or leave out --with",
+            )
+
+
+def _require_kin(target: Target, base: Contents) -> None:
+    """Refuse another project's tree, of which every native source would differ.
+
+    Raises:
+        SourceError: It has none of the base's.
+    """
+    native = {path for path in base.tree.files if compatibility.is_native(path)}
+    if native and native.isdisjoint(target.tree.files):
+        raise target.not_vllm("it has none of vLLM's native sources")
+
+
+def _builds_alike(target: Target, path: str, old: Entry, new: Entry) -> bool:
+    """Whether a changed file of build requirements only asks for less of PyTorch."""
+    if not requirements.is_for_build(path) or SUBMODULE in (old.mode, new.mode):
+        return False
+    try:
+        return requirements.without_torch(target.content(old.oid, of=path), target.content(new.oid, of=path))
+    except SourceError:
+        # The base's file is not in this repository.
+        return False
+
+
+def comment_changes(target: Target, base: Contents, paths: Iterable[str]) -> frozenset[str]:
+    """Those of some changed files that have the same code in a base, if there are few.
+
+    Args:
+        target: Where the files are.
+        base: What they are compared with.
+        paths: Files of the target.
+    """
+    found = [path for path in paths if path in base.tree.files and path in target.tree.files]
+    return (
+        frozenset(path for path in found if _same_code(target, path, base)) if len(found) <= _COMPARED else frozenset()
+    )
+
+
+def _same_code(target: Target, path: str, base: Contents) -> bool:
+    old, new = base.tree.files[path], target.tree.files[path]
+    if old.mode != new.mode or old.mode == SUBMODULE:
+        return False
+    try:
+        before = target.content(old.oid, of=path)
+        target.fetch([new.oid])
+        return comments.same_code(path, before, target.content(new.oid, of=path))
+    except SourceError:
+        return False

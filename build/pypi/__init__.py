@@ -1,0 +1,1 @@
+"""The package index: what it lists, downloads, and how builds reach it."""

@@ -1,0 +1,246 @@
+"""Release files of the package index, fetched once and checked against the index's hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import zipfile
+from typing import TYPE_CHECKING
+
+import requests
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.tags import compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, PyPISimple
+from pypi_simple.errors import (
+    DigestMismatchError,
+    NoDigestsError,
+    NoSuchProjectError,
+    UnsupportedContentTypeError,
+    UnsupportedRepoVersionError,
+)
+from requests.exceptions import ChunkedEncodingError
+from requests.utils import should_bypass_proxies
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
+
+from build.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from build.console import Console
+    from build.pypi.index import PackageIndex
+
+
+def fetch(
+    index: PackageIndex,
+    folder: Path,
+    *,
+    project: str,
+    version: str,
+    wanted: Callable[[DistributionPackage], bool],
+    console: Console,
+) -> Path:
+    """A release file of the package index, from the download folder if it is there.
+
+    Args:
+        index: Which index.
+        folder: Download folder.
+        project: Name on the index.
+        version: Exactly this version.
+        wanted: Which of the version's files.
+        console: For progress.
+
+    Returns:
+        The file, complete and with the hash that the index states.
+
+    Raises:
+        SourceError: No such file, no answer, or a wrong hash.
+    """
+    with _opened(index, project) as client:
+        package = _find(client, project, version, wanted)
+        return _download(client, package, folder, console)
+
+
+def versions(index: PackageIndex, *, project: str, wanted: Callable[[DistributionPackage], bool]) -> frozenset[Version]:
+    """The versions of a project that have a fitting file which was not withdrawn.
+
+    Args:
+        index: Which index.
+        project: Name on the index.
+        wanted: Which files fit.
+
+    Raises:
+        SourceError: No such project, or no answer.
+    """
+    with _opened(index, project) as client:
+        packages = _packages(client, project)
+    found = [package for package in packages if not package.is_yanked and wanted(package)]
+    return frozenset(version for package in found if (version := _version(package.version)))
+
+
+@contextlib.contextmanager
+def _opened(index: PackageIndex, project: str) -> Iterator[PyPISimple]:
+    """A client of the index while the block runs.
+
+    Raises:
+        SourceError: What goes wrong inside, in words.
+    """
+    index_address = index.index or PYPI_SIMPLE_ENDPOINT
+    with requests.Session() as session:
+        if index.bundle:
+            session.verify = str(index.bundle)
+        if not should_bypass_proxies(index_address, no_proxy=index.proxies.get("NO_PROXY")):
+            # requests knows the environment's by itself, but not pip's.
+            session.proxies.update(
+                {
+                    name.removesuffix("_PROXY").lower(): address
+                    for name, address in index.proxies.items()
+                    if name != "NO_PROXY"
+                }
+            )
+        try:
+            yield PyPISimple(endpoint=index_address, session=session)
+        except NoSuchProjectError as error:
+            raise SourceError(
+                f"the package index has no {project}", hint="check index-url with `pip config list`"
+            ) from error
+        except DigestMismatchError as error:
+            raise SourceError(
+                f"{project} arrived with another hash than the package index states: {error}",
+                hint="run this again; if it stays, the index or a proxy on the way serves a wrong file",
+            ) from error
+        except (NoDigestsError, UnsupportedContentTypeError, UnsupportedRepoVersionError) as error:
+            raise SourceError(
+                f"the package index cannot be used for {project}: {error}",
+                hint="check index-url with `pip config list`",
+            ) from error
+        except requests.HTTPError as error:
+            raise SourceError(
+                f"the package index answers {error.response.status_code} {error.response.reason} for {project}",
+                hint="check index-url and its credentials with `pip config list`; 5xx: try again later",
+            ) from error
+        except requests.RequestException as error:
+            raise SourceError(
+                f"the package index does not answer for {project}: {type(error).__name__}",
+                hint="check the network, proxies and `pip config list`, then run this again",
+            ) from error
+
+
+def wheel_for(machine: str) -> Callable[[DistributionPackage], bool]:
+    """What tells whether a file is a Linux wheel for a processor.
+
+    Args:
+        machine: Processor, as ``uname -m`` has it.
+    """
+
+    def fits(package: DistributionPackage) -> bool:
+        name = package.filename
+        return package.package_type == "wheel" and "manylinux" in name and name.endswith(f"_{machine}.whl")
+
+    return fits
+
+
+def runs_on(package: DistributionPackage, python: tuple[int, int]) -> bool:
+    """Whether a wheel is for a version of CPython, by its tags and by what it says that it requires."""
+    supported = {
+        (tag.interpreter, tag.abi)
+        for tags in (cpython_tags(python, platforms=["any"]), compatible_tags(python, platforms=["any"]))
+        for tag in tags
+    }
+    try:
+        tags = parse_wheel_filename(package.filename)[3]
+        allowed = SpecifierSet(package.requires_python or "")
+    except (InvalidWheelFilename, InvalidVersion, InvalidSpecifier):
+        return False
+    fits = any((tag.interpreter, tag.abi) in supported for tag in tags)
+    return fits and allowed.contains(".".join(map(str, python)) + ".0")
+
+
+def _may_get_better(error: BaseException) -> bool:
+    """Whether it is the way to the index that failed, or the index has too much to do; else its word is final."""
+    if isinstance(error, requests.HTTPError):
+        return error.response.status_code in (requests.codes.too_many_requests, requests.codes.service_unavailable)
+    return isinstance(error, (requests.ConnectionError, requests.Timeout, ChunkedEncodingError))
+
+
+_retried = retry(
+    retry=retry_if_exception(_may_get_better),
+    stop=stop_after_attempt(3),
+    wait=wait_exponential(multiplier=1, max=8),
+    reraise=True,
+)
+
+
+def _find(
+    client: PyPISimple, project: str, version: str, wanted: Callable[[DistributionPackage], bool]
+) -> DistributionPackage:
+    packages = _packages(client, project)
+    same = [package for package in packages if package.version == version]
+    found = [package for package in same if wanted(package)]
+    if found:
+        return found[0]
+    known = sorted({package.version for package in packages if package.version}, key=_in_order)
+    what = f"{project} {version} has no fitting file" if same else f"there is no {project} {version}"
+    raise SourceError(f"{what} on the package index", hint=f"versions there: {', '.join(known[-5:]) or 'none'}")
+
+
+@_retried
+def _packages(client: PyPISimple, project: str) -> list[DistributionPackage]:
+    return client.get_project_page(project, timeout=60).packages
+
+
+def _in_order(text: str) -> tuple[bool, Version]:
+    """The newest last; what is no version (PEP 440) first."""
+    version = _version(text)
+    return version is not None, version or Version("0")
+
+
+def _version(text: str | None) -> Version | None:
+    try:
+        return Version(text or "")
+    except InvalidVersion:
+        return None
+
+
+@_retried
+def _download(client: PyPISimple, package: DistributionPackage, folder: Path, console: Console) -> Path:
+    target = folder / package.filename
+    if target.exists() and _sha256(target) == package.digests.get("sha256"):
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    size = f" ({package.size / 1e6:.0f} MB)" if package.size else ""
+    console.note(f"downloading {package.filename}{size}")
+    partial = folder / f".{package.filename}.{secrets.token_hex(4)}"
+    try:
+        client.download_package(package, partial, timeout=60)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unpacked(archive: zipfile.ZipFile, name: str, *, limit: int) -> bytes:
+    """Content of a member, whatever size it claims to have.
+
+    Args:
+        archive: Such as a wheel.
+        name: The member.
+        limit: Bytes that it may have.
+
+    Raises:
+        zipfile.BadZipFile: It is larger, or damaged.
+    """
+    with archive.open(name) as member:
+        content = member.read(limit + 1)
+    if len(content) > limit:
+        raise zipfile.BadZipFile(f"{name} is larger than {limit >> 20} MiB")
+    return content

@@ -1,0 +1,1 @@
+"""Image registries over HTTP, and the embedded one. No other room speaks to a registry."""

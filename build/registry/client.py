@@ -1,0 +1,548 @@
+"""An image registry, asked over its HTTP API.
+
+Specification: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import urllib.parse
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import requests
+from tenacity import RetryCallState, retry, retry_if_exception, stop_after_attempt, stop_after_delay
+
+from build.engine import credentials
+from build.errors import RegistryError
+from build.host.address import is_loopback
+from build.registry.exchange import Answer, Exchange, TooLargeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_IMAGES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+_LISTS = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+_ACCEPT = ", ".join((*_IMAGES, *_LISTS))
+
+_REQUEST_S = 20
+_HANDSHAKE_S = 5
+_TOGETHER_S = 60
+_MANIFEST_BYTES = 4 << 20
+"""What a registry has to accept at least (distribution-spec v1.1, Pushing Manifests); real ones have some kB."""
+_DOCUMENT_BYTES = 32 << 20
+_DONE = range(200, 300)
+
+EMBEDDED_REPOSITORY = "llm-d-dev"
+"""What the embedded registry calls the repository of a state folder's images."""
+
+_PARAMETER = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,"]+))')
+_SCHEME = re.compile(r"(?:^|,)\s*(\w+)(?=\s+\w+=|\s*(?:,|$))")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a registry serves under a tag.
+
+    Attributes:
+        digest: Of the manifest.
+        media_type: What it is said to be, by itself or else by the registry.
+        config: Digest of the image's configuration; None for an index of several images.
+        layers: Digests of the compressed layers, lowest first.
+        listed: Whether it names other manifests, as an index does.
+        size: Bytes of all layers, compressed.
+        content: Its very bytes, of which the digest is.
+    """
+
+    digest: str
+    media_type: str
+    config: str | None
+    layers: tuple[str, ...]
+    listed: bool
+    size: int
+    content: bytes = field(repr=False)
+
+    @classmethod
+    def parse(cls, content: bytes, document: Mapping[str, Any], *, content_type: str) -> Manifest:
+        """From a document.
+
+        Raises:
+            AttributeError, KeyError, TypeError: It is not a manifest.
+        """
+        layers = document.get("layers", ())
+        return cls(
+            # Of what arrived, whatever the header Docker-Content-Digest says.
+            digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+            media_type=str(document.get("mediaType") or content_type.partition(";")[0].strip()),
+            config=document.get("config", {}).get("digest"),
+            layers=tuple(str(layer["digest"]) for layer in layers),
+            listed="manifests" in document,
+            size=sum(int(layer["size"]) for layer in layers),
+            content=content,
+        )
+
+    @property
+    def is_of_one_image(self) -> bool:
+        """Whether engines read it as one image, by its ``config``, and not as a list of images."""
+        return self.media_type in _IMAGES and not self.listed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How a registry is spoken to that is not simply what its images' names say.
+
+    Attributes:
+        address: ``host:port`` at the beginning of its images' names; the engine finds it there.
+        reached: ``host:port`` at which this process finds it.
+        login: What it lets in.
+    """
+
+    address: str
+    reached: str
+    login: credentials.Login
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryName:
+    """Where images are pushed to.
+
+    Attributes:
+        host: Registry, with its port.
+        path: Repository on it.
+        access: How the registry is spoken to; None: as its name and ``docker login`` say.
+    """
+
+    host: str
+    path: str
+    access: Access | None = field(default=None, compare=False)
+
+    @classmethod
+    def parse(cls, name: str) -> RepositoryName:
+        """From ``host/path``."""
+        host, _, path = name.partition("/")
+        return cls(host=host, path=path)
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.path}"
+
+    @property
+    def address(self) -> str:
+        """Base of its API, unless the engine is configured otherwise. Docker too speaks HTTP to loopback addresses."""
+        return self.address_by("http" if is_loopback(self.host) else "https")
+
+    def address_by(self, scheme: str) -> str:
+        """Base of its API with ``http`` or ``https``."""
+        if self.access:
+            return f"http://{self.access.reached}/v2"
+        host = "registry-1.docker.io" if self.host == "docker.io" else self.host
+        return f"{scheme}://{host}/v2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Document:
+    """What is put into a registry."""
+
+    content: bytes
+    media_type: str
+
+
+class _TransientError(Exception):
+    """An answer that may be better next time.
+
+    Args:
+        status: Of the answer.
+        after: Seconds that the registry asks to wait; None if it does not say.
+    """
+
+    def __init__(self, status: int, after: float | None) -> None:
+        super().__init__(f"status {status}" + (f", try again after {after:.0f} s" if after is not None else ""))
+        self.after = after
+
+
+def _may_get_better(error: BaseException) -> bool:
+    """Whether it is worth waiting for; an error status below 500 is the registry's final word."""
+    if isinstance(error, _TransientError):
+        return error.after is None or bool(error.after < _TOGETHER_S)
+    return isinstance(error, (TimeoutError, requests.Timeout))
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _TransientError) and error.after is not None:
+        return error.after
+    return float(min(0.5 * 2 ** (state.attempt_number - 1), 5.0))
+
+
+class Registry:
+    """The manifests of one repository.
+
+    Args:
+        name: The repository.
+        insecure: Whether the engine speaks to its host without TLS, or with TLS that it does not verify.
+    """
+
+    def __init__(self, name: RepositoryName, *, insecure: bool = False) -> None:
+        self.name = name
+        self._exchange = Exchange(seconds=_REQUEST_S)
+        self._insecure = insecure or is_loopback(name.host)
+        # The engine's order; on loopback there is nobody to hide from, and nearly all registries there speak HTTP.
+        self._schemes = ["https", "http"] if self._insecure else ["https"]
+        if is_loopback(name.host):
+            self._schemes.reverse()
+        if name.access:
+            self._schemes = ["http"]
+        self._authorization: str | None = None
+
+    @property
+    def stored(self) -> credentials.Stored:
+        """What to log in with: the embedded registry's own login, else what ``docker login`` stored."""
+        if self.name.access:
+            return credentials.Stored(host=self.name.host, login=self.name.access.login, trouble=None)
+        return credentials.stored(self.name.host, os.environ)
+
+    def require_reachable(self) -> None:
+        """Check that the registry answers, before long work that would be for nothing.
+
+        Raises:
+            RegistryError: It does not, or it is no registry.
+        """
+        if self._get("/").status == requests.codes.not_found:
+            raise self._no_registry("answers 404 to GET /v2/")
+
+    def manifest(self, tag: str) -> Manifest | None:
+        """What the registry serves under a tag or digest; None if there is no such thing.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses.
+        """
+        answer = self._get(f"/{self.name.path}/manifests/{tag}", limit=_MANIFEST_BYTES)
+        if answer.status == requests.codes.not_found:
+            return None
+        try:
+            content_type = answer.headers.get("Content-Type", "")
+            return Manifest.parse(answer.content, answer.json(), content_type=content_type)
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise self._no_registry(f"serves no manifest under {tag}") from error
+
+    def tags(self) -> list[str]:
+        """Every tag; none if there is no such repository.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses.
+        """
+        document = self._document(f"/{self.name.path}/tags/list")
+        # `null` is what distribution 2.8 answers when all are gone.
+        tags = document.get("tags") or ()
+        if not isinstance(tags, (list, tuple)):
+            raise self._no_registry("serves no list of tags")
+        return [str(tag) for tag in tags]
+
+    def blob(self, digest: str) -> Mapping[str, Any]:
+        """A JSON document that a manifest refers to; empty if it is gone.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses.
+        """
+        return self._document(f"/{self.name.path}/blobs/{digest}")
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether a layer or configuration is there. A redirection to where it is stored counts, and is not followed.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses.
+        """
+        answer = self._get(f"/{self.name.path}/blobs/{digest}", method="HEAD")
+        return answer.status != int(requests.codes.not_found)
+
+    def put_manifest(self, tag: str, content: bytes, media_type: str) -> None:
+        """Point a tag at a manifest whose configuration and layers are there; it moves if it named another.
+
+        What the registry made of it is for the caller to look at.
+
+        Args:
+            tag: The tag.
+            content: The manifest, byte for byte.
+            media_type: Of the manifest.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses.
+        """
+        path = f"/{self.name.path}/manifests/{tag}"
+        self._get(path, method="PUT", document=_Document(content=content, media_type=media_type))
+
+    def delete(self, digest: str) -> None:
+        """Remove a manifest and every tag that names it; its layers go when garbage is collected.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses.
+        """
+        self._get(f"/{self.name.path}/manifests/{digest}", method="DELETE")
+
+    def untag(self, tag: str) -> None:
+        """Remove a tag, and never what it names.
+
+        A registry need not be able to do that (distribution-spec v1.1, Deleting tags), and distribution 2.8 is not: it
+        removes a manifest with all tags that name it. So a tag of the embedded registry is first pointed at a list of
+        no images, which nothing else names, and goes with that.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses: it may not be able to do it.
+        """
+        if not self.name.access:
+            self._get(f"/{self.name.path}/manifests/{tag}", method="DELETE")
+            return
+        content = json.dumps({"schemaVersion": 2, "mediaType": _LISTS[0], "manifests": [], "annotations": {"for": tag}})
+        self.put_manifest(tag, content.encode(), _LISTS[0])
+        self.delete(f"sha256:{hashlib.sha256(content.encode()).hexdigest()}")
+
+    def _document(self, path: str) -> Mapping[str, Any]:
+        answer = self._get(path)
+        if not answer.ok:
+            return {}
+        try:
+            return dict(answer.json())
+        except (ValueError, TypeError) as error:
+            raise self._no_registry(f"serves no JSON document at {path}") from error
+
+    def _get(
+        self, path: str, *, method: str = "GET", limit: int = _DOCUMENT_BYTES, document: _Document | None = None
+    ) -> Answer:
+        try:
+            answer = self._ask(method, path, limit, document)
+        except TooLargeError as error:
+            raise self._no_registry(f"answers {method} /v2{path} with {error}") from error
+        except (_TransientError, TimeoutError, requests.RequestException, ValueError) as error:
+            raise self._silent(error) from error
+        if answer.status in {requests.codes.unauthorized, requests.codes.forbidden}:
+            raise self._refusal(answer)
+        if document and answer.status not in _DONE:
+            raise self._not_named(answer, path.rpartition("/")[2])
+        if not answer.ok and answer.status != requests.codes.not_found:
+            raise self._no_registry(f"answers {answer.status} to {method} /v2{path}")
+        return answer
+
+    def _silent(self, error: Exception) -> RegistryError:
+        by_tls = isinstance(error, requests.exceptions.SSLError)
+        hint = "check its address and the network; `python -m build engine up` starts the embedded one"
+        return RegistryError(
+            f"registry {self.name.host} does not answer: {_reason(error)}",
+            hint=_untrusted(self.name.host) if by_tls else hint,
+            may_pass=(isinstance(error, requests.ConnectionError) and not by_tls) or _may_get_better(error),
+        )
+
+    def _refusal(self, answer: Answer) -> RegistryError:
+        said = _said(answer)
+        refused = f"registry {self.name.host} refuses access to {self.name.path}"
+        trouble = self.stored.trouble
+        return RegistryError(
+            ": ".join(part for part in (refused, said, trouble) if part),
+            hint="`python -m build engine up` gives the embedded registry a new password"
+            if self.name.access
+            else advice(said if answer.status != requests.codes.unauthorized else "unauthorized", self.name.host),
+        )
+
+    def _not_named(self, answer: Answer, tag: str) -> RegistryError:
+        said = _said(answer) or f"it answers {answer.status}"
+        return RegistryError(
+            f"registry {self.name.host} does not take {self.name.path}:{tag}: {said}",
+            hint=advice(said, self.name.host),
+        )
+
+    def _no_registry(self, why: str) -> RegistryError:
+        return RegistryError(
+            f"registry {self.name.host} {why}", hint="check that the address is that of an image registry"
+        )
+
+    @retry(
+        retry=retry_if_exception(_may_get_better),
+        stop=stop_after_attempt(3) | stop_after_delay(_TOGETHER_S - _REQUEST_S),
+        wait=_pause,
+        reraise=True,
+    )
+    def _ask(self, method: str, path: str, limit: int, document: _Document | None) -> Answer:
+        answer = self._send(method, path, limit, document)
+        if answer.status == requests.codes.unauthorized and self._authenticate(answer):
+            answer = self._send(method, path, limit, document)
+        _require_lasting(answer)
+        return answer
+
+    def _send(self, method: str, path: str, limit: int, document: _Document | None) -> Answer:
+        """Send a request; by the other scheme if nothing speaks the first, and then always by that."""
+        if self._schemes[1:] and (answer := self._first(method, path, limit, document)):
+            self._schemes = self._schemes[:1]
+            return answer
+        answer = self._send_by(self._schemes[-1], method, path, limit, document)
+        self._schemes = self._schemes[-1:]
+        return answer
+
+    def _first(self, method: str, path: str, limit: int, document: _Document | None) -> Answer | None:
+        """What is answered by the first of two schemes, None if the server does not speak it."""
+        scheme = self._schemes[0]
+        try:
+            # A server without TLS may wait for the end of a line that never comes.
+            seconds = _HANDSHAKE_S if scheme == "https" else None
+            answer = self._send_by(scheme, method, path, limit, document, seconds=seconds)
+        except requests.ConnectionError:
+            return None
+        except TimeoutError:
+            if scheme == "http":
+                raise
+            return None
+        # What Go, nginx and Apache answer to a client that does not speak TLS.
+        return None if answer.status == requests.codes.bad_request and b"HTTPS" in answer.content else answer
+
+    def _send_by(
+        self,
+        scheme: str,
+        method: str,
+        path: str,
+        limit: int,
+        document: _Document | None,
+        *,
+        seconds: float | None = None,
+    ) -> Answer:
+        headers = {"Accept": _ACCEPT}
+        if document:
+            headers["Content-Type"] = document.media_type
+        if self._authorization:
+            headers["Authorization"] = self._authorization
+        address = self.name.address_by(scheme) + path
+        return self._exchange.send(
+            method,
+            address,
+            limit=limit,
+            headers=headers,
+            form=document.content if document else None,
+            verify=not self._insecure,
+            seconds=seconds,
+        )
+
+    def _authenticate(self, refusal: Answer) -> bool:
+        """Get what a 401 asks for, with the credentials that ``docker login`` stored.
+
+        https://distribution.github.io/distribution/spec/auth/token/
+        """
+        challenges = _challenges(refusal.headers.get("WWW-Authenticate", ""))
+        login = self.stored.login
+        if "realm" in challenges.get("bearer", {}):
+            token = self._token(challenges["bearer"])
+            self._authorization = f"Bearer {token}" if token else None
+        elif "basic" in challenges and login and not login.identity_token:
+            self._authorization = login.basic
+        else:
+            return False
+        return self._authorization is not None
+
+    def _token(self, challenge: Mapping[str, str]) -> str | None:
+        """A token of the realm: for the identity token, the user, or anybody; None where the realm gives none."""
+        realm = challenge["realm"]
+        self._require_safe(realm)
+        asked = {key: challenge[key] for key in ("service", "scope") if key in challenge}
+        login = self.stored.login
+        headers, form, method = {}, None, "GET"
+        if login and login.identity_token:
+            # https://distribution.github.io/distribution/spec/auth/oauth/
+            form = {"grant_type": "refresh_token", "refresh_token": login.identity_token, "client_id": "llm-d-dev"}
+            form, method = {**form, **asked}, "POST"
+        else:
+            realm += ("&" if "?" in realm else "?") + urllib.parse.urlencode(asked)
+            headers = {"Authorization": login.basic} if login else {}
+        trusted = not (self._insecure and self._is_own(realm))
+        answer = self._exchange.send(method, realm, limit=_MANIFEST_BYTES, headers=headers, form=form, verify=trusted)
+        _require_lasting(answer)
+        try:
+            document = answer.json() if answer.ok else {}
+            token = document.get("token") or document.get("access_token")
+        except (ValueError, AttributeError):
+            return None
+        return token if isinstance(token, str) else None
+
+    def _require_safe(self, realm: str) -> None:
+        """Refuse to send credentials to where others could read them."""
+        scheme = urllib.parse.urlsplit(realm).scheme
+        if scheme == "https" or (scheme == "http" and self._is_own(realm) and self._schemes == ["http"]):
+            return
+        raise RegistryError(
+            f"registry {self.name.host} sends for a token to {realm}, which is neither https nor its own host",
+            hint="check the registry's configuration: no credentials were sent there",
+        )
+
+    def _is_own(self, url: str) -> bool:
+        there, here = urllib.parse.urlsplit(url), urllib.parse.urlsplit(f"//{self.name.host}")
+        return there.hostname == here.hostname or (is_loopback(there.netloc) and is_loopback(here.netloc))
+
+
+def _require_lasting(answer: Answer) -> None:
+    """Raise where another answer can be expected after a while."""
+    if answer.status == requests.codes.too_many_requests or answer.status >= 500:  # noqa: PLR2004 - HTTP
+        after = answer.headers.get("Retry-After", "")
+        raise _TransientError(answer.status, float(after) if after.isdecimal() else None)
+
+
+def _challenges(header: str) -> dict[str, dict[str, str]]:
+    """The parameters of each scheme that a header ``WWW-Authenticate`` names (RFC 9110, section 11.6.1)."""
+    # Commas between quotes separate nothing.
+    plain = re.sub(r'"[^"]*"', lambda match: "_" * len(match[0]), header)
+    starts = list(_SCHEME.finditer(plain))
+    ends = [match.start() for match in starts[1:]] + [len(header)]
+    return {
+        match[1].lower(): {name: quoted or bare for name, quoted, bare in _PARAMETER.findall(header[match.end() : end])}
+        for match, end in zip(starts, ends, strict=False)
+    }
+
+
+def _said(answer: Answer) -> str:
+    """The first error of a registry's JSON document, ``code: message`` (distribution-spec v1.1, Error Codes)."""
+    try:
+        error = answer.json()["errors"][0]
+        return " ".join(f"{error['code']}: {error.get('message') or ''}".lower().split())[:200].rstrip(": ")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""
+
+
+_QUOTA = re.compile(r"quota|exceed|storage|insufficient", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"unauthorized|authentication required|no basic auth|\bdenied\b", re.IGNORECASE)
+_UNTRUSTED = re.compile(r"x509|certificate|HTTP response to HTTPS client", re.IGNORECASE)
+_TOO_LARGE = re.compile(r"\b413\b|too large", re.IGNORECASE)
+_IMMUTABLE = re.compile(r"immutable|cannot be overwritten|already ?exists", re.IGNORECASE)
+_LATER = re.compile(r"toomanyrequests|too many requests|\b429\b|\b50[0-9] |timeout|connection re", re.IGNORECASE)
+
+
+def _untrusted(host: str) -> str:
+    return (
+        f"have this machine and the engine trust its certificate, or name {host} in the engine's `insecure-registries`"
+    )
+
+
+def advice(said: str, host: str) -> str:
+    """What to do about a refusal.
+
+    Args:
+        said: The registry's words, or the engine's about them.
+        host: The registry.
+    """
+    table = (
+        (
+            _QUOTA,
+            "raise the quota of the repository's project in the registry, or remove images there; then push again",
+        ),
+        (_CREDENTIALS, f"`docker login {host}` with an account that may write there, or set another registry"),
+        (_UNTRUSTED, _untrusted(host)),
+        (_TOO_LARGE, f"raise the limit of what {host}, or a proxy before it, accepts in one request; then push again"),
+        (_IMMUTABLE, "allow this tag to move in the registry's settings of the repository, or set another registry"),
+        (_LATER, "try again in a while"),
+    )
+    return next((hint for pattern, hint in table if pattern.search(said)), "check the registry's name and settings")
+
+
+def _reason(error: Exception) -> str:
+    return "connection refused" if "refused" in str(error) else str(error) or type(error).__name__

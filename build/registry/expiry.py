@@ -1,0 +1,93 @@
+"""Does for the embedded registry what Quay does by itself: removes what ``quay.expires-after`` says has expired.
+
+https://docs.projectquay.io/use_quay.html, "Setting tag expirations": the time counts from the image's creation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from build.engine import labels, names
+from build.host import clock
+from build.host.timestamps import expires, moment
+from build.registry import local
+from build.registry.client import Registry, RepositoryName
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping
+    from typing import Any
+
+    from build.registry.image import Machine
+
+
+def has_expired(config: Mapping[str, Any], now: dt.datetime) -> bool:
+    """Whether an image has, by its configuration (OCI image-spec, config.md); one that does not say never does."""
+    try:
+        made = moment(config["created"])
+        return clock.is_past(made) and expires(made, _marks(config).get(labels.QUAY_EXPIRES, "")) < now
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _marks(config: Mapping[str, Any]) -> Mapping[str, str]:
+    return (config.get("config") or {}).get("Labels") or {}
+
+
+def expired(registry: Registry, now: dt.datetime) -> set[str]:
+    """Digests of manifests that may go.
+
+    Args:
+        registry: Which repository.
+        now: When this is.
+
+    Raises:
+        RegistryError: It does not answer.
+    """
+    found = [(tag, manifest) for tag in registry.tags() if (manifest := registry.manifest(tag))]
+    configs = {one.digest: registry.blob(one.config) for _, one in found if one.config}
+    kept = {one.digest for tag, one in found if _is_last_good(tag, configs.get(one.digest, {}))}
+    return {digest for digest, config in configs.items() if digest not in kept and has_expired(config, now)}
+
+
+def _is_last_good(text: str, config: Mapping[str, Any]) -> bool:
+    """Whether a tag is the moving one of its image's flavor: that image always stays, with all its other tags."""
+    flavor = _marks(config).get(labels.FLAVOR)
+    return (tag := names.Tag.parse(text)) is not None and tag.moves and flavor in (None, tag.flavor)
+
+
+def waiting(context: Machine, repository: str) -> tuple[Registry, set[str]] | None:
+    """The embedded registry and digests of its manifests that may go; None if it does not run.
+
+    Args:
+        context: Whose it is, and the engine.
+        repository: Name on it, without the host.
+
+    Raises:
+        RegistryError: It does not answer.
+    """
+    access = local.running(context.engine, context.folders)
+    if access is None:
+        return None
+    registry = Registry(RepositoryName(host=access.address, path=repository, access=access))
+    return registry, expired(registry, clock.now())
+
+
+def sweep(context: Machine, repository: str) -> int:
+    """Remove expired images from the embedded registry, if it runs; arguments as :func:`waiting` has them.
+
+    Returns:
+        Bytes that were freed.
+
+    Raises:
+        RegistryError: It does not answer.
+        EngineError: It could not be started again.
+        BusyError: Another run is busy with it for 10 minutes.
+    """
+    found = waiting(context, repository)
+    if found is None or not found[1]:
+        return 0
+    registry, digests = found
+    for digest in digests:
+        registry.delete(digest)
+    return local.collect(context)

@@ -1,0 +1,84 @@
+"""The embedded registry as it was: a process on this machine, its data in the state folder.
+
+Its images move into the container's volume once, under the same address.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from typing import TYPE_CHECKING
+
+from build.host import background
+from build.host.background import Daemon
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from build.config.folders import Folders
+
+_STOP_TIMEOUT_S = 5.0
+_CHUNK = 1 << 20
+
+
+def data(folders: Folders) -> Path:
+    """Where its images are, if it left some that were not moved."""
+    return folders.registry / "data"
+
+
+def _moved(folders: Folders) -> Path:
+    return folders.registry / "data.moved"
+
+
+def stop(folders: Folders) -> bool:
+    """End its process.
+
+    Returns:
+        Whether it was running.
+    """
+    words = ("docker-registry", "serve", str(folders.registry / "config.yml"))
+    return background.stop(
+        Daemon(argv=words, log=folders.registry / "registry.log", shields=()), grace_s=_STOP_TIMEOUT_S
+    )
+
+
+def move(folders: Folders, *, owner: int, into: Callable[[Iterator[bytes]], None]) -> bool:
+    """Hand its images over and remove them here. A move that is interrupted at any moment is done again next time.
+
+    Args:
+        folders: Where they are.
+        owner: Number of the user and group that they are to belong to.
+        into: Takes a tar archive of the folder ``data``.
+
+    Returns:
+        Whether there were any.
+    """
+    found = data(folders).is_dir()
+    if found:
+        into(_archive(data(folders), owner))
+        shutil.rmtree(_moved(folders), ignore_errors=True)
+        # From here on the registry's own copy counts.
+        data(folders).rename(_moved(folders))
+    shutil.rmtree(_moved(folders), ignore_errors=True)
+    for name in ("config.yml", "registry.log", "registry.log.1"):
+        (folders.registry / name).unlink(missing_ok=True)
+    return found
+
+
+def _archive(folder: Path, owner: int) -> Iterator[bytes]:
+    """A tar archive, piece by piece: layers have gigabytes."""
+    for path in (folder, *sorted(folder.rglob("*"))):
+        member = tarfile.TarInfo(str(path.relative_to(folder.parent)))
+        member.uid = member.gid = owner
+        if path.is_dir():
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            yield member.tobuf()
+        elif path.is_file():
+            with path.open("rb") as file:
+                member.size = path.stat().st_size
+                yield member.tobuf()
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+            yield bytes(-member.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)

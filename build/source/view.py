@@ -1,0 +1,313 @@
+"""A foreign repository, seen through a git directory of this tool's own.
+
+Git's files and objects are data; its configuration and hooks name programs. The view is a git directory with links to
+the data (as git's contrib/workdir/git-new-workdir makes them), without hooks, and with a configuration that this tool
+writes: of the repository's and the user's own it takes the few settings that say how files and contents correspond.
+Filters, monitors, helpers, remotes and included files are not among them, so whatever a repository names there, and
+whenever it is changed, no git that runs on the view can start it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build.errors import SourceError
+from build.source.git import Git, GitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# How files and contents correspond, which files are ignored, and which are not checked out (git-config(1)).
+_TAKEN = (
+    *("core.filemode", "core.ignorecase", "core.symlinks", "core.precomposeunicode"),
+    *("core.autocrlf", "core.eol", "core.checkstat", "core.trustctime"),
+    *("core.sparsecheckout", "core.sparsecheckoutcone"),
+)
+_TAKEN_FILES = ("core.excludesfile", "core.attributesfile")
+_FORMAT = "core.repositoryformatversion"
+_EXTENSION = re.compile(r"extensions\.[a-z0-9-]+")
+# The first names a remote, the second a file whose settings have been taken already.
+_EXTENSIONS_DONE = ("extensions.partialclone", "extensions.worktreeconfig")
+
+_SHARED = ("objects", "refs", "packed-refs", "logs", "shallow", "reftable")
+_OWN = ("refs", "logs", "reftable")
+_PSEUDO_REF = re.compile(r"[A-Z][A-Z_]*")
+_SHARED_INDEX = "sharedindex.*"
+
+_CONFIG_BYTES = 2**20
+_REF_BYTES = 2**16
+_INFO_BYTES = 2**23
+_TRUE = ("true", "yes", "on", "1")
+
+_HINT = "give the path of a vLLM clone: `dev -- PATH [REF]`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the parts of a repository are, all absolute.
+
+    Attributes:
+        git_dir: What ``HEAD`` and the index are in.
+        common_dir: What objects, refs and the configuration are in; another folder for a linked worktree.
+        work_tree: Its files; None for a bare repository, or where nothing says which folder it is.
+        settings: Its configuration by lower-case name, without what it includes.
+    """
+
+    git_dir: Path
+    common_dir: Path
+    work_tree: Path | None
+    settings: Mapping[str, str]
+
+    @property
+    def is_users(self) -> bool:
+        """Whether all of it belongs to the user of this process."""
+        places = (self.git_dir, self.common_dir, *([self.work_tree] if self.work_tree else ()))
+        return all(place.stat().st_uid == os.geteuid() for place in places if place.exists())
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether files may be left out of the working tree on purpose."""
+        return is_true(self.settings.get("core.sparsecheckout", ""))
+
+
+def find(path: Path) -> Place:
+    """The repository that a path is in or names.
+
+    Args:
+        path: A working tree or a folder in it, its ``.git``, or a git directory.
+
+    Raises:
+        SourceError: There is no such path, or no repository.
+    """
+    if not path.exists():
+        raise SourceError(f"there is no {path}", hint=_HINT)
+    start = path.resolve()
+    if path.name == ".git":
+        # It may be a link: the working tree is where the link is.
+        folder = path.parent.resolve()
+        return _in_folder(folder) if path.is_file() else _require(_named(folder / ".git"), path)
+    folders = (start, *start.parents) if start.is_dir() else ()
+    return _require(next(filter(None, map(_around, folders)), None), path)
+
+
+def _require(found: Place | None, path: Path) -> Place:
+    if found is None:
+        raise SourceError(f"{path} is not a git repository", hint=_HINT)
+    return found
+
+
+def _around(folder: Path) -> Place | None:
+    """The repository whose working tree or git directory a folder is."""
+    if (folder / ".git").is_file():
+        return _in_folder(folder)
+    return _named(folder / ".git") or _named(folder)
+
+
+def _in_folder(folder: Path) -> Place:
+    """That of a linked worktree, a submodule, or ``git init --separate-git-dir``.
+
+    The working tree is where the file ``.git`` is, as for git itself (gitrepository-layout(5)): what the git directory
+    says of it is the path before somebody moved the folder, or that of another folder of which this one is a copy.
+    """
+    link = folder / ".git"
+    text = _text(link, _REF_BYTES).removeprefix("gitdir:").strip()
+    git_dir = (folder / text).resolve()
+    if not text or not _is_git_dir(git_dir):
+        raise SourceError(
+            f"{folder} is not a git repository: its .git points to {text}",
+            hint="`git worktree repair` in the repository that it belongs to mends the link of one that was moved",
+        )
+    return _place(git_dir, work_tree=folder)
+
+
+def _named(git_dir: Path) -> Place | None:
+    """A git directory that was found as such."""
+    return _place(git_dir, work_tree=None) if _is_git_dir(git_dir) else None
+
+
+def _is_git_dir(folder: Path) -> bool:
+    """Gitrepository-layout(5)."""
+    known = (folder / "commondir").is_file() or _has_objects(folder)
+    return known and ((folder / "HEAD").is_file() or (folder / "HEAD").is_symlink())
+
+
+def _has_objects(folder: Path) -> bool:
+    return (folder / "objects").is_dir() and (folder / "refs").is_dir()
+
+
+def _place(git_dir: Path, *, work_tree: Path | None) -> Place:
+    common_dir = _common_dir(git_dir)
+    settings = _settings(common_dir / "config")
+    if is_true(settings.get("extensions.worktreeconfig", "")):
+        settings |= _settings(git_dir / "config.worktree")
+    found = work_tree or _work_tree(git_dir, common_dir, settings)
+    return Place(git_dir=git_dir, common_dir=common_dir, work_tree=found, settings=settings)
+
+
+def _common_dir(git_dir: Path) -> Path:
+    link = git_dir / "commondir"
+    folder = (git_dir / _text(link, _REF_BYTES).strip()).resolve() if link.is_file() else git_dir
+    if not (_is_git_dir(folder) and _has_objects(folder)):
+        raise SourceError(f"{git_dir} is not a git repository: it belongs to {folder}, which is not one", hint=_HINT)
+    return folder
+
+
+def _work_tree(git_dir: Path, common_dir: Path, settings: Mapping[str, str]) -> Path | None:
+    """What a git directory says of its working tree."""
+    if git_dir != common_dir:
+        return _linked(git_dir)
+    if is_true(settings.get("core.bare", "")):
+        return None
+    if named := settings.get("core.worktree"):
+        return (git_dir / named).resolve()
+    return git_dir.parent if git_dir.name == ".git" else None
+
+
+def _linked(git_dir: Path) -> Path | None:
+    """The working tree of ``worktrees/<id>``, relative to it or absolute, if it is still there."""
+    link = git_dir / _text(git_dir / "gitdir", _REF_BYTES).strip()
+    pointed = link.parent / _text(link, _REF_BYTES).removeprefix("gitdir:").strip()
+    return link.parent.resolve() if link.is_file() and pointed.resolve() == git_dir else None
+
+
+def is_true(value: str) -> bool:
+    """A truth value as git writes it."""
+    return value.lower() in _TRUE
+
+
+def _settings(file: Path) -> dict[str, str]:
+    """Settings of one file and of no file that it includes.
+
+    Raises:
+        SourceError: It cannot be read.
+    """
+    if not file.exists():
+        return {}
+    _require_small(file, _CONFIG_BYTES)
+    try:
+        raw = Git.sealed(Path(os.devnull), name=str(file)).output(
+            "config", "--file", file, "--no-includes", "--list", "-z"
+        )
+    except GitError as error:
+        raise SourceError(
+            f"{file} cannot be read: {error.last_line}", hint="`git config --list` there says more"
+        ) from error
+    return _parsed(raw)
+
+
+def _parsed(raw: bytes) -> dict[str, str]:
+    rows = (row.partition("\n") for row in raw.decode(errors="surrogateescape").split("\0") if row)
+    # A name without a value is true.
+    return {name: value if equals else "true" for name, equals, value in rows}
+
+
+def _users_settings() -> dict[str, str]:
+    """What the user has set for all repositories."""
+    try:
+        return _parsed(replace(Git.reaching(Path(os.devnull)), options=()).output("config", "--list", "-z"))
+    except GitError:
+        return {}
+
+
+def write(folder: Path, place: Place) -> Path:
+    """Write a view of a repository.
+
+    Args:
+        folder: An empty folder.
+        place: The repository.
+
+    Returns:
+        The git directory to name to git.
+    """
+    shared = folder / "git"
+    shared.mkdir()
+    _link(place.common_dir, shared, _SHARED)
+    _copy_refs(place.common_dir, shared)
+    _copy_info(place.common_dir, shared, ("exclude", "attributes"))
+    (shared / "config").write_text(_config(place), encoding="utf-8", errors="surrogateescape")
+    view = shared
+    if place.git_dir != place.common_dir:
+        view = folder / "linked"
+        view.mkdir()
+        (view / "commondir").write_text(f"{shared}\n", encoding="utf-8", errors="surrogateescape")
+        _link(place.git_dir, view, _OWN)
+        _copy_refs(place.git_dir, view)
+    _link(place.git_dir, view, (file.name for file in place.git_dir.glob(_SHARED_INDEX)))
+    _copy_info(place.git_dir, view, ("sparse-checkout",))
+    return view
+
+
+def _link(source: Path, target: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if (source / name).exists():
+            (target / name).symlink_to(source / name)
+
+
+def _copy_refs(source: Path, target: Path) -> None:
+    """Copy ``HEAD`` and its like, which are files: git takes none of them for a link to somewhere else."""
+    for file in source.iterdir():
+        if not _PSEUDO_REF.fullmatch(file.name):
+            continue
+        if file.is_symlink():
+            text = f"ref: {file.readlink()}\n"
+        elif file.is_file() and file.stat().st_size <= _REF_BYTES:
+            text = _text(file, _REF_BYTES)
+        else:
+            continue
+        (target / file.name).write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def _copy_info(source: Path, target: Path, names: Iterable[str]) -> None:
+    for name in names:
+        file = source / "info" / name
+        if file.is_file():
+            (target / "info").mkdir(exist_ok=True)
+            _require_small(file, _INFO_BYTES)
+            (target / "info" / name).write_bytes(file.read_bytes())
+
+
+def _config(place: Place) -> str:
+    given, users = place.settings, _users_settings()
+    both = {**users, **given}
+    taken = {key: both[key] for key in _TAKEN if key in both}
+    taken |= {key: path for key in _TAKEN_FILES if key in both and (path := _file(both[key]))}
+    taken |= {key: value for key, value in given.items() if _EXTENSION.fullmatch(key) and key not in _EXTENSIONS_DONE}
+    taken |= {_FORMAT: given.get(_FORMAT, "0"), "core.splitindex": "false"}
+    # What is written lives as long as the view: waiting for the disk would be for nothing.
+    taken["core.fsync"] = "none"
+    if place.work_tree is None:
+        taken["core.bare"] = "true"
+    rows = (key.partition(".") for key in taken)
+    return "".join(f"[{section}]\n\t{name} = {_quoted(taken[section + dot + name])}\n" for section, dot, name in rows)
+
+
+def _file(value: str) -> str | None:
+    """A path of the configuration, if a file is there: git would wait for what a pipe says."""
+    path = Path(os.path.expanduser(value))  # noqa: PTH111 - an unknown user's home is no error
+    return str(path) if path.is_file() else None
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{escaped}"'
+
+
+def _text(file: Path, limit: int) -> str:
+    """A small file's text up to what no path can hold, empty if there is none."""
+    if not file.is_file():
+        return ""
+    with file.open("rb") as content:
+        return os.fsdecode(content.read(limit).partition(b"\0")[0])
+
+
+def _require_small(file: Path, limit: int) -> None:
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+        raise SourceError(
+            f"{file} is not a file of at most {limit >> 20} MiB", hint="look at it: git expects text there"
+        )

@@ -1,0 +1,1 @@
+"""Why a server failed, told by its log."""

@@ -1,0 +1,1 @@
+"""What an image holds, looked at without starting its server."""

@@ -1,0 +1,1 @@
+"""Findings, the summary, and the report."""

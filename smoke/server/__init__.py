@@ -1,0 +1,1 @@
+"""The server under test: how it is started, spoken to, and which model it serves."""

@@ -1,0 +1,1 @@
+"""What the suite is told, and a run of it against an image or an address."""
