@@ -1,4 +1,4 @@
-# An image with one label more, which says what it holds (build/identity.py): no step, no layer.
+# An image with one label more, which says what it holds (build/engine/content.py): no step, no layer.
 
 ARG BASE
 # hadolint ignore=DL3006

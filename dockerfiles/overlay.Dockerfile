@@ -1,9 +1,9 @@
-# Another commit's source over a base's compiled binaries, where it cannot be handed over as a layer (build/thin.py):
+# Another commit's source over a base's compiled binaries, where it cannot be handed over as a layer (build/engine/load.py):
 # something is to be installed, or the engine keeps images in the containerd store.
 #
 # Contexts: (main)  delta.tar, laid over /; deleted, the paths to delete; requirements.txt, what to install;
 #                   constraints.txt, what has to stay true
-#           inside  scripts of build/inside
+#           inside  scripts of build/base/inside
 #           uv, find-links  the uv program and the host's package files, where something is installed
 # Secrets:  environment, uv.toml, ca.pem: as in cpu.Dockerfile
 

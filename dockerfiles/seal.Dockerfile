@@ -1,8 +1,8 @@
-# Makes any image with vLLM editable at /opt/vllm-source a base: adds what build/seal.py found out about it, a small
+# Makes any image with vLLM editable at /opt/vllm-source a base: adds what build/base/seal.py found out about it, a small
 # git directory if there is none, bytecode of what the server imports, and group 0's right to change the source.
 #
 # Contexts: (main)  seal.tar, laid over /
-#           inside  scripts of build/inside
+#           inside  scripts of build/base/inside
 
 ARG BASE
 FROM ${BASE}

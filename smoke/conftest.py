@@ -16,23 +16,24 @@ import requests
 from build.config.folders import REPOSITORY
 from build.errors import EngineError, LlmdDevError
 from build.harmless import coloured, harmless
-from smoke import client as client_of
-from smoke import options, summary
-from smoke.contents import UnreadableError
-from smoke.diagnose import Diagnosis
-from smoke.findings import EXIT_STATUS, Check, Outcome, Tier
-from smoke.remote import Remote
-from smoke.run import NotVerifiedError, Run
-from smoke.server import ServerFailedError
+from smoke.diagnosis.diagnose import Diagnosis
+from smoke.image.contents import UnreadableError
+from smoke.results import summary
+from smoke.results.findings import EXIT_STATUS, Check, Outcome, Tier
+from smoke.server import client as client_of
+from smoke.server.server import ServerFailedError
+from smoke.suite import options
+from smoke.suite.image_run import NotVerifiedError, Run
+from smoke.suite.url_run import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from types import FrameType
 
     from build.engine.client import Image
-    from smoke.binaries import Probe
-    from smoke.contents import Contents
-    from smoke.server import ContainerServer, Server
+    from smoke.image.binaries import Probe
+    from smoke.image.contents import Contents
+    from smoke.server.server import ContainerServer, Server
 
 _SUITE = REPOSITORY / "smoke"
 # Answers that one check waits for in turn, at most.

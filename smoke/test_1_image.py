@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from build.engine import labels
-from smoke import layers, secret
-from smoke.contents import UnreadableError, has
+from smoke.image import credentials, layer_scan
+from smoke.image.contents import UnreadableError, has
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from build.engine.client import Image
-    from smoke.contents import Contents
-    from smoke.run import Run
+    from smoke.image.contents import Contents
+    from smoke.suite.image_run import Run
 
 _ROOT = ("", "root", "0")
 _NAMED = 5
@@ -93,15 +93,15 @@ def test_history(run: Run, image: Image) -> None:
     texts = {f"history, step {len(rows) - number}": row.get("CreatedBy") or "" for number, row in enumerate(rows)}
     texts |= {f"variable {word.partition('=')[0]}": word for word in image.config.get("Env") or ()}
     texts |= {f"label {name}": value for name, value in image.labels.items()}
-    found = [f"{place} ({kind})" for place, text in texts.items() for kind in secret.kinds(text)]
+    found = [f"{place} ({kind})" for place, text in texts.items() for kind in credentials.kinds(text)]
     assert not found, f"a credential is in {_some(found)}"
 
 
 def test_secret_files(run: Run, image: Image, say: Callable[[str], None]) -> None:
     """No file with credentials is in any layer, where programs keep theirs; also none that a later layer deletes."""
-    memory = layers.Memory(run.folders.cache / "layers")
+    memory = layer_scan.Memory(run.folders.cache / "layers")
     try:
-        found = layers.credentials(run.engine, image, base=run.base, memory=memory, say=say)
+        found = layer_scan.credentials(run.engine, image, base=run.base, memory=memory, say=say)
     except UnreadableError as error:
         pytest.fail(str(error), pytrace=False)
     assert not found, f"there is {_some(found)}"

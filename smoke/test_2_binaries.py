@@ -11,15 +11,15 @@ import pytest
 
 from build.base.store import SOURCE
 from build.vllm.paths import made_by_build
-from smoke.binaries import misfits
+from smoke.image.binaries import misfits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from build.engine.client import Image
-    from smoke.binaries import Probe
-    from smoke.contents import Contents
-    from smoke.run import Run
+    from smoke.image.binaries import Probe
+    from smoke.image.contents import Contents
+    from smoke.suite.image_run import Run
 
 # The driver's library comes with the GPU that a container is given, not with the image. Without it nothing that is
 # compiled for CUDA loads, which tells nothing of the image; whether that stops the server, the server tells.

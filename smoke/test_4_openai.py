@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from smoke import model
-from smoke.launch import MODEL_NAME
+from smoke.server import tiny_model
+from smoke.server.launch import MODEL_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from openai.types import CompletionUsage
     from openai.types.chat import ChatCompletionUserMessageParam
 
-    from smoke.server import Server
+    from smoke.server.server import Server
 
 _PROMPT = "Go on: abc"
 _MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": _PROMPT}]
@@ -59,7 +59,7 @@ def _tokens(server: Server, **prompt: Any) -> list[int]:  # noqa: ANN401 - as th
 
 
 def _assert_right(text: str | None) -> None:
-    expected = model.continuation(_PROMPT, _LENGTH)
+    expected = tiny_model.continuation(_PROMPT, _LENGTH)
     assert text == expected, f"{_PROMPT!r} went on with {text!r}, not {expected!r}"
 
 
@@ -249,7 +249,7 @@ def test_many_at_once(
     texts = asyncio.run(_ask_at_once(connect_async, name, prompts))
     assert all(texts), f"{sum(not text for text in texts)} of {len(texts)} answers are empty"
     if foreseeable:
-        expected = [model.continuation(prompt, _LENGTH) for prompt in prompts[1:]]
+        expected = [tiny_model.continuation(prompt, _LENGTH) for prompt in prompts[1:]]
         wrong = [number for number, text in enumerate(texts) if text != expected[number]]
         assert not wrong, f"{len(wrong)} of {len(texts)} answers are wrong, such as {texts[wrong[0]]!r}"
         _assert_idle(server)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smoke.seen import Seen
+from smoke.gpu.observed import Seen
 
 if TYPE_CHECKING:
-    from smoke.nvidia import Machine
-    from smoke.run import Run
-    from smoke.seen import Findings, Torch
-    from smoke.server import ContainerServer
+    from smoke.gpu.nvidia import Machine
+    from smoke.gpu.observed import Findings, Torch
+    from smoke.server.server import ContainerServer
+    from smoke.suite.image_run import Run
 
 
 @pytest.fixture(scope="module", autouse=True)

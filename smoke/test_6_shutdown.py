@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from smoke.run import Run
-    from smoke.server import ContainerServer, Server
+    from smoke.server.server import ContainerServer, Server
+    from smoke.suite.image_run import Run
 
 _SHUTDOWN_S = 20.0
 # Ended by itself, or by the signal where nothing handles it: 128 + SIGTERM.

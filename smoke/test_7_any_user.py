@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smoke import model
+from smoke.server import tiny_model
 
 if TYPE_CHECKING:
     import openai
 
-    from smoke.server import ContainerServer
+    from smoke.server.server import ContainerServer
 
 _PROMPT = "Go on: abc"
 _LENGTH = 8
@@ -32,5 +32,5 @@ def test_completion(anybodys_server: ContainerServer, anybodys_client: openai.Op
     assert answer.usage, "the answer has no usage"
     assert 0 < answer.usage.completion_tokens <= _LENGTH, f"{_LENGTH} tokens were allowed: {answer.usage}"
     if foreseeable:
-        text, expected = answer.choices[0].text, model.continuation(_PROMPT, _LENGTH)
+        text, expected = answer.choices[0].text, tiny_model.continuation(_PROMPT, _LENGTH)
         assert text == expected, f"{_PROMPT!r} went on with {text!r}, not {expected!r}"

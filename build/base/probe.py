@@ -85,7 +85,7 @@ class Found(BaseModel):
 
 
 def probe(engine: Engine, image: Image) -> Found:
-    """Look into an image with ``build/inside/probe.py``, without network.
+    """Look into an image with ``build/base/inside/probe.py``, without network.
 
     Raises:
         SourceError: It has no vLLM where a base has it.

@@ -179,7 +179,7 @@ MADE = "made.tree"
 """File of :data:`FACTS` that lists what vLLM's build made, so that a smoke test sees whether it is still that."""
 
 _COMPILED = "compiled.paths"
-"""File of :data:`FACTS` that lists bytecode, each path ended by a zero byte (build/inside/bytecode.py)."""
+"""File of :data:`FACTS` that lists bytecode, each path ended by a zero byte (build/base/inside/bytecode.py)."""
 
 DESCRIPTION = "base.json"
 """File of :data:`FACTS` that holds the facts."""

@@ -14,7 +14,7 @@ import build
 REPOSITORY = Path(str(build.__file__)).resolve().parents[1]
 """The checkout that this code runs from."""
 
-INSIDE = REPOSITORY / "build" / "inside"
+INSIDE = REPOSITORY / "build" / "base" / "inside"
 """The scripts that run inside images."""
 
 _APP = "llm-d-dev"

@@ -40,7 +40,7 @@ LLM_D = PREFIX + "llm-d"
 WHEEL = PREFIX + "wheel"
 """The same: the vLLM commit whose wheel their binaries are from; absent where they were compiled."""
 OWNER = PREFIX + "owner"
-"""On containers: the identity of the run that started it (:mod:`build.host.identity`), so that leftovers can be told."""
+"""On containers: the identity of the run that started it (:mod:`build.host.identity`), so that leftovers are told."""
 NAME = PREFIX + "name"
 """On containers: their own name. Images that are committed from them, and containers of those, inherit the labels."""
 

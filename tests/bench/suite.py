@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from build.engine.confinement import Limits
-from smoke import model
-from smoke.launch import Launch, await_healthy, running
+from smoke.server import tiny_model
+from smoke.server.launch import Launch, await_healthy, running
 from tests.bench.figures import Figure
 from tests.standin import trial
 from tests.standin.image import changed
@@ -69,7 +69,7 @@ def smoke(ground: Ground, runs: int) -> Iterator[Figure]:
 def _healthy_s(ground: Ground, image_id: str) -> float:
     """Seconds that the server of an image takes to become healthy, with nothing else going on."""
     folder = ground.folder / "model"
-    model.write(folder)
+    tiny_model.write(folder)
     launch = Launch(image=ground.engine.image(image_id), model=folder, devices=(), key="bench", limits=Limits())
     with running(ground.engine, launch, keep_log=lambda _log: None) as server:
         await_healthy(server, timeout=_TIMEOUT_S, progress=lambda _line: None)

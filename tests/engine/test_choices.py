@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.engine import labels
-from smoke.contents import Contents
+from smoke.image.contents import Contents
 from tests.engine.conftest import LOCAL, commit_all
 from tests.standin.image import changed
 

@@ -15,9 +15,9 @@ import requests
 
 from build.base.store import PYTHON
 from build.engine.confinement import LOG_BYTES, Limits
-from smoke import model, relay
-from smoke.launch import Launch, await_healthy, running
-from smoke.server import PORT
+from smoke.server import relay, tiny_model
+from smoke.server.launch import Launch, await_healthy, running
+from smoke.server.server import PORT
 from tests.engine.inside import Inside
 from tests.standin import trial
 from tests.standin.image import build_standin
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.engine.client import Engine, Image
-    from smoke.server import ContainerServer
+    from smoke.server.server import ContainerServer
 
 # Everything that a server might ask: the caller's machine, the gateway, the metadata of clouds, anybody.
 _REACH = """\
@@ -51,7 +51,7 @@ def standin(engine: Engine, system: Image) -> str:
 @contextlib.contextmanager
 def served(engine: Engine, image_id: str, folder: Path, limits: Limits) -> Iterator[ContainerServer]:
     """A healthy server of an image."""
-    model.write(folder / "model")
+    tiny_model.write(folder / "model")
     launch = Launch(image=engine.image(image_id), model=folder / "model", devices=(), key="key", limits=limits)
     with running(engine, launch, keep_log=lambda _text: None) as server:
         await_healthy(server, timeout=60, progress=lambda _line: None)
@@ -97,7 +97,7 @@ def test_unlimited_is_most_of_the_machine(engine: Engine, standin: str, tmp_path
 
 
 def test_model_that_fetches_something_may_have_the_network(engine: Engine, standin: str, tmp_path: Path) -> None:
-    model.write(tmp_path / "model")
+    tiny_model.write(tmp_path / "model")
     outcome = trial.run(engine, standin, tmp_path / "r", "--model", str(tmp_path / "model"), "--allow-network")
     assert outcome.status == 0, outcome.text
 

@@ -16,8 +16,8 @@ from build.engine import labels
 from build.engine.client import Engine, answering
 from build.host import background
 from build.host.background import Daemon
-from smoke import layers
-from smoke.layers import Memory
+from smoke.image import layer_scan
+from smoke.image.layer_scan import Memory
 from tests.engine.conftest import LOCAL, commit_all, inside, make_cli
 from tests.engine.test_layers import LAYERS, TOLD
 from tests.standin.image import changed
@@ -120,18 +120,18 @@ def test_layers_are_read_from_the_archive_once(store: Engine, tmp_path: Path, mo
     loaded, *_ = store.client.images.load(as_docker(LAYERS, name=f"{LOCAL}:layers"))
     assert loaded.id
     image, memory = store.image(loaded.id), Memory(tmp_path)
-    assert sorted(layers.credentials(store, image, base=None, memory=memory, say=print)) == TOLD
-    monkeypatch.setattr(layers, "_saved", None)
-    assert sorted(layers.credentials(store, image, base=None, memory=memory, say=print)) == TOLD
+    assert sorted(layer_scan.credentials(store, image, base=None, memory=memory, say=print)) == TOLD
+    monkeypatch.setattr(layer_scan, "_saved", None)
+    assert sorted(layer_scan.credentials(store, image, base=None, memory=memory, say=print)) == TOLD
 
 
 def test_the_archive_of_an_overlay_is_not_read(
     store: Engine, stored: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "_saved", None)
+    monkeypatch.setattr(layer_scan, "_saved", None)
     marks = [f"LABEL {labels.KIND}=overlay {labels.BASE}={stored.id}"]
     with changed(store, stored.id, marks) as overlay:
-        assert not layers.credentials(store, store.image(overlay), base=stored, memory=Memory(tmp_path), say=print)
+        assert not layer_scan.credentials(store, store.image(overlay), base=stored, memory=Memory(tmp_path), say=print)
 
 
 _ANY_MANIFEST = {

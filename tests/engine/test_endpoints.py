@@ -17,8 +17,8 @@ from build.engine.client import connected
 from build.engine.confinement import Limits
 from build.engine.endpoint import chosen
 from build.host import process as command
-from smoke import model
-from smoke.launch import Launch, await_healthy, running
+from smoke.server import tiny_model
+from smoke.server.launch import Launch, await_healthy, running
 from tests.engine import tls
 from tests.engine.conftest import assert_refused
 from tests.standin.tls import make_certificates
@@ -112,7 +112,7 @@ def test_every_program_reaches_the_engine_of_a_context(
         buildx.require_buildkit(reached)
         builder = command.output(["docker", "buildx", "inspect", "default"], env=reached.environment).decode()
         assert re.search(r"^Status: +running$", builder, re.MULTILINE)
-        model.write(tmp_path / "model")
+        tiny_model.write(tmp_path / "model")
         launch = Launch(image=base, model=tmp_path / "model", devices=(), key="key", limits=Limits())
         with running(reached, launch, keep_log=lambda _text: None) as server:
             await_healthy(server, timeout=60, progress=lambda _line: None)

@@ -70,7 +70,7 @@ def test_a_base_of_an_older_schema_is_made_anew_and_until_then_refused(own: Nigh
     first = own.commit("Tonight's")
     before = own("nightly", "--json", "--no-push").json
     assert (before["commit"], before["built"]) == (first, True)
-    source = own.cli.checkout / "build/base.py"
+    source = own.cli.checkout / "build/base/store.py"
     text = source.read_text(encoding="utf-8")
     source.write_text(text.replace("SCHEMA = ", "SCHEMA = 1"), encoding="utf-8")
     refused = own("dev", str(own.vllm), "--no-smoke", "--json")

@@ -10,7 +10,7 @@ import pytest
 from build.config.gpus import Selection
 from build.engine.client import Capabilities
 from build.gate.verdict import Verdict
-from smoke import gpus
+from smoke.gpu import grant
 from tests.engine import gpu_standin
 from tests.engine.conftest import inside
 from tests.engine.gpu_standin import FAULTS, FOLDER
@@ -60,7 +60,7 @@ def test_environment_device_and_mount_arrive(engine: Engine, cuda: str, made_up:
     first, second = made_up
     capabilities = engine.capabilities
     assert isinstance(capabilities, Capabilities)
-    requests = gpus.devices(Selection.parse(second.uuid), flavor="cuda", capabilities=capabilities)
+    requests = grant.devices(Selection.parse(second.uuid), flavor="cuda", capabilities=capabilities)
     with inside(engine, engine.image(cuda), device_requests=list(requests)) as container:
         assert container.run("ls", FOLDER).split() == [second.uuid]
         assert f"STANDIN_GPU_1={second.uuid}" in container.run("sh", "-c", "tr '\\0' '\\n' </proc/1/environ").split()

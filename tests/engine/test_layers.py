@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smoke import layers
-from smoke.contents import UnreadableError
-from smoke.layer import Layer, UnreadableLayerError
-from smoke.layers import Memory
+from smoke.image import layer_scan
+from smoke.image.contents import UnreadableError
+from smoke.image.layer import Layer, UnreadableLayerError
+from smoke.image.layer_scan import Memory
 from tests.engine.conftest import LOCAL
 from tests.standin.image import changed
 from tests.standin.saved import GONE, as_docker, layer
@@ -59,7 +59,7 @@ def loaded(engine: Engine, *archives: bytes) -> Iterator[Image]:
 
 def told(engine: Engine, image: Image, folder: Path, *, base: Image | None = None) -> list[str]:
     said: list[str] = []
-    found = layers.credentials(engine, image, base=base, memory=Memory(folder), say=said.append)
+    found = layer_scan.credentials(engine, image, base=base, memory=Memory(folder), say=said.append)
     assert not said
     return sorted(found)
 
@@ -77,7 +77,7 @@ def test_both_ways_find_the_same(
 ) -> None:
     """Engines with another storage driver do not say where a layer's folder is, or let nobody mount it."""
     mounted = told(engine, image, tmp_path / "mounted")
-    monkeypatch.setattr(layers, "_folders", lambda *_: folders)
+    monkeypatch.setattr(layer_scan, "_folders", lambda *_: folders)
     assert told(engine, image, tmp_path / "saved") == mounted
 
 
@@ -102,18 +102,18 @@ def test_an_engine_elsewhere_does_not_send_its_archive(
     engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(engine), "is_here", property(lambda _: False))
-    monkeypatch.setattr(layers, "_folders", lambda *_: [])
+    monkeypatch.setattr(layer_scan, "_folders", lambda *_: [])
     said: list[str] = []
-    assert not layers.credentials(engine, image, base=None, memory=Memory(tmp_path), say=said.append)
+    assert not layer_scan.credentials(engine, image, base=None, memory=Memory(tmp_path), say=said.append)
     assert [line.partition(" for credentials: ")[0] for line in said] == [
         f"layer {number} of 3 was not looked into" for number in (1, 2, 3)
     ]
 
 
 def test_an_archive_is_read_once(engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "_folders", lambda *_: [])
+    monkeypatch.setattr(layer_scan, "_folders", lambda *_: [])
     before = told(engine, image, tmp_path)
-    monkeypatch.setattr(layers, "_saved", None)
+    monkeypatch.setattr(layer_scan, "_saved", None)
     assert told(engine, image, tmp_path) == before
 
 
@@ -126,7 +126,7 @@ def test_a_base_that_passed_is_not_looked_into_again(engine: Engine, image: Imag
 def test_the_archive_of_a_base_that_passed_is_not_read(
     engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "_folders", lambda *_: [])
+    monkeypatch.setattr(layer_scan, "_folders", lambda *_: [])
     with changed(engine, image.id, []) as overlay:
         assert told(engine, engine.image(overlay), tmp_path, base=image) == []
         assert len(told(engine, engine.image(overlay), tmp_path)) == len(TOLD)
@@ -147,6 +147,6 @@ def test_a_damaged_layer_fails_the_image(
 ) -> None:
     good, damaged = Layer(files=(), content_bytes=0), UnreadableLayerError("it breaks off")
     read = dict(zip(image.diff_ids, (good, damaged, good), strict=True))
-    monkeypatch.setattr(layers, "_mounted", lambda *_: read)
+    monkeypatch.setattr(layer_scan, "_mounted", lambda *_: read)
     with pytest.raises(UnreadableError, match="layer 2 of 3 cannot be read: it breaks off"):
         told(engine, image, tmp_path)

@@ -22,7 +22,7 @@ from build.engine import labels, leftovers
 from build.gate import rules, verdict
 from build.gate.verdict import Verdict
 from build.host import identity
-from smoke import model
+from smoke.server import tiny_model
 from tests.engine.conftest import commit_all, make_cli
 from tests.engine.faults import FAULTS, GONE, OWNER, Fault, batches
 from tests.standin import faults, trial
@@ -397,7 +397,7 @@ def test_entry_points(engine: Engine, standin: str, tmp_path: Path, entrypoint: 
 
 
 def test_copy_of_the_suites_own_model_is_as_exact_as_that(engine: Engine, standin: str, tmp_path: Path) -> None:
-    model.write(tmp_path / "model")
+    tiny_model.write(tmp_path / "model")
     with changed(engine, standin, ["ENV STANDIN_FAULT=mixes-up"]) as image_id:
         outcome = trial.run(engine, image_id, tmp_path / "report", "--model", str(tmp_path / "model"))
     assert outcome.named("failed") == {"openai/many_at_once"}, outcome.text
@@ -407,7 +407,7 @@ def test_copy_of_the_suites_own_model_is_as_exact_as_that(engine: Engine, standi
 
 @pytest.mark.parametrize("padding", [0, 100 * 2**20], ids=["copied", "mounted"])
 def test_model_of_ones_own(engine: Engine, standin: str, tmp_path: Path, padding: int) -> None:
-    model.write(tmp_path / "model")
+    tiny_model.write(tmp_path / "model")
     with (tmp_path / "model" / "padding").open("wb") as file:
         file.truncate(padding)
     outcome = trial.run(engine, standin, tmp_path / "report", "--model", str(tmp_path / "model"))

@@ -33,9 +33,9 @@ from build.pypi.index import PackageIndex
 from build.registry import local
 from build.registry import login as registry_login
 from build.source.listing import Listing
-from smoke import hub
-from smoke.layer import Layer
-from smoke.layers import Memory
+from smoke.image.layer import Layer
+from smoke.image.layer_scan import Memory
+from smoke.server import hub_model
 from tests.standin.verdicts import passing
 from tests.unit import bases, damage
 from tests.unit.fakes import FakeEngine, digest
@@ -360,10 +360,10 @@ def test_a_program_that_was_damaged_is_taken_from_its_wheel_again(
 
 def test_a_model_that_was_damaged_is_told_from_one_that_was_not(tmp_path: Path) -> None:
     folder = tmp_path / "org--name@main"
-    stored.write(hub._record(folder), {"digest": "a" * 64})
-    assert [hub.is_damaged(folder, one) for one in ("a" * 64, "b" * 64)] == [False, True]
-    hub.forget(folder)
-    assert not hub.is_damaged(folder, "b" * 64)
+    stored.write(hub_model._record(folder), {"digest": "a" * 64})
+    assert [hub_model.is_damaged(folder, one) for one in ("a" * 64, "b" * 64)] == [False, True]
+    hub_model.forget(folder)
+    assert not hub_model.is_damaged(folder, "b" * 64)
 
 
 # --- What else is read -------------------------------------------------------------------------------------------

@@ -413,4 +413,4 @@ def test_git_is_run_in_one_place() -> None:
         for file in sorted((root / folder).rglob("*.py"))
         if re.search(r'\[\s*"git"|^import git$', file.read_text(encoding="utf-8"), re.MULTILINE)
     ]
-    assert places == ["build/gitcommand.py"]
+    assert places == ["build/source/git.py"]

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import pytest
 
 from build.source.listing import REGULAR, Entry
-from smoke.binaries import SCRIPT, ImportFailure, Probe, misfits
+from smoke.image.binaries import SCRIPT, ImportFailure, Probe, misfits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from smoke.contents import Contents
+    from smoke.image.contents import Contents
 
 CHANGED = Entry(mode=REGULAR, oid="a" * 40)
 

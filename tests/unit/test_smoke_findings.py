@@ -9,11 +9,11 @@ import pytest
 
 from build.engine.client import Image
 from build.gate.verdict import Verdict
-from smoke.diagnose import Diagnosis
-from smoke.findings import EXIT_STATUS, Check, Findings, Tier
+from smoke.diagnosis.diagnose import Diagnosis
+from smoke.results.findings import EXIT_STATUS, Check, Findings, Tier
 
 if TYPE_CHECKING:
-    from smoke.findings import Outcome
+    from smoke.results.findings import Outcome
 
 SERVER, OPENAI = Tier(number=3, name="server"), Tier(number=4, name="openai")
 IMAGE = Image(

@@ -16,9 +16,9 @@ from build.config.gpus import Selection
 from build.engine import labels
 from build.engine.client import Capabilities, Image
 from build.errors import BusyError, UsageError
-from smoke import gpus
-from smoke.nvidia import Gpu, Machine, processes
-from smoke.requirement import unsatisfied
+from smoke.gpu import grant as gpus
+from smoke.gpu.driver_requirement import unsatisfied
+from smoke.gpu.nvidia import Gpu, Machine, processes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

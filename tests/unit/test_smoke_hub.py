@@ -16,8 +16,8 @@ import pytest
 from build.config.model_name import ModelName
 from build.errors import BusyError
 from build.host import lock
-from smoke import hub
-from smoke.hub import HubError
+from smoke.server import hub_model
+from smoke.server.hub_model import HubError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,11 +102,11 @@ def names(folder: Path) -> set[str]:
 
 
 def test_model_is_fetched_once(made_up: Hub, tmp_path: Path) -> None:
-    folder = hub.fetch(MODEL, tmp_path, say=print)
+    folder = hub_model.fetch(MODEL, tmp_path, say=print)
     assert names(folder) == {"config.json", "model.safetensors", "original/params.json"}
     assert all(path.stat().st_mode & 0o004 for path in (folder, *folder.rglob("*")))
     made_up.asked.clear()
-    assert hub.fetch(MODEL, tmp_path, say=print) == folder
+    assert hub_model.fetch(MODEL, tmp_path, say=print) == folder
     assert not made_up.asked
 
 
@@ -114,27 +114,27 @@ def test_hub_that_does_not_answer(made_up: Hub, tmp_path: Path) -> None:
     made_up.shutdown()
     made_up.server_close()
     with pytest.raises(HubError, match=r"org/name@main could not be fetched"):
-        hub.fetch(MODEL, tmp_path, say=print)
+        hub_model.fetch(MODEL, tmp_path, say=print)
 
 
 def test_model_that_the_hub_does_not_have(made_up: Hub, tmp_path: Path) -> None:
     with pytest.raises(HubError, match=r"org/other@main could not be fetched.*404"):
-        hub.fetch(ModelName(repository="org/other", revision="main"), tmp_path, say=print)
+        hub_model.fetch(ModelName(repository="org/other", revision="main"), tmp_path, say=print)
     assert made_up.asked
 
 
 def test_model_that_comes_in_part_is_none(made_up: Hub, tmp_path: Path) -> None:
     del made_up.served["model.safetensors"]
     with pytest.raises(HubError):
-        hub.fetch(MODEL, tmp_path, say=print)
+        hub_model.fetch(MODEL, tmp_path, say=print)
     made_up.served = dict(FILES)
-    assert "model.safetensors" in names(hub.fetch(MODEL, tmp_path, say=print))
+    assert "model.safetensors" in names(hub_model.fetch(MODEL, tmp_path, say=print))
 
 
 def test_model_without_configuration_is_none(made_up: Hub, tmp_path: Path) -> None:
     del made_up.files["config.json"]
     with pytest.raises(HubError, match=r"no config\.json"):
-        hub.fetch(MODEL, tmp_path, say=print)
+        hub_model.fetch(MODEL, tmp_path, say=print)
 
 
 def test_another_run_that_fetches_it_is_waited_for_with_an_end(tmp_path: Path) -> None:
@@ -143,5 +143,5 @@ def test_another_run_that_fetches_it_is_waited_for_with_an_end(tmp_path: Path) -
         lock.held(folder, ".org--name@main", doing="fetching org/name@main"),
         pytest.raises(BusyError, match=r"process \d+ \(fetching org/name@main, since "),
     ):
-        hub.fetch(MODEL, tmp_path, say=said.append, timeout_s=0.5)
+        hub_model.fetch(MODEL, tmp_path, say=said.append, timeout_s=0.5)
     assert [line.partition(":")[0] for line in said] == ["waiting"]

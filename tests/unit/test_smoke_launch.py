@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import docker.errors
 import pytest
 
-from smoke import launch, server
+from smoke.server import launch, server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,11 +10,11 @@ from typing import IO, TYPE_CHECKING, cast
 
 import pytest
 
-from smoke import layer as smoke_layer
-from smoke import layers
-from smoke.contents import UnreadableError
-from smoke.layer import Layer, NotReadError, UnreadableLayerError
-from smoke.layers import Memory
+from smoke.image import layer as smoke_layer
+from smoke.image import layer_scan
+from smoke.image.contents import UnreadableError
+from smoke.image.layer import Layer, NotReadError, UnreadableLayerError
+from smoke.image.layer_scan import Memory
 from tests.standin.saved import GONE, as_docker, as_oci, layer, tar
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def memory(tmp_path: Path) -> Memory:
 
 
 def found(content: bytes, memory: Memory) -> list[tuple[str, ...] | str]:
-    read = layers.from_archive(stream(content), memory)
+    read = layer_scan.from_archive(stream(content), memory)
     return [one.files if isinstance(one, Layer) else str(one) for one in read]
 
 
@@ -88,7 +88,7 @@ def test_layers_that_are_compressed(memory: Memory) -> None:
 
 def test_a_layer_that_python_cannot_unpack_is_told_from_a_damaged_one(memory: Memory) -> None:
     packed = [b"\x28\xb5\x2f\xfd" + bytes(600), gzip.compress(LAYERS[1])[:-20], gzip.compress(LAYERS[2])]
-    zstd, damaged, good = layers.from_archive(stream(as_oci(LAYERS, blobs=packed)), memory)
+    zstd, damaged, good = layer_scan.from_archive(stream(as_oci(LAYERS, blobs=packed)), memory)
     assert isinstance(zstd, NotReadError)
     assert "zstd" in str(zstd)
     assert isinstance(damaged, UnreadableLayerError)
@@ -215,7 +215,7 @@ def test_links_are_not_followed() -> None:
 
 def test_names_that_are_no_text() -> None:
     (path,) = read(member("\udcff\n\x1b[2J/.netrc", NETRC)).files
-    assert layers._shown(path) == "/\\udcff\\n\\x1b[2J/.netrc"
+    assert layer_scan._shown(path) == "/\\udcff\\n\\x1b[2J/.netrc"
 
 
 @pytest.mark.parametrize("name", ["./root/.netrc", "/root/.netrc", "root/.netrc"])
@@ -302,7 +302,7 @@ def test_a_remembered_blob_is_not_read_again(memory: Memory) -> None:
 
 def test_chunks_are_read_in_pieces() -> None:
     chunks = iter([b"ab", b"", b"cdef", b"left"])
-    with layers._stream(chunks) as pieces:
+    with layer_scan._stream(chunks) as pieces:
         assert [pieces.read(3) for _ in range(3)] == [b"ab", b"cde", b"f"]
     assert next(chunks, None) is None
     assert not pieces.read(3)
@@ -314,6 +314,6 @@ def test_layers_of_an_archive_are_remembered_by_what_the_engine_calls_them(memor
     client = SimpleNamespace(api=SimpleNamespace(get_image=lambda *_, **__: [packed]))
     engine = SimpleNamespace(is_here=True, client=client)
     image = SimpleNamespace(id="x", diff_ids=[f"sha256:{number:064}" for number in range(3)])
-    layers._saved(cast("Engine", engine), cast("Image", image), memory)
+    layer_scan._saved(cast("Engine", engine), cast("Image", image), memory)
     known = [memory.get(digest) for digest in image.diff_ids]
     assert [one.files for one in known if one] == FOUND

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from build.config.folders import REPOSITORY
 from build.gate import rules
-from smoke import model
+from smoke.server import tiny_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ _HEADS, _HEAD_DIM = 2, 64
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model")
-    model.write(path)
+    tiny_model.write(path)
     return path
 
 
@@ -41,7 +41,7 @@ def tokenizer(folder: Path) -> Tokenizer:
 
 def test_is_made_in_under_a_second(tmp_path: Path) -> None:
     start = time.monotonic()
-    model.write(tmp_path)
+    tiny_model.write(tmp_path)
     assert time.monotonic() - start < 1
 
 
@@ -80,8 +80,8 @@ def test_tokens_are_bytes(tokenizer: Tokenizer, text: str) -> None:
 
 
 def test_continuation_follows_ascii_and_wraps() -> None:
-    assert model.continuation("Go on: abc", 5) == "defgh"
-    assert model.continuation("}", 3) == "~ !"
+    assert tiny_model.continuation("Go on: abc", 5) == "defgh"
+    assert tiny_model.continuation("}", 3) == "~ !"
 
 
 def test_chat_ends_with_what_the_user_said(folder: Path) -> None:
@@ -91,10 +91,10 @@ def test_chat_ends_with_what_the_user_said(folder: Path) -> None:
 
 def test_weights_say_what_continuation_says(folder: Path, tokenizer: Tokenizer) -> None:
     weights = load_file(folder / "model.safetensors")
-    for character in model.PRINTABLE:
+    for character in tiny_model.PRINTABLE:
         scores = _scores(weights, tokenizer.encode(f"Some text: {character}").ids)
         best, second = np.argsort(scores)[:-3:-1]
-        assert tokenizer.decode([int(best)]) == model.continuation(character, 1)
+        assert tokenizer.decode([int(best)]) == tiny_model.continuation(character, 1)
         # bfloat16, the coarsest type that is used, has steps of 1/32 at this size.
         assert scores[best] - scores[second] > 4
 

@@ -8,7 +8,7 @@ import pytest
 
 from build.config.expectation import Expectation
 from build.errors import UsageError
-from smoke import options
+from smoke.suite import options
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,12 +13,12 @@ import pytest
 from build.engine import labels
 from build.engine.client import Image
 from build.host.secrets import redacted
-from smoke import report, summary
-from smoke.diagnose import Diagnosis
-from smoke.findings import Check, Findings, Tier
+from smoke.diagnosis.diagnose import Diagnosis
+from smoke.results import report, summary
+from smoke.results.findings import Check, Findings, Tier
 
 if TYPE_CHECKING:
-    from smoke.findings import Outcome
+    from smoke.results.findings import Outcome
 
 HOSTILE = "</code><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}\x1b[31m&amp;"
 LOG = f"""\

@@ -14,11 +14,11 @@ from build.config.gpus import Selection
 from build.engine.client import Image
 from build.gate import rules, verdict
 from build.gate.verdict import Verdict
-from smoke import model
-from smoke.findings import Check, Tier
-from smoke.options import Options
-from smoke.run import NotVerifiedError, Run
-from smoke.server import ServerFailedError
+from smoke.results.findings import Check, Tier
+from smoke.server import tiny_model
+from smoke.server.server import ServerFailedError
+from smoke.suite.image_run import NotVerifiedError, Run
+from smoke.suite.options import Options
 from tests.standin.verdicts import passing
 from tests.unit.failing_logs import engine_failed, recorded
 from tests.unit.fakes import FakeEngine, digest
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.engine.client import Engine
-    from smoke.findings import Outcome
-    from smoke.server import ContainerServer
+    from smoke.results.findings import Outcome
+    from smoke.server.server import ContainerServer
 
 IMAGE = Image(
     id="sha256:" + "1" * 64,
@@ -268,7 +268,7 @@ def test_suite_that_is_edited_while_it_runs_says_nothing(
 def test_copy_of_the_suites_own_model_is_as_exact_as_that(tmp_path: Path) -> None:
     run = run_on(None, chosen=tmp_path)
     assert not run.exact
-    model.write(tmp_path)
+    tiny_model.write(tmp_path)
     run.model = rules.model(tmp_path)
     assert run.exact
     (tmp_path / "generation_config.json").write_text("{}")

@@ -14,9 +14,10 @@ import pytest
 from build.config.gpus import Selection
 from build.engine import labels
 from build.engine.client import Image
-from smoke import gpus, nvidia
-from smoke.nvidia import Gpu, Machine
-from smoke.seen import SCRIPT, Seen, computing
+from smoke.gpu import grant as gpus
+from smoke.gpu import nvidia
+from smoke.gpu.nvidia import Gpu, Machine
+from smoke.gpu.observed import SCRIPT, Seen, computing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

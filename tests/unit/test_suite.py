@@ -55,7 +55,14 @@ def test_pattern_chooses(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["build/compatibility.py", "build/base.py", "build/inside/probe.py", "smoke/secret.py", "smoke/signs.py"]
+    "name",
+    [
+        "build/vllm/paths.py",
+        "build/base/store.py",
+        "build/base/inside/probe.py",
+        "smoke/image/credentials.py",
+        "smoke/diagnosis/signs.py",
+    ],
 )
 def test_a_verdict_is_outdated_when_a_rule_changes_wherever_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from smoke.log import Kind, Line, Weight
+from smoke.diagnosis.log import Kind, Line, Weight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

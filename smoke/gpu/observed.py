@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from build.base.store import PYTHON
 from build.config.folders import REPOSITORY
 from build.engine import labels
-from smoke import nvidia
+from smoke.gpu import nvidia
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from build.engine.client import Image
-    from smoke.gpus import Grant
-    from smoke.nvidia import Machine
+    from smoke.gpu.grant import Grant
+    from smoke.gpu.nvidia import Machine
 
 SCRIPT = REPOSITORY / "smoke" / "inside" / "gpu.py"
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from build.harmless import harmless
 from build.host import secrets
 from build.host.files import write_atomic, write_json
-from smoke import report
-from smoke.findings import Findings
-from smoke.server import Server
+from smoke.results import report
+from smoke.results.findings import Findings
+from smoke.server.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from smoke.options import Options
+    from smoke.suite.options import Options
 
 
 @dataclass(kw_only=True)

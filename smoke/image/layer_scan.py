@@ -34,9 +34,9 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
 from build.host import stored
-from smoke import secret
-from smoke.contents import UnreadableError, has
-from smoke.layer import Layer, NotReadError, UnreadableLayerError, members
+from smoke.image import credentials as secret
+from smoke.image.contents import UnreadableError, has
+from smoke.image.layer import Layer, NotReadError, UnreadableLayerError, members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

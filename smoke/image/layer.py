@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Self, cast
 
-from smoke import secret
+from smoke.image import credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,6 +143,6 @@ def _unpacked(stream: IO[bytes]) -> IO[bytes]:
 
 def _holds(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
     """Whether a file is where credentials are kept, and holds some."""
-    judge = secret.judge(path)
+    judge = credentials.judge(path)
     content = tar.extractfile(member) if judge else None
-    return bool(judge and content and judge(content.read(secret.READ_BYTES).decode(errors="replace")))
+    return bool(judge and content and judge(content.read(credentials.READ_BYTES).decode(errors="replace")))

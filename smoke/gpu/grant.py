@@ -13,8 +13,8 @@ from build.config.gpus import ALL
 from build.engine import labels
 from build.engine.cdi import KIND
 from build.host import turn
-from smoke.diagnose import Diagnosis
-from smoke.requirement import unsatisfied
+from smoke.diagnosis.diagnose import Diagnosis
+from smoke.gpu.driver_requirement import unsatisfied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from build.config.gpus import Selection
     from build.engine.client import Capabilities, Image
-    from smoke.nvidia import Machine
+    from smoke.gpu.nvidia import Machine
 
 # What NVIDIA's base images set: https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/
 # docker-specialized.html

@@ -14,7 +14,7 @@ from build.config.expectation import Expectation
 from build.config.gpus import HELP, Selection
 from build.config.model_name import ModelName, chosen
 from build.errors import UsageError
-from smoke.server import ANSWER_S
+from smoke.server.server import ANSWER_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,13 +23,16 @@ from build.gate import rules as suite
 from build.harmless import harmless
 from build.host import secrets as redact
 from build.host.files import write_atomic, write_json
-from smoke import gpus, hub, model, nvidia, report
-from smoke.binaries import ANYBODY, Probe, probe
-from smoke.contents import Contents, is_ours
-from smoke.diagnose import TERMINATED, Diagnosis, diagnose
-from smoke.findings import Findings
-from smoke.launch import Launch, await_healthy, running
-from smoke.server import TAIL_LINES, ContainerServer, ServerFailedError
+from smoke.diagnosis.diagnose import TERMINATED, Diagnosis, diagnose
+from smoke.gpu import grant as gpus
+from smoke.gpu import nvidia
+from smoke.image.binaries import ANYBODY, Probe, probe
+from smoke.image.contents import Contents, is_ours
+from smoke.results import report
+from smoke.results.findings import Findings
+from smoke.server import hub_model, tiny_model
+from smoke.server.launch import Launch, await_healthy, running
+from smoke.server.server import TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from build.config.folders import Folders
     from build.engine.client import Engine, Image
     from build.gate.verdict import Verdict
-    from smoke.options import Options
+    from smoke.suite.options import Options
 
 # What talking to the engine raises when it went away.
 _ENGINE_ERRORS = (EngineError, docker.errors.DockerException, requests.RequestException)
@@ -360,9 +363,9 @@ class Run:
     def _launch(self, scratch: Path, say: Callable[[str], None]) -> Launch:
         folder = self._model(scratch, say)
         self.model = suite.model(folder)
-        if isinstance(self.options.model, ModelName) and hub.is_damaged(folder, self.model):
+        if isinstance(self.options.model, ModelName) and hub_model.is_damaged(folder, self.model):
             say(f"{self.options.model} was damaged in the cache: fetching it again")
-            hub.forget(folder)
+            hub_model.forget(folder)
             folder = self._model(scratch, say)
             self.model = suite.model(folder)
         return Launch(
@@ -378,13 +381,13 @@ class Run:
         """The folder of the model to serve."""
         chosen = self.options.model
         if chosen is None:
-            model.write(scratch)
+            tiny_model.write(scratch)
             return scratch
         if not isinstance(chosen, ModelName):
             return chosen
         try:
-            return hub.fetch(chosen, self.folders.cache, say=say)
-        except hub.HubError as error:
+            return hub_model.fetch(chosen, self.folders.cache, say=say)
+        except hub_model.HubError as error:
             raise self._not_verified(_hub_down(error)) from error
         except BusyError as error:
             raise self._not_verified(_busy("hub-busy", error)) from error
@@ -514,7 +517,7 @@ class Run:
 
 @functools.cache
 def _own_model() -> str:
-    return model.fingerprint()
+    return tiny_model.fingerprint()
 
 
 def _incomplete(lacking: Sequence[str]) -> Diagnosis:
@@ -544,7 +547,7 @@ def _busy(cause: str, error: BusyError) -> Diagnosis:
     return Diagnosis(cause=cause, line=error.what, advice=error.hint, image_at_fault=False)
 
 
-def _hub_down(error: hub.HubError) -> Diagnosis:
+def _hub_down(error: hub_model.HubError) -> Diagnosis:
     return Diagnosis(
         cause="hub",
         line=str(error),

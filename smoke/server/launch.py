@@ -20,8 +20,8 @@ from build.base.store import PYTHON
 from build.engine import confinement, labels
 from build.engine.client import without_logins
 from build.host import identity
-from smoke import relay
-from smoke.server import HEALTH_S, POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
+from smoke.server import relay
+from smoke.server.server import HEALTH_S, POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

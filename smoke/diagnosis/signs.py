@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from smoke.raised import PASSED_ON
+from smoke.diagnosis.raised import PASSED_ON
 
 
 @dataclass(frozen=True, kw_only=True)

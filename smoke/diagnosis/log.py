@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from smoke.prefix import Prefix, unfolded
+from smoke.diagnosis.prefix import Prefix, unfolded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,14 +14,14 @@ from markupsafe import Markup
 
 from build.config.folders import REPOSITORY
 from build.engine import labels
-from smoke import log
+from smoke.diagnosis import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from build.engine.client import Engine, Image
-    from smoke.diagnose import Diagnosis
-    from smoke.findings import Findings
+    from smoke.diagnosis.diagnose import Diagnosis
+    from smoke.results.findings import Findings
 
 _HERE = REPOSITORY / "smoke"
 

@@ -13,15 +13,15 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, Vali
 from build.base.store import PYTHON, SOURCE
 from build.config.folders import REPOSITORY
 from build.engine import confinement
-from smoke.launch import ENVIRONMENT
-from smoke.server import printed
+from smoke.server.launch import ENVIRONMENT
+from smoke.server.server import printed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from build.engine.client import Engine
-    from smoke.contents import Contents
-    from smoke.launch import Launch
+    from smoke.image.contents import Contents
+    from smoke.server.launch import Launch
 
 SCRIPT = REPOSITORY / "smoke" / "inside" / "binaries.py"
 

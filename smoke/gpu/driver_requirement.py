@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from smoke.nvidia import Machine
+    from smoke.gpu.nvidia import Machine
 
 _CONSTRAINT = re.compile(r"(?P<fact>[a-z]+)(?P<compare>==|=|!=|<=|>=|<|>)(?P<value>[\w.+-]+)")
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {

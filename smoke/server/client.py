@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import httpx2
 import openai
 
-from smoke.server import ANSWER_LIMIT, WrongAnswerError, refuse_redirect
+from smoke.server.server import ANSWER_LIMIT, WrongAnswerError, refuse_redirect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from smoke.server import Server
+    from smoke.server.server import Server
 
 _NO_KEY = "none"  # the client wants one
 

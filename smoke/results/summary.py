@@ -12,7 +12,7 @@ from rich.text import Text
 from build.console import HarmlessConsole
 
 if TYPE_CHECKING:
-    from smoke.findings import Check, Findings
+    from smoke.results.findings import Check, Findings
 
 _COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow", "skipped": "dim"}
 _RESULTS = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
