@@ -15,7 +15,7 @@ from packaging.version import Version
 from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
-from build import labels, names, stored
+from build import identity, labels, names, stored
 from build.errors import IncompatibleError, SourceError
 from build.listing import Listing
 from build.requirements import Installed
@@ -179,7 +179,10 @@ MADE = "made.tree"
 _COMPILED = "compiled.paths"
 """File of :data:`FACTS` that lists bytecode, each path ended by a zero byte (build/inside/bytecode.py)."""
 
-_DESCRIPTION = ("base.json", "held.tree", "commit.tree")
+DESCRIPTION = "base.json"
+"""File of :data:`FACTS` that holds the facts."""
+
+_DESCRIPTION = (DESCRIPTION, "held.tree", "commit.tree")
 _FILES = (*_DESCRIPTION, _COMPILED)
 
 _LIMIT_BYTES = 64 * 2**20
@@ -204,18 +207,17 @@ def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) 
     Raises:
         SourceError: The image is no sealed base, or was made from one.
     """
-    if image.labels.get(labels.DEPTH, str(len(image.diff_ids))) != str(len(image.diff_ids)):
+    if image.labels.get(labels.KIND) != "base":
+        raise _no_base(image)
+    if why := identity.trouble(image):
         raise SourceError(
-            f"{image.name} was made from a base and is none itself: nobody knows what it holds",
-            hint="name the base that it was made from",
+            f"{image.name} {why}", hint="name the base that it was made from; `python -m build nightly` makes a new one"
         )
     folder = cache / "bases" / image.id.removeprefix("sha256:")
     known = stored.read_files(folder, _FILES)
     try:
         if known and (base := _described(image, known, name)):
             return base
-        if image.labels.get(labels.KIND) != "base":
-            raise _no_base(image)
         content = _read(engine, image)
         stored.write_files(folder, content)
         return _parsed(image, content, name)

@@ -45,6 +45,11 @@ def main(argv: Sequence[str], *, program: str = PROGRAM) -> int:
     Returns:
         The exit code: 0, 130, or that of the error's category (:mod:`build.errors`).
     """
+    with runlog.ended():
+        return _main(argv, program)
+
+
+def _main(argv: Sequence[str], program: str) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     # Until there is a log file, and where it cannot be written, nothing may spill onto the terminal.
     logging.getLogger("build").addHandler(logging.NullHandler())

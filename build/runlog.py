@@ -15,7 +15,7 @@ from build.errors import DiskError, UsageError
 from build.redact import RedactingFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from build.console import Console
@@ -60,6 +60,20 @@ def start(folder: Path, verb: str, console: Console) -> Path | None:
     ours.addHandler(handler)
     ours.setLevel(logging.DEBUG)
     return path
+
+
+@contextlib.contextmanager
+def ended() -> Iterator[None]:
+    """End the logs that begin while the block runs."""
+    ours = logging.getLogger("build")
+    before, level = list(ours.handlers), ours.level
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
+        for handler in [one for one in ours.handlers if one not in before]:
+            ours.removeHandler(handler)
+            handler.close()
 
 
 def _begun(path: Path) -> LogFile:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 import requests
 
-from build import demands, embedded, engine, labels, leftovers, redact, settings, suite
+from build import demands, embedded, engine, identity, labels, leftovers, redact, settings, suite
+from build.confinement import Limits
 from build.errors import BusyError, EngineError
 from build.folders import write_atomic, write_json
 from build.gpus import ALL
+from build.harmless import harmless
 from build.model_name import ModelName
 from smoke import gpus, hub, model, nvidia, report
 from smoke.binaries import ANYBODY, Probe, probe
@@ -156,8 +158,8 @@ class Run:
         self.engine.close()
 
     def redacted(self, text: str) -> str:
-        """A text without the API key, and without passwords and tokens that can be told by their form."""
-        return redact.redacted(text.replace(self.key, "[redacted]"))
+        """A text without the API key, without passwords and tokens that can be told by their form, and harmless."""
+        return harmless(redact.redacted(text.replace(self.key, "[redacted]")))
 
     @contextlib.contextmanager
     def starting(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Callable[[], ContainerServer]]:
@@ -202,6 +204,9 @@ class Run:
             return None
         if base is None or base.labels.get(labels.KIND) != "base":
             return None
+        # What was made from one of both, and inherited its labels, may run otherwise.
+        if not (identity.is_genuine(self.image) and identity.is_genuine(base)):
+            return None
         if self.image.diff_ids[: len(base.diff_ids)] != base.diff_ids:
             return None
         return None if demands.shortcoming(self.folders.verdicts, base, rules=self.rules) else base
@@ -214,9 +219,7 @@ class Run:
     @property
     def any_user(self) -> bool:
         """Whether the server is also started as an arbitrary user."""
-        if self._is_overlay and self.base is None:
-            return True
-        return self.options.any_user or self.image.labels.get(labels.KIND) == "base"
+        return self.options.any_user or (self.sealed and self.base is None)
 
     @property
     def _is_overlay(self) -> bool:
@@ -241,9 +244,7 @@ class Run:
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
         self.start = AS_ANYBODY
-        why = (
-            "" if self.base or self.image.labels.get(labels.KIND) != "overlay" else ", as its base has no current pass"
-        )
+        why = ", as its base has no current pass" if self._is_overlay and self.base is None else ""
         say(f"starting server as {ANYBODY} on a read-only root{why} … (GPUs: {self._given})")
         return self._healthy(self._started(replace(self.launch, confined_to=ANYBODY)), say)
 
@@ -270,13 +271,21 @@ class Run:
         return started
 
     @functools.cached_property
+    def sealed(self) -> bool:
+        """Whether the image is a base or an overlay, or was made from one, whatever its labels say."""
+        try:
+            return is_ours(self.engine, self.image)
+        except _ENGINE_ERRORS:  # the next question to the engine finds that it is lost
+            return False
+
+    @functools.cached_property
     def contents(self) -> Contents | None:
         """What the image holds, if it is ours.
 
         Raises:
             UnreadableError: It says that it is ours and does not hold what it should.
         """
-        return Contents.read(self.engine, self.image) if is_ours(self.image) else None
+        return Contents.read(self.engine, self.image) if self.sealed else None
 
     def probe(self) -> Probe:
         """What is found from within the image.
@@ -357,6 +366,8 @@ class Run:
             model=folder,
             devices=self.gpus.requests,
             key=self.key,
+            limits=Limits.of(settings.load({})),
+            network=self.options.network,
         )
 
     def _model(self, scratch: Path, say: Callable[[str], None]) -> Path:
@@ -375,7 +386,8 @@ class Run:
             raise self._not_verified(_busy("hub-busy", error)) from error
 
     def _keep_log(self, log: str) -> None:
-        self.logs[self.start] = self.redacted(log)
+        # What overwrites a line is told apart later.
+        self.logs[self.start] = "\r".join(map(self.redacted, log.split("\r")))
         if self.options.report:
             write_atomic(self.options.report / self.start.log, self.logs[self.start])
 
@@ -459,18 +471,10 @@ class Run:
         if folder is None:
             return
         configuration = self._configuration()
-        write_json(folder / "report.json", self._clean(self.findings.report(self.image)))
+        write_json(folder / "report.json", report.cleaned(self.findings.report(self.image), self.redacted))
         if verdict := self.findings.verdict(self.image, configuration):
             write_json(folder / "verdict.json", verdict.statement())
         write_atomic(folder / "report.html", self._page(configuration))
-
-    def _clean(self, document: Any) -> Any:  # noqa: ANN401 - any JSON value
-        """A document whose texts hold no secret."""
-        if isinstance(document, dict):
-            return {name: self._clean(value) for name, value in document.items()}
-        if isinstance(document, list):
-            return [self._clean(value) for value in document]
-        return self.redacted(document) if isinstance(document, str) else document
 
     def _page(self, configuration: Mapping[str, Any]) -> str:
         try:
@@ -496,6 +500,7 @@ class Run:
             "model": self.model,
             "exact": self.exact,
             "base": self.base.id if self.base else None,
+            "sealed": self.sealed,
             "gpus": self._given,
             "gpu_names": list(self.gpus.titles),
             "driver": self.gpus.driver,

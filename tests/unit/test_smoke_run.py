@@ -69,6 +69,9 @@ class MadeUpEngine:
     def client(self) -> object:
         raise docker.errors.DockerException("connection refused")
 
+    def created(self, _image_id: str) -> object:
+        return self.client
+
 
 def run_on(folder: Path | None, server: MadeUpServer | None = None, *, chosen: Path | None = None) -> Run:
     options = Options(
@@ -81,6 +84,8 @@ def run_on(folder: Path | None, server: MadeUpServer | None = None, *, chosen: P
         expect=(),
         start_timeout=1.0,
         any_user=False,
+        network=False,
+        answer_timeout=120.0,
     )
     run = Run(options=options, engine=cast("Engine", MadeUpEngine()), image=IMAGE)
     run.server = cast("ContainerServer", server)
