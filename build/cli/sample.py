@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
+import os
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from build.errors import SourceError
+from build.host import stored
 from build.source.git import Git, GitError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from build.console import Console
     from build.context import Context
     from build.source.repository import Commit
 
@@ -61,6 +64,8 @@ def ensure(context: Context, commit: Commit) -> Sample:
         # The one of another release stays as it is.
         path = path.with_name(f"vllm-{commit.short}")
     if not _has_sample(path):
+        if os.path.lexists(path):
+            _move_away(path, context.console)
         with context.console.step("sample repository"):
             _create(context.folders.releases, path, commit)
     return Sample(path=path, ref=_BRANCH)
@@ -75,10 +80,22 @@ def _is_of(path: Path, commit: Commit) -> bool:
 
 
 def _create(releases: Path, path: Path, commit: Commit) -> None:
-    """The branch is made last: a killed run leaves a folder without it, which the next run starts anew."""
+    """Made under another name: a killed run leaves that alone, which the next run starts anew."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        shutil.rmtree(path)
+    new = path.with_name(f".{path.name}.new")
+    stored.clear(new)
+    _fill(releases, new, commit)
+    new.rename(path)
+
+
+def _move_away(path: Path, console: Console) -> None:
+    """Leave a sample that is damaged to its user, who may have worked on it."""
+    aside = path.with_name(f"{path.name}.before-{secrets.token_hex(4)}")
+    path.rename(aside)
+    console.warn(f"{path} had no branch {_BRANCH!r} any more, and is now {aside}")
+
+
+def _fill(releases: Path, path: Path, commit: Commit) -> None:
     _require(None, "clone", "--quiet", "--no-checkout", releases, path)
     _require(path, "checkout", "--quiet", "--detach", commit.id)
     file = path / _FILE

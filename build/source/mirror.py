@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from build.errors import SourceError, UsageError
-from build.host import turn
+from build import errors
+from build.errors import DiskError, SourceError, UsageError
+from build.host import stored, turn
 from build.source.git import Git, GitError
 from build.source.remotes import REMOTES
 from build.source.repository import FULL_ID, Commit, Repository
@@ -94,7 +96,7 @@ class Mirror:
         self._held: set[str] | None = None
 
     def commit(self, remote: Remote, wanted: str) -> Commit:
-        """A commit of a remote, fetched if it is not here.
+        """A commit of a remote, fetched if it is not here; everything is fetched anew where what is here is damaged.
 
         Args:
             remote: Where from.
@@ -103,6 +105,19 @@ class Mirror:
         Raises:
             SourceError: It cannot be found, is ambiguous, or the remote cannot be reached.
         """
+        try:
+            return self._commit(remote, wanted)
+        except SourceError:
+            # Looked at only then: it takes as long as there is much.
+            if is_sound(self.path):
+                raise
+        self._console.warn(f"{self.path} was damaged: it is fetched anew")
+        with self._turn():
+            stored.clear(self.path)
+            self._held = None
+        return self._commit(remote, wanted)
+
+    def _commit(self, remote: Remote, wanted: str) -> Commit:
         with self._alone():
             if FULL_ID.fullmatch(wanted) and (known := self._known(wanted)):
                 return known
@@ -170,17 +185,24 @@ class Mirror:
             BusyError: Another run has had it for too long.
             SourceError: The repository cannot be made.
         """
+        with self._turn():
+            self._prepare()
+            yield
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(
                     turn.taken(self.path.parent, self.path.name, doing="fetching commits", console=self._console)
                 )
             except OSError as error:
+                if isinstance(full := errors.as_ours(error), DiskError):
+                    raise full from error
                 raise SourceError(
                     f"the mirror cannot be written: {error}",
                     hint="name another folder with --cache or LLM_D_DEV_CACHE",
                 ) from error
-            self._prepare()
             yield
 
     def _prepare(self) -> None:
@@ -296,6 +318,17 @@ class Mirror:
             raise SourceError(
                 f"git {words[0]} failed: {what}", hint="check the commit and the --remote's address"
             ) from error
+
+
+def is_sound(path: Path) -> bool:
+    """Whether git finds nothing wrong with a repository of a cache; one that is not there is sound."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        Git.sealed(path).output("fsck", "--no-dangling", "--no-progress")
+    except GitError:
+        return False
+    return True
 
 
 def _give_up(error: BaseException | None) -> str:

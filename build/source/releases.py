@@ -152,8 +152,14 @@ def known_cpu(folders: Folders, version: str) -> Commit | None:
 def _find(repository: Path, tag: str) -> Commit | None:
     if not (repository / "HEAD").exists():
         return None
-    with contextlib.closing(Repository(repository)) as found:
-        return found.commit(tag) if found.holds(f"refs/tags/{tag}") else None
+    try:
+        with contextlib.closing(Repository(repository)) as found:
+            return found.commit(tag) if found.holds(f"refs/tags/{tag}") else None
+    except SourceError as error:
+        raise SourceError(
+            f"the releases that were imported cannot be read: {error.what}",
+            hint=f"delete {repository} and run this again: they are imported anew",
+        ) from error
 
 
 def _commit(repository: Path, tag: str) -> Commit:
@@ -167,7 +173,12 @@ def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None],
     # One run at a time; others wait, and import the same objects again.
     alone = turn.taken(repository.parent, repository.name, doing=f"importing {archive.name}", console=console)
     with alone, tempfile.TemporaryFile() as stream:
-        git.output("init", "--quiet", "--bare", "--initial-branch=releases", "--object-format=sha1")
+        try:
+            git.output("init", "--quiet", "--bare", "--initial-branch=releases", "--object-format=sha1")
+        except GitError as error:
+            raise SourceError(
+                f"{repository} cannot be used: {error.text}", hint=f"delete {repository} and run this again"
+            ) from error
         try:
             write(stream)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:

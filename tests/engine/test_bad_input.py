@@ -174,10 +174,12 @@ def test_an_engine_that_is_gone(cli: Cli, clone: git.Repo, tmp_path: Path, verb:
 # A machine without engine: the places where one is looked for are elsewhere.
 _WITHOUT_ENGINE = """
 import sys
-from build import cli, engine, packages
-engine.DEFAULT_SOCKET = "/nowhere/docker.sock"
-packages.SYSTEM_PATH = ""
-sys.exit(cli.main(sys.argv[1:]))
+from build.cli import main
+from build.engine import client
+from build.host import apt
+client.DEFAULT_SOCKET = "/nowhere/docker.sock"
+apt.SYSTEM_PATH = ""
+sys.exit(main.main(sys.argv[1:]))
 """
 
 

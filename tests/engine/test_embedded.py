@@ -330,9 +330,9 @@ def test_an_engine_that_cannot_start_says_why_at_once_and_leaves_nothing(folders
 _UP = """
 import sys
 from pathlib import Path
-from build import embedded
+from build.config.folders import Folders
 from build.console import Console
-from build.folders import Folders
+from build.engine import embedded
 folders = Folders(state=Path(sys.argv[1]), cache=Path(sys.argv[2]))
 print(embedded.up(folders, install=False, console=Console(quiet=False)).host)
 """

@@ -435,17 +435,18 @@ def test_a_registry_that_does_not_run_is_not_started_to_be_swept(home: Home) -> 
 
 _COLLECT = """
 import sys, time
-from build import registry_server, settings
+from build.config import settings
 from build.console import Console
 from build.context import Context
-def collect(engine, identity, image_id, confined=registry_server._collect):
+from build.registry import local
+def collect(engine, identity, image_id, confined=local._collect):
     words = {"entrypoint": ["sleep"], "command": ["7301"], "network_mode": "none"}
-    with engine.created(image_id, **registry_server._confined(registry_server._name(identity)), **words) as container:
+    with engine.created(image_id, **local._confined(local._name(identity)), **words) as container:
         container.start()
         container.wait()
-registry_server._collect = collect
+local._collect = collect
 places = {"state": sys.argv[1], "cache": sys.argv[2]}
-registry_server.collect(Context(settings=settings.load(places), console=Console(quiet=True)))
+local.collect(Context(settings=settings.load(places), console=Console(quiet=True)))
 """
 
 

@@ -118,7 +118,7 @@ def test_an_interrupt_is_passed_on_once_and_its_clean_up_waited_for(tmp_path: Pa
 
 
 def test_ctrl_c_at_the_terminal_reaches_the_program_once(tmp_path: Path) -> None:
-    run = f"from build import command; command.run(['sh', '-c', {_TIDY!r}, 'sh', {str(tmp_path)!r}])"
+    run = f"from build.host import process; process.run(['sh', '-c', {_TIDY!r}, 'sh', {str(tmp_path)!r}])"
     # The terminal signals every process of its foreground group.
     with subprocess.Popen(
         [sys.executable, "-c", run], cwd=REPOSITORY, start_new_session=True, stderr=subprocess.DEVNULL

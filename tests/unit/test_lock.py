@@ -44,7 +44,7 @@ def test_names_do_not_block_each_other(tmp_path: Path) -> None:
 
 def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
     program = (
-        "import signal; from pathlib import Path; from build import lock\n"
+        "import signal; from pathlib import Path; from build.host import lock\n"
         f"with lock.held(Path({str(tmp_path)!r}), 'nightly', doing='x'): print('held', flush=True); signal.pause()"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE) as other:

@@ -16,7 +16,8 @@ import pytest
 from build.config.folders import REPOSITORY
 from build.console import Console
 from build.errors import SourceError, UsageError
-from build.source.mirror import Mirror, Remote
+from build.host import stored
+from build.source.mirror import Mirror, Remote, is_sound
 from tests.unit.test_worktree import commit
 from tests.unit.work import contents
 
@@ -147,7 +148,7 @@ def test_runs_on_one_mirror_wait_for_each_other(mirror: Mirror, remote: Remote, 
     ids = upstream.git.rev_list("main").split()
     code = (
         "import sys; from pathlib import Path\n"
-        "from build.console import Console; from build.mirror import Mirror, Remote\n"
+        "from build.console import Console; from build.source.mirror import Mirror, Remote\n"
         "mirror = Mirror(Path(sys.argv[1]), console=Console(quiet=True))\n"
         "print(mirror.commit(Remote(name='vllm', address=sys.argv[2]), sys.argv[3]).id)"
     )
@@ -167,12 +168,11 @@ def test_what_a_killed_run_has_left_does_not_stand_in_the_way(mirror: Mirror, re
     assert mirror.commit(remote, "main").subject == "Second"
 
 
-def test_a_mirror_that_is_not_there_and_one_that_cannot_be(mirror: Mirror, remote: Remote) -> None:
+def test_whatever_is_in_the_place_of_a_mirror_makes_way(mirror: Mirror, remote: Remote) -> None:
     mirror.path.parent.mkdir(parents=True)
     mirror.path.write_text("no folder")
-    with pytest.raises(SourceError, match="the mirror cannot be used"):
-        mirror.commit(remote, "main")
-    mirror.path.unlink()
+    assert mirror.commit(remote, "main").subject == "Second"
+    stored.clear(mirror.path)
     mirror.path.mkdir()
     assert mirror.commit(remote, "main").subject == "Second"
 
@@ -246,3 +246,41 @@ def test_an_address_with_a_password_is_refused_without_showing_it(address: str) 
         Remote.named(address)
     assert "secret" not in caught.value.what
     assert Remote.named("ssh://git@x.example/a").address == "ssh://git@x.example/a"
+
+
+def _each(folder: Path, pattern: str, content: bytes) -> None:
+    for path in folder.rglob(pattern):
+        path.chmod(0o644)
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content"),
+    [
+        ("HEAD", b""),
+        ("config", b"[[["),
+        ("shallow", b"x"),
+        ("packed-refs", b"\xff x"),
+        ("*.pack", b""),
+        ("*.idx", b"x"),
+    ],
+)
+def test_a_mirror_that_was_damaged_is_fetched_anew(
+    mirror: Mirror, remote: Remote, upstream: git.Repo, pattern: str, content: bytes
+) -> None:
+    oid = mirror.commit(remote, "main").id
+    (mirror.path / "packed-refs").touch()
+    _each(mirror.path, pattern, content)
+    found = Mirror(mirror.path, console=Console(quiet=True)).commit(remote, oid)
+    assert found.id == upstream.git.rev_parse("main")
+    assert is_sound(mirror.path)
+
+
+def test_a_mirror_that_is_sound_is_kept_where_nothing_is_found(mirror: Mirror, remote: Remote) -> None:
+    oid = mirror.commit(remote, "main").id
+    before = held(mirror)
+    assert is_sound(mirror.path)
+    with pytest.raises(SourceError):
+        mirror.commit(remote, "no-such-branch")
+    assert held(mirror) == before
+    assert oid in before

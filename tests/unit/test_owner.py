@@ -45,7 +45,7 @@ def test_a_process_of_another_pid_namespace_counts_as_alive() -> None:
 
 
 def test_a_process_in_a_pid_namespace_of_its_own_counts_as_alive() -> None:
-    program = "from build import owner; print(owner.identity())"
+    program = "from build.host import identity; print(identity.identity())"
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program],
         cwd=REPOSITORY,

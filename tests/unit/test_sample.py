@@ -107,6 +107,16 @@ def test_what_a_killed_run_left_half_made_is_made_anew(context: Context) -> None
     assert (path / FILE).exists()
 
 
+def test_work_in_one_that_was_damaged_is_not_deleted(context: Context) -> None:
+    made = sample.ensure(context, release(context))
+    (made.path / "mine.py").write_text("my work")
+    (made.path / ".git/HEAD").write_bytes(b"\xff")
+    again = sample.ensure(context, release(context))
+    assert again == made
+    assert not (again.path / "mine.py").exists()
+    assert [path.read_text() for path in made.path.parent.glob("vllm.before-*/mine.py")] == ["my work"]
+
+
 def test_a_release_without_that_line_is_named(context: Context, tmp_path: Path) -> None:
     other = Work.new(tmp_path / "other")
     commit = other.commit("vLLM 9.9.9", other="")

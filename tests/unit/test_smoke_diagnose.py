@@ -393,7 +393,7 @@ def test_cause_at_either_end_of_an_endless_log_is_found() -> None:
 def test_program_reads_hostile_bytes(tmp_path: Path) -> None:
     raw = b"\xff\xfe\x00\r" + b"\xf0\x28" * 1000 + b"\nOSError: [Errno 98] Address already in use\n\x80"
     (tmp_path / "log").write_bytes(raw)
-    argv = [sys.executable, "-m", "smoke.diagnosis.diagnose", "-", "--json"]
+    argv = [sys.executable, "-m", "smoke.diagnose", "-", "--json"]
     said = subprocess.run(argv, input=raw, capture_output=True, check=True, cwd=REPOSITORY).stdout
     assert (json.loads(said)["cause"], json.loads(said)["line_number"]) == ("port", 2)
 

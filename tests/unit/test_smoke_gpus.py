@@ -395,8 +395,8 @@ def test_run_without_a_gpu_takes_none(tmp_path: Path) -> None:
 _HOLDER = """
 import signal, sys
 from pathlib import Path
-from build.gpus import Selection
-from smoke import gpus
+from build.config.gpus import Selection
+from smoke.gpu import grant as gpus
 from docker.types import DeviceRequest
 grant = gpus.granted(Selection(word="all"), (DeviceRequest(count=-1, capabilities=[["gpu"]]),), None)
 with gpus.held(grant, folder=Path(sys.argv[1]), engine_host="unix:///x", doing="smoke test of y", say=print):

@@ -46,7 +46,9 @@ def test_is_made_in_under_a_second(tmp_path: Path) -> None:
 
 
 def test_is_the_same_in_another_process(folder: Path, tmp_path: Path) -> None:
-    program = f"from pathlib import Path; from smoke import model; model.write(Path({str(tmp_path)!r}))"
+    program = (
+        f"from pathlib import Path; from smoke.server import tiny_model; tiny_model.write(Path({str(tmp_path)!r}))"
+    )
     # Python's sets are ordered by this seed.
     environment = {"PYTHONHASHSEED": "1", "PYTHONPATH": str(REPOSITORY)}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)

@@ -257,7 +257,7 @@ def test_suite_that_is_edited_while_it_runs_says_nothing(
     run = run_on(tmp_path)
     all_passed(run)
     add(run, outcome)
-    monkeypatch.setattr("build.gate.push.rules.rules", lambda: "edited")
+    monkeypatch.setattr("build.gate.rules.rules", lambda: "edited")
     run.conclude()
     run.write()
     assert run.findings.result == "inconclusive"
