@@ -120,12 +120,12 @@ def _other_flavors_only(images: list[Image], chosen: flavors.Chosen) -> Incompat
 
 
 def _outdated(images: list[Image]) -> IncompatibleError:
-    """What to say where bases are there, and another version of this tool sealed every one."""
+    """What to say where bases are there, and none can be used; why not, was said of each."""
     found = {names.flavor_of(image) for image in images}
     flavor = "".join(f" --flavor {name}" for name in found if name and len(found) == 1)
     return IncompatibleError(
-        f"every base on this engine ({', '.join(image.name for image in images[:3])}) was sealed by another version "
-        "of this tool",
+        f"no base on this engine ({', '.join(image.name for image in images[:3])}) can be used: another version "
+        "of this tool sealed it, or it was changed since",
         hint=f"`python -m build nightly{flavor}` makes a new base",
     )
 

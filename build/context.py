@@ -47,7 +47,7 @@ class Context:
         Raises:
             EngineError: There is none. Installing one is for `quickstart` and `engine up`.
         """
-        from build import embedded, leftovers  # noqa: PLC0415
+        from build import embedded, leftovers, uploads  # noqa: PLC0415
         from build.engine import find  # noqa: PLC0415
 
         if self.folders.engine.exists():
@@ -59,6 +59,7 @@ class Context:
                 "no Docker Engine answers", hint="`python -m build engine up` starts one; or set DOCKER_HOST"
             )
         leftovers.sweep(engine)
+        uploads.sweep(engine, self.folders.locks)
         scratch.sweep()
         return engine
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from build import choice, overlay, publish, trial
+from build.errors import BusyError
 from build.overlay import Overlay
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def deliver(context: Context, target: Target, request: Request, *, name: Stem) -
         BuildError: The engine could not build it.
         SmokeError: It is broken; nothing was pushed.
         GateError: What arrived in the registry is not what was tested.
+        BusyError: Another run gave the image's name to another image meanwhile.
     """
     base, delta = choice.choose(
         context, target, request.wishes, allow_native=request.allow_native, install_deps=request.install_deps
@@ -120,6 +122,7 @@ def deliver(context: Context, target: Target, request: Request, *, name: Stem) -
     )
     image, built = _build(context, made)
     tested = trial.run(context, image, request.options, force=request.force) if request.smoke else None
+    _require_name(context, image, f"{context.settings.repository}:{made.tag}")
     pushed = publish.push(context, image) if request.push and tested and _may_push(context, made, image) else None
     return Result(image=image, overlay=made, built=built, trial=tested, pushed=pushed)
 
@@ -129,11 +132,27 @@ def _build(context: Context, made: Overlay) -> tuple[Image, bool]:
     if found := overlay.find(context.engine, made):
         context.console.note(f"{tag} is already built")
         context.engine.tag(found.id, tag)
-        return context.engine.image(tag), False
+        # By its ID: another run may give the name to another image at this moment.
+        return replace(context.engine.image(found.id), called=tag), False
     delta = made.delta
     made.target.fetch(entry.oid for entry in delta.written.values())
     with context.console.step(f"overlay ({len(delta.written)} written, {len(delta.deleted)} deleted)") as progress:
         return overlay.build(context, made, tag=tag, progress=progress), True
+
+
+def _require_name(context: Context, image: Image, name: str) -> None:
+    """Refuse to go on where another run has made the same on another base, and its image has the name now.
+
+    Raises:
+        BusyError: It has.
+    """
+    named = context.engine.find_image(name)
+    if named is None or named.id != image.id:
+        has = f"names {named.short_id}, which another run made" if named else "was removed"
+        raise BusyError(
+            f"{name} {has} meanwhile: {image.short_id}, made by this run, is not pushed",
+            hint="run this again when the other run has ended",
+        )
 
 
 def _may_push(context: Context, made: Overlay, image: Image) -> bool:

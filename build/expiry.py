@@ -5,15 +5,15 @@ https://docs.projectquay.io/use_quay.html, "Setting tag expirations": the time c
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING
 
-from build import labels, names, registry_server
+from build import clock, labels, names, registry_server
 from build.record import moment
 from build.registry import Registry, RepositoryName
-from build.retention import lifetime
+from build.retention import expires
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Mapping
     from typing import Any
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def has_expired(config: Mapping[str, Any], now: dt.datetime) -> bool:
     """Whether an image has, by its configuration (OCI image-spec, config.md); one that does not say never does."""
     try:
-        return moment(config["created"]) + lifetime(_marks(config).get(labels.QUAY_EXPIRES, "")) < now
+        made = moment(config["created"])
+        return clock.is_past(made) and expires(made, _marks(config).get(labels.QUAY_EXPIRES, "")) < now
     except (KeyError, TypeError, ValueError):
         return False
 
@@ -68,7 +69,7 @@ def waiting(context: Context, repository: str) -> tuple[Registry, set[str]] | No
     if access is None:
         return None
     registry = Registry(RepositoryName(host=access.address, path=repository, access=access))
-    return registry, expired(registry, dt.datetime.now(dt.UTC))
+    return registry, expired(registry, clock.now())
 
 
 def sweep(context: Context, repository: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,13 +12,13 @@ import docker.errors
 import requests
 import urllib3.exceptions
 
-from build import demands, labels, names, verdict
+from build import demands, labels, names, turn, uploads, verdict
 from build.errors import EngineError, GateError, RegistryError
 from build.patience import can_get_better, patiently
 from build.registry import Manifest, Registry, RepositoryName, advice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from build.engine import Engine, Image
@@ -81,63 +83,146 @@ def push(
     repository: RepositoryName,
     tags: Sequence[str],
     *,
+    locks: Path,
+    require_allowed: Callable[[], object],
     progress: Callable[[str], None],
 ) -> Pushed:
-    """Push an image under some tags, in order, each checked in the registry before the next.
+    """Give an image its names in a registry.
+
+    It arrives under a name of this push's own. Only when that is known to be the image, with all its content, its
+    names move to the very bytes of that manifest, in order, each looked at before the next. No other run of this
+    machine moves them meanwhile.
 
     Args:
         engine: Where the image is.
         image: An image that passed.
         repository: Where to.
         tags: The moving one last, so that it never names what did not arrive whole.
+        locks: Where lock files are.
+        require_allowed: Called right before the names move; raises if the image may no longer have them.
         progress: Called with lines about the transfer.
 
     Raises:
         GateError: What the registry serves is not the image that was tested.
         RegistryError: The registry does not answer, or refuses.
         EngineError: The engine went away.
+        BusyError: Another run pushes the image, or under one of the names, for 10 minutes.
     """
     registry = Registry(repository, insecure=engine.is_insecure(repository.host))
     registry.require_reachable()
-    arrived = [_push_one(engine, image, registry, tag, progress) for tag in tags]
-    if not arrived:
+    if not tags:
         example = names.Stem.local("<commit>").of(names.flavor_of(image) or names.CUDA)
         raise GateError(
             f"{image.short_id} has no tag to be pushed under",
             hint=f"give it one: `docker tag IMAGE llm-d-dev:{example}`",
         )
-    return Pushed(names=tuple(f"{repository}:{tag}" for tag in tags), digest=arrived[-1].digest, size=arrived[-1].size)
-
-
-def _push_one(engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]) -> Manifest:
-    return patiently(lambda: _attempt(engine, image, registry, tag, progress), say=progress)
-
-
-def _attempt(engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]) -> Manifest:
-    served = registry.manifest(tag)
-    if served and not difference(served, engine.image(image.id), registry):
-        return served
-    name = f"{registry.name}:{tag}"
-    # The name stays only if the push worked: it says that the registry has the image.
-    try:
-        # Always by ID: a local tag can have moved since the test.
-        engine.tag(image.id, name)
-        _upload(engine, image, registry, tag, progress)
-        return _arrived(engine, registry, tag, image)
-    except BaseException:
-        engine.untag(name)
-        raise
-
-
-def _arrived(engine: Engine, registry: Registry, tag: str, image: Image) -> Manifest:
-    served = registry.manifest(tag)
-    what = difference(served, engine.image(image.id), registry) if served else "nothing"
-    if served is None or what:
-        raise GateError(
-            f"{registry.name}:{tag} is not the tested image {image.short_id}: the registry serves {what}",
-            hint="something else pushes this tag, or the registry rewrites or loses images; push again, then compare",
+    with _turns(image, tags, locks, progress):
+        work = _Push(
+            engine=engine,
+            image=image,
+            registry=registry,
+            candidate=str(uploads.of(image, locks)),
+            progress=progress,
         )
-    return served
+        manifest = work.carry_out(tags, require_allowed)
+    return Pushed(names=tuple(f"{repository}:{tag}" for tag in tags), digest=manifest.digest, size=manifest.size)
+
+
+@contextlib.contextmanager
+def _turns(image: Image, tags: Sequence[str], locks: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Keep other runs of this machine from the image and from the names."""
+    with contextlib.ExitStack() as stack:
+        # In one order, or two runs could wait for each other.
+        for name in sorted({uploads.lock_name(one) for one in (image.short_id, *tags)}):
+            console = turn.Spoken(note=progress)
+            stack.enter_context(turn.taken(locks, name, doing=f"pushing {image.short_id}", console=console))
+        yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Push:
+    """One push.
+
+    Attributes:
+        engine: Where the image is.
+        image: The image.
+        registry: Where to.
+        candidate: The tag that the image arrives under.
+        progress: Called with lines about the transfer.
+    """
+
+    engine: Engine
+    image: Image
+    registry: Registry
+    candidate: str
+    progress: Callable[[str], None]
+
+    def carry_out(self, tags: Sequence[str], require_allowed: Callable[[], object]) -> Manifest:
+        """Give the image its names; returns what they name."""
+        try:
+            with self._there(tags) as manifest:
+                require_allowed()
+                for tag in tags:
+                    self._move(tag, manifest)
+            # Something else may have moved one since, and a registry may have removed more than the candidate.
+            for tag in tags:
+                self._require_served(tag, manifest)
+            # They say that the registry has the image.
+            for tag in tags:
+                self.engine.tag(self.image.id, f"{self.registry.name}:{tag}")
+        finally:
+            # Last: with an image's last name in a repository the engine forgets what it pushed there.
+            self.engine.release(f"{self.registry.name}:{self.candidate}")
+        return manifest
+
+    @contextlib.contextmanager
+    def _there(self, tags: Sequence[str]) -> Iterator[Manifest]:
+        """The image's manifest in the registry: one that a name has already, else that of a candidate."""
+        for tag in tags:
+            served = self.registry.manifest(tag)
+            if served and not self._difference(served):
+                yield served
+                return
+        arrived = patiently(self._arrived, say=self.progress)
+        try:
+            yield arrived
+        finally:
+            # Not every registry can; the image's own label lets the name expire then. An interrupt does not wait.
+            if not isinstance(sys.exception(), KeyboardInterrupt):
+                with contextlib.suppress(RegistryError):
+                    self.registry.untag(self.candidate)
+
+    def _arrived(self) -> Manifest:
+        """The candidate, uploaded now."""
+        # Always by ID: a local tag can have moved since the test.
+        self.engine.tag(self.image.id, f"{self.registry.name}:{self.candidate}")
+        _upload(self.engine, self.image, self.registry, self.candidate, self.progress)
+        served = self.registry.manifest(self.candidate)
+        what = self._difference(served) if served else "nothing"
+        if served is None or what:
+            raise self._not_served(self.candidate, str(what))
+        return served
+
+    def _move(self, tag: str, manifest: Manifest) -> None:
+        served = self.registry.manifest(tag)
+        if served is None or served.digest != manifest.digest:
+            self.registry.put_manifest(tag, manifest.content, manifest.media_type)
+            self._require_served(tag, manifest)
+
+    def _require_served(self, tag: str, manifest: Manifest) -> None:
+        served = self.registry.manifest(tag)
+        if served is None or served.digest != manifest.digest:
+            raise self._not_served(tag, f"manifest {served.digest}" if served else "nothing")
+
+    def _difference(self, served: Manifest) -> str | None:
+        # Asked anew: the engine learns during the push which manifest it made of the image.
+        return difference(served, self.engine.image(self.image.id), self.registry)
+
+    def _not_served(self, tag: str, what: str) -> GateError:
+        return GateError(
+            f"{self.registry.name}:{tag} is not the tested image {self.image.short_id}: the registry serves {what}",
+            hint="something else moves this tag, or the registry rewrites or loses images; push again, then compare",
+        )
 
 
 def difference(served: Manifest, image: Image, registry: Registry) -> str | None:
@@ -168,7 +253,7 @@ def difference(served: Manifest, image: Image, registry: Registry) -> str | None
 
 
 def _upload(engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]) -> None:
-    name = f"{registry.name}:{tag}"
+    name = str(registry.name)
     deadline = time.monotonic() + _UPLOAD_S + image.size / _SLOWEST_BYTES_PER_S
     try:
         rows = engine.client.api.push(

@@ -9,7 +9,8 @@ A tag names one flavor. The plain ones are the CUDA images'; every other flavor'
     local-<commit>-dirty-<tree>     local-<commit>-dirty-<tree>-cpu
     <commit>                        <commit>-cpu
 
-In a registry the last is called ``commit-<commit>`` and ``commit-<commit>-cpu``.
+In a registry the last is called ``commit-<commit>`` and ``commit-<commit>-cpu``. An image arrives there as
+``candidate-<image>-<push>`` and gets its names when that is known to be the image.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ class Kind(StrEnum):
     COMMIT = "commit"
 
 
+_HAS = {Kind.NIGHTLY: "base", Kind.CANDIDATE: "base", Kind.LOCAL: "overlay", Kind.COMMIT: "overlay"}
+"""The kind of image that has a kind of tag, as :data:`build.labels.KIND` has it."""
+
 _PATTERN = re.compile(
     rf"""
     (?:
@@ -57,6 +61,33 @@ _PATTERN = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+_UPLOAD = re.compile(r"candidate-(?P<image>[0-9a-f]{12})-(?P<place>[0-9a-f]{8})(?P<push>[0-9a-f]{8})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """What an image is called in a registry while it is pushed: a name that says nothing of it.
+
+    Attributes:
+        image: Short ID of the image.
+        place: Eight digits that tell the pushes of one state folder from others.
+        push: Eight more, of this push.
+    """
+
+    image: str
+    place: str
+    push: str
+
+    @classmethod
+    def parse(cls, tag: str) -> Self | None:
+        """Read a tag; None for any other name."""
+        found = _UPLOAD.fullmatch(tag)
+        return cls(**found.groupdict()) if found else None
+
+    def __str__(self) -> str:
+        return f"{Kind.CANDIDATE}-{self.image}-{self.place}{self.push}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +118,11 @@ class Stem:
     def of_commit(cls, commit: str) -> Self:
         """The name of an overlay of a published commit."""
         return cls(kind=Kind.COMMIT, commit=commit, tree=None)
+
+    @property
+    def work(self) -> str | None:
+        """What tells uncommitted work: what it is on top of, and its tree; None for a commit."""
+        return f"{self.commit}-dirty-{self.tree}" if self.tree else None
 
     def of(self, flavor: str) -> Tag:
         """The tag of an image of a flavor."""
@@ -196,7 +232,22 @@ def is_last_good(image: Image, repository: str) -> bool:
     return any(tag.moves for tag in tags(image, repository))
 
 
-def for_registry(image: Image, repository: str, *, flavor: str | None) -> list[str]:
+def describes(tag: Tag, image: Image) -> bool:
+    """Whether a tag says nothing of an image that is not so: its kind, its commit, and its uncommitted work.
+
+    Args:
+        tag: The tag; its flavor does not count.
+        image: An image whose labels are known to be its own (:mod:`build.identity`).
+    """
+    stem, marks = tag.stem, image.labels
+    if marks.get(labels.KIND) != _HAS[stem.kind]:
+        return False
+    if stem.tree or labels.WORK in marks:
+        return marks.get(labels.WORK) == stem.work
+    return stem.commit in (None, marks.get(labels.COMMIT))
+
+
+def for_registry(image: Image, repository: str) -> list[str]:
     """The tags that an image gets in a registry, sorted, the moving one last.
 
     Each ends as the image's flavor has it, whatever the local name says: an image cannot take another flavor's name.
@@ -204,9 +255,8 @@ def for_registry(image: Image, repository: str, *, flavor: str | None) -> list[s
     Args:
         image: The image.
         repository: Local repository; the image's names elsewhere, and tags of other forms, do not count.
-        flavor: What it runs on if its label does not state it; None leaves its names as they are.
     """
-    runs_on = flavor_of(image) or flavor
+    runs_on = flavor_of(image)
     found = [tag for tag in tags(image, repository) if tag.stem.kind is not Kind.CANDIDATE]
     renamed = {tag.of(runs_on or tag.flavor) for tag in found}
     return [tag.in_registry for tag in sorted(renamed, key=lambda tag: (tag.moves, tag.in_registry))]

@@ -15,6 +15,7 @@ from build import (
     failure,
     folders,
     freshness,
+    identity,
     labels,
     lock,
     names,
@@ -216,11 +217,11 @@ def _find(context: Context, flavor: Flavor, fingerprint: str) -> Image | None:
 
     One that is too old for its flavor does not count: its packages lack updates.
 
-    The newest is not the best: what somebody commits from a container of a base inherits its labels.
+    What was made from a base and inherited its labels is not one.
     """
     repository = context.settings.repository
     found = sorted(
-        context.engine.images(kind="base", fingerprint=fingerprint),
+        filter(identity.is_genuine, context.engine.images(kind="base", fingerprint=fingerprint)),
         key=lambda image: (names.promoted(image, repository), is_ours(image, repository)),
         reverse=True,
     )

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from build import buildx, labels, layer, scratch, thin, version
+from build import buildx, identity, labels, layer, scratch, thin, version
 from build.base import SOURCE
 from build.folders import INSIDE
 from build.index import HandedIn
+from build.names import Tag
 from build.thin import Thin
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 DOCKERFILE = buildx.DOCKERFILES / "overlay.Dockerfile"
 
-FORMAT = 1
+FORMAT = 2
 """How overlays are made: another number, and those that were made before are made anew.
 
 Raise it with every change to what an overlay of the same commit on the same base holds, wherever that is decided. A
@@ -86,7 +87,9 @@ class Overlay:
             repository: Local repository that it is made for.
         """
         commit = self.target.commit.id
+        tag = Tag.parse(self.tag)
         return {
+            **({labels.WORK: tag.stem.work} if tag and tag.stem.work else {}),
             labels.KIND: "overlay",
             labels.COMMIT: commit,
             labels.VERSION: self.version,
@@ -104,21 +107,12 @@ class Overlay:
 
 
 def find(engine: Engine, overlay: Overlay) -> Image | None:
-    """An image on the engine that already is this overlay.
-
-    What somebody commits from a container of an overlay inherits its labels, and has a layer more.
-    """
+    """An image on the engine that already is this overlay, not one that was made from it and inherited its labels."""
     found = engine.images(kind="overlay", fingerprint=overlay.fingerprint)
-    layers = _layers(overlay, thin_image=engine.capabilities.takes_thin_images)
-    known = len(overlay.base.image.diff_ids) + layers
-    return next((image for image in found if len(image.diff_ids) == known), None)
-
-
-def _layers(overlay: Overlay, *, thin_image: bool) -> int:
-    """How many layers an overlay has of its own: a build has one a step (overlay.Dockerfile)."""
-    if thin_image and not overlay.installed:
-        return 1
-    return 1 + bool(overlay.installed) + bool(_gone(overlay))
+    below = overlay.base.image.diff_ids
+    return next(
+        (image for image in found if identity.is_genuine(image) and image.diff_ids[: len(below)] == below), None
+    )
 
 
 def _gone(overlay: Overlay) -> list[PurePosixPath]:
@@ -186,7 +180,6 @@ def _build(context: Context, overlay: Overlay, folder: Path, tag: str, progress:
             context=folder,
             contexts={"inside": INSIDE, **handed.contexts},
             secrets=handed.secrets,
-            tags=(tag,),
             arguments={
                 "BASE": base_name,
                 "BASE_USER": overlay.base.user,
@@ -195,7 +188,8 @@ def _build(context: Context, overlay: Overlay, folder: Path, tag: str, progress:
             },
             labels=overlay.labels(context.settings.repository),
         )
-        return replace(engine.image(buildx.build(engine, request, progress=progress)), called=tag)
+        made = buildx.build(engine, request, progress=progress)
+        return replace(engine.image(identity.mark(engine, made, tags=(tag,), progress=progress)), called=tag)
 
 
 @contextlib.contextmanager

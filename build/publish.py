@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from build import gate, names, suite
+from build import gate, identity, labels, names, suite
+from build.errors import GateError
+from build.git import SHORT_DIGITS
 
 if TYPE_CHECKING:
     from build.context import Context
@@ -21,16 +23,69 @@ def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushe
         allow_native: Push it although it was made over other native sources.
 
     Raises:
-        GateError: It has none, or what arrived is not what was tested.
+        GateError: It has none, is not as this tool made it, has a name that says something else, or what arrived is
+            not what was tested.
         RegistryError: The registry does not answer, or refuses.
+        BusyError: Another run pushes it, or under its names.
     """
-    found = gate.require_passed(context.folders.verdicts, image, rules=suite.rules())
+    _require_genuine(image)
+    _require_passed(context, image)
     if not allow_native:
         gate.require_same_native(image)
-    flavor = found.configuration.get("flavor")
-    # An image that has lost its local names keeps those that it has in the registry.
-    repositories = (context.settings.repository, str(context.registry))
-    tags = next(filter(None, (names.for_registry(image, name, flavor=flavor) for name in repositories)), [])
+    tags = _tags(context, image)
+
+    def require_allowed() -> None:
+        """Look again at what another run can have changed during the upload."""
+        _require_passed(context, image)
+        if lost := set(tags) - set(_tags(context, context.engine.image(image.id))):
+            raise GateError(
+                f"{image.short_id} is no longer called {min(lost)}: another run gave that name to another image",
+                hint=f"`python -m build push {image.short_id}` after `docker tag`, if this image is to have the name",
+            )
+
     with context.console.step("push") as progress:
         progress(f"{', '.join(tags)} to {context.registry}")
-        return gate.push(context.engine, image, context.registry, tags, progress=progress)
+        return gate.push(
+            context.engine,
+            image,
+            context.registry,
+            tags,
+            locks=context.folders.locks,
+            require_allowed=require_allowed,
+            progress=progress,
+        )
+
+
+def _require_genuine(image: Image) -> None:
+    if why := identity.trouble(image):
+        raise GateError(
+            f"{image.name} {why}", hint="`python -m build dev` or `build` makes an overlay; `docker push` pushes others"
+        )
+
+
+def _require_passed(context: Context, image: Image) -> None:
+    gate.require_passed(context.folders.verdicts, image, rules=suite.rules())
+
+
+def _tags(context: Context, image: Image) -> list[str]:
+    """The tags that an image gets; one that has lost its local names keeps those that it has in the registry.
+
+    Raises:
+        GateError: One of its names is that of another image.
+    """
+    for repository in (context.settings.repository, str(context.registry)):
+        if found := names.for_registry(image, repository):
+            _require_true(image, repository)
+            return found
+    return []
+
+
+def _require_true(image: Image, repository: str) -> None:
+    for tag in names.tags(image, repository):
+        if not names.describes(tag, image):
+            marks = image.labels
+            holds = marks.get(labels.WORK) or marks.get(labels.COMMIT, "")[:SHORT_DIGITS]
+            raise GateError(
+                f"{repository}:{tag} is not a name for {image.short_id}: that is the {marks[labels.KIND]} of {holds}",
+                hint=f"`docker rmi {repository}:{tag}` takes the name away; its other names stay",
+            )

@@ -6,6 +6,7 @@ Specification: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/s
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import urllib.parse
@@ -38,6 +39,7 @@ _TOGETHER_S = 60
 _MANIFEST_BYTES = 4 << 20
 """What a registry has to accept at least (distribution-spec v1.1, Pushing Manifests); real ones have some kB."""
 _DOCUMENT_BYTES = 32 << 20
+_DONE = range(200, 300)
 
 _PARAMETER = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,"]+))')
 _SCHEME = re.compile(r"(?:^|,)\s*(\w+)(?=\s+\w+=|\s*(?:,|$))")
@@ -54,6 +56,7 @@ class Manifest:
         layers: Digests of the compressed layers, lowest first.
         listed: Whether it names other manifests, as an index does.
         size: Bytes of all layers, compressed.
+        content: Its very bytes, of which the digest is.
     """
 
     digest: str
@@ -62,6 +65,7 @@ class Manifest:
     layers: tuple[str, ...]
     listed: bool
     size: int
+    content: bytes = field(repr=False)
 
     @classmethod
     def parse(cls, content: bytes, document: Mapping[str, Any], *, content_type: str) -> Manifest:
@@ -79,6 +83,7 @@ class Manifest:
             layers=tuple(str(layer["digest"]) for layer in layers),
             listed="manifests" in document,
             size=sum(int(layer["size"]) for layer in layers),
+            content=content,
         )
 
     @property
@@ -138,6 +143,14 @@ class RepositoryName:
         return f"{scheme}://{host}/v2"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Document:
+    """What is put into a registry."""
+
+    content: bytes
+    media_type: str
+
+
 class _TransientError(Exception):
     """An answer that may be better next time.
 
@@ -166,7 +179,7 @@ def _pause(state: RetryCallState) -> float:
 
 
 class Registry:
-    """Reads manifests of one repository.
+    """The manifests of one repository.
 
     Args:
         name: The repository.
@@ -246,6 +259,22 @@ class Registry:
         answer = self._get(f"/{self.name.path}/blobs/{digest}", method="HEAD")
         return answer.status != int(requests.codes.not_found)
 
+    def put_manifest(self, tag: str, content: bytes, media_type: str) -> None:
+        """Point a tag at a manifest whose configuration and layers are there; it moves if it named another.
+
+        What the registry made of it is for the caller to look at.
+
+        Args:
+            tag: The tag.
+            content: The manifest, byte for byte.
+            media_type: Of the manifest.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses.
+        """
+        path = f"/{self.name.path}/manifests/{tag}"
+        self._get(path, method="PUT", document=_Document(content=content, media_type=media_type))
+
     def delete(self, digest: str) -> None:
         """Remove a manifest and every tag that names it; its layers go when garbage is collected.
 
@@ -253,6 +282,23 @@ class Registry:
             RegistryError: The registry does not answer, or refuses.
         """
         self._get(f"/{self.name.path}/manifests/{digest}", method="DELETE")
+
+    def untag(self, tag: str) -> None:
+        """Remove a tag, and never what it names.
+
+        A registry need not be able to do that (distribution-spec v1.1, Deleting tags), and distribution 2.8 is not: it
+        removes a manifest with all tags that name it. So a tag of the embedded registry is first pointed at a list of
+        no images, which nothing else names, and goes with that.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses: it may not be able to do it.
+        """
+        if not self.name.access:
+            self._get(f"/{self.name.path}/manifests/{tag}", method="DELETE")
+            return
+        content = json.dumps({"schemaVersion": 2, "mediaType": _LISTS[0], "manifests": [], "annotations": {"for": tag}})
+        self.put_manifest(tag, content.encode(), _LISTS[0])
+        self.delete(f"sha256:{hashlib.sha256(content.encode()).hexdigest()}")
 
     def _document(self, path: str) -> Mapping[str, Any]:
         answer = self._get(path)
@@ -263,15 +309,19 @@ class Registry:
         except (ValueError, TypeError) as error:
             raise self._no_registry(f"serves no JSON document at {path}") from error
 
-    def _get(self, path: str, *, method: str = "GET", limit: int = _DOCUMENT_BYTES) -> Answer:
+    def _get(
+        self, path: str, *, method: str = "GET", limit: int = _DOCUMENT_BYTES, document: _Document | None = None
+    ) -> Answer:
         try:
-            answer = self._ask(method, path, limit)
+            answer = self._ask(method, path, limit, document)
         except TooLargeError as error:
             raise self._no_registry(f"answers {method} /v2{path} with {error}") from error
         except (_TransientError, TimeoutError, requests.RequestException, ValueError) as error:
             raise self._silent(error) from error
         if answer.status in {requests.codes.unauthorized, requests.codes.forbidden}:
             raise self._refusal(answer)
+        if document and answer.status not in _DONE:
+            raise self._not_named(answer, path.rpartition("/")[2])
         if not answer.ok and answer.status != requests.codes.not_found:
             raise self._no_registry(f"answers {answer.status} to {method} /v2{path}")
         return answer
@@ -296,6 +346,13 @@ class Registry:
             else advice(said if answer.status != requests.codes.unauthorized else "unauthorized", self.name.host),
         )
 
+    def _not_named(self, answer: Answer, tag: str) -> RegistryError:
+        said = _said(answer) or f"it answers {answer.status}"
+        return RegistryError(
+            f"registry {self.name.host} does not take {self.name.path}:{tag}: {said}",
+            hint=advice(said, self.name.host),
+        )
+
     def _no_registry(self, why: str) -> RegistryError:
         return RegistryError(
             f"registry {self.name.host} {why}", hint="check that the address is that of an image registry"
@@ -307,29 +364,29 @@ class Registry:
         wait=_pause,
         reraise=True,
     )
-    def _ask(self, method: str, path: str, limit: int) -> Answer:
-        answer = self._send(method, path, limit)
+    def _ask(self, method: str, path: str, limit: int, document: _Document | None) -> Answer:
+        answer = self._send(method, path, limit, document)
         if answer.status == requests.codes.unauthorized and self._authenticate(answer):
-            answer = self._send(method, path, limit)
+            answer = self._send(method, path, limit, document)
         _require_lasting(answer)
         return answer
 
-    def _send(self, method: str, path: str, limit: int) -> Answer:
+    def _send(self, method: str, path: str, limit: int, document: _Document | None) -> Answer:
         """Send a request; by the other scheme if nothing speaks the first, and then always by that."""
-        if self._schemes[1:] and (answer := self._first(method, path, limit)):
+        if self._schemes[1:] and (answer := self._first(method, path, limit, document)):
             self._schemes = self._schemes[:1]
             return answer
-        answer = self._send_by(self._schemes[-1], method, path, limit)
+        answer = self._send_by(self._schemes[-1], method, path, limit, document)
         self._schemes = self._schemes[-1:]
         return answer
 
-    def _first(self, method: str, path: str, limit: int) -> Answer | None:
+    def _first(self, method: str, path: str, limit: int, document: _Document | None) -> Answer | None:
         """What is answered by the first of two schemes, None if the server does not speak it."""
         scheme = self._schemes[0]
         try:
             # A server without TLS may wait for the end of a line that never comes.
             seconds = _HANDSHAKE_S if scheme == "https" else None
-            answer = self._send_by(scheme, method, path, limit, seconds=seconds)
+            answer = self._send_by(scheme, method, path, limit, document, seconds=seconds)
         except requests.ConnectionError:
             return None
         except TimeoutError:
@@ -339,13 +396,30 @@ class Registry:
         # What Go, nginx and Apache answer to a client that does not speak TLS.
         return None if answer.status == requests.codes.bad_request and b"HTTPS" in answer.content else answer
 
-    def _send_by(self, scheme: str, method: str, path: str, limit: int, *, seconds: float | None = None) -> Answer:
+    def _send_by(
+        self,
+        scheme: str,
+        method: str,
+        path: str,
+        limit: int,
+        document: _Document | None,
+        *,
+        seconds: float | None = None,
+    ) -> Answer:
         headers = {"Accept": _ACCEPT}
+        if document:
+            headers["Content-Type"] = document.media_type
         if self._authorization:
             headers["Authorization"] = self._authorization
         address = self.name.address_by(scheme) + path
         return self._exchange.send(
-            method, address, limit=limit, headers=headers, verify=not self._insecure, seconds=seconds
+            method,
+            address,
+            limit=limit,
+            headers=headers,
+            form=document.content if document else None,
+            verify=not self._insecure,
+            seconds=seconds,
         )
 
     def _authenticate(self, refusal: Answer) -> bool:
@@ -435,7 +509,7 @@ _QUOTA = re.compile(r"quota|exceed|storage|insufficient", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"unauthorized|authentication required|no basic auth|\bdenied\b", re.IGNORECASE)
 _UNTRUSTED = re.compile(r"x509|certificate|HTTP response to HTTPS client", re.IGNORECASE)
 _TOO_LARGE = re.compile(r"\b413\b|too large", re.IGNORECASE)
-_IMMUTABLE = re.compile(r"immutable|cannot be overwritten", re.IGNORECASE)
+_IMMUTABLE = re.compile(r"immutable|cannot be overwritten|already ?exists", re.IGNORECASE)
 _LATER = re.compile(r"toomanyrequests|too many requests|\b429\b|\b50[0-9] |timeout|connection re", re.IGNORECASE)
 
 

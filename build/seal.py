@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from build import base, buildx, gitdir, labels, requirements, scratch
+from build import base, buildx, gitdir, identity, labels, requirements, scratch
 from build.base import Facts
 from build.compatibility import made_by_build
 from build.errors import SourceError
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DOCKERFILE = buildx.DOCKERFILES / "seal.Dockerfile"
-_LAYERS = 2
-"""Steps of the Dockerfile that make one."""
 
 _NAMED = 5
 
@@ -90,9 +88,9 @@ def seal(
                 context=Path(folder),
                 contexts={"inside": INSIDE},
                 arguments={"BASE": name, "BASE_USER": image.config.get("User") or "root"},
-                labels={**_labels(facts), labels.DEPTH: str(len(image.diff_ids) + _LAYERS), **marks},
+                labels={**_labels(facts), **marks},
             )
-            return buildx.build(engine, request, progress=progress)
+            return identity.mark(engine, buildx.build(engine, request, progress=progress), progress=progress)
 
 
 def _held(found: Found, commit: Commit, tree: Listing) -> Listing:

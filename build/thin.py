@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import docker.errors
 
-from build import processors
+from build import identity, labels, processors
 from build.errors import BuildError, DiskError
 
 if TYPE_CHECKING:
@@ -119,11 +119,14 @@ def _config(engine: Engine, image: Thin) -> bytes:
     found = engine.client.images.get(base.id)
     with image.layer.open("rb") as content:
         diff_id = hashlib.file_digest(content, "sha256").hexdigest()
+    diff_ids = [*base.diff_ids, f"sha256:{diff_id}"]
+    marks = {**base.labels, **image.labels}
+    marks[labels.CONTENT] = identity.content(base.config, marks, diff_ids)
     document = {
         **{key: found.attrs[name] for name, key in _PLATFORM.items() if found.attrs.get(name)},
         "created": image.created,
-        "config": {**base.config, "Labels": {**base.labels, **image.labels}},
-        "rootfs": {"type": "layers", "diff_ids": [*base.diff_ids, f"sha256:{diff_id}"]},
+        "config": {**base.config, "Labels": marks},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
         "history": [
             *_history(found.history(), layers=len(base.diff_ids)),
             {"created": image.created, "created_by": image.created_by},

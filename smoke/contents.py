@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 import docker.errors
 
 from build import labels, scratch, version
-from build.base import FACTS, MADE, SOURCE, Facts
+from build.base import DESCRIPTION, FACTS, MADE, SOURCE, Facts
 from build.errors import LlmdDevError
 from build.git import Repository
 from build.gitcommand import Git, GitError
@@ -137,9 +137,12 @@ def changed(
     }
 
 
-def is_ours(image: Image) -> bool:
-    """Whether an image is a base or an overlay that was made here."""
-    return image.labels.get(labels.KIND) in ("base", "overlay")
+def is_ours(engine: Engine, image: Image) -> bool:
+    """Whether an image is a base or an overlay, or made from one: by its labels or, if they deny it, by its files."""
+    if image.labels.get(labels.KIND) in ("base", "overlay"):
+        return True
+    with engine.created(image.id) as container:
+        return has(container, FACTS / DESCRIPTION)
 
 
 # --- Reading from a container that never runs ------------------------------------------------------------

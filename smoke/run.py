@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 import requests
 
-from build import demands, embedded, engine, labels, leftovers, redact, settings, suite
+from build import demands, embedded, engine, identity, labels, leftovers, redact, settings, suite
 from build.confinement import Limits
 from build.errors import BusyError, EngineError
 from build.folders import write_atomic, write_json
@@ -204,6 +204,9 @@ class Run:
             return None
         if base is None or base.labels.get(labels.KIND) != "base":
             return None
+        # What was made from one of both, and inherited its labels, may run otherwise.
+        if not (identity.is_genuine(self.image) and identity.is_genuine(base)):
+            return None
         if self.image.diff_ids[: len(base.diff_ids)] != base.diff_ids:
             return None
         return None if demands.shortcoming(self.folders.verdicts, base, rules=self.rules) else base
@@ -216,9 +219,7 @@ class Run:
     @property
     def any_user(self) -> bool:
         """Whether the server is also started as an arbitrary user."""
-        if self._is_overlay and self.base is None:
-            return True
-        return self.options.any_user or self.image.labels.get(labels.KIND) == "base"
+        return self.options.any_user or (self.sealed and self.base is None)
 
     @property
     def _is_overlay(self) -> bool:
@@ -243,9 +244,7 @@ class Run:
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
         self.start = AS_ANYBODY
-        why = (
-            "" if self.base or self.image.labels.get(labels.KIND) != "overlay" else ", as its base has no current pass"
-        )
+        why = ", as its base has no current pass" if self._is_overlay and self.base is None else ""
         say(f"starting server as {ANYBODY} on a read-only root{why} … (GPUs: {self._given})")
         return self._healthy(self._started(replace(self.launch, confined_to=ANYBODY)), say)
 
@@ -272,13 +271,21 @@ class Run:
         return started
 
     @functools.cached_property
+    def sealed(self) -> bool:
+        """Whether the image is a base or an overlay, or was made from one, whatever its labels say."""
+        try:
+            return is_ours(self.engine, self.image)
+        except _ENGINE_ERRORS:  # the next question to the engine finds that it is lost
+            return False
+
+    @functools.cached_property
     def contents(self) -> Contents | None:
         """What the image holds, if it is ours.
 
         Raises:
             UnreadableError: It says that it is ours and does not hold what it should.
         """
-        return Contents.read(self.engine, self.image) if is_ours(self.image) else None
+        return Contents.read(self.engine, self.image) if self.sealed else None
 
     def probe(self) -> Probe:
         """What is found from within the image.
@@ -349,6 +356,11 @@ class Run:
     def _launch(self, scratch: Path, say: Callable[[str], None]) -> Launch:
         folder = self._model(scratch, say)
         self.model = suite.model(folder)
+        if isinstance(self.options.model, ModelName) and hub.is_damaged(folder, self.model):
+            say(f"{self.options.model} was damaged in the cache: fetching it again")
+            hub.forget(folder)
+            folder = self._model(scratch, say)
+            self.model = suite.model(folder)
         return Launch(
             image=self.image,
             model=folder,
@@ -488,6 +500,7 @@ class Run:
             "model": self.model,
             "exact": self.exact,
             "base": self.base.id if self.base else None,
+            "sealed": self.sealed,
             "gpus": self._given,
             "gpu_names": list(self.gpus.titles),
             "driver": self.gpus.driver,

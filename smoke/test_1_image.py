@@ -9,7 +9,7 @@ import pytest
 
 from build import labels
 from smoke import layers, secret
-from smoke.contents import UnreadableError, has, is_ours
+from smoke.contents import UnreadableError, has
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,9 +24,9 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @pytest.fixture
-def ours(image: Image) -> Image:
+def ours(run: Run, image: Image) -> Image:
     """The image, if it is ours."""
-    if not is_ours(image):
+    if not run.sealed:
         pytest.skip("not applicable: neither a base nor an overlay of ours")
     return image
 
@@ -38,7 +38,9 @@ def _some(paths: Iterable[str]) -> str:
 
 
 def test_labels(ours: Image) -> None:
-    """The image's labels say its flavor, commit and version."""
+    """The image's labels say that it is a base or an overlay, its flavor, commit and version."""
+    kind = ours.labels.get(labels.KIND)
+    assert kind in ("base", "overlay"), f"it holds what a base or an overlay holds, and label {labels.KIND} is {kind!r}"
     missing = {labels.FLAVOR, labels.COMMIT, labels.VERSION} - {key for key, value in ours.labels.items() if value}
     assert not missing, f"no label {', '.join(sorted(missing))}"
 
@@ -64,7 +66,7 @@ def test_description(ours: Image, contents: Contents) -> None:
     """What sealing wrote into the image fits its labels."""
     facts, said = contents.facts, ours.labels
     assert facts.flavor == said.get(labels.FLAVOR), f"base.json says flavor {facts.flavor}"
-    if said[labels.KIND] == "base":
+    if said.get(labels.KIND) == "base":
         assert facts.commit == said.get(labels.COMMIT), f"base.json says commit {facts.commit}"
         assert facts.version == said.get(labels.VERSION), f"base.json says version {facts.version}"
 

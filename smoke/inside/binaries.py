@@ -4,11 +4,11 @@ Run as ``python -I -S -c "$(cat binaries.py)" FLAVOR SOURCE CHANGED…``; SOURCE
 for it; the changed files are relative to it. Each stage prints one line of JSON, ``[stage, finding]``, so that what was
 found is known also when a later one takes the process down.
 
-What is looked at may lie. So Python starts without the image's ``site``, its ``PYTHON*`` variables and start files, and
-imports what it needs of the standard library before anything else. Files are read by this process, which alone holds
-the standard output and which no process of its user may look into. What has to be imported is imported by a child,
-after all that was read: it says its findings through a pipe, each once and in their order, and this process passes
-them on. A child that ends early, says a stage twice or out of turn, ends the run as a failure.
+What is looked at may lie. So Python starts without the image's ``site``, its ``PYTHON*`` variables and start files,
+and imports what it needs of the standard library before anything else. Files are read by this process, which alone
+holds the standard output and which no process of its user may look into. What has to be imported is imported by a
+child, after all that was read: it says its findings through a pipe, each once and in their order, and this process
+passes them on. A child that ends early, says a stage twice or out of turn, ends the run as a failure.
 
 What stays inherent: the image's loader (``LD_PRELOAD``, ``ld.so.preload``), C library, interpreter and standard library
 are believed, and code that is imported could make up what it says of itself, such as torch's version or that a module

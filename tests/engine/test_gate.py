@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from build import labels, verdict
+from build import identity, labels, names, verdict
 from tests.engine import traces
 from tests.engine.conftest import LOCAL, RUN, assert_refused, finished
 from tests.engine.relay import Relay
@@ -27,18 +27,23 @@ if TYPE_CHECKING:
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
-def make_image(engine: Engine, tag: str, commit: str) -> Image:
-    """An image of a few bytes that looks like one of ours."""
+def make_image(engine: Engine, tag: str, commit: str, *, kind: str = "overlay") -> Image:
+    """An image of a few bytes that is marked as one of this tool's."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         content = secrets.token_bytes(8)
         member = tarfile.TarInfo("file")
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))
-    marks = {labels.KIND: "overlay", labels.COMMIT: commit, RUN: LOCAL}
-    changes = [f"LABEL {name}={value}" for name, value in marks.items()]
-    engine.client.api.import_image_from_data(archive.getvalue(), repository=LOCAL, tag=tag, changes=changes)
-    return engine.image(f"{LOCAL}:{tag}")
+    marks = {labels.KIND: kind, labels.COMMIT: commit, RUN: LOCAL}
+    for _ in range(2):
+        changes = [f"LABEL {name}={value}" for name, value in marks.items()]
+        engine.client.api.import_image_from_data(archive.getvalue(), repository=LOCAL, tag=tag, changes=changes)
+        made = engine.image(f"{LOCAL}:{tag}")
+        # The engine gives it its layer's digest.
+        marks[labels.CONTENT] = identity.content(made.config, made.labels, made.diff_ids)
+    assert identity.is_genuine(made)
+    return made
 
 
 @pytest.fixture
@@ -78,18 +83,20 @@ def test_a_second_push_sends_nothing(cli: Cli, engine: Engine, image: Image, tmp
     assert not [request for request in relay.seen if "/push" in request]
 
 
-def test_the_moving_tag_goes_last(cli: Cli, engine: Engine, image: Image, tmp_path: Path) -> None:
-    commit = image.labels[labels.COMMIT]
+def test_a_base_is_uploaded_once_and_its_moving_tag_goes_last(cli: Cli, engine: Engine, tmp_path: Path) -> None:
+    commit = secrets.token_hex(20)
+    image = make_image(engine, "a-base", commit, kind="base")
     own = f"{LOCAL}-gate"
     for tag in ("nightly", f"nightly-{commit}"):
         engine.tag(image.id, f"{own}:{tag}")
     cli.pass_smoke(image)
     with Relay(tmp_path / "engine", engine.host.removeprefix("unix://")) as relay:
         ran = cli("push", image.id, "--json", DOCKER_HOST=relay.host, LLM_D_DEV_REPOSITORY=own)
-    names = [f"{cli.repository}:{tag}" for tag in (f"nightly-{commit}", "nightly")]
-    assert ran.json["pushed"] == names
-    pushed = [request.rpartition("tag=")[2] for request in relay.seen if "/push?" in request]
-    assert pushed == [f"nightly-{commit}", "nightly"]
+    assert ran.json["pushed"] == [f"{cli.repository}:{tag}" for tag in (f"nightly-{commit}", "nightly")]
+    uploads = [request.rpartition("tag=")[2] for request in relay.seen if "/push?" in request]
+    assert [(upload := names.Upload.parse(tag)) and upload.image for tag in uploads] == [image.short_id]
+    assert {manifest(cli, tag).json()["config"]["digest"] for tag in ("nightly", f"nightly-{commit}")} == {image.id}
+    assert not [name for name in engine.image(image.id).tags if "candidate" in name]
 
 
 def _untested(_: Verdict) -> None:
@@ -133,7 +140,7 @@ def _on_a_base_that_did_not_pass(passed: Verdict) -> Verdict:
         (_of_other_layers, "has a verdict that names other layers"),
         (_of_an_older_suite, "was tested by another version of the smoke suite"),
         (_with_another_model, "was tested with another model only"),
-        (_of_fewer_checks, "was not tested by every check: 1 are missing, such as openai/many_at_once"),
+        (_of_fewer_checks, "was tested without 1 of its checks: openai/many_at_once"),
         (_on_a_base_that_did_not_pass, "leaves some checks to its base, which has no current pass"),
     ],
 )
@@ -178,7 +185,7 @@ def assert_nothing_was_pushed(cli: Cli, engine: Engine, image: Image) -> None:
 
 
 def test_what_arrived_must_be_what_was_tested(cli: Cli, engine: Engine, image: Image, tmp_path: Path) -> None:
-    """Somebody else pushes the same tag in the same moment."""
+    """Something else gets under the name of the upload: the image's own name never names it."""
     cli.pass_smoke(image)
     tag = registry_tag(image)
     other = manifest_of_another(cli, engine)
@@ -186,12 +193,20 @@ def test_what_arrived_must_be_what_was_tested(cli: Cli, engine: Engine, image: I
         relay.hold("POST .*/push", "done")
         process = cli.start("push", image.tags[0], "--json", DOCKER_HOST=relay.host)
         assert relay.wait(seconds=60)
-        assert traces.eventually(lambda: manifest(cli, tag).ok, seconds=60)
-        put(cli, tag, other)
+        assert traces.eventually(lambda: uploads(cli) != [], seconds=60)
+        put(cli, uploads(cli)[0], other)
         relay.release()
         ran = finished(process)
     assert_refused(ran, 7, "gate", f"is not the tested image {image.short_id}")
+    assert manifest(cli, tag).status_code == requests.codes.not_found
     assert engine.image(image.id).tags == image.tags
+
+
+def uploads(cli: Cli) -> list[str]:
+    """Tags of the registry under which images are on their way."""
+    host, _, path = cli.repository.partition("/")
+    found = requests.get(f"http://{host}/v2/{path}/tags/list", timeout=10).json().get("tags") or ()
+    return [tag for tag in found if names.Upload.parse(tag)]
 
 
 def manifest_of_another(cli: Cli, engine: Engine) -> bytes:
@@ -207,3 +222,74 @@ def put(cli: Cli, tag: str, content: bytes) -> None:
     host, _, path = cli.repository.partition("/")
     url = f"http://{host}/v2/{path}/manifests/{tag}"
     requests.put(url, content, headers={"Content-Type": MANIFEST}, timeout=10).raise_for_status()
+
+
+@pytest.mark.parametrize("kind", ["overlay", "base"])
+@pytest.mark.parametrize(
+    "change",
+    ["ENV VLLM_LOGGING_LEVEL=ERROR", f"LABEL {labels.NATIVE}=0", f"LABEL {labels.COMMIT}={'e' * 40}", "USER 0"],
+)
+def test_what_is_committed_from_an_image_is_not_that_image(cli: Cli, engine: Engine, kind: str, change: str) -> None:
+    """Without a layer more, and although it passed under a name of the image's."""
+    commit = secrets.token_hex(20)
+    tag = f"nightly-{commit}" if kind == "base" else f"local-{commit}"
+    image = make_image(engine, tag, commit, kind=kind)
+    with engine.created(image.id) as container:
+        container.commit(LOCAL, tag, changes=change)
+    made = engine.image(f"{LOCAL}:{tag}")
+    assert (made.diff_ids, made.id == image.id) == (image.diff_ids, False)
+    cli.pass_smoke(made)
+    assert_refused(cli("push", f"{LOCAL}:{tag}", "--json"), 7, "gate", "was made from an image of this tool")
+    assert_nothing_was_pushed(cli, engine, made)
+
+
+def test_a_name_that_an_image_was_given_by_hand_must_be_true(cli: Cli, engine: Engine, image: Image) -> None:
+    cli.pass_smoke(image)
+    other = secrets.token_hex(20)
+    for tag in (f"nightly-{other}", f"local-{other}", "nightly"):
+        engine.tag(image.id, f"{LOCAL}:{tag}")
+        ran = cli("push", f"{LOCAL}:{tag}", "--json")
+        assert_refused(ran, 7, "gate", f"{LOCAL}:{tag} is not a name for {image.short_id}")
+        assert f"docker rmi {LOCAL}:{tag}" in ran.stderr
+        assert manifest(cli, tag).status_code == requests.codes.not_found
+        engine.untag(f"{LOCAL}:{tag}")
+    assert cli("push", image.tags[0]).returncode == 0
+
+
+def test_a_push_that_is_killed_leaves_no_name_that_says_it_is_done(
+    cli: Cli, engine: Engine, image: Image, tmp_path: Path
+) -> None:
+    cli.pass_smoke(image)
+    with Relay(tmp_path / "engine", engine.host.removeprefix("unix://")) as relay:
+        relay.hold("POST .*/push", "done")
+        process = cli.start("push", image.tags[0], "--json", DOCKER_HOST=relay.host)
+        assert relay.wait(seconds=60)
+        assert traces.eventually(lambda: uploads(cli) != [], seconds=60)
+        process.kill()
+        finished(process)
+    left = set(engine.image(image.id).tags) - set(image.tags)
+    assert [name.rpartition(":")[2] for name in left] == uploads(cli)
+    ran = cli("push", image.tags[0], "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert set(engine.image(image.id).tags) - set(image.tags) == {f"{cli.repository}:{registry_tag(image)}"}
+
+
+def test_of_two_images_that_are_pushed_under_one_name_one_has_it_and_the_other_says_so(
+    cli: Cli, engine: Engine, image: Image, tmp_path: Path
+) -> None:
+    """Another run makes the same commit on another base during the upload of the first."""
+    cli.pass_smoke(image)
+    with Relay(tmp_path / "engine", engine.host.removeprefix("unix://")) as relay:
+        relay.hold("POST .*/push", "done")
+        first = cli.start("push", image.tags[0], "--json", DOCKER_HOST=relay.host)
+        assert relay.wait(seconds=60)
+        other = make_image(engine, registry_tag(image), image.labels[labels.COMMIT])
+        cli.pass_smoke(other)
+        second = cli.start("push", other.tags[0], "--json")
+        relay.release()
+        ran, last = finished(first), finished(second)
+    assert_refused(ran, 7, "gate", f"is no longer called {registry_tag(image)}")
+    assert last.returncode == 0, last.stderr
+    assert manifest(cli, registry_tag(image)).json()["config"]["digest"] == other.id
+    name = f"{cli.repository}:{registry_tag(image)}"
+    assert engine.image(name).id == engine.image(other.tags[0]).id == other.id

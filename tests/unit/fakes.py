@@ -16,8 +16,9 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import docker.errors
 
-from build import labels
+from build import identity, labels
 from build.engine import Engine, Image
+from build.names import Upload
 from tests.unit.loopback import Answer
 
 if TYPE_CHECKING:
@@ -227,11 +228,15 @@ class FakeEngine(Engine):
         layers: Sequence[str] = (digest("layer"),),
         **marks: str,
     ) -> Image:
-        """Put an image on it: its names, the ids of its layers, and its labels by their last part."""
+        """Put an image on it: its names, the ids of its layers, and its labels by their last part.
+
+        It is as this tool made it, unless ``content`` is given.
+        """
         image_id = digest(f"{names}{created}{marks}")
+        own = {f"{labels.PREFIX}{name}": value for name, value in marks.items()}
         self.docker.known[image_id] = {
             "Id": image_id,
-            "Config": {"Labels": {f"{labels.PREFIX}{name}": value for name, value in marks.items()}},
+            "Config": {"Labels": {labels.CONTENT: identity.content({}, own, layers), **own}},
             "RootFS": {"Layers": list(layers)},
             "Size": 3_750_000_000,
             "Created": created,
@@ -240,10 +245,28 @@ class FakeEngine(Engine):
             self.docker.names[name] = image_id
         return self.image(image_id)
 
+    def commit(
+        self, image: Image, *names: str, layers: Sequence[str] = (), env: Sequence[str] = (), **marks: str
+    ) -> Image:
+        """What ``docker commit --change`` makes of an image: its labels, and a layer only if a file was written."""
+        attrs = self.docker.known[image.id]
+        changed = {f"{labels.PREFIX}{name}": value for name, value in marks.items()}
+        made = {
+            **attrs,
+            "Id": digest(f"{image.id}{names}{layers}{env}{marks}"),
+            "Config": {**attrs["Config"], "Env": list(env), "Labels": {**image.labels, **changed}},
+            "RootFS": {"Layers": [*image.diff_ids, *layers]},
+            "Created": "2026-01-03T00:00:00Z",
+        }
+        self.docker.known[made["Id"]] = made
+        for name in names:
+            self.docker.names[name] = made["Id"]
+        return self.image(made["Id"])
+
 
 @dataclass(kw_only=True)
 class FakeRegistry:
-    """The registry API for reading (OCI distribution-spec v1.1).
+    """The registry API for manifests (OCI distribution-spec v1.1).
 
     Attributes:
         manifests: By tag.
@@ -256,6 +279,9 @@ class FakeRegistry:
         realm: Where the token is; the registry itself by default.
         failures: Statuses that are answered first.
         asked: Paths that were asked for.
+        put_answer: What is answered to a manifest that is put, which then counts for nothing.
+        untags: Whether a tag can be removed by its name.
+        after_put: Called with the tag when a manifest was put.
     """
 
     manifests: dict[str, bytes] = field(default_factory=dict)
@@ -268,6 +294,14 @@ class FakeRegistry:
     realm: str | None = None
     failures: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    put_answer: Answer | None = None
+    untags: bool = True
+    after_put: Callable[[str], None] = lambda _tag: None
+
+    @property
+    def named(self) -> set[str]:
+        """All tags, less those of images on their way."""
+        return {tag for tag in self.manifests if not Upload.parse(tag)}
 
     def put(self, tag: str, image_id: str, **changes: Any) -> str:  # noqa: ANN401 - any JSON value
         """Have an image of one layer; returns the digest of its manifest. Changes are to the manifest."""
@@ -293,7 +327,25 @@ class FakeRegistry:
             return Answer(status=401, headers={"WWW-Authenticate": challenge})
         if self.basic and shown != self.basic:
             return Answer(status=401, headers={"WWW-Authenticate": 'Basic realm="here"'})
+        if asked.method in ("PUT", "DELETE"):
+            return self._change(asked)
         return self._serve(asked.path)
+
+    def _change(self, asked: Asked) -> Answer:
+        name = asked.path.rpartition("/")[2]
+        if asked.method == "DELETE" and not self.untags and not name.startswith("sha256:"):
+            return Answer(status=405)
+        if asked.method == "DELETE":
+            gone = [tag for tag, content in self.manifests.items() if name in (tag, digest(content.decode()))]
+            for tag in gone:
+                del self.manifests[tag]
+            return Answer(status=202 if gone else 404)
+        if self.put_answer:
+            return self.put_answer
+        assert json.loads(asked.body)["mediaType"] == asked.headers["Content-Type"]
+        self.manifests[name] = asked.body
+        self.after_put(name)
+        return Answer(status=201)
 
     def _token(self, asked: Asked) -> Answer:
         allowed = self.login is None or asked.headers.get("Authorization") == self.login

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from build import base
+from build import base, labels
 from build.base import Facts
 from build.errors import IncompatibleError, SourceError
 from build.listing import REGULAR
@@ -90,11 +90,23 @@ def test_a_label_alone_makes_no_base(engine: FakeEngine, image: Image, tmp_path:
     assert [one.removed for one in engine.docker.running] == [True]
 
 
-def test_what_somebody_made_from_a_base_is_none(engine: FakeEngine, tmp_path: Path) -> None:
-    made = engine.hold("mine:debug", kind="base", depth="1", layers=("sealed", "edited"))
-    with pytest.raises(SourceError, match="mine:debug was made from a base"):
+@pytest.mark.parametrize(
+    "change", [{"layers": ("edited",)}, {"env": ("VLLM_TARGET_DEVICE=tpu",)}, {"commit": "e" * 40}]
+)
+def test_what_was_made_from_a_base_is_not_one(
+    engine: FakeEngine, image: Image, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    assert base.load(engine, image, tmp_path).name
+    made = engine.commit(image, "mine:debug", **change)
+    with pytest.raises(SourceError, match="mine:debug was made from an image of this tool"):
         base.load(engine, made, tmp_path)
-    assert base.load(engine, engine.hold("llm-d-dev:nightly", kind="base", depth="1"), tmp_path).name
+
+
+def test_a_base_from_before_bases_told_their_content_is_not_one(engine: FakeEngine, tmp_path: Path) -> None:
+    old = engine.hold("llm-d-dev:nightly", kind="base")
+    del engine.docker.known[old.id]["Config"]["Labels"][labels.CONTENT]
+    with pytest.raises(SourceError, match="was made by another version of this tool"):
+        base.load(engine, engine.image(old.id), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,7 @@ def test_what_was_asked_for_needs_no_engine(asked: str, words: tuple[str, ...], 
     [
         ("auto", ("--flavor", "cpu", "--commit", "main"), "--commit is for bases of the cuda flavor, not of cpu"),
         ("cpu", ("--commit", "main", "--compile"), "--commit, --compile is for bases of the cuda flavor, not of cpu"),
-        ("auto", ("--flavor", "cuda", "--vllm-version", "0.32.0"), "--vllm-version is for bases of the cpu flavor"),
-        ("auto", ("--commit", "main", "--vllm-version", "0.32.0"), "--vllm-version is for bases of the cpu flavor"),
+        ("cuda", ("--vllm-version", "0.32.0"), "--vllm-version is for bases of the cpu flavor"),
     ],
 )
 def test_options_of_another_flavor_are_refused(asked: str, words: tuple[str, ...], complaint: str) -> None:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import tempfile
+import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import urllib3.exceptions
 
-from build import gate, patience, suite, verdict
+from build import gate, lock, patience, suite, verdict
 from build.credentials import Login
 from build.errors import EngineError, GateError, RegistryError
-from build.registry import Access, RepositoryName
+from build.names import Upload
+from build.registry import Access, Registry, RepositoryName
 from tests.standin.verdicts import passing
 from tests.unit.fakes import FakeEngine, FakeRegistry, digest
-from tests.unit.loopback import serving
+from tests.unit.loopback import Answer, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from build.engine import Image
 
@@ -96,7 +99,7 @@ def test_a_verdict_of_fewer_checks_does_not_count(tmp_path: Path, engine: FakeEn
     whole = passing(image)
     for name in whole.passed:
         verdict.record(tmp_path, replace(whole, passed=tuple(one for one in whole.passed if one != name)))
-        assert f"1 are missing, such as {name}" in refused(tmp_path, image)
+        assert f"without 1 of its checks: {name}" in refused(tmp_path, image)
     verdict.record(tmp_path, whole)
     gate.require_passed(tmp_path, image, rules=suite.rules())
 
@@ -160,9 +163,25 @@ def repository(served: FakeRegistry, engine: FakeEngine) -> Iterator[RepositoryN
         yield RepositoryName(host=address, path="llm-d-dev")
 
 
-def push(engine: FakeEngine, image: Image, repository: RepositoryName, *tags: str) -> tuple[gate.Pushed, list[str]]:
+def push(
+    engine: FakeEngine,
+    image: Image,
+    repository: RepositoryName,
+    *tags: str,
+    require_allowed: Callable[[], object] = lambda: None,
+) -> tuple[gate.Pushed, list[str]]:
     lines: list[str] = []
-    return gate.push(engine, image, repository, tags, progress=lines.append), lines
+    with tempfile.TemporaryDirectory() as locks:
+        pushed = gate.push(
+            engine,
+            image,
+            repository,
+            tags,
+            locks=Path(locks),
+            require_allowed=require_allowed,
+            progress=lines.append,
+        )
+    return pushed, lines
 
 
 def test_what_arrived_is_told(
@@ -261,16 +280,22 @@ LIST = "application/vnd.oci.image.index.v1+json"
 def test_what_only_looks_like_the_image_does_not_pass(
     engine: FakeEngine, repository: RepositoryName, served: FakeRegistry, changes: dict[str, Any], said: str
 ) -> None:
-    """When it is there before the push, that goes on; when it is what arrives, it is refused."""
+    """When it is there before the push, that goes on; when it is what arrives, it is refused, and gets no name."""
     image = engine.hold("llm-d-dev:nightly")
     engine.docker.keep_digest(image.id, f"{repository}@{served.put('other', image.id)}")
     served.put("nightly", image.id, **changes)
     assert "done" in push(engine, image, repository, "nightly")[1]
-    served.put("nightly", image.id, **changes)
-    engine.docker.pushes = lambda _name, _id: []
+    served.manifests.clear()
+
+    def arrive_otherwise(name: str, image_id: str) -> list[dict[str, Any]]:
+        served.put(name.rpartition(":")[2], image_id, **changes)
+        return []
+
+    engine.docker.pushes = arrive_otherwise
     with pytest.raises(GateError, match="is not the tested image") as caught:
         push(engine, image, repository, "nightly")
     assert said in caught.value.what
+    assert served.named == set()
 
 
 @pytest.mark.parametrize("lost", ["layer", "config"])
@@ -390,6 +415,196 @@ def test_an_upload_that_may_work_in_a_while_is_tried_again(
     pushed, lines = push(engine, image, repository, "nightly")
     assert pushed.names == (f"{repository}:nightly",)
     assert [line for line in lines if "failed" in line] == [
-        f"attempt {number} of 3 failed (push to {repository}:nightly failed: {words}); the next one in 0 s"
-        for number in (1, 2)
+        f"attempt {number} of 3 failed (push to {repository} failed: {words}); the next one in 0 s" for number in (1, 2)
     ]
+
+
+# --- Under which names, and when --------------------------------------------------------------------------
+
+
+def names_in(engine: FakeEngine, repository: RepositoryName) -> list[str]:
+    """The tags that the engine says the registry has."""
+    return [name for name in engine.docker.names if name.startswith(f"{repository}:")]
+
+
+def test_an_image_arrives_under_a_name_of_the_push_and_its_names_move_after_that(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    arrive = engine.docker.pushes
+    uploaded: list[str] = []
+    moved: list[str] = []
+
+    def watch(name: str, image_id: str) -> Iterable[dict[str, Any]]:
+        uploaded.append(name.rpartition(":")[2])
+        assert served.named == set()
+        return arrive(name, image_id)
+
+    engine.docker.pushes, served.after_put = watch, moved.append
+    push(engine, image, repository, f"local-{COMMIT}", "nightly")
+    assert [(upload := Upload.parse(tag)) and upload.image for tag in uploaded] == [image.short_id]
+    assert moved == [f"local-{COMMIT}", "nightly"]
+    assert served.named == set(served.manifests) == set(moved)
+    assert sorted(names_in(engine, repository)) == [f"{repository}:{tag}" for tag in moved]
+
+
+def test_names_are_the_very_bytes_that_arrived(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    pushed, _ = push(engine, image, repository, f"local-{COMMIT}", "nightly")
+    assert {digest(content.decode()) for content in served.manifests.values()} == {pushed.digest}
+
+
+def test_the_engine_says_that_the_registry_has_an_image_only_when_it_has(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    """A run that is killed at any moment leaves a name that says no more than that it was on its way."""
+    seen: list[str] = []
+
+    def note(*_: object) -> None:
+        seen.extend(names_in(engine, repository))
+
+    def arrive_seen(name: str, image_id: str) -> Iterable[dict[str, Any]]:
+        note()
+        return arrive(name, image_id)
+
+    arrive, served.after_put = engine.docker.pushes, note
+    engine.docker.pushes = arrive_seen
+    push(engine, image, repository, f"local-{COMMIT}", "nightly", require_allowed=note)
+    assert len(seen) == 4
+    assert all(Upload.parse(name.rpartition(":")[2]) for name in seen)
+
+
+def test_an_image_that_may_not_have_its_names_any_more_gets_none(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    """It was tested again during the upload, say, and failed."""
+
+    def refuse() -> None:
+        raise GateError("it failed", hint="")
+
+    with pytest.raises(GateError, match="it failed"):
+        push(engine, image, repository, "nightly", require_allowed=refuse)
+    assert served.manifests == {}
+    assert names_in(engine, repository) == []
+
+
+def test_a_name_that_something_else_moves_meanwhile_is_told(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    def overtake(tag: str) -> None:
+        served.after_put = lambda _tag: None
+        served.put(tag, digest("other"))
+
+    served.after_put = overtake
+    with pytest.raises(GateError, match=f"{repository}:local-{COMMIT} is not the tested image {image.short_id}"):
+        push(engine, image, repository, f"local-{COMMIT}", "nightly")
+    assert served.named == {f"local-{COMMIT}"}
+    assert names_in(engine, repository) == []
+
+
+def test_a_name_that_something_else_moves_before_the_last_one_is_there_is_told(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    def overtake(tag: str) -> None:
+        if tag == "nightly":
+            served.put(f"local-{COMMIT}", digest("other"))
+
+    served.after_put = overtake
+    with pytest.raises(GateError, match=f":local-{COMMIT} is not the tested image"):
+        push(engine, image, repository, f"local-{COMMIT}", "nightly")
+    assert names_in(engine, repository) == []
+
+
+def refusal(status: int, code: str, message: str) -> Answer:
+    return Answer(status=status, body=json.dumps({"errors": [{"code": code, "message": message}]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (refusal(403, "denied", "no"), ("refuses access to llm-d-dev: denied: no", "account that may write")),
+        (
+            refusal(412, "precondition", "configured as immutable"),
+            ("does not take llm-d-dev:nightly: precondition: configured as immutable", "allow this tag to move"),
+        ),
+        (Answer(status=405), ("does not take llm-d-dev:nightly: it answers 405", "name and settings")),
+        (Answer(status=404), ("does not take llm-d-dev:nightly: it answers 404", "name and settings")),
+        (Answer(status=307), ("does not take llm-d-dev:nightly: it answers 307", "name and settings")),
+    ],
+)
+def test_a_registry_that_does_not_let_a_name_move_says_so_and_nothing_is_named(
+    engine: FakeEngine, repository: RepositoryName, served: FakeRegistry, answer: Answer, told: tuple[str, str]
+) -> None:
+    served.put_answer = answer
+    with pytest.raises(RegistryError, match=told[0]) as caught:
+        push(engine, engine.hold("llm-d-dev:nightly"), repository, "nightly")
+    assert told[1] in caught.value.hint
+    assert served.manifests == {}
+    assert names_in(engine, repository) == []
+
+
+def test_a_name_that_is_taken_and_then_serves_something_else_is_told(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    served.put("nightly", digest("old"))
+    served.put_answer = Answer(status=201)
+    with pytest.raises(GateError, match="is not the tested image"):
+        push(engine, image, repository, "nightly")
+    assert names_in(engine, repository) == []
+
+
+def test_where_names_cannot_be_removed_the_one_of_the_push_stays_in_the_registry_alone(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    served.untags = False
+    push(engine, image, repository, "nightly")
+    assert served.named == {"nightly"}
+    assert len(served.manifests) == 2
+    assert names_in(engine, repository) == [f"{repository}:nightly"]
+
+
+def test_a_registry_that_removes_the_image_with_the_name_of_the_push_is_found_out(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Registry, "untag", lambda _self, _tag: served.manifests.clear())
+    with pytest.raises(GateError, match="the registry serves nothing"):
+        push(engine, image, repository, "nightly")
+    assert names_in(engine, repository) == []
+
+
+def test_an_image_that_has_one_name_gets_another_without_an_upload(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry
+) -> None:
+    push(engine, image, repository, f"local-{COMMIT}")
+    engine.docker.pushes = lambda _name, _id: pytest.fail("uploaded again")
+    pushed, _ = push(engine, image, repository, f"local-{COMMIT}", "nightly")
+    assert len(pushed.names) == 2
+    assert served.manifests["nightly"] == served.manifests[f"local-{COMMIT}"]
+
+
+def test_one_run_at_a_time_moves_a_name(
+    engine: FakeEngine, image: Image, repository: RepositoryName, served: FakeRegistry, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+
+    def work() -> None:
+        gate.push(
+            engine,
+            image,
+            repository,
+            ["nightly"],
+            locks=tmp_path,
+            require_allowed=lambda: None,
+            progress=lines.append,
+        )
+
+    thread = threading.Thread(target=work)
+    with lock.held(tmp_path, "push-nightly", doing="pushing another"):
+        thread.start()
+        while not lines:
+            thread.join(0.01)
+            assert thread.is_alive()
+        assert "push-nightly is busy" in lines[0]
+        assert served.manifests == {}
+    thread.join()
+    assert served.named == {"nightly"}

@@ -89,7 +89,7 @@ def test_the_git_file_of_a_worktree(
     vllm.git("worktree", "add", "--quiet", "-b", "topic", linked)
     monkeypatch.chdir(linked.parent)
     monkeypatch.setenv("VLLM_LOCAL_GIT_DIR", "linked/.git")
-    assert cli.main(["plan", "--base-commit", "topic", "--json"]) == 0
+    assert cli.main(["plan", "--base-commit", "topic", "--flavor", "cpu", "--json"]) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -106,5 +106,5 @@ def test_help_says_what_would_be_taken(
 
 def test_a_default_is_said(vllm: Work, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(vllm.path)
-    assert cli.main(["plan", "--base-commit", "HEAD"]) == 0
+    assert cli.main(["plan", "--base-commit", "HEAD", "--flavor", "cpu"]) == 0
     assert f"{vllm.path} (the repository around the current folder)" in capsys.readouterr().err

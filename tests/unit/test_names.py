@@ -102,9 +102,7 @@ def test_the_registrys_tags_follow_the_local_ones_with_the_moving_one_last(
     engine: FakeEngine, repository: str, local: list[str], remote: list[str]
 ) -> None:
     image = engine.hold(*(f"{repository}:{tag}" for tag in local), flavor="cuda")
-    assert names.for_registry(image, repository, flavor=None) == remote
-    unlabelled = engine.hold(*(f"{repository}:{tag}" for tag in local))
-    assert names.for_registry(unlabelled, repository, flavor=None) == remote
+    assert names.for_registry(image, repository) == remote
 
 
 @pytest.mark.parametrize(("local", "remote"), LOCAL)
@@ -114,16 +112,54 @@ def test_a_cpu_image_gets_no_name_of_a_cuda_image_whatever_it_is_called_here(
     expected = [f"{tag}-cpu" for tag in remote]
     for suffix in ("", "-cpu"):
         marked = engine.hold(*(f"llm-d-dev:{tag}{suffix}" for tag in local), flavor="cpu")
-        assert names.for_registry(marked, "llm-d-dev", flavor="cuda") == expected
-        # Of an image without the label the smoke run knows it.
-        unmarked = engine.hold(*(f"llm-d-dev:{tag}{suffix}" for tag in local))
-        assert names.for_registry(unmarked, "llm-d-dev", flavor="cpu") == expected
+        assert names.for_registry(marked, "llm-d-dev") == expected
+
+
+DIRTY_WORK = f"{COMMIT}-dirty-{'d' * 12}"
+OTHER = "e" * 40
+
+
+@pytest.mark.parametrize(
+    ("tag", "marks", "true"),
+    [
+        ("nightly", {"kind": "base"}, True),
+        (f"nightly-{COMMIT}-cpu", {"kind": "base"}, True),
+        (f"nightly-{OTHER}", {"kind": "base"}, False),
+        (f"local-{COMMIT}", {"kind": "base"}, False),
+        (COMMIT, {"kind": "overlay"}, True),
+        (f"local-{COMMIT}-cpu", {"kind": "overlay"}, True),
+        (f"local-{OTHER}", {"kind": "overlay"}, False),
+        (f"nightly-{COMMIT}", {"kind": "overlay"}, False),
+        ("nightly", {"kind": "overlay"}, False),
+        ("nightly", {"kind": "other"}, False),
+        (f"local-{DIRTY_WORK}", {"kind": "overlay", "work": DIRTY_WORK}, True),
+        (f"local-{DIRTY_WORK}", {"kind": "overlay"}, False),
+        (f"local-{COMMIT}-dirty-{'e' * 12}", {"kind": "overlay", "work": DIRTY_WORK}, False),
+        (f"local-{COMMIT}", {"kind": "overlay", "work": DIRTY_WORK}, False),
+    ],
+)
+def test_a_tag_says_kind_and_commit_of_its_image(
+    engine: FakeEngine, tag: str, marks: dict[str, str], *, true: bool
+) -> None:
+    image = engine.hold(f"llm-d-dev:{tag}", commit=COMMIT, **marks)
+    found = Tag.parse(tag)
+    assert found
+    assert names.describes(found, image) == true
+
+
+def test_the_name_of_an_upload_is_recognised_and_says_nothing_else() -> None:
+    upload = names.Upload(image="0" * 12, place="1" * 8, push="2" * 8)
+    assert str(upload) == f"candidate-{'0' * 12}-{'1' * 8}{'2' * 8}"
+    assert names.Upload.parse(str(upload)) == upload
+    assert Tag.parse(str(upload)) is None
+    for text in ("candidate", "nightly", f"candidate-{COMMIT}", f"{upload}0"):
+        assert names.Upload.parse(text) is None
 
 
 def test_names_in_other_repositories_do_not_count(engine: FakeEngine) -> None:
     elsewhere = [f"quay.example/x:nightly-{COMMIT}", "other:nightly", f"llm-d-dev-temporary:{COMMIT}"]
     image = engine.hold(*elsewhere, flavor="cuda")
-    assert names.for_registry(image, "llm-d-dev", flavor=None) == []
+    assert names.for_registry(image, "llm-d-dev") == []
     assert not names.promoted(image, "llm-d-dev")
     assert not names.is_last_good(image, "llm-d-dev")
 

@@ -11,7 +11,6 @@ import runpy
 import tarfile
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
@@ -322,14 +321,16 @@ def test_the_fingerprint_changes_with_whatever_decides_the_image(work: Work, mak
 def test_an_image_that_is_the_overlay_already_is_found_and_nothing_that_was_made_from_it(make: Make) -> None:
     made = make()
     engine = FakeEngine()
-    vars(engine)["capabilities"] = SimpleNamespace(takes_thin_images=True)
-    layers = made.base.image.diff_ids
     marks = {"kind": "overlay", "fingerprint": made.fingerprint}
-    # As `docker commit` makes an image from a container of an overlay.
-    engine.hold("scratch:mine", created="2026-01-03T00:00:00Z", layers=(*layers, "own", "edited"), **marks)
-    assert overlay.find(engine, made) is None
-    ours = engine.hold("llm-d-dev:local-x", layers=(*layers, "own"), **marks)
+    ours = engine.hold("llm-d-dev:local-x", layers=(*made.base.image.diff_ids, "own"), **marks)
+    changes: list[dict[str, Any]] = [{"layers": ("edited",)}, {"env": ("A=1",)}, {"native": "0"}]
+    for number, change in enumerate(changes):
+        engine.commit(ours, f"scratch:{number}", **change)
     assert overlay.find(engine, made) == ours
+    engine.untag("llm-d-dev:local-x")
+    assert overlay.find(engine, made) is None
+    engine.hold("llm-d-dev:local-y", layers=("another", "own"), **marks)
+    assert overlay.find(engine, made) is None
 
 
 # --- What is pinned ----------------------------------------------------------------------------------------
@@ -399,7 +400,7 @@ def test_what_an_overlay_holds_changes_only_together_with_its_number(
         *(hashlib.sha256(path.read_bytes()).hexdigest() for path in (overlay.DOCKERFILE, INSIDE / "delete.py")),
     ]
     pinned = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    assert (overlay.FORMAT, pinned) == (1, "fd06bdca490a034e3a89590a3ddac5d66dd9e59a4aa5ce5b07d5a49215f1c14c"), (
+    assert (overlay.FORMAT, pinned) == (2, "c9c3053d81407d40cffaf46c24eabcda6b20df45766046862d8eb8ca9e58bc5e"), (
         "\n".join(parts)
     )
 

@@ -77,7 +77,7 @@ def test_without_packages_it_says_what_to_do(words: tuple[str, ...]) -> None:
     ran = start("-S", "-m", "build", "status", *words)
     assert ran.returncode == 2
     what, advice = ran.stderr.splitlines()
-    assert what.startswith("error[usage]: the package docker is not installed; ")
+    assert what.startswith("error[usage]: the package bcrypt is not installed; the package docker is not installed; ")
     assert sys.executable in what
     assert str(REPOSITORY / "requirements.txt") in advice
     assert (json.loads(ran.stdout)["error"]["exit_code"] == 2) if words else ran.stdout == ""

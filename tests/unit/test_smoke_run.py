@@ -69,6 +69,9 @@ class MadeUpEngine:
     def client(self) -> object:
         raise docker.errors.DockerException("connection refused")
 
+    def created(self, _image_id: str) -> object:
+        return self.client
+
 
 def run_on(folder: Path | None, server: MadeUpServer | None = None, *, chosen: Path | None = None) -> Run:
     options = Options(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from build import processors
+from build import identity, labels, processors
 from build.thin import Thin, _history, load
 from tests.unit.fakes import FakeEngine, digest
 
@@ -27,7 +27,8 @@ def test_an_image_is_its_bases_layers_and_one_more(image: Thin) -> None:
     engine.hold("llm-d-dev:nightly", kind="base")
     made = load(engine, image, tag="llm-d-dev:thin")
     assert made.diff_ids == (*image.base.diff_ids, digest("layer of its own"))
-    assert made.labels == {**image.base.labels, "title": "thin"}
+    assert made.labels == {**image.base.labels, "title": "thin", labels.CONTENT: made.labels[labels.CONTENT]}
+    assert identity.is_genuine(made)
     assert made.tags == ("llm-d-dev:thin",)
 
 

@@ -1,0 +1,80 @@
+"""The names of images on their way into a registry: made for one push, and removed when its run is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import secrets
+from typing import TYPE_CHECKING
+
+from build import labels, lock, owner
+from build.errors import BusyError
+from build.names import Upload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from build.engine import Engine, Image
+
+log = logging.getLogger(__name__)
+
+_HOST_AND_MACHINE = 2
+
+
+def of(image: Image, locks: Path) -> Upload:
+    """A name for a push of an image.
+
+    Args:
+        image: The image.
+        locks: Where lock files are.
+    """
+    return Upload(image=image.short_id, place=_place(locks), push=secrets.token_hex(4))
+
+
+def lock_name(short_id: str) -> str:
+    """The lock that a push of an image holds."""
+    return f"push-{short_id}"
+
+
+@contextlib.contextmanager
+def abandoned(upload: Upload, locks: Path) -> Iterator[bool]:
+    """Whether the run that made a name is gone; if so, no other push of the image begins while the block runs.
+
+    A name that another state folder made is never abandoned: whether its run is gone cannot be told from here.
+    """
+    with contextlib.ExitStack() as stack:
+        gone = upload.place == _place(locks)
+        if gone:
+            try:
+                stack.enter_context(lock.held(locks, lock_name(upload.image), doing="removing what a push left"))
+            except BusyError:
+                gone = False
+        yield gone
+
+
+def sweep(engine: Engine, locks: Path) -> int:
+    """Take from images on the engine the names that killed pushes left.
+
+    Returns:
+        How many names were removed.
+    """
+    removed = 0
+    for row in engine.client.api.images(filters={"label": labels.KIND}):
+        for name in row.get("RepoTags") or ():
+            upload = Upload.parse(name.rpartition(":")[2])
+            if upload is None:
+                continue
+            with abandoned(upload, locks) as gone:
+                if gone:
+                    log.info("removing name %s of a push that is gone", name)
+                    engine.release(name)
+                    removed += 1
+    return removed
+
+
+def _place(locks: Path) -> str:
+    """Digits of the state folder and the machine that it is on."""
+    machine = ":".join(owner.identity().split(":")[:_HOST_AND_MACHINE])
+    return hashlib.sha256(f"{machine}:{locks.absolute()}".encode()).hexdigest()[:8]
