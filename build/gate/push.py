@@ -48,7 +48,7 @@ class Pushed:
 
 
 def require_passed(folder: Path, image: Image, *, rules: str) -> Verdict:
-    """The verdict that opens the gate for an image (:func:`build.gate.push.demands.shortcoming`).
+    """The verdict that opens the gate for an image (:func:`build.gate.demands.shortcoming`).
 
     Args:
         folder: Where verdicts are kept.

@@ -31,7 +31,7 @@ def compare(target: Target, base: Contents, *, carried: frozenset[str] = frozens
     Args:
         target: What it is to become.
         base: What it starts from.
-        carried: As :func:`build.overlay.image.delta.between` has it.
+        carried: As :func:`build.overlay.delta.between` has it.
 
     Raises:
         SourceError: It is not vLLM's, there is nothing of that name to be carried, its pyproject.toml cannot be

@@ -66,7 +66,7 @@ def is_damaged(folder: Path, digest: str) -> bool:
 
     Args:
         folder: What :func:`fetch` returned.
-        digest: Digest of what it holds now (:func:`build.gate.push.rules.model`).
+        digest: Digest of what it holds now (:func:`build.gate.rules.model`).
     """
     known = stored.read(_record(folder), _RECORD, level=logging.DEBUG)
     # Older versions of this tool wrote none.

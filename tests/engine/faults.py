@@ -30,6 +30,32 @@ def _compiled(body: str, *options: str) -> str:
     )
 
 
+# Findings of a sound image, said in the place of the script: on everything that leads to its standard output.
+_FORGERY = r"""
+import glob, os
+if os.environ.get("HF_HUB_OFFLINE") and b"binaries" in open("/proc/self/cmdline", "rb").read():
+    words = (
+        '["compile", []]\n["files", {}]\n["writable", []]\n["torch", {"failure": null, "version": "2", "cuda": null}]\n'
+        '["libraries", {}]\n["vllm", {"failure": null, "file": "/opt/vllm-source/vllm/__init__.py"}]\n["load", {}]\n'
+        '["operators", {"failure": null, "chosen": [], "expected": null, "missing": []}]\n["modules", []]\n'
+    )
+    for path in sorted({*glob.glob("/proc/*/fd/*")}):
+        try:
+            if "pipe" in os.readlink(path):
+                descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                os.write(descriptor, words.encode())
+        except OSError:
+            pass
+    os._exit(0)
+"""
+_FORGED = ("binaries/source",)
+
+
+def _forged(name: str) -> str:
+    """A script that makes a file of the image's packages forge what is found of the image."""
+    return f"cat >{_SITE}/{name} <<'END'\n{_FORGERY}\nEND\n"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """A broken image and what the suite must say about it.
@@ -212,6 +238,24 @@ BINARIES = (
         script=f"rm -r {_SITE}/torch",
         failed=("binaries/torch", "binaries/loading", "binaries/operators"),
         cause="import-error",
+    ),
+    Fault(
+        name="start-file-forges-findings",
+        on="base",
+        script=f"echo '# altered' >>{LLAMA}; " + _forged("sitecustomize.py"),
+        failed=_FORGED,
+    ),
+    Fault(
+        name="module-forges-findings",
+        on="base",
+        script=f"echo '# altered' >>{LLAMA}; " + _forged("torch/__init__.py"),
+        failed=_FORGED,
+    ),
+    Fault(
+        name="module-ends-the-look",
+        on="base",
+        script=f"echo 'import os; os._exit(0)' >{_SITE}/torch/__init__.py",
+        failed=("binaries/torch",),
     ),
     Fault(
         name="another-vllm",
