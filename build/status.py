@@ -10,6 +10,7 @@ from rich.table import Table
 
 from build import demands, freshness, labels, retention, suite, verdict
 from build.git import SHORT_DIGITS
+from build.names import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +78,8 @@ def rows(context: Context) -> list[Row]:
 def _row(context: Context, image: Image, rules: str) -> Row:
     digests = [name.partition("@") for name in image.digests]
     repositories = {repository: digest for repository, _, digest in digests}
-    pushed = tuple(name for name in image.tags if name.rpartition(":")[0] in repositories)
+    named = [name for name in image.tags if not Upload.parse(name.rpartition(":")[2])]
+    pushed = tuple(name for name in named if name.rpartition(":")[0] in repositories)
     digest = repositories.get(pushed[-1].rpartition(":")[0]) if pushed else None
     return Row(
         image=image,

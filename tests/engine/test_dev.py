@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
+from build import identity
 from tests.engine.conftest import LOCAL, commit_all
 from tests.standin.image import changed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import git
 
     from build.engine import Engine, Image
@@ -66,9 +70,18 @@ def test_the_base_is_untouched_by_the_overlay(cli: Cli, clone: git.Repo, engine:
     assert len(overlay.diff_ids) == len(base.diff_ids) + 1
 
 
+@contextlib.contextmanager
+def nameless(engine: Engine, base: Image) -> Iterator[str]:
+    """A base that has no name, while the block runs."""
+    with changed(engine, base.id, ["ENV NAMELESS=1"]) as made, engine.temporary_tag(made):
+        marked = identity.mark(engine, made, progress=lambda _line: None)
+    yield marked
+    engine.client.api.remove_image(marked, force=True, noprune=True)
+
+
 def test_a_base_without_a_name_is_there_afterwards(cli: Cli, clone: git.Repo, engine: Engine, base: Image) -> None:
     commit_all(clone, "On a base that has only an ID")
-    with changed(engine, base.id, ["ENV NAMELESS=1"]) as unnamed:
+    with nameless(engine, base) as unnamed:
         ran = cli("dev", clone.working_dir, "--base", unnamed, "--no-smoke", "--json")
         assert ran.returncode == 0, ran.stderr
         assert engine.image(unnamed).tags == ()
