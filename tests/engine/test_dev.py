@@ -73,7 +73,9 @@ def test_the_base_is_untouched_by_the_overlay(cli: Cli, clone: git.Repo, engine:
 @contextlib.contextmanager
 def nameless(engine: Engine, base: Image) -> Iterator[str]:
     """A base that has no name, while the block runs."""
-    with changed(engine, base.id, ["ENV NAMELESS=1"]) as made, engine.temporary_tag(made):
+    with changed(engine, base.id, ["ENV NAMELESS=1"]) as made:
+        # Only an image without a name is removed when it has been marked.
+        engine.tag(made, f"{LOCAL}:nameless")
         marked = identity.mark(engine, made, progress=lambda _line: None)
     yield marked
     engine.client.api.remove_image(marked, force=True, noprune=True)
