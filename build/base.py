@@ -15,9 +15,8 @@ from packaging.version import Version
 from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
-from build import identity, labels, names
+from build import identity, labels, names, stored
 from build.errors import IncompatibleError, SourceError
-from build.folders import write_atomic_bytes
 from build.listing import Listing
 from build.requirements import Installed
 from build.tarball import Ownership
@@ -56,6 +55,10 @@ AbsolutePath = Annotated[str, AfterValidator(_is_absolute)]
 
 SCHEMA = 6
 """Of what sealing writes, the git directory included. Another number, and the next nightly makes a new base."""
+
+
+class AnotherSchemaError(ValueError):
+    """Another version of this tool wrote a description."""
 
 
 @checked(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -115,10 +118,13 @@ class Facts:
         """From JSON values.
 
         Raises:
-            ValueError: Another schema, or something is missing.
+            AnotherSchemaError: Another version of this tool wrote them.
+            ValueError: Something is missing, or not what it should be.
         """
+        if not isinstance(document, dict):
+            raise ValueError("no description")  # noqa: TRY004 - a value that makes no sense, as the others
         if document.get("schema") != SCHEMA:
-            raise ValueError(f"schema {document.get('schema')!r}, not {SCHEMA}")
+            raise AnotherSchemaError(f"schema {document.get('schema')!r}, not {SCHEMA}")
         return TypeAdapter(cls).validate_python({key: value for key, value in document.items() if key != "schema"})
 
     @property
@@ -208,26 +214,41 @@ def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) 
             f"{image.name} {why}", hint="name the base that it was made from; `python -m build nightly` makes a new one"
         )
     folder = cache / "bases" / image.id.removeprefix("sha256:")
-    if not all((folder / name).exists() for name in _FILES):
-        for file, content in _read(engine, image).items():
-            write_atomic_bytes(folder / file, content)
-    json_text, held, tree, compiled = ((folder / file).read_bytes() for file in _FILES)
+    known = stored.read_files(folder, _FILES)
     try:
-        facts = Facts.parse(json.loads(json_text))
-        return Base(
-            image=image,
-            name=name or image.name,
-            facts=facts,
-            held=Listing.parse(held),
-            tree=Listing.parse(tree),
-            compiled=frozenset(os.fsdecode(path) for path in compiled.split(b"\0") if path),
-        )
+        if known and (base := _described(image, known, name)):
+            return base
+        content = _read(engine, image)
+        stored.write_files(folder, content)
+        return _parsed(image, content, name)
     except ValueError as error:
         flavor = f" --flavor {found}" if (found := names.flavor_of(image)) else ""
         raise SourceError(
             f"{image.short_id} was sealed by another version of this tool ({error})",
             hint=f"`python -m build nightly{flavor}` makes a new base",
         ) from error
+
+
+def _described(image: Image, content: Mapping[str, bytes], name: str | None) -> Base | None:
+    """A base by the copy in the cache; None if that makes no sense, and the image is to be asked again."""
+    try:
+        return _parsed(image, content, name)
+    except AnotherSchemaError:
+        raise
+    except ValueError:
+        return None
+
+
+def _parsed(image: Image, content: Mapping[str, bytes], name: str | None) -> Base:
+    json_text, held, tree, compiled = (content[file] for file in _FILES)
+    return Base(
+        image=image,
+        name=name or image.name,
+        facts=Facts.parse(stored.value(json_text)),
+        held=Listing.parse(held),
+        tree=Listing.parse(tree),
+        compiled=frozenset(os.fsdecode(path) for path in compiled.split(b"\0") if path),
+    )
 
 
 def _read(engine: Engine, image: Image) -> dict[str, bytes]:

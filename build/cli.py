@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
-from build import failure, git, launcher, names, options, schedule, settings
+from build import failure, git, launcher, names, options, runlog, schedule, settings
 from build.console import PROGRAM, Console, without_standard_output
 from build.context import Context
 from build.errors import EXIT_INTERRUPTED, LlmdDevError, UsageError
 from build.local_source import LocalSource
-from build.redact import RedactingFormatter, redacted
+from build.redact import redacted
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from build import choice, delivery, flavor, trial
-    from build.settings import Settings
 
 log = logging.getLogger("build")
 
@@ -46,22 +45,26 @@ def main(argv: Sequence[str], *, program: str = PROGRAM) -> int:
     Returns:
         The exit code: 0, 130, or that of the error's category (:mod:`build.errors`).
     """
+    with runlog.ended():
+        return _main(argv, program)
+
+
+def _main(argv: Sequence[str], program: str) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     # Until there is a log file, and where it cannot be written, nothing may spill onto the terminal.
     logging.getLogger("build").addHandler(logging.NullHandler())
     git.without_git_variables()
-    default = LocalSource.default(os.environ)
     try:
-        arguments = options.parse(argv, default=default, default_ref=_default_ref(), program=program)
-    except UsageError as error:
-        return _fail(Console(quiet="--json" in argv, program=program), error, None)
+        arguments = _parsed(argv, program)
+    except (UsageError, OSError) as error:
+        return _fail(Console(quiet="--json" in argv, program=program), failure.as_ours(error), None)
     console = Console(quiet=arguments.json, program=program)
     log_file: Path | None = None
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         loaded = settings.load(_overrides(arguments))
-        log_file = _start_log(loaded, arguments.verb)
+        log_file = runlog.start(loaded.folders.logs, arguments.verb, console)
         if launcher.is_outdated():
             console.warn("the packages are those of an older requirements.txt: run `nox -s install` in the checkout")
         document = VERBS[arguments.verb](Context(settings=loaded, console=console), arguments)
@@ -75,17 +78,43 @@ def main(argv: Sequence[str], *, program: str = PROGRAM) -> int:
     except Exception as error:
         log.exception("the engine failed, or a defect")
         return _fail(console, failure.as_ours(error), log_file)
-    _print(_json(document) if arguments.json else "")
+    try:
+        _print(_json(document) if arguments.json else "")
+    except OSError as error:
+        return _fail(console, failure.as_ours(error), log_file)
     return 0
 
 
+def _parsed(argv: Sequence[str], program: str) -> argparse.Namespace:
+    """The command line.
+
+    Raises:
+        UsageError: It cannot be used.
+        OSError: It asks for a text that cannot be written.
+    """
+    default = LocalSource.default(os.environ)
+    try:
+        return options.parse(argv, default=default, default_ref=_default_ref(), program=program)
+    except SystemExit:
+        # After --help or --version: Python would say itself that the text could not be written, at its end.
+        _print("")
+        raise
+
+
 def _print(text: str) -> None:
-    """Print a last text; whoever reads may have read enough, and the work is done."""
+    """Print a last text; whoever reads may have read enough, and the work is done.
+
+    Raises:
+        OSError: It cannot be written, to a file on a full disk say.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         without_standard_output()
+    except OSError:
+        without_standard_output()
+        raise
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -95,9 +124,13 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _fail(console: Console, error: LlmdDevError, log_file: Path | None) -> int:
     hint = f"{error.hint} ({log_file})" if log_file and error.see_log else error.hint
-    console.fail(error.word, redacted(error.what), redacted(hint))
+    # Standard error may be on the disk that is full, and standard output too.
+    with contextlib.suppress(OSError):
+        console.fail(error.word, redacted(error.what), redacted(hint))
     document = {"word": error.word, "what": redacted(error.what), "hint": console.worded(redacted(error.hint))}
-    _print_error(console, {**document, "exit_code": error.exit_code}, log_file)
+    with contextlib.suppress(OSError):
+        _print_error(console, {**document, "exit_code": error.exit_code}, log_file)
+        _print("")
     return error.exit_code
 
 
@@ -118,23 +151,6 @@ def _default_ref() -> str:
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     given = vars(arguments)
     return {name: given[name] for name in options.SETTING_OPTIONS if given.get(name) is not None}
-
-
-def _start_log(loaded: Settings, verb: str) -> Path:
-    folder = loaded.folders.logs
-    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{verb}-{os.getpid()}.log"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise UsageError(
-            f"the state folder cannot be written: {error}", hint="name another one with --state or LLM_D_DEV_STATE"
-        ) from error
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
-    ours = logging.getLogger("build")
-    ours.addHandler(handler)
-    ours.setLevel(logging.DEBUG)
-    return path
 
 
 # --- Verbs: call the domain, show the result, return the JSON document ---

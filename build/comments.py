@@ -6,6 +6,7 @@ Where a language is not known, or a text cannot be taken apart, the code counts 
 from __future__ import annotations
 
 import io
+import itertools
 import posixpath
 import re
 import tokenize
@@ -65,7 +66,12 @@ def _code_of(path: str) -> Callable[[str], list[object]] | None:
 def _lines(pattern: re.Pattern[str], text: str) -> list[object]:
     # A comment separates as a space does.
     code = pattern.sub(lambda found: found[0] if found["literal"] is not None else " ", text)
-    return [line.rstrip() for line in code.splitlines() if line.strip()]
+    if any("\n" in found[0] for found in pattern.finditer(text) if found["literal"] is not None):
+        # Lines within a literal are its content.
+        return list(code.splitlines())
+    lines = [line.rstrip() for line in code.splitlines()]
+    # An empty line ends what a backslash continues.
+    return [line for before, line in itertools.pairwise(("", *lines)) if line or before.endswith("\\")]
 
 
 def _python(text: str) -> list[object]:

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console as RichConsole
 from rich.markup import escape
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from build.harmless import harmless
 
-    from rich.console import RenderableType
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +155,16 @@ def without_standard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Rich(RichConsole):
+class HarmlessConsole(RichConsole):
+    """A console of which no text can command the terminal, wherever it comes from."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is printed, in pieces; the commands of rich itself are pieces of their own."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=harmless(segment.text))
+
+
+class _Rich(HarmlessConsole):
     """One that goes on when nobody reads any more, as the work does."""
 
     def on_broken_pipe(self) -> None:

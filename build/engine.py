@@ -21,7 +21,7 @@ import docker.errors
 import docker.utils.config
 import requests
 
-from build import cdi, labels, owner
+from build import cdi, clock, labels, owner
 from build.deadline import within
 from build.endpoint import Endpoint, Tls, chosen
 from build.errors import EngineError, SourceError, UsageError
@@ -351,7 +351,7 @@ class Engine:
         filters += [f"{labels.PREFIX}{name}={value}" for name, value in wanted.items()]
         found = self.client.api.images(filters={"label": filters})
         images = [image for row in found if (image := self.find_image(row["Id"]))]
-        return sorted(images, key=lambda image: _moment(image.created), reverse=True)
+        return sorted(images, key=_order, reverse=True)
 
     def tag(self, image_id: str, name: str) -> None:
         """Point ``name`` (repository:tag) at an image ID; moves it if it exists."""
@@ -446,6 +446,12 @@ def _addresses(registry: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Addr
     except OSError:  # a timeout is one
         return []
     return [ipaddress.ip_address(str(row[4][0]).partition("%")[0]) for row in rows]
+
+
+def _order(image: Image) -> tuple[bool, datetime]:
+    """The newest last; what a wrong clock dated into the future first."""
+    when = _moment(image.created)
+    return when <= clock.tomorrow(), when
 
 
 def _moment(stamp: str) -> datetime:

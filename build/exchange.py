@@ -52,6 +52,11 @@ class Answer:
         """Whether it is a success."""
         return self.status < 400  # noqa: PLR2004 - HTTP's statuses of errors
 
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.content.decode(errors="replace")
+
     def json(self) -> Any:  # noqa: ANN401 - any JSON value
         """The body as a JSON document.
 
@@ -85,10 +90,12 @@ class Exchange:
 
     Args:
         seconds: What one request may take, from the name's resolution to the answer's last byte.
+        is_untrusted: Whether those who answer may lead nowhere else: no redirect is followed, and no proxy asked.
     """
 
-    def __init__(self, *, seconds: float) -> None:
+    def __init__(self, *, seconds: float, is_untrusted: bool = False) -> None:
         self._seconds = seconds
+        self._is_untrusted = is_untrusted
         self._sessions: dict[bool, requests.Session] = {}
 
     def send(
@@ -98,20 +105,18 @@ class Exchange:
         *,
         limit: int,
         headers: Mapping[str, str],
-        form: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        form: Mapping[str, str] | bytes | None = None,
         verify: bool = True,
         seconds: float | None = None,
     ) -> Answer:
         """Send a request.
 
         Args:
-            method: HTTP method. Only GET follows redirects.
+            method: HTTP method. Only GET follows redirects, and none of those that are untrusted.
             url: Where to; loopback addresses are never asked through a proxy, as Docker has it.
             limit: Bytes that the body of the answer may have.
             headers: Of the request.
-            form: What is posted.
-            body: What is sent, if that is not a form.
+            form: What is posted: fields of a form, or a body as it is.
             verify: Whether a server with TLS must prove who it is.
             seconds: What this one may take, if that is less.
 
@@ -129,9 +134,9 @@ class Exchange:
                     method,
                     url,
                     headers=dict(headers),
-                    data=dict(form) if form else body,
+                    data=form,
                     timeout=(_CONNECT_S, self._seconds),
-                    allow_redirects=method == "GET",
+                    allow_redirects=method == "GET" and not self._is_untrusted,
                     stream=True,
                     verify=verify,
                 ) as answer,
@@ -145,8 +150,14 @@ class Exchange:
             self._sessions = {}
             raise
 
+    def close(self) -> None:
+        """Drop the connections that are kept."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions = {}
+
     def _session(self, url: str) -> requests.Session:
-        direct = is_loopback(urlsplit(url).netloc)
+        direct = self._is_untrusted or is_loopback(urlsplit(url).netloc)
         if direct not in self._sessions:
             session = _Session()
             session.auth = _GivenOnly()

@@ -5,15 +5,15 @@ https://docs.projectquay.io/use_quay.html, "Setting tag expirations": the time c
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING
 
-from build import labels, names, registry_server, uploads
+from build import clock, labels, names, registry_server, uploads
 from build.record import moment
 from build.registry import Registry, RepositoryName
-from build.retention import lifetime
+from build.retention import expires
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Mapping
     from pathlib import Path
     from typing import Any
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def has_expired(config: Mapping[str, Any], now: dt.datetime) -> bool:
     """Whether an image has, by its configuration (OCI image-spec, config.md); one that does not say never does."""
     try:
-        return moment(config["created"]) + lifetime(_marks(config).get(labels.QUAY_EXPIRES, "")) < now
+        made = moment(config["created"])
+        return clock.is_past(made) and expires(made, _marks(config).get(labels.QUAY_EXPIRES, "")) < now
     except (KeyError, TypeError, ValueError):
         return False
 
@@ -87,7 +88,7 @@ def waiting(context: Context, repository: str) -> tuple[Registry, set[str], set[
     if access is None:
         return None
     registry = Registry(RepositoryName(host=access.address, path=repository, access=access))
-    return registry, expired(registry, dt.datetime.now(dt.UTC)), abandoned(registry, context.folders.locks)
+    return registry, expired(registry, clock.now()), abandoned(registry, context.folders.locks)
 
 
 def sweep(context: Context, repository: str) -> int:

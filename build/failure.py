@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 
-from build.errors import DiskError, EngineError, LlmdDevError
+from build.errors import DiskError, EngineError, LlmdDevError, UsageError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+# The last is what a limit on the size of files gives (setrlimit(2), RLIMIT_FSIZE).
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_WORDS = re.compile("|".join(re.escape(os.strerror(number)) for number in (errno.ENOSPC, errno.EDQUOT)))
+# Of a file or folder that is not what this tool left there, or that this user may not use.
+_IN_THE_WAY = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO),
+)
+_DAMAGED = (errno.EIO, errno.EUCLEAN, errno.ESTALE)
+_NO_FOLDER = "No usable temporary directory"
+"""How tempfile (CPython 3.11) begins what it says where no folder for temporary files can be written to."""
 
 
 def is_the_engines(error: Exception) -> bool:
@@ -18,16 +30,51 @@ def is_the_engines(error: Exception) -> bool:
     return isinstance(error, (docker.errors.DockerException, requests.ConnectionError, requests.Timeout))
 
 
+def is_full(said: str) -> bool:
+    """Whether a program says that a disk is full, or a quota used up."""
+    return _FULL_WORDS.search(said) is not None
+
+
+def full(said: str) -> DiskError:
+    """The failure that a full disk of this machine is.
+
+    Args:
+        said: Which file could not be written, or what a program said.
+    """
+    return DiskError(
+        f"no space left on this machine: {said}",
+        hint="`python -m build prune` frees some; TMPDIR names the folder for temporary files, LLM_D_DEV_STATE and "
+        "LLM_D_DEV_CACHE those of this tool",
+    )
+
+
 def as_ours(error: Exception) -> LlmdDevError:
-    """An expected failure as it is; the engine's as one of the engine; a full disk as that; all else as a defect."""
+    """An expected failure as it is; the engine's as one of the engine; a disk's as that; all else as a defect."""
     if isinstance(error, LlmdDevError):
         return error
     if is_the_engines(error):
         return EngineError(f"the engine failed: {error}", hint="`python -m build engine status` shows whether it runs")
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return DiskError(
-            f"no space left on this machine: {error.filename or error.strerror}",
-            hint="TMPDIR names the folder for temporary files, LLM_D_DEV_STATE and LLM_D_DEV_CACHE those of this tool",
-        )
+    if isinstance(error, OSError) and (found := _of_files(error)):
+        return found
     what = f"{type(error).__name__}: {error}"
     return LlmdDevError(what, hint="this is a defect: report it with the log", see_log=True)
+
+
+def _of_files(error: OSError) -> LlmdDevError | None:
+    """What a file or a disk is to blame for; None if the operating system says something else."""
+    if error.errno in _FULL or _NO_FOLDER in str(error):
+        return full(str(error.filename2 or error.filename or error.strerror or error))
+    # A file is moved into its place: what is there is the second name.
+    file = error.filename2 or error.filename
+    if file is None:
+        return None
+    if error.errno in _DAMAGED:
+        return DiskError(
+            f"{file} cannot be read or written: {error.strerror}", hint="check that disk: `dmesg` tells more"
+        )
+    if error.errno in _IN_THE_WAY:
+        return UsageError(
+            f"{file} cannot be used: {error.strerror}",
+            hint="see what is there: `ls -ld` it; move it away, or give this user the right to read and write it",
+        )
+    return None

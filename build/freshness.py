@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from build import names, record
+from build import clock, names, record
 from build.record import PASS, RUNNING, moment
 from build.retention import created
 
@@ -25,12 +25,20 @@ def words(age: dt.timedelta) -> str:
 
 def age(image: Image) -> str:
     """How old a base is, in words."""
-    return f"{words(dt.datetime.now(dt.UTC) - created(image))} old"
+    made = created(image)
+    if made > clock.tomorrow():
+        return f"dated {made:%Y-%m-%d}"
+    return f"{words(clock.now() - made)} old"
 
 
 def is_older(image: Image, limit: dt.timedelta | None) -> bool:
-    """Whether an image is older than a limit; without a limit it never is."""
-    return limit is not None and dt.datetime.now(dt.UTC) - created(image) > limit
+    """Whether an image is older than a limit; without a limit it never is.
+
+    One that is dated into the future was made while a clock was wrong, and would never be too old.
+    """
+    made, now = created(image), clock.now()
+    wrong = now > clock.FIRST and made > clock.tomorrow()
+    return limit is not None and (now - made > limit or wrong)
 
 
 def stale(context: Context, image: Image) -> str | None:
@@ -45,8 +53,8 @@ def stale(context: Context, image: Image) -> str | None:
     confirmed = [
         moment(one.finished) for one in ended if one.verdict == PASS and one.image == image.id and one.finished
     ]
-    since = max([created(image), *confirmed])
-    if dt.datetime.now(dt.UTC) - since < _STALE:
+    since = max([one for one in (created(image), *confirmed) if one <= clock.tomorrow()], default=clock.FIRST)
+    if clock.now() - since < _STALE:
         return None
     said = f"base {image.name} is {age(image)}"
     if ended and ended[0].verdict != PASS:

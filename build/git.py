@@ -207,7 +207,7 @@ class Repository:
                 raise SourceError(
                     f"{ref!r} is ambiguous in {self.path}: {', '.join(found)}", hint="give more digits"
                 ) from error
-            why = error.last_line if isinstance(error, GitError) else str(error)
+            why = self._why_no_commit(ref) or (error.last_line if isinstance(error, GitError) else str(error))
             raise self._no_commit(ref, why) from error
         full, seconds, subject = shown.split("\0", 2)
         return Commit(id=full, subject=subject, timestamp=_timestamp(seconds))
@@ -217,6 +217,20 @@ class Repository:
             f"{ref!r} names no commit in {self.path}{why and f': {why}'}",
             hint=f"`git -C {self.path} log --oneline -5` shows some that exist",
         )
+
+    def _why_no_commit(self, ref: str) -> str | None:
+        """Say what a ref names instead, or what the repository lacks; None where git's own words have to do."""
+        verify = ("rev-parse", "--verify", "--quiet", "--end-of-options")
+        with contextlib.suppress(GitError):
+            kind = self._git.text("cat-file", "-t", self._git.text(*verify, f"{ref}^{{}}"))
+            return None if kind == "commit" else f"it is a {kind}"
+        with contextlib.suppress(GitError):
+            if self._git.text("rev-parse", "--is-shallow-repository") == "true":
+                return "the clone is shallow, `git fetch --unshallow` completes it"
+            if not self._git.text("for-each-ref", "--count=1"):
+                self._git.text(*verify, "HEAD")
+            return None
+        return "it has no commit yet"
 
     def release(self, commit: Commit) -> Release | None:
         """The newest release in a commit's history, by its tag; None without one."""

@@ -6,7 +6,6 @@ Every file that is written ends in a mark, by which it is recognised: what lacks
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -15,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as checked
+
+from build import stored
 from build.errors import UsageError
-from build.folders import REPOSITORY, write_atomic, write_json
+from build.folders import REPOSITORY, write_atomic
 
 if TYPE_CHECKING:
     import argparse
@@ -44,6 +47,18 @@ exec "$python" "$program" "$@"
 _SHELLS = ("bash", "zsh", "fish")
 _FOLDERS = ("source", "llm_d", "state", "cache", "model")
 """Attributes of options that take a folder."""
+
+
+@checked(frozen=True, kw_only=True)
+class _Made:
+    """What the command's environment was made from, and which files and folders were made for it."""
+
+    requirements: str
+    files: tuple[Path, ...]
+    folders: tuple[Path, ...]
+
+
+_FORM = TypeAdapter(_Made).validate_python
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +164,7 @@ def uninstall(place: Place, *, console: Console) -> dict[str, Any]:
     removed = []
     environment = _environment(place)
     recorded = _recorded(environment)
-    for file in dict.fromkeys((*place.files, *map(Path, recorded.get("files", ())))):
+    for file in dict.fromkeys((*place.files, *(recorded.files if recorded else ()))):
         if not os.path.lexists(file):
             continue
         checkout = _checkout(file)
@@ -159,21 +174,21 @@ def uninstall(place: Place, *, console: Console) -> dict[str, Any]:
         file.unlink()
         removed.append(str(file))
     if str(place.command) in removed:
-        _remove_empty(recorded.get("folders", ()))
+        _remove_empty(recorded.folders if recorded else ())
         (environment / _RECORD).unlink(missing_ok=True)
     return {"removed": removed}
 
 
-def _remove_empty(folders: Iterable[str]) -> None:
-    for folder in sorted(map(Path, folders), key=lambda path: len(path.parts), reverse=True):
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
 def is_outdated() -> bool:
     """Whether the command's environment was made from other requirements than the checkout has now."""
-    recorded = _recorded(Path(sys.prefix)).get("requirements")
-    return bool(recorded) and recorded != _digest()
+    recorded = _recorded(Path(sys.prefix))
+    return recorded is not None and recorded.requirements != _digest()
 
 
 def _script() -> str:
@@ -225,25 +240,30 @@ def _environment(place: Place) -> Path:
     except OSError:
         text = ""
     python = re.search(r"^python=(.*)$", text, re.MULTILINE)
-    return Path(*shlex.split(python[1])).parent.parent if python else Path(sys.prefix)
+    words = _words(python[1]) if python else []
+    return Path(words[0]).parent.parent if len(words) == 1 else Path(sys.prefix)
 
 
-def _record(environment: Path, before: Mapping[str, Any], *, files: Iterable[Path], folders: Iterable[Path]) -> None:
+def _words(text: str) -> list[str]:
+    """What a shell makes of a line; nothing of one that it does not understand."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return []
+
+
+def _record(environment: Path, before: _Made | None, *, files: Iterable[Path], folders: Iterable[Path]) -> None:
     document = {
         "requirements": _digest(),
-        "files": sorted({*before.get("files", ()), *map(str, files)}),
-        "folders": sorted({*before.get("folders", ()), *map(str, folders)}),
+        "files": sorted(map(str, {*(before.files if before else ()), *files})),
+        "folders": sorted(map(str, {*(before.folders if before else ()), *folders})),
     }
-    write_json(environment / _RECORD, document)
+    stored.write(environment / _RECORD, document)
 
 
-def _recorded(environment: Path) -> dict[str, Any]:
-    """What is recorded; nothing where there is no record."""
-    try:
-        document: dict[str, Any] = json.loads((environment / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document
+def _recorded(environment: Path) -> _Made | None:
+    """What is recorded; None where there is no record."""
+    return stored.read(environment / _RECORD, _FORM)
 
 
 def _advise(place: Place, environment: Mapping[str, str], console: Console) -> None:

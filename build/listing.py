@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ EXECUTABLE = "100755"
 SYMLINK = "120000"
 TREE = "040000"
 SUBMODULE = "160000"
+
+_ROW = re.compile(rb"(?P<mode>[0-7]{6}) (?:blob|tree|commit) (?P<oid>[0-9a-f]{40})\t(?P<path>[^\0]*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +70,19 @@ class Listing:
         """From what ``git ls-tree -r -t -z`` prints.
 
         Raises:
-            ValueError: A row is none of ls-tree's.
+            ValueError: It is not a list of such rows, or was cut off.
         """
+        rows = text.split(b"\0")
+        if rows.pop():
+            raise ValueError("the last row of a listing has no end")
         files: dict[str, Entry] = {}
         trees: dict[str, str] = {}
-        for row in text.split(b"\0"):
-            if not row:
-                continue
-            facts, _, name = row.partition(b"\t")
-            mode, _, oid = facts.decode("ascii").split(" ")
-            path = name.decode("utf-8", "surrogateescape")
+        for row in rows:
+            match = _ROW.fullmatch(row)
+            if match is None:
+                raise ValueError(f"not a row of a listing: {row[:80]!r}")
+            mode, oid = match["mode"].decode(), match["oid"].decode()
+            path = match["path"].decode("utf-8", "surrogateescape")
             if mode == TREE:
                 trees[path] = oid
             else:

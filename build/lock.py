@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import os
 import socket
 import time
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as checked
 
+from build import stored
 from build.errors import BusyError
 from build.folders import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+@checked(frozen=True, kw_only=True)
+class _Holder:
+    """Who holds a lock, and since when."""
+
+    pid: int
+    host: str
+    doing: str
+    since: str
+
+
+_HOLDER = TypeAdapter(_Holder).validate_python
 
 
 @contextlib.contextmanager
@@ -43,19 +61,27 @@ def held(folder: Path, name: str, *, doing: str) -> Iterator[None]:
             f"{name} is busy: {_describe(holder)}", hint="wait for it to end, then run this again"
         ) from error
     try:
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "doing": doing, "since": since})
+        _tell(holder, doing)
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
         lock.release()
 
 
-def _describe(holder: Path) -> str:
+def _tell(holder: Path, doing: str) -> None:
+    """Say who holds the lock. On a full disk it is held all the same: `prune`, which helps, takes one."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
     try:
-        facts = json.loads(holder.read_text(encoding="utf-8"))
-        # The number of a process says nothing on another machine, or in another container.
-        place = "" if facts["host"] == socket.gethostname() else f" on {facts['host']}"
-        return f"process {facts['pid']}{place} ({facts['doing']}, since {facts['since']})"
-    except (OSError, ValueError, LookupError, TypeError):
+        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "doing": doing, "since": since})
+    except OSError as error:
+        log.warning("%s cannot be written: %s", holder, error)
+
+
+def _describe(holder: Path) -> str:
+    facts = stored.read(holder, _HOLDER, level=logging.DEBUG)
+    if facts is None:
         return "held by a run that is just starting or ending"
+    # The number of a process says nothing on another machine, or in another container.
+    place = "" if facts.host == socket.gethostname() else f" on {facts.host}"
+    return f"process {facts.pid}{place} ({facts.doing}, since {facts.since})"

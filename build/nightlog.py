@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import logging.handlers
 from typing import TYPE_CHECKING
 
 from build.errors import UsageError
 from build.folders import REPOSITORY
 from build.redact import RedactingFormatter
+from build.runlog import RotatingLogFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def written() -> Iterator[None]:
         UsageError: It cannot be written.
     """
     try:
-        handler = logging.handlers.RotatingFileHandler(PATH, maxBytes=_BYTES, backupCount=_KEPT, encoding="utf-8")
+        handler = RotatingLogFile(PATH, maxBytes=_BYTES, backupCount=_KEPT, encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"the repository's folder cannot be written: {error}", hint="run this in a checkout of your own"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from build import nightlog, record
+from build import clock, nightlog, record
 from build.daemon import tail
 from build.record import FAIL, KILLED, PASS, RUNNING, moment
 from build.redact import redacted
@@ -43,7 +43,7 @@ def tell(context: Context, ended: Record) -> None:
 def tell_stuck(context: Context) -> None:
     """Say that a nightly could not start because one of long ago still runs. Never raises."""
     running = [one for one in record.recall(context.folders.nightlies) if one.verdict == RUNNING]
-    if running and dt.datetime.now(dt.UTC) - moment(running[0].started) > _STUCK:
+    if running and clock.now() - moment(running[0].started) > _STUCK:
         stuck = running[0]
         where = f"nightly ({stuck.flavor}) on {socket.gethostname()}"
         _send(context, f"{where} is stuck: {stuck.owner} runs since {stuck.started}")

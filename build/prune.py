@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 import requests
+from rich.markup import escape
 from rich.table import Table
 
-from build import embedded, expiry, labels, lock, retention, verdict
+from build import clock, embedded, expiry, labels, lock, retention, verdict
 from build.context import EMBEDDED_REPOSITORY
 from build.retention import Decision, Rules
 
@@ -69,7 +70,7 @@ class Result:
             shown.add_column(column, overflow="fold")
         for one in self.decisions:
             what = "[green]stays[/]" if one.keep else "[red]goes[/]"
-            shown.add_row(one.image.name, one.image.labels[labels.KIND], what, one.why)
+            shown.add_row(escape(one.image.name), one.image.labels[labels.KIND], what, escape(one.why))
         return shown
 
     @property
@@ -118,21 +119,24 @@ def _plan(context: Context) -> Result:
     rules = Rules(
         repository=context.settings.repository,
         keep_bases=context.settings.keep_bases,
-        now=dt.datetime.now(dt.UTC),
+        now=clock.now(),
         failed=lambda image: _failed(context, image),
         used={row["ImageID"] for row in context.engine.client.api.containers(all=True)},
+        doubt=_doubt(context),
     )
+    if rules.doubt:
+        context.console.warn(f"nothing is removed for its age: {rules.doubt}")
     decisions = retention.decide(images, rules)
     decided = {one.image.id for one in decisions}
     others = [image for image in images if image.id not in decided]
-    files = tuple(_old_files(context, {image.id for image in images}))
+    files = () if rules.doubt else tuple(_old_files(context, {image.id for image in images}))
     freed = retention.at_most(decisions, others) + sum(map(_size, files))
     return Result(
         applied=False,
         decisions=tuple(decisions),
         files=files,
-        pushed=_expired(context),
-        cache=_cache_is_ours(context),
+        pushed=0 if rules.doubt else _expired(context),
+        cache=not rules.doubt and _cache_is_ours(context),
         freed=freed,
     )
 
@@ -192,13 +196,32 @@ def _prune_cache(context: Context) -> int:
 def _old_files(context: Context, images: set[str]) -> Iterator[Path]:
     """What can be thrown away without loss."""
     folders = context.folders
-    limit = dt.datetime.now(dt.UTC).timestamp() - context.settings.keep_days * 86400
+    limit = clock.now().timestamp() - context.settings.keep_days * 86400
     # .context-*: what a build that was killed had put together for the engine.
-    old = [folders.reports.glob("*"), folders.logs.glob("*.log"), folders.nightlies.glob("*.json")]
+    old = _traces(context)
     yield from (path for found in (*old, folders.cache.glob(".context-*")) for path in found if _older(path, limit))
     # Named after images: of use as long as the image is there, and perhaps on another engine.
     named = (*folders.verdicts.glob("*.json"), *(folders.cache / "bases").glob("*"))
     yield from (path for path in named if verdict.image_of(path) not in images and _older(path, limit))
+
+
+def _traces(context: Context) -> list[Iterator[Path]]:
+    """What every run leaves."""
+    folders = context.folders
+    return [folders.reports.glob("*"), folders.logs.glob("*.log"), folders.nightlies.glob("*.json")]
+
+
+def _doubt(context: Context) -> str | None:
+    """Why ages are not to be believed; None if they are."""
+    return clock.doubt(when for found in _traces(context) for path in found if (when := _written(path)))
+
+
+def _written(path: Path) -> dt.datetime | None:
+    """When a file was written last; None if it is gone, or has a date that no calendar has."""
+    try:
+        return dt.datetime.fromtimestamp(path.lstat().st_mtime, dt.UTC)
+    except (OSError, OverflowError, ValueError):
+        return None
 
 
 def _older(path: Path, limit: float) -> bool:

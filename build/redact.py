@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 
+from build.harmless import harmless
+
 # The user part of an address (RFC 3986, section 3.2.1), with any `@` that should have been escaped.
 _CREDENTIALS = re.compile(r"://[^\s/]+@")
 
@@ -21,5 +23,5 @@ class RedactingFormatter(logging.Formatter):
     """Formats log records without credentials; libraries put whole addresses into their errors."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Message and traceback, redacted."""
-        return redacted(super().format(record))
+        """Message and traceback, redacted, and harmless for the terminal that shows the file."""
+        return harmless(redacted(super().format(record)))

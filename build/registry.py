@@ -417,7 +417,7 @@ class Registry:
             address,
             limit=limit,
             headers=headers,
-            body=document.content if document else None,
+            form=document.content if document else None,
             verify=not self._insecure,
             seconds=seconds,
         )

@@ -15,15 +15,15 @@ import secrets
 import tarfile
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import docker.errors
 import requests
 from docker.types import LogConfig
+from pydantic import Field, TypeAdapter
 
-from build import former_registry, labels, registry_image, registry_login, turn
+from build import former_registry, labels, registry_image, registry_login, stored, turn
 from build.errors import EngineError, UsageError
-from build.folders import write_json
 from build.registry import Access
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _started(context: Context, made: _Made, port: int) -> Access | None:
     """The registry on a port; None if the port is taken."""
     engine, folders, name = context.engine, context.folders, _name(made.identity)
     # Before the container that knows it goes.
-    write_json(_memory(folders), {"port": made.had or port})
+    stored.write(_memory(folders), {"port": made.had or port})
     container = _create(engine, made, port)
     _move_in(context, container)
     if not _begin(container):
@@ -222,7 +222,7 @@ def _started(context: Context, made: _Made, port: int) -> Access | None:
     access = _access(engine, port, made.login)
     if not _wait(container, access):
         raise EngineError(f"{name} refuses the password that it was given", hint=f"`docker logs {name}` says why")
-    write_json(_memory(folders), {"port": port})
+    stored.write(_memory(folders), {"port": port})
     return access
 
 
@@ -364,17 +364,17 @@ def _wait(container: Container, access: Access) -> bool:
 # --- What is remembered here -------------------------------------------------------------------------------------
 
 
+_MEMORY = TypeAdapter(dict[Literal["port"], Annotated[int, Field(gt=0, lt=1 << 16, strict=True)]]).validate_python
+
+
 def _memory(folders: Folders) -> Path:
     return folders.registry / "registry.json"
 
 
 def _remembered(folders: Folders) -> int | None:
     """Its port, where there is no container to ask."""
-    try:
-        port = json.loads(_memory(folders).read_text(encoding="utf-8"))["port"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return port if isinstance(port, int) and 0 < port < 1 << 16 else None
+    known = stored.read(_memory(folders), _MEMORY)
+    return known.get("port") if known else None
 
 
 def last_address(folders: Folders) -> str | None:

@@ -47,7 +47,7 @@ def _move_commit(image: Image, wrong: Tag, right: Tag) -> None:
     """The file with the commit goes along with the moving name, if it is about that image."""
     before, after = names.base_commit_file(wrong.flavor), names.base_commit_file(right.flavor)
     commit = image.labels.get(labels.COMMIT)
-    if commit and before.exists() and before.read_text(encoding="utf-8").strip() == commit:
+    if commit and before.exists() and before.read_text(encoding="utf-8", errors="replace").strip() == commit:
         if not after.exists():
             write_atomic(after, f"{commit}\n")
         before.unlink()

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build import labels, names
+from build import clock, labels, names
 from build.record import moment
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Rules:
         now: When this is.
         failed: Whether an image is known to be broken.
         used: IDs of images that containers use.
+        doubt: Why no image may go for its age (:func:`build.clock.doubt`); None if ages can be believed.
     """
 
     repository: str
@@ -38,6 +39,7 @@ class Rules:
     now: dt.datetime
     failed: Callable[[Image], bool]
     used: Collection[str]
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +66,34 @@ def lifetime(text: str) -> dt.timedelta:
     match = re.fullmatch(r"([1-9][0-9]*)([smhdw])", text)
     if not match:
         raise ValueError(f"no lifetime: {text!r}")
-    return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
+    except OverflowError as error:
+        raise ValueError(f"no lifetime: {text[:20]}…") from error
 
 
 def created(image: Image) -> dt.datetime:
-    """When an image was made; the label counts more than the engine's date, which a loaded image may lack."""
+    """When an image was made, now if that is not known.
+
+    The label counts more than the engine's date, which a loaded image may lack.
+    """
+    return dated(image) or clock.now()
+
+
+def dated(image: Image) -> dt.datetime | None:
+    """When an image says that it was made; None if it says nothing."""
     for stamp in (image.labels.get(labels.OCI_CREATED), image.created):
         try:
             return moment(stamp or "")
         except ValueError:
             continue
-    return dt.datetime.now(dt.UTC)
+    return None
+
+
+def order(image: Image) -> tuple[bool, dt.datetime]:
+    """What images are sorted by, oldest first. What a wrong clock dated into the future is not the newest."""
+    when = created(image)
+    return when <= clock.tomorrow(), when
 
 
 def is_ours(image: Image, repository: str) -> bool:
@@ -138,7 +157,7 @@ def _good(bases: Sequence[Image], rules: Rules) -> dict[str, str]:
     """The newest bases that passed, and one that was built after them: the next nightly goes on with it."""
     kept: dict[str, str] = {}
     for flavor in {names.flavor_of(base) for base in bases}:
-        newest = sorted((base for base in bases if names.flavor_of(base) == flavor), key=created, reverse=True)
+        newest = sorted((base for base in bases if names.flavor_of(base) == flavor), key=order, reverse=True)
         # Promotion is what a passing smoke run leads to; a later run may have found it broken all the same.
         good = [base for base in newest if names.promoted(base, rules.repository) and not rules.failed(base)]
         kept |= {base.id: f"one of the newest {rules.keep_bases} good bases" for base in good[: rules.keep_bases]}
@@ -152,10 +171,30 @@ def _valid(image: Image, rules: Rules) -> str | None:
     if image.labels[labels.KIND] != "overlay" or not image.tags:
         return None
     try:
-        until = created(image) + lifetime(image.labels.get(labels.QUAY_EXPIRES, ""))
+        made, until = created(image), expires(created(image), image.labels.get(labels.QUAY_EXPIRES, ""))
     except ValueError:
         return "never expires"
-    return f"expires {until:%Y-%m-%d %H:%M}" if until > rules.now else None
+    if until > rules.now:
+        return f"expires {until:%Y-%m-%d %H:%M}"
+    if not clock.is_past(made):
+        return f"dated {made:%Y-%m-%d}, by a clock that was wrong"
+    return rules.doubt
+
+
+def expires(made: dt.datetime, after: str) -> dt.datetime:
+    """When something expires.
+
+    Args:
+        made: When it was made.
+        after: What a label ``quay.expires-after`` says.
+
+    Raises:
+        ValueError: It never does.
+    """
+    try:
+        return made + lifetime(after)
+    except OverflowError as error:
+        raise ValueError("after the last year that there is") from error
 
 
 def at_most(decisions: Sequence[Decision], others: Sequence[Image]) -> int:

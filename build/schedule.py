@@ -166,7 +166,9 @@ def show(place: Place) -> Schedule | None:
     """The timer of this state folder; None if there is none."""
     if place.timer.exists():
         found = re.search(
-            r"^OnCalendar=\*-\*-\* (\d\d:\d\d):00$", place.timer.read_text(encoding="utf-8"), re.MULTILINE
+            r"^OnCalendar=\*-\*-\* (\d\d:\d\d):00$",
+            place.timer.read_text(encoding="utf-8", errors="replace"),
+            re.MULTILINE,
         )
         return Schedule(by="systemd", at=found[1] if found else "?", entry=str(place.timer), script=place.script)
     ours = [line for line in _crontab() if _is_ours(line, place)]

@@ -156,6 +156,16 @@ class Settings(BaseSettings):
     start_timeout: int = Field(
         default=600, ge=1, description="Seconds that the server under test has to become healthy."
     )
+    container_memory_gb: int | None = Field(
+        default=None,
+        ge=1,
+        description="Memory in GB of a container under test. Default: nine tenths of the engine's machine.",
+    )
+    container_pids: int | None = Field(
+        default=None,
+        ge=64,
+        description="Processes and threads of a container under test. Default: 512 a processor, 16384 at least.",
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
+from rich.markup import escape
 from rich.table import Table
 
 from build import demands, freshness, labels, retention, suite, verdict
@@ -120,13 +121,13 @@ def table(found: Sequence[Row]) -> Table:
     for row in found:
         marks = row.image.labels
         shown.add_row(
-            "\n".join(row.called),
-            f"{marks[labels.KIND]} ({marks.get(labels.FLAVOR, '?')})",
-            marks.get(labels.COMMIT, "")[:SHORT_DIGITS],
+            escape("\n".join(row.called)),
+            escape(f"{marks[labels.KIND]} ({marks.get(labels.FLAVOR, '?')})"),
+            escape(marks.get(labels.COMMIT, "")[:SHORT_DIGITS]),
             f"[{_COLOURS[row.verdict]}]{row.verdict}[/]",
             freshness.age(row.image).removesuffix(" old"),
             f"{row.image.size / 1e9:.2f} GB",
             "" if row.own is None else decimal(row.own),
-            (row.digest or "not pushed").removeprefix("sha256:")[:SHORT_DIGITS],
+            escape((row.digest or "not pushed").removeprefix("sha256:")[:SHORT_DIGITS]),
         )
     return shown

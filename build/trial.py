@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from build import command, demands, suite, verdict
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as checked
+
+from build import command, demands, failure, stored, suite, verdict
 from build.errors import EngineError, SmokeError, UsageError
 from build.folders import REPOSITORY
 from build.gpus import AUTO, Selection
@@ -129,7 +131,7 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
         _judge(name, document, report)
     if kept is None:
         raise EngineError(f"the smoke suite gave no verdict about {name}", hint="the log has its output", see_log=True)
-    return Trial(verdict=kept, report=report, figures=document["figures"])
+    return Trial(verdict=kept, report=report, figures=document.figures)
 
 
 def _report(context: Context, image: Image) -> Path:
@@ -158,19 +160,40 @@ def _argv(context: Context, image: Image, options: Options, report: Path) -> lis
     return [*argv, "-p", "no:cacheprovider"]
 
 
-def _read(report: Path, done: command.Completed) -> dict[str, Any]:
+@checked(frozen=True, kw_only=True)
+class _Check:
+    """One check of a report."""
+
+    name: str
+    outcome: str
+
+
+@checked(frozen=True, kw_only=True)
+class _Report:
+    """What is read of ``report.json``."""
+
+    result: str
+    cause: str | None
+    line: str | None
+    advice: str | None
+    checks: tuple[_Check, ...]
+    figures: dict[str, float]
+
+
+_REPORT = TypeAdapter(_Report).validate_python
+
+
+def _read(report: Path, done: command.Completed) -> _Report:
     """``report.json``; without one the suite did not get as far as the image."""
-    try:
-        document: dict[str, Any] = json.loads((report / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        words = [line for line in done.tail if line.strip()] or ["it said nothing"]
-        errors = [line for line in words if line.startswith(("ERROR", "E "))] or words[-1:]
-        if done.returncode == 4:  # noqa: PLR2004 - pytest's status for a wrong command line
-            raise UsageError(f"the smoke suite refused: {errors[0]}", hint="`pytest smoke --help`") from error
-        raise EngineError(
-            f"the smoke suite broke off: {errors[0]}", hint="the log has its output", see_log=True
-        ) from error
-    return document
+    if document := stored.read(report / "report.json", _REPORT):
+        return document
+    words = [line for line in done.tail if line.strip()] or ["it said nothing"]
+    errors = [line for line in words if line.startswith(("ERROR", "E "))] or words[-1:]
+    if done.returncode == 4:  # noqa: PLR2004 - pytest's status for a wrong command line
+        raise UsageError(f"the smoke suite refused: {errors[0]}", hint="`pytest smoke --help`")
+    if full := next((line for line in words if failure.is_full(line)), None):
+        raise failure.full(full)
+    raise EngineError(f"the smoke suite broke off: {errors[0]}", hint="the log has its output", see_log=True)
 
 
 def _keep(context: Context, image: Image, report: Path, rules: str) -> Verdict | None:
@@ -179,9 +202,8 @@ def _keep(context: Context, image: Image, report: Path, rules: str) -> Verdict |
     Raises:
         EngineError: It was given by other rules than those of today, or is about another image.
     """
-    try:
-        found = verdict.Verdict.parse(json.loads((report / "verdict.json").read_text(encoding="utf-8")))
-    except OSError:
+    found = verdict.read(report / "verdict.json")
+    if found is None:
         return None
     if found.configuration.get("suite") != rules or found.image_id != image.id:
         raise EngineError(
@@ -191,14 +213,14 @@ def _keep(context: Context, image: Image, report: Path, rules: str) -> Verdict |
     return found
 
 
-def _judge(name: str, document: Mapping[str, Any], report: Path) -> None:
-    cause, advice = document["cause"], document["advice"]
-    if document["result"] == "inconclusive":
-        raise EngineError(f"{name} was not verified ({cause}): {document['line']}", hint=advice)
-    if document["result"] != "pass":
-        failed = [check["name"] for check in document["checks"] if check["outcome"] == "failed"]
-        why = f"{cause}: {document['line']}" if document["line"] else cause
+def _judge(name: str, document: _Report, report: Path) -> None:
+    cause, advice = document.cause, document.advice or "read the report"
+    if document.result == "inconclusive":
+        raise EngineError(f"{name} was not verified ({cause}): {document.line}", hint=advice)
+    if document.result != "pass":
+        failed = [check.name for check in document.checks if check.outcome == "failed"]
+        why = f"{cause}: {document.line}" if document.line else cause
         raise SmokeError(
             f"{name} failed {', '.join(failed[:3]) or 'to start'} ({why})",
-            hint=f"{advice or 'read the report'}; report: {report}",
+            hint=f"{advice}; report: {report}",
         )

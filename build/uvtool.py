@@ -6,8 +6,7 @@ import importlib.metadata
 import zipfile
 from typing import TYPE_CHECKING
 
-from build import download
-from build.folders import write_atomic_bytes
+from build import download, stored
 from build.machine import here
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def ensure(folders: Folders, index: PackageIndex, *, machine: str, console: Cons
     version = importlib.metadata.version("uv")
     elsewhere = "" if machine == here() else f"-{machine}"
     folder = folders.cache / "programs" / f"uv-{version}{elsewhere}"
-    if not (folder / "uv").exists():
+    if stored.read_files(folder, ["uv"]) is None:
         wheel = download.fetch(
             index, folders.downloads, project="uv", version=version, wanted=download.wheel_for(machine), console=console
         )
@@ -43,5 +42,5 @@ def ensure(folders: Folders, index: PackageIndex, *, machine: str, console: Cons
             # The wheel specification's place for programs.
             name = next(name for name in archive.namelist() if name.endswith(".data/scripts/uv"))
             content = download.unpacked(archive, name, limit=_PROGRAM_BYTES)
-            write_atomic_bytes(folder / "uv", content, mode=0o755)
+            stored.write_files(folder, {"uv": content}, mode=0o755)
     return folder

@@ -6,21 +6,39 @@ spec/predicates/test-result.md (v0.1).
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
-from build.folders import write_json
+from pydantic import AfterValidator, StringConstraints, TypeAdapter
+from pydantic.dataclasses import dataclass as checked
+
+from build import stored
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 
+_KNOWN: dict[str, TypeAdapter[Any]] = {
+    "suite": TypeAdapter(str),
+    **dict.fromkeys(("flavor", "gpus", "driver"), TypeAdapter(str | None)),
+    # Parts of the names of files.
+    **dict.fromkeys(("model", "base"), TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[\w:.-]*$")] | None)),
+    "exact": TypeAdapter(bool),
+    **dict.fromkeys(("expect", "gpu_names"), TypeAdapter(tuple[str, ...] | list[str])),
+}
+"""Forms of what is known of a configuration; further entries may be anything."""
 
-@dataclass(frozen=True, kw_only=True)
+
+def _is_understood(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name, form in _KNOWN.items():
+        if name in configuration:
+            form.validate_python(configuration[name], strict=True)
+    return configuration
+
+
+@checked(frozen=True, kw_only=True)
 class Verdict:
     """Passed or failed, about exactly one image.
 
@@ -37,7 +55,7 @@ class Verdict:
     diff_ids: tuple[str, ...]
     passed: tuple[str, ...]
     failed: tuple[str, ...]
-    configuration: Mapping[str, Any]
+    configuration: Annotated[Mapping[str, Any], AfterValidator(_is_understood)]
     finished: str
 
     @property
@@ -86,7 +104,7 @@ class Verdict:
                 configuration={entry["name"]: entry["annotations"]["value"] for entry in predicate["configuration"]},
                 finished=predicate["annotations"]["finished"],
             )
-        except (KeyError, TypeError) as error:
+        except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"incomplete statement: {error}") from error
         if predicate["result"] != ("PASSED" if verdict.ok else "FAILED"):
             raise ValueError("the result contradicts the tests")
@@ -110,7 +128,12 @@ def _way(verdict: Verdict) -> str:
 
 def record(folder: Path, verdict: Verdict) -> None:
     """Keep a verdict; it replaces an earlier one about the same image and model."""
-    write_json(_path(folder, verdict.image_id, _way(verdict)), verdict.statement())
+    stored.write(_path(folder, verdict.image_id, _way(verdict)), verdict.statement())
+
+
+def read(path: Path) -> Verdict | None:
+    """The verdict in a file; None if there is none that can be read, which a warning says of a damaged one."""
+    return stored.read(path, Verdict.parse)
 
 
 def recall(folder: Path, image_id: str, *, model: str | None = None) -> Verdict | None:
@@ -121,12 +144,8 @@ def recall(folder: Path, image_id: str, *, model: str | None = None) -> Verdict 
         image_id: The image.
         model: Fingerprint of the model that it is to have been given with; None for the suite's own.
     """
-    try:
-        text = _path(folder, image_id, f".{model}" if model else "").read_text(encoding="utf-8")
-        verdict = Verdict.parse(json.loads(text))
-    except (OSError, ValueError):
-        return None
-    return verdict if verdict.image_id == image_id else None
+    verdict = read(_path(folder, image_id, f".{model}" if model else ""))
+    return verdict if verdict and verdict.image_id == image_id else None
 
 
 def has_others(folder: Path, image_id: str) -> bool:

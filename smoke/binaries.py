@@ -11,8 +11,10 @@ import docker.errors
 import requests
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
+from build import confinement
 from build.base import PYTHON, SOURCE
 from smoke.launch import ENVIRONMENT
+from smoke.server import printed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +29,6 @@ ANYBODY = "1234567:0"
 """An arbitrary user of group 0: what OpenShift runs containers as."""
 
 _TIMEOUT_S = 300
-_OUTPUT_LIMIT = 4 * 2**20
 
 _Text = Annotated[str, StringConstraints(max_length=4096)]
 
@@ -99,6 +100,10 @@ _STAGES: Mapping[str, TypeAdapter[Any]] = {
 }
 
 
+_REPEATED = "importing"
+"""The stage that is said of each module."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Probe:
     """What the script found.
@@ -125,15 +130,21 @@ class Probe:
             try:
                 stage, finding = json.loads(line)
                 # As JSON: a tuple of the model is a list there.
-                stages[stage] = _STAGES[stage].validate_json(json.dumps(finding))
+                read = _STAGES[stage].validate_json(json.dumps(finding))
+                again = stage in stages and stage != _REPEATED
             except (ValueError, TypeError, KeyError, ValidationError):
                 return cls(
                     stages=stages, end=f"its Python printed something else than it was asked for: {line[:200]!r}"
                 )
+            if again:
+                return cls(stages=stages, end=f"its Python said twice what it was asked for: {line[:200]!r}")
+            stages[stage] = read
         if status:
             where = f" while it imported {stages['importing']}" if "importing" in stages else ""
             last = next((line for line in reversed(errors.splitlines()) if line.strip()), "it said nothing")
             return cls(stages=stages, end=f"its Python ended with status {status}{where}: {last[:500]}")
+        if stages.get("compile") == [] and "modules" not in stages:
+            return cls(stages=stages, end="its Python ended before it was done")
         return cls(stages=stages, end=None)
 
 
@@ -150,13 +161,11 @@ def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | N
     script = SCRIPT.read_text(encoding="utf-8")
     options: dict[str, Any] = {
         "entrypoint": [str(PYTHON) if contents else "python3"],
-        "command": ["-I", "-c", script, flavor, str(SOURCE) if contents else "-", *changed],
-        "network_mode": "none",
+        "command": ["-I", "-S", "-c", script, flavor, str(SOURCE) if contents else "-", *changed],
+        **confinement.options(engine, launch.limits),
         "read_only": True,
         # exec: Triton compiles a library there that asks the driver what GPU there is.
         "tmpfs": {"/tmp": "mode=1777,exec"},  # noqa: S108 - in the container, which is ours alone
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
         "device_requests": list(launch.devices),
         "environment": dict(ENVIRONMENT),
     }
@@ -171,8 +180,8 @@ def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | N
             status = container.wait(timeout=_TIMEOUT_S)["StatusCode"]
         except requests.RequestException:
             return Probe(stages={}, end=f"its Python was not done after {_TIMEOUT_S} s")
-        output = container.logs(stdout=True, stderr=False)[:_OUTPUT_LIMIT].decode(errors="replace")
-        errors = container.logs(stdout=False, stderr=True, tail=20).decode(errors="replace")
+        output = printed(container, stdout=True, stderr=False).decode(errors="replace")
+        errors = printed(container, stdout=False, stderr=True, tail=20).decode(errors="replace")
     return Probe.parse(output, status=status, errors=errors)
 
 

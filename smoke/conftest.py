@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import openai
 import pytest
+import requests
 
 from build.errors import EngineError, LlmdDevError
 from build.folders import REPOSITORY
+from build.harmless import coloured, harmless
+from smoke import client as client_of
 from smoke import options, summary
 from smoke.contents import UnreadableError
 from smoke.diagnose import Diagnosis
@@ -31,8 +35,9 @@ if TYPE_CHECKING:
     from smoke.server import ContainerServer, Server
 
 _SUITE = REPOSITORY / "smoke"
-_NO_KEY = "none"  # the client wants one
-_CLIENT_TIMEOUT_S = 120.0
+# Answers that one check waits for in turn, at most.
+_ANSWERS = 5
+_AGAIN_S = 1.0
 _MESSAGE_LIMIT = 2000
 # What pytest puts before the words of a check.
 _EXCEPTION = re.compile(r"^(?:Skipped|Failed|AssertionError): ")
@@ -75,12 +80,32 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         chosen = options.parse(session.config)
         run = Remote.prepare(chosen) if chosen.url else Run.prepare(chosen)
     except EngineError as error:
-        text = f"error[{error.word}]: {error.what}\ntry: {error.hint}"
+        text = harmless(f"error[{error.word}]: {error.what}\ntry: {error.hint}")
         pytest.exit(text, returncode=EXIT_STATUS["inconclusive"])
     except LlmdDevError as error:
-        raise pytest.UsageError(f"{error.what}\ntry: {error.hint}") from error
+        raise pytest.UsageError(harmless(f"{error.what}\ntry: {error.hint}")) from error
     session.config.stash[_RUN] = run
+    _guard_terminal(session.config)
     _heed_signals(run)
+
+
+class _Guarded:
+    """A terminal that what is tested cannot command: of what is written, only colours are obeyed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(coloured(text))
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a stream has
+        return getattr(self._stream, name)
+
+
+def _guard_terminal(config: pytest.Config) -> None:
+    terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal:
+        terminal._tw._file = _Guarded(terminal._tw._file)  # noqa: SLF001 - pytest has no public name for it
 
 
 def _heed_signals(run: Run | Remote) -> None:
@@ -146,6 +171,41 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(reason)
 
 
+class CheckTimeoutError(TimeoutError):
+    """A check took longer than any may."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Bound what one check takes, whatever it waits for; the next is not tried on a server that does not answer."""
+    seconds = _ANSWERS * item.config.stash[_RUN].options.answer_timeout
+
+    def expire(_number: int, _frame: FrameType | None) -> None:
+        raise CheckTimeoutError(f"the check was not done after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    # Again, if something on the way takes the first for an error that it can do without.
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
+    try:
+        yield
+    except Exception as error:
+        if _is_timeout(error):
+            run = item.config.stash[_RUN]
+            run.findings.blocked = run.findings.blocked or "a check was given up, as the server did not answer in time"
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _is_timeout(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, TimeoutError | openai.APITimeoutError | requests.Timeout):
+            return True
+        error = error.__cause__
+    return False
+
+
 # --- What the checks are given ---------------------------------------------------------------------------
 
 
@@ -197,13 +257,15 @@ def anybodys_server(run: Run, starting: Callable[[], ContainerServer], say: Call
         pytest.skip(f"not applicable: {_INHERITED}")
     del starting
     with _told_shortly():
-        return run.start_as_anybody(say)
+        found = run.start_as_anybody(say)
+    found.answer_s = run.options.answer_timeout
+    return found
 
 
 @pytest.fixture
 def anybodys_client(anybodys_server: ContainerServer) -> Iterator[openai.OpenAI]:
     """An openai client of that server."""
-    with _client(anybodys_server, anybodys_server.key) as made:
+    with client_of.connect(anybodys_server, anybodys_server.key) as made:
         yield made
 
 
@@ -211,10 +273,9 @@ def anybodys_client(anybodys_server: ContainerServer) -> Iterator[openai.OpenAI]
 def server(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Server:
     """The server under test, healthy if it is the image's."""
     found = pytestconfig.stash[_RUN]
-    if isinstance(found, Remote):
-        return found.server
-    contained: ContainerServer = request.getfixturevalue("contained")
-    return contained
+    of_run: Server = found.server if isinstance(found, Remote) else request.getfixturevalue("contained")
+    of_run.answer_s = found.options.answer_timeout
+    return of_run
 
 
 @pytest.fixture(scope="session")
@@ -273,35 +334,19 @@ def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
 @pytest.fixture(scope="session")
 def connect(server: Server) -> Callable[[str], openai.OpenAI]:
     """Makes an openai client of the server with a given API key. It repeats nothing and uses no proxy."""
-    return lambda key: _client(server, key)
-
-
-def _client(server: Server, key: str) -> openai.OpenAI:
-    return openai.OpenAI(
-        base_url=f"{server.url}/v1",
-        api_key=key,
-        max_retries=0,
-        timeout=_CLIENT_TIMEOUT_S,
-        http_client=openai.DefaultHttpxClient(trust_env=False),
-    )
+    return lambda key: client_of.connect(server, key)
 
 
 @pytest.fixture(scope="session")
 def connect_async(server: Server) -> Callable[[], openai.AsyncOpenAI]:
     """Makes an openai client of the server for many requests at once."""
-    return lambda: openai.AsyncOpenAI(
-        base_url=f"{server.url}/v1",
-        api_key=server.key or _NO_KEY,
-        max_retries=0,
-        timeout=_CLIENT_TIMEOUT_S,
-        http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
-    )
+    return lambda: client_of.connect_async(server)
 
 
 @pytest.fixture(scope="session")
 def client(server: Server, connect: Callable[[str], openai.OpenAI]) -> Iterator[openai.OpenAI]:
     """An openai client of the server."""
-    with connect(server.key or _NO_KEY) as made:
+    with connect(server.key) as made:
         yield made
 
 
@@ -317,7 +362,7 @@ def pytest_runtest_makereport(
     run = item.config.stash[_RUN]
     item.stash[_SECONDS] = item.stash.get(_SECONDS, 0.0) + call.duration
     if report.when == "call" or not report.passed:
-        message = run.redacted(call.excinfo.exconly()) if call.excinfo else ""
+        message = run.redacted(_words(call.excinfo)) if call.excinfo else ""
         lost = run.engine_lost(call.excinfo.value if call.excinfo else None)
         _note(run, item, "inconclusive" if lost else _outcome(run, report), _EXCEPTION.sub("", message))
     _shorten(run, item, call, report)
@@ -334,9 +379,17 @@ def _shorten(run: Run | Remote, item: pytest.Item, call: pytest.CallInfo[None], 
         # Frames of the client's inner life say nothing about the image.
         steps = [(Path(entry.path), entry.lineno + 1) for entry in call.excinfo.traceback]
         places = [f"at smoke/{path.name}:{line}" for path, line in steps if _is_check(path)]
-        words = _EXCEPTION.sub("", call.excinfo.exconly())
+        words = _EXCEPTION.sub("", _words(call.excinfo))
         text = "\n".join([words, *places, *run.last_words])
     report.longrepr = run.redacted(text)
+
+
+def _words(found: pytest.ExceptionInfo[BaseException]) -> str:
+    """What went wrong; of an error that openai's client wraps, which says nothing, what it wraps."""
+    cause = found.value.__cause__
+    if isinstance(found.value, openai.APIConnectionError) and cause is not None:
+        return "".join(traceback.format_exception_only(cause)).rstrip("\n")
+    return found.exconly()
 
 
 def _is_check(path: Path) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from build import turn
+from pydantic import TypeAdapter
+
+from build import stored, suite, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,14 +48,41 @@ def fetch(model: ModelName, cache: Path, *, say: Callable[[str], None], timeout_
     folder, partial = cache / "models" / name, cache / "models" / f".{name}"
     spoken = turn.Spoken(note=say)
     with turn.taken(folder.parent, f".{name}", doing=f"fetching {model}", console=spoken, timeout_s=timeout_s):
-        if not folder.exists():
+        if not folder.is_dir():
+            stored.clear(folder)
             _download(model, partial)
             # The client's notes on where files came from: with times in them, the model would not be the same twice.
             shutil.rmtree(partial / ".cache", ignore_errors=True)
             for path in (partial, *partial.rglob("*")):
                 path.chmod(0o755 if path.is_dir() else 0o644)
+            stored.write(_record(folder), {"digest": suite.model(partial)})
             partial.rename(folder)
     return folder
+
+
+def is_damaged(folder: Path, digest: str) -> bool:
+    """Whether a model was changed since it was fetched.
+
+    Args:
+        folder: What :func:`fetch` returned.
+        digest: Digest of what it holds now (:func:`build.suite.model`).
+    """
+    known = stored.read(_record(folder), _RECORD, level=logging.DEBUG)
+    # Older versions of this tool wrote none.
+    return known is not None and known.get("digest") != digest
+
+
+def forget(folder: Path) -> None:
+    """Remove a model, which is then fetched again."""
+    for path in (_record(folder), folder):
+        stored.clear(path)
+
+
+_RECORD = TypeAdapter(dict[Literal["digest"], str]).validate_python
+
+
+def _record(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
 
 
 def _download(model: ModelName, folder: Path) -> None:

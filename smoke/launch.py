@@ -16,9 +16,11 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.transferable import build_transfer_tar
 
-from build import labels, owner
+from build import confinement, labels, owner
+from build.base import PYTHON
 from build.engine import without_logins
-from smoke.server import POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
+from smoke import relay
+from smoke.server import HEALTH_S, POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from docker.types import DeviceRequest
     from testcontainers.core.transferable import Transferable
 
+    from build.confinement import Limits
     from build.engine import Engine, Image
 
 MODEL_NAME = "smoke"
@@ -40,6 +43,7 @@ _SHARED_MEMORY = "2g"  # vLLM's processes exchange tensors there; Docker's defau
 _COPY_LIMIT = 64 * 2**20
 _PROGRESS_S = 10.0
 _IN_FLIGHT_S = 5.0
+_DYING_S = 2.0
 _UNUSED, _UNUSED_VERSION = "unix:///nonexistent", "1.44"
 # Of the engine's machine: other machines have no business with a server under test.
 _LOOPBACK = "127.0.0.1"
@@ -57,6 +61,13 @@ ENVIRONMENT = {
 # Where a root that cannot be written to has folders that can, and as llm-d's own pods have them: what a server
 # compiles as it goes is kept below the home folder unless the image says otherwise. .cache is for vLLM, FlashInfer,
 # torch and huggingface_hub, .triton for Triton. Usage statistics, which would want .config, are off.
+# Alone with its loopback interface, a server takes that for its address, and need not look its name up.
+_LONELY_NAME = "localhost"
+_LONELY = {"VLLM_HOST_IP": _LOOPBACK, "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+
+# What a model that fetches something needs.
+_FETCHING = {"HF_HUB_OFFLINE": "0"}
+
 _CACHES = {"XDG_CACHE_HOME": ".cache", "TRITON_CACHE_DIR": ".triton"}
 
 # exec: what was compiled is loaded from there, which Docker's default for a tmpfs forbids.
@@ -77,15 +88,24 @@ class Launch:
         model: Folder of the model that it serves.
         devices: GPUs that it is given.
         key: The API key that it is given.
-        confined_to: User and group that it runs as, then without capabilities and on a root that cannot be written
-            to but for ``/tmp`` and caches; None if it runs as the image says.
+        limits: What its containers may take of the engine's machine.
+        confined_to: User and group that it runs as, then on a root that cannot be written to but for ``/tmp`` and
+            caches; None if it runs as the image says.
+        network: Whether it gets the engine's network.
     """
 
     image: Image
     model: Path
     devices: tuple[DeviceRequest, ...]
     key: str
+    limits: Limits
     confined_to: str | None = None
+    network: bool = False
+
+    @property
+    def pythons(self) -> tuple[str, ...]:
+        """What the image's Python may be called."""
+        return (*((str(PYTHON),) if labels.KIND in self.image.labels else ()), "python3", "python")
 
 
 class _Container(DockerContainer):
@@ -115,7 +135,7 @@ def await_healthy(server: ContainerServer, *, timeout: float, progress: Callable
     reported = time.monotonic()
     while (now := time.monotonic()) < server.started + timeout:
         _refuse_the_dead(server)
-        if server.healthy():
+        if server.healthy(within=max(1.0, min(HEALTH_S, server.started + timeout - now))):
             server.healthy_s = time.monotonic() - server.started
             return
         if now >= reported + _PROGRESS_S:
@@ -172,7 +192,8 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
         EngineError: The server cannot be reached from this machine.
         ServerFailedError: The engine refused to start it.
     """
-    engine.require_reachable_ports()
+    if launch.network:
+        engine.require_reachable_ports()
     testcontainers_config.ryuk_disabled = True  # an image to pull; what it is for is done here
     # Logins are for pulling, and nothing is pulled: the image is on the engine.
     testcontainers_config._docker_auth_config = None  # noqa: SLF001 - its setter warns of an experiment
@@ -184,7 +205,7 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
     container.get_docker_client().client = engine.new_client()
     server = ContainerServer(container, key=launch.key, model=MODEL_NAME)
     name = f"llm-d-dev-{secrets.token_hex(8)}"
-    _prepare(container, launch, name=name)
+    _prepare(container, engine, launch, name=name)
     patience = 0.0
     try:
         try:
@@ -195,11 +216,12 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
             # If it came while the engine was asked, there will be a container that we were not told of.
             patience = _IN_FLIGHT_S if container.status == "not_started" else 0.0
             raise
-        with _reached(engine, server):
+        with _reached(engine, server, launch):
             yield server
     finally:
         with _undisturbed():
             with contextlib.suppress(Exception):  # the log is worth less than the clean-up
+                server.kill()
                 keep_log(server.log())
             server.close()
             remove(engine, name, patience=patience)
@@ -207,24 +229,39 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
 
 
 @contextlib.contextmanager
-def _reached(engine: Engine, server: ContainerServer) -> Iterator[None]:
+def _reached(engine: Engine, server: ContainerServer, launch: Launch) -> Iterator[None]:
     """Give a server the address that it has here, while the block runs. One that ended at once has none."""
-    port = server.published()
-    if port is None:
-        yield
-        return
-    with engine.reachable(port) as server.address:
+    with contextlib.ExitStack() as stack:
+        if launch.network:
+            if port := server.published():
+                server.address = stack.enter_context(engine.reachable(port))
+        else:
+            server.address = _carried(server, launch, stack)
         yield
 
 
-def _prepare(container: DockerContainer, launch: Launch, *, name: str) -> None:
+def _carried(server: ContainerServer, launch: Launch, stack: contextlib.ExitStack) -> tuple[str, int] | None:
+    """The address of a server without network.
+
+    Raises:
+        ServerFailedError: The image has no Python that could lead to it.
+    """
+    try:
+        return stack.enter_context(relay.carrying(server.container, PORT, pythons=launch.pythons))
+    except (relay.NoRelayError, docker.errors.APIError) as error:
+        if server.exit_code(within=_DYING_S) is not None:
+            return None
+        said = f"{error}: without network a server is reached through a Python of its image"
+        raise ServerFailedError("the server cannot be reached", log=said, refused=True) from error
+
+
+def _prepare(container: DockerContainer, engine: Engine, launch: Launch, *, name: str) -> None:
     container.with_name(name)
     container.image = launch.image.id  # undoes TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX, which is for names
     container.with_command(command(launch.image.config.get("Entrypoint") or (), gpu=bool(launch.devices)))
-    container.with_envs(**ENVIRONMENT, VLLM_API_KEY=launch.key)
-    # testcontainers has no option for the address; docker-py takes (address,) for "any port there".
-    container.ports[f"{PORT}/tcp"] = (_LOOPBACK,)  # type: ignore[assignment]
+    container.with_envs(**(ENVIRONMENT | (_FETCHING if launch.network else _LONELY)), VLLM_API_KEY=launch.key)
     options: dict[str, Any] = {
+        **confinement.options(engine, launch.limits),
         "labels": labels.of_container(name, owner=owner.identity()),
         "shm_size": _SHARED_MEMORY,
         "device_requests": list(launch.devices),
@@ -232,7 +269,12 @@ def _prepare(container: DockerContainer, launch: Launch, *, name: str) -> None:
     if launch.confined_to:
         container.tmpfs.update(dict.fromkeys(writable(launch.image.config.get("Env") or ()), _WRITABLE))
         options |= {"user": launch.confined_to, "read_only": True}
-        options |= {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
+    if launch.network:
+        del options["network_mode"]
+        # testcontainers has no option for the address; docker-py takes (address,) for "any port there".
+        container.ports[f"{PORT}/tcp"] = (_LOOPBACK,)  # type: ignore[assignment]
+    else:
+        options["hostname"] = _LONELY_NAME
     container.with_kwargs(**options, mounts=_provide(container, launch.model))
 
 

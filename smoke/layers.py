@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import inspect
 import json
+import logging
 import posixpath
 import re
 import sys
@@ -29,9 +30,10 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import docker.errors
 from docker.types import Mount
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as checked
 
-from build.folders import write_json
+from build import stored
 from smoke import secret
 from smoke.contents import UnreadableError, has
 from smoke.layer import Layer, NotReadError, UnreadableLayerError, members
@@ -74,15 +76,15 @@ class Memory:
 
     def get(self, digest: str) -> Layer | None:
         """A layer by the digest of its archive or of its blob; None if it was not read by the rules of today."""
-        try:
-            document = json.loads(self._path(digest).read_text(encoding="utf-8"))
-            return _LAYER.validate_python(document["layer"]) if document["rules"] == self._rules else None
-        except (OSError, ValueError, LookupError, TypeError, ValidationError):
-            return None
+        known = stored.read(self._path(digest), _REMEMBERED, level=logging.DEBUG)
+        return known.layer if known and known.rules == self._rules else None
 
     def put(self, digest: str, layer: Layer) -> None:
         """Remember a layer."""
-        write_json(self._path(digest), {"rules": self._rules, "layer": asdict(layer)})
+        path = self._path(digest)
+        if path.is_dir():
+            stored.clear(path)
+        stored.write(path, {"rules": self._rules, "layer": asdict(layer)})
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest.removeprefix('sha256:')}.json"
@@ -92,7 +94,15 @@ def _digest(module: ModuleType) -> str:
     return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
 
 
-_LAYER: TypeAdapter[Layer] = TypeAdapter(Layer)
+@checked(frozen=True, kw_only=True)
+class _Remembered:
+    """A layer, and by which rules it was read."""
+
+    rules: list[str]
+    layer: Layer
+
+
+_REMEMBERED = TypeAdapter(_Remembered).validate_python
 
 
 def credentials(

@@ -14,6 +14,7 @@ from build.errors import UsageError
 from build.expectation import Expectation
 from build.gpus import HELP, Selection
 from build.model_name import ModelName, chosen
+from smoke.server import ANSWER_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,8 @@ class Options:
         expect: What the server must show.
         start_timeout: Seconds that the server has to become healthy.
         any_user: Whether it is also started as an arbitrary user if the image is no base.
+        answer_timeout: Seconds that one answer of the server may take in all.
+        network: Whether the server gets the engine's network, for a model that fetches something itself.
     """
 
     image: str | None
@@ -46,6 +49,8 @@ class Options:
     expect: tuple[Expectation, ...]
     start_timeout: float
     any_user: bool
+    answer_timeout: float
+    network: bool
 
 
 def add(parser: pytest.Parser) -> None:
@@ -102,6 +107,19 @@ def add(parser: pytest.Parser) -> None:
         help="at the end start the image once more, as an arbitrary user of group 0 on a read-only root. "
         "Default: only a base, from which overlays inherit what decides it",
     )
+    group.addoption(
+        "--answer-timeout",
+        metavar="S",
+        type=float,
+        default=ANSWER_S,
+        help="seconds that one answer of the server may take; a check may take five times that. Default: %(default)s",
+    )
+    group.addoption(
+        "--allow-network",
+        action="store_true",
+        help="give the server the engine's network and the hub: for a model of --model that fetches something itself. "
+        "Default: it has no network, and is reached through the engine",
+    )
 
 
 def parse(config: pytest.Config) -> Options:
@@ -118,8 +136,14 @@ def parse(config: pytest.Config) -> Options:
         raise pytest.UsageError("give --image or --url, not both")
     if url and config.getoption("--any-user"):
         raise pytest.UsageError("--any-user starts an image: give --image, not --url")
+    network = config.getoption("--allow-network")
+    if network and not config.getoption("--model"):
+        raise pytest.UsageError("--allow-network is for a model that fetches something: give --model, or leave it out")
     _refuse_lost(config, image=bool(image))
     start_timeout = config.getoption("--start-timeout")
+    answer_timeout = config.getoption("--answer-timeout")
+    if answer_timeout <= 0:
+        raise pytest.UsageError(f"--answer-timeout {answer_timeout:g}: give a number of seconds above 0")
     if start_timeout <= 0:
         raise pytest.UsageError(f"--start-timeout {start_timeout:g}: give a number of seconds above 0")
     return Options(
@@ -132,6 +156,8 @@ def parse(config: pytest.Config) -> Options:
         expect=expectations(config.getoption("--expect")),
         start_timeout=start_timeout,
         any_user=config.getoption("--any-user"),
+        answer_timeout=answer_timeout,
+        network=network,
     )
 
 

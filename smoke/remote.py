@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from build import redact
 from build.folders import write_atomic, write_json
+from build.harmless import harmless
 from smoke import report
 from smoke.findings import Findings
 from smoke.server import Server
@@ -50,8 +51,8 @@ class Remote:
         return [f"server: {self.server.url}"]
 
     def redacted(self, text: str) -> str:
-        """A text without the API key, and without passwords and tokens that can be told by their form."""
-        return redact.redacted(self.server.redacted(text))
+        """A text without the API key, without passwords and tokens that can be told by their form, and harmless."""
+        return harmless(redact.redacted(self.server.redacted(text)))
 
     def engine_lost(self, error: BaseException | None) -> bool:
         """There is no engine."""
@@ -70,7 +71,7 @@ class Remote:
         folder = self.options.report
         if folder is None:
             return
-        write_json(folder / "report.json", self.findings.report(None))
+        write_json(folder / "report.json", report.cleaned(self.findings.report(None), self.redacted))
         expect = [str(expectation) for expectation in self.options.expect]
         page = report.page(
             self.findings,

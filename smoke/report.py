@@ -232,6 +232,15 @@ def _bytes(size: int | None) -> str:
     return "" if size is None else f"{size / _MEGABYTE:,.2f} MB"
 
 
+def cleaned(document: Any, clean: Callable[[str], str]) -> Any:  # noqa: ANN401 - any JSON value
+    """A document of whose texts each went through ``clean``."""
+    if isinstance(document, dict):
+        return {name: cleaned(value, clean) for name, value in document.items()}
+    if isinstance(document, list):
+        return [cleaned(value, clean) for value in document]
+    return clean(document) if isinstance(document, str) else document
+
+
 def page(
     findings: Findings,
     *,

@@ -13,9 +13,11 @@ import docker.errors
 import requests
 
 from build import demands, embedded, engine, identity, labels, leftovers, redact, settings, suite
+from build.confinement import Limits
 from build.errors import BusyError, EngineError
 from build.folders import write_atomic, write_json
 from build.gpus import ALL
+from build.harmless import harmless
 from build.model_name import ModelName
 from smoke import gpus, hub, model, nvidia, report
 from smoke.binaries import ANYBODY, Probe, probe
@@ -156,8 +158,8 @@ class Run:
         self.engine.close()
 
     def redacted(self, text: str) -> str:
-        """A text without the API key, and without passwords and tokens that can be told by their form."""
-        return redact.redacted(text.replace(self.key, "[redacted]"))
+        """A text without the API key, without passwords and tokens that can be told by their form, and harmless."""
+        return harmless(redact.redacted(text.replace(self.key, "[redacted]")))
 
     @contextlib.contextmanager
     def starting(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Callable[[], ContainerServer]]:
@@ -354,11 +356,18 @@ class Run:
     def _launch(self, scratch: Path, say: Callable[[str], None]) -> Launch:
         folder = self._model(scratch, say)
         self.model = suite.model(folder)
+        if isinstance(self.options.model, ModelName) and hub.is_damaged(folder, self.model):
+            say(f"{self.options.model} was damaged in the cache: fetching it again")
+            hub.forget(folder)
+            folder = self._model(scratch, say)
+            self.model = suite.model(folder)
         return Launch(
             image=self.image,
             model=folder,
             devices=self.gpus.requests,
             key=self.key,
+            limits=Limits.of(settings.load({})),
+            network=self.options.network,
         )
 
     def _model(self, scratch: Path, say: Callable[[str], None]) -> Path:
@@ -377,7 +386,8 @@ class Run:
             raise self._not_verified(_busy("hub-busy", error)) from error
 
     def _keep_log(self, log: str) -> None:
-        self.logs[self.start] = self.redacted(log)
+        # What overwrites a line is told apart later.
+        self.logs[self.start] = "\r".join(map(self.redacted, log.split("\r")))
         if self.options.report:
             write_atomic(self.options.report / self.start.log, self.logs[self.start])
 
@@ -461,18 +471,10 @@ class Run:
         if folder is None:
             return
         configuration = self._configuration()
-        write_json(folder / "report.json", self._clean(self.findings.report(self.image)))
+        write_json(folder / "report.json", report.cleaned(self.findings.report(self.image), self.redacted))
         if verdict := self.findings.verdict(self.image, configuration):
             write_json(folder / "verdict.json", verdict.statement())
         write_atomic(folder / "report.html", self._page(configuration))
-
-    def _clean(self, document: Any) -> Any:  # noqa: ANN401 - any JSON value
-        """A document whose texts hold no secret."""
-        if isinstance(document, dict):
-            return {name: self._clean(value) for name, value in document.items()}
-        if isinstance(document, list):
-            return [self._clean(value) for value in document]
-        return self.redacted(document) if isinstance(document, str) else document
 
     def _page(self, configuration: Mapping[str, Any]) -> str:
         try:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import docker.errors
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from build.exchange import Exchange, TooLargeError
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from docker.models.containers import Container
     from prometheus_client import Metric
     from testcontainers.core.container import DockerContainer
+
+    from build.exchange import Answer
 
 PORT = 8000
 """vLLM's default (vllm/entrypoints/launchers/cli_args.py, 0.32.0)."""
@@ -23,10 +32,62 @@ TAIL_LINES = 40
 
 POLL_S = 0.25
 
+_LOG_LIMIT = 16 * 2**20
+
 _LOAD = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
-_ANSWER_TIMEOUT_S = 1.0
-_REQUEST_TIMEOUT_S = 60.0
+HEALTH_S = 10.0
+"""Seconds that a healthy server may take to say so."""
+
+ANSWER_S = 120.0
+"""Seconds that one answer may take in all, unless another number is given: many times what a slow machine needs."""
+
+_LONGEST_S = 86400.0
+
+ANSWER_LIMIT = 16 * 2**20
+"""Bytes that one answer may have: vLLM's OpenAPI document and metrics are below one MiB."""
+
+_SHOWN = 200
+
+
+class WrongAnswerError(Exception):
+    """The server answers in a way that no server under test may: with a redirect, or without end."""
+
+
+def refuse_redirect(route: str, status: int, headers: Mapping[str, str]) -> None:
+    """Refuse an answer that leads elsewhere: whatever is asked there, it is the caller's network that is asked.
+
+    Raises:
+        WrongAnswerError: It does.
+    """
+    if status in _REDIRECTS:
+        where = headers.get("Location", "")[:_SHOWN]
+        raise WrongAnswerError(f"{route} was answered with {status}, a redirect to {where!a}, which is not followed")
+
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+def printed(container: Container, *, tail: int | None = None, **streams: bool) -> bytes:
+    """What a container printed; of more than 16 MiB the beginning and the end.
+
+    Args:
+        container: The container.
+        tail: How many of the last lines; all by default.
+        streams: ``stdout`` and ``stderr``, whether it is asked for.
+    """
+    head, end = bytearray(), bytearray()
+    left_out = 0
+    chunks = container.logs(stream=True, follow=False, tail="all" if tail is None else tail, **streams)
+    for chunk in chunks:
+        if len(head) + len(chunk) <= _LOG_LIMIT // 4:
+            head += chunk
+            continue
+        end += chunk
+        if len(end) > _LOG_LIMIT:
+            left_out += len(end) - _LOG_LIMIT // 2
+            del end[: -_LOG_LIMIT // 2]
+    return bytes(head) + (b"\n[%d bytes left out]\n" % left_out if left_out else b"") + bytes(end)
 
 
 class ServerFailedError(Exception):
@@ -69,10 +130,11 @@ class Server:
 
     def __init__(self, *, url: str, key: str) -> None:
         self._url = url
-        self._requests = requests.Session()
         # A proxy from the environment has no business between us and a server under test.
-        self._requests.trust_env = False
+        self._exchange = Exchange(seconds=_LONGEST_S, is_untrusted=True)
         self.key = key
+        self.answer_s = ANSWER_S
+        """Seconds that one answer may take in all."""
 
     @property
     def url(self) -> str:
@@ -94,30 +156,62 @@ class Server:
         cards: list[dict[str, Any]] = self.get("/v1/models").json()["data"]
         return cards[0]
 
-    def get(self, route: str, *, authorized: bool = True, timeout: float = _REQUEST_TIMEOUT_S) -> requests.Response:
+    def get(self, route: str, *, authorized: bool = True, timeout: float | None = None) -> Answer:
         """GET a route.
 
         Args:
             route: Its path.
             authorized: Whether to send the API key.
-            timeout: Seconds to wait for each part of the answer.
-        """
-        headers = self._headers if authorized else {}
-        return self._requests.get(self.url + route, headers=headers, timeout=timeout)
+            timeout: Seconds that the answer may take in all, if not :attr:`answer_s`.
 
-    def post(self, route: str, document: dict[str, Any]) -> requests.Response:
-        """POST a JSON document to a route with the API key."""
-        return self._requests.post(self.url + route, json=document, headers=self._headers, timeout=_REQUEST_TIMEOUT_S)
+        Raises:
+            WrongAnswerError: It is a redirect, or has too many bytes.
+            TimeoutError: It does not come in time.
+            requests.RequestException: There is none.
+        """
+        return self._send("GET", route, self._headers if authorized else {}, timeout=timeout)
+
+    def post(self, route: str, document: dict[str, Any]) -> Answer:
+        """POST a JSON document to a route with the API key. Raises what :meth:`get` does."""
+        headers = {**self._headers, "Content-Type": "application/json"}
+        return self._send("POST", route, headers, body=json.dumps(document).encode())
+
+    def _send(
+        self,
+        method: str,
+        route: str,
+        headers: Mapping[str, str],
+        *,
+        body: bytes | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        try:
+            answer = self._exchange.send(
+                method,
+                self.url + route,
+                limit=ANSWER_LIMIT,
+                headers=headers,
+                form=body,
+                seconds=timeout or self.answer_s,
+            )
+        except TooLargeError as error:
+            raise WrongAnswerError(f"{route} was answered with {error}") from error
+        refuse_redirect(route, answer.status, answer.headers)
+        return answer
 
     @property
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
-    def healthy(self) -> bool:
-        """Whether it answers ``/health`` with 200 within a second."""
+    def healthy(self, *, within: float = HEALTH_S) -> bool:
+        """Whether it answers ``/health`` with 200.
+
+        Args:
+            within: Seconds that the answer may take in all.
+        """
         try:
-            return self.get("/health", timeout=_ANSWER_TIMEOUT_S).status_code == HTTPStatus.OK
-        except (requests.RequestException, KeyError):
+            return self.get("/health", timeout=within).status == HTTPStatus.OK
+        except (requests.RequestException, TimeoutError, WrongAnswerError, KeyError):
             return False
 
     def metrics(self) -> list[Metric]:
@@ -128,7 +222,7 @@ class Server:
         """
         answer = self.get("/metrics")
         if not answer.ok:
-            raise ValueError(f"/metrics answered {answer.status_code}")
+            raise ValueError(f"/metrics answered {answer.status}")
         return list(text_string_to_metric_families(answer.text))
 
     def load(self) -> float:
@@ -142,7 +236,7 @@ class Server:
 
     def close(self) -> None:
         """Drop the connections to it."""
-        self._requests.close()
+        self._exchange.close()
 
 
 class ContainerServer(Server):
@@ -194,13 +288,17 @@ class ContainerServer(Server):
         return int(bound[0]["HostPort"]) if bound else None
 
     def log(self, *, tail: int | None = None) -> str:
-        """What it printed, the API key blacked out.
+        """What it printed, as far as that is kept, the API key blacked out.
 
         Args:
             tail: How many of the last lines; all by default.
         """
-        raw = self._wrapped.logs(stdout=True, stderr=True, tail="all" if tail is None else tail)
-        return self.redacted(raw.decode(errors="replace"))
+        return self.redacted(printed(self._wrapped, tail=tail).decode(errors="replace"))
+
+    def kill(self) -> None:
+        """End it at once: from then on it prints nothing."""
+        with contextlib.suppress(docker.errors.APIError):  # it has ended
+            self._wrapped.kill()
 
     def exit_code(self, *, within: float = 0.0) -> int | None:
         """How it ended, None if it still runs.

@@ -6,9 +6,10 @@ import io
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from build.console import HarmlessConsole
 
 if TYPE_CHECKING:
     from smoke.findings import Check, Findings
@@ -27,7 +28,7 @@ def text(findings: Findings, subject: str, *, width: int, colour: bool) -> str:
         colour: Whether it shows colours.
     """
     stream = io.StringIO()
-    console = Console(
+    console = HarmlessConsole(
         file=stream,
         width=width,
         force_terminal=colour,

@@ -51,7 +51,7 @@ def test_version(server: Server, image: Image) -> None:
 def test_routes(server: Server) -> None:
     """The server's OpenAPI document has every route that clients of vLLM count on."""
     answer = server.get("/openapi.json")
-    assert answer.ok, f"/openapi.json answered {answer.status_code}"
+    assert answer.ok, f"/openapi.json answered {answer.status}"
     missing = sorted(_ROUTES - answer.json()["paths"].keys())
     assert not missing, f"no {', '.join(missing)}"
 
@@ -65,6 +65,6 @@ def test_metrics(server: Server) -> None:
 def test_expectation(server: Server, expectation: Expectation) -> None:
     """The server shows each text that the run expects: the change that the image was made for."""
     answer = server.get(expectation.route)
-    shown = f"{answer.status_code} {answer.text[:_SHOWN]!r}"
+    shown = f"{answer.status} {answer.text[:_SHOWN]!r}"
     assert answer.ok, f"GET {expectation.route} answered {shown}"
     assert expectation.text in answer.text, f"{expectation.text!r} is not in GET {expectation.route}: {shown}"

@@ -53,7 +53,7 @@ def _assert_adds_up(usage: CompletionUsage | None, *, finish_reason: str | None,
 
 def _tokens(server: Server, **prompt: Any) -> list[int]:  # noqa: ANN401 - as the route takes it
     answer = server.post("/tokenize", {"model": server.model, **prompt})
-    assert answer.ok, f"/tokenize answered {answer.status_code} {answer.text}"
+    assert answer.ok, f"/tokenize answered {answer.status} {answer.text}"
     tokens: list[int] = answer.json()["tokens"]
     return tokens
 
@@ -84,7 +84,7 @@ def test_tokens(server: Server) -> None:
     """The server turns a text into tokens and these back into the text."""
     tokens = _tokens(server, prompt=_PROMPT, add_special_tokens=False)
     answer = server.post("/detokenize", {"model": server.model, "tokens": tokens})
-    assert answer.ok, f"/detokenize answered {answer.status_code} {answer.text}"
+    assert answer.ok, f"/detokenize answered {answer.status} {answer.text}"
     text = answer.json()["prompt"]
     assert text == _PROMPT, f"{_PROMPT!r} came back as {text!r}"
 
@@ -307,7 +307,7 @@ def test_unknown_model(client: openai.OpenAI) -> None:
 
 def test_no_key(server: Server) -> None:
     """The server lets nobody in without an API key."""
-    status = server.get("/v1/models", authorized=False).status_code
+    status = server.get("/v1/models", authorized=False).status
     assert status == HTTPStatus.UNAUTHORIZED, f"a request without a key was answered with {status}"
 
 

@@ -1,8 +1,18 @@
-"""Look at the compiled parts and the modules of an image, from within, in one process.
+"""Look at the compiled parts and the modules of an image, from within, while nothing else of it runs.
 
-Run as ``python -c "$(cat binaries.py)" FLAVOR SOURCE CHANGED…``; SOURCE holds the folder ``vllm``, ``-`` looks for it;
-the changed files are relative to it. Each stage prints one line of JSON, ``[stage, finding]``, so that what was found
-is known also when a later one takes the process down.
+Run as ``python -I -S -c "$(cat binaries.py)" FLAVOR SOURCE CHANGED…``; SOURCE holds the folder ``vllm``, ``-`` looks
+for it; the changed files are relative to it. Each stage prints one line of JSON, ``[stage, finding]``, so that what was
+found is known also when a later one takes the process down.
+
+What is looked at may lie. So Python starts without the image's ``site``, its ``PYTHON*`` variables and start files,
+and imports what it needs of the standard library before anything else. Files are read by this process, which alone
+holds the standard output and which no process of its user may look into. What has to be imported is imported by a
+child, after all that was read: it says its findings through a pipe, each once and in their order, and this process
+passes them on. A child that ends early, says a stage twice or out of turn, ends the run as a failure.
+
+What stays inherent: the image's loader (``LD_PRELOAD``, ``ld.so.preload``), C library, interpreter and standard library
+are believed, and code that is imported could make up what it says of itself, such as torch's version or that a module
+can be imported. Files are also compared from outside the image, and that the server works is shown by its answers.
 """
 
 from __future__ import annotations
@@ -22,7 +32,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,26 +76,37 @@ AVX512 = {"avx512f", "avx512vl", "avx512bw", "avx512dq"}
 SHOWN = 2000
 
 
+# What the child says, in this order; IMPORTING any number of times before the last.
+IMPORTED = ("torch", "libraries", "vllm", "load", "operators", "modules")
+IMPORTING = "importing"
+LINE_BYTES = 1 << 22
+
+PR_SET_DUMPABLE = 4  # prctl(2)
+
+
 class Report:
-    """Says what was found on the standard output that the process was started with; the rest goes to the error output.
+    """Says what was found on a file descriptor, line by line."""
 
-    What libraries print while they are imported would otherwise come between the lines.
-    """
-
-    def __init__(self) -> None:
-        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)
+    def __init__(self, descriptor: int) -> None:
+        self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
 
     def say(self, stage: str, finding: Any) -> None:  # noqa: ANN401 - any JSON value
         """Print one stage's finding."""
         self._stream.write(json.dumps([stage, finding]) + "\n")
         self._stream.flush()
 
+    def close(self) -> None:
+        """Let go of it: in the child, before anything of the image runs there."""
+        self._stream.close()
+
 
 def main() -> None:
     """Look at everything, the cheap and telling first; stop at source that does not compile."""
-    report = Report()
-    flavor, source, changed = sys.argv[1], source_folder(sys.argv[2]), sys.argv[3:]
+    report = Report(os.dup(1))
+    # What libraries print while they are imported would otherwise come between the lines.
+    os.dup2(2, 1)
+    set_dumpable(0)
+    flavor, source, changed = sys.argv[1], source_folder(sys.argv[2], report), sys.argv[3:]
     modules = [path for path in changed if path.startswith("vllm/") and path.endswith(".py")]
     # Looked at before anything is imported, which writes some.
     sealed = {module_name(path) for path in modules if has_bytecode(source / path)}
@@ -96,6 +117,68 @@ def main() -> None:
     compiled = sorted(compiled_files(source))
     report.say("files", {str(path.relative_to(source)): blob_id(path) for path in (*compiled, *modules_of(source))})
     report.say("writable", shut_folders(source))
+    reading, writing = os.pipe()
+    sys.stderr.flush()
+    if not (pid := os.fork()):
+        os.close(reading)
+        start(report)
+        look(Report(writing), flavor, Tree(source, compiled, modules, sealed))
+        sys.stderr.flush()
+        os._exit(0)
+    os.close(writing)
+    wrong = pass_on(reading, report)
+    sys.exit(wrong or ended(pid))
+
+
+def set_dumpable(value: int) -> None:
+    """Say whether other processes of this user may look into this one (/proc/PID/fd, ptrace)."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        importlib.import_module("ctypes").CDLL(None).prctl(PR_SET_DUMPABLE, value, 0, 0, 0)
+
+
+def start(report: Report) -> None:
+    """Make this child what Python is without -S: with the image's packages and what they start, and no report."""
+    report.close()
+    set_dumpable(1)
+    if sys.flags.no_site:
+        importlib.import_module("site").main()
+
+
+def pass_on(reading: int, report: Report) -> str | None:
+    """Pass on what the child says as long as it is what it is to say; what was wrong about it, if anything."""
+    due = list(IMPORTED)
+    with os.fdopen(reading, "rb") as stream:
+        while line := stream.readline(LINE_BYTES):
+            try:
+                stage, finding = json.loads(line)
+            except ValueError:
+                return "what is imported printed something else than its findings"
+            if stage != IMPORTING and (not due or stage != due.pop(0)):
+                return "what is imported said more than its findings"
+            if stage == IMPORTING and due != list(IMPORTED[-1:]):
+                return "what is imported said its findings in another order"
+            report.say(stage, finding)
+    return None
+
+
+def ended(pid: int) -> str | int:
+    """The status that the child ended with, as a shell has it."""
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+class Tree(NamedTuple):
+    """The source folder, its compiled files, and of the changed modules which the base could import."""
+
+    source: Path
+    compiled: Sequence[Path]
+    modules: Sequence[str]
+    sealed: set[str]
+
+
+def look(report: Report, flavor: str, tree: Tree) -> None:
+    """Look at what has to be imported."""
+    source, compiled, modules, sealed = tree
     # As when the base was sealed: flashinfer, tilelang and numba make folders for their caches while they are imported.
     os.environ.update(dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME"), tempfile.gettempdir()))
     torch = imported("torch")
@@ -138,12 +221,15 @@ def module_name(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def source_folder(word: str) -> Path:
+def source_folder(word: str, report: Report) -> Path:
     """The folder that was named, or the one that ``import vllm`` finds."""
-    if word != "-":
-        return Path(word)
-    spec = importlib.util.find_spec("vllm")
-    return Path(spec.origin).parent.parent if spec and spec.origin else Path("/nowhere")
+
+    def found() -> str:
+        start(report)
+        spec = importlib.util.find_spec("vllm")
+        return str(Path(spec.origin).parent.parent) if spec and spec.origin else ""
+
+    return Path(word if word != "-" else in_child(found) or "/nowhere")
 
 
 def import_failure(name: str, source: Path) -> dict[str, Any] | None:
@@ -242,14 +328,14 @@ def load_error(path: Path, torch: ModuleType | str) -> str | None:
     return in_child(lambda: torch.ops.load_library(str(path)))
 
 
-def in_child(does: Callable[[], Any]) -> str | None:
-    """Do something in a child; its error, None if there was none."""
+def in_child(does: Callable[[], str | None]) -> str | None:
+    """Do something in a child; what it returns, or its error."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
         words = ""
         try:
-            does()
+            words = does() or ""
         except BaseException as error:  # noqa: BLE001 - reported to the parent
             # torch says only that it could not; the loader, why.
             error = error.__cause__ or error

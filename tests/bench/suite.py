@@ -6,6 +6,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
+from build.confinement import Limits
 from smoke import model
 from smoke.launch import Launch, await_healthy, running
 from tests.bench.figures import Figure
@@ -69,7 +70,7 @@ def _healthy_s(ground: Ground, image_id: str) -> float:
     """Seconds that the server of an image takes to become healthy, with nothing else going on."""
     folder = ground.folder / "model"
     model.write(folder)
-    launch = Launch(image=ground.engine.image(image_id), model=folder, devices=(), key="bench")
+    launch = Launch(image=ground.engine.image(image_id), model=folder, devices=(), key="bench", limits=Limits())
     with running(ground.engine, launch, keep_log=lambda _log: None) as server:
         await_healthy(server, timeout=_TIMEOUT_S, progress=lambda _line: None)
         return server.healthy_s

@@ -265,6 +265,17 @@ SERVER = (
     _standin("no-permission", "server/health", cause="permission"),
     _standin("bad-arguments", "server/health", cause="bad-arguments"),
     _standin("hangs", "server/health", cause="timeout", options=("--start-timeout", "2")),
+    _standin("prints-without-end", "server/health", cause="timeout", options=("--start-timeout", "4")),
+    _standin("drips", "server/health", cause="timeout", options=("--start-timeout", "4")),
+    _standin("redirects", "server/metrics"),
+    _standin("floods", "server/metrics"),
+    Fault(
+        name="commands-the-terminal",
+        changes=("ENV STANDIN_FAULT=commands-the-terminal,hangs",),
+        options=("--start-timeout", "3"),
+        failed=("server/health",),
+        cause="timeout",
+    ),
     _elsewhere("no-memory", "host-memory"),
     _elsewhere("hub", "hub"),
     _elsewhere("no-gpu-memory", "gpu-memory"),
@@ -287,6 +298,11 @@ SERVER = (
         options=("--expect", "/nowhere=vllm"),
         failed=("server/expectation[/nowhere=vllm]",),
     ),
+)
+
+_COMPLETIONS = (
+    *("completion", "completion_is_right", "completion_stream", "length", "stop", "n", "many_at_once"),
+    *("bad_parameter", "too_long", "unknown_model"),
 )
 
 OPENAI = (
@@ -312,6 +328,23 @@ OPENAI = (
     _standin("no-404", "openai/unknown_model"),
     _standin("no-auth", "openai/no_key", "openai/wrong_key"),
     _standin("any-key", "openai/wrong_key"),
+    Fault(
+        name="packs",
+        changes=("ENV STANDIN_FAULT=packs",),
+        failed=tuple(f"openai/{name}" for name in _COMPLETIONS),
+    ),
+    Fault(
+        name="streams-without-end",
+        changes=("ENV STANDIN_FAULT=streams-without-end",),
+        options=("--answer-timeout", "2"),
+        failed=("openai/completion",),
+    ),
+    Fault(
+        name="says-nothing",
+        changes=("ENV STANDIN_FAULT=says-nothing",),
+        options=("--answer-timeout", "2"),
+        failed=("openai/completion",),
+    ),
     _standin("dies-at-completion", "openai/completion", cause="engine-died"),
 )
 

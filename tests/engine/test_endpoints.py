@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build import command, embedded
+from build.confinement import Limits
 from build.endpoint import chosen
 from build.engine import connected
-from smoke.launch import Launch, running
+from smoke import model
+from smoke.launch import Launch, await_healthy, running
 from tests.engine import tls
 from tests.engine.conftest import assert_refused
 from tests.standin.tls import make_certificates
@@ -109,10 +111,10 @@ def test_every_program_reaches_the_engine_of_a_context(
         embedded.require_buildkit(reached)
         builder = command.output(["docker", "buildx", "inspect", "default"], env=reached.environment).decode()
         assert re.search(r"^Status: +running$", builder, re.MULTILINE)
-        launch = Launch(image=base, model=tmp_path, devices=(), key="key")
+        model.write(tmp_path / "model")
+        launch = Launch(image=base, model=tmp_path / "model", devices=(), key="key", limits=Limits())
         with running(reached, launch, keep_log=lambda _text: None) as server:
-            published = server.container.attrs["NetworkSettings"]["Ports"].values()
-            assert {one["HostIp"] for ports in published for one in ports} == {"127.0.0.1"}
+            await_healthy(server, timeout=60, progress=lambda _line: None)
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -155,6 +157,6 @@ def test_logins_for_testcontainers_change_nothing(
 
     login = {"auths": {"registry.example.invalid": {"auth": "dXNlcjpwYXNz"}}}
     monkeypatch.setattr(testcontainers_config, "_docker_auth_config", json.dumps(login))
-    launch = Launch(image=base, model=tmp_path, devices=(), key="key")
+    launch = Launch(image=base, model=tmp_path, devices=(), key="key", limits=Limits())
     with running(engine, launch, keep_log=lambda _text: None) as server:
-        assert server.published()
+        assert server.container.id

@@ -349,6 +349,36 @@ def test_log_of_the_dead_is_shown(tried: Callable[[str], Tried], fault: str) -> 
     assert "RuntimeError: this is the reason" in (outcome.folder / "server.log").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("fault", ["commands-the-terminal"])
+def test_words_of_the_image_do_not_command_the_terminal(tried: Callable[[str], Tried], fault: str) -> None:
+    outcome = tried(fault).outcome
+    assert r"\x1b]52;c;" in outcome.text
+    written = [path.read_text(encoding="utf-8") for path in outcome.folder.iterdir()]
+    for text in (outcome.text, *written):
+        assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert "\r" not in outcome.text
+
+
+@pytest.mark.parametrize("fault", ["prints-without-end"])
+def test_output_without_end_is_not_kept(tried: Callable[[str], Tried], fault: str) -> None:
+    log = tried(fault).outcome.folder / "server.log"
+    assert 0 < log.stat().st_size < 20 * 2**20
+
+
+@pytest.mark.parametrize("fault", ["says-nothing", "streams-without-end"])
+def test_server_that_does_not_answer_is_asked_once(tried: Callable[[str], Tried], fault: str) -> None:
+    checks = {check["name"]: check for check in tried(fault).outcome.report["checks"]}
+    after = [checks[f"openai/{name}"] for name in ("completion_is_right", "chat", "no_key")]
+    assert {check["outcome"] for check in after} == {"skipped"}
+    assert all("did not answer in time" in check["message"] for check in after)
+
+
+@pytest.mark.parametrize("fault", ["redirects"])
+def test_where_a_redirect_leads_is_said(tried: Callable[[str], Tried], fault: str) -> None:
+    (metrics,) = (check for check in tried(fault).outcome.report["checks"] if check["name"] == "server/metrics")
+    assert "answered with 302, a redirect to 'http://127.0.0.1:1/" in metrics["message"]
+
+
 @pytest.mark.parametrize(
     "entrypoint",
     [
@@ -466,6 +496,20 @@ def test_interrupt_leaves_nothing(  # noqa: PLR0917 - fixtures and parameters co
     assert key not in text + "".join(path.read_text(encoding="utf-8") for path in tmp_path.iterdir())
 
 
+def test_interrupt_ends_a_server_that_prints_without_end(engine: Engine, standin: str, tmp_path: Path) -> None:
+    with changed(engine, standin, ["ENV STANDIN_FAULT=prints-without-end"]) as image_id:
+        with trial.start(engine, "--image", image_id, "--report", tmp_path) as process:
+            who = owner.identity(process.pid)
+            for line in process.stdout or ():
+                if line.startswith("still starting"):
+                    break
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+        assert not trial.containers_of(engine, who)
+    assert process.returncode == 2
+    assert (tmp_path / "server.log").stat().st_size < 20 * 2**20
+
+
 def test_kill_leaves_what_the_next_run_sweeps(engine: Engine, standin: str, tmp_path: Path) -> None:
     with _hanging(engine, standin, tmp_path) as (process, container, who):
         process.kill()
@@ -476,14 +520,6 @@ def test_kill_leaves_what_the_next_run_sweeps(engine: Engine, standin: str, tmp_
         assert not _left_at_last(engine, who)
 
 
-def test_container_is_reachable_from_this_machine_only(engine: Engine, standin: str, tmp_path: Path) -> None:
-    with _hanging(engine, standin, tmp_path) as (process, container, _):
-        published = container.attrs["HostConfig"]["PortBindings"]
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-    assert [binding["HostIp"] for bindings in published.values() for binding in bindings] == ["127.0.0.1"]
-
-
 def test_arbitrary_user_has_no_privileges(engine: Engine, standin: str, tmp_path: Path) -> None:
     with _hanging(engine, standin, tmp_path, fault="hangs-for-anybody") as (process, container, _):
         config, host = container.attrs["Config"], container.attrs["HostConfig"]
@@ -491,7 +527,7 @@ def test_arbitrary_user_has_no_privileges(engine: Engine, standin: str, tmp_path
         process.communicate(timeout=30)
     assert config["User"] == "1234567:0"
     assert (host["ReadonlyRootfs"], host["CapDrop"], host["SecurityOpt"]) == (True, ["ALL"], ["no-new-privileges"])
-    assert [binding["HostIp"] for bindings in host["PortBindings"].values() for binding in bindings] == ["127.0.0.1"]
+    assert not host["PortBindings"]
 
 
 @contextlib.contextmanager

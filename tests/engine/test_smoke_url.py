@@ -41,14 +41,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def standin(folder: Path, fault: str = "") -> Iterator[str]:
+def standin(folder: Path, fault: str = "", **variables: str) -> Iterator[str]:
     """The address of a stand-in that runs on this machine."""
     source_tree(folder)
     (folder / "vllm/_version.py").write_text(version_file(VERSION, None), encoding="utf-8")
     (folder / "config.json").write_text("{}", encoding="utf-8")
     url = f"http://127.0.0.1:{(port := free_port())}"
     words = ("serve", str(folder), "--served-model-name", "their-model", "--port", str(port))
-    environment = {**os.environ, "VLLM_API_KEY": _KEY, "STANDIN_FAULT": fault, "PYTHONPATH": str(folder)}
+    environment = {**os.environ, "VLLM_API_KEY": _KEY, "STANDIN_FAULT": fault, "PYTHONPATH": str(folder), **variables}
     argv = [sys.executable, "-c", "from vllm.entrypoints.cli.main import main; main()", *words]
     with subprocess.Popen(argv, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
@@ -111,6 +111,18 @@ def test_server_that_answers_wrongly_fails(tmp_path: Path) -> None:
         "openai/completion",
         "openai/chat",
     }
+
+
+@pytest.mark.parametrize("route", ["/metrics", "/v1/models", "/v1/completions"])
+def test_server_does_not_lead_to_others_that_only_the_caller_reaches(tmp_path: Path, route: str) -> None:
+    with (
+        standin(tmp_path / "other") as target,
+        standin(tmp_path / "vllm", "redirects", STANDIN_LEADS=route, STANDIN_TARGET=f"{target}/version") as url,
+    ):
+        done = smoke("--url", url, "--report", tmp_path / "report", VLLM_API_KEY=_KEY)
+    assert done.returncode == 1, done.stdout
+    assert f"a redirect to '{target}/version', which is not followed" in done.stdout
+    assert VERSION not in (tmp_path / "report/report.json").read_text(encoding="utf-8")
 
 
 def test_address_at_which_nothing_answers(tmp_path: Path) -> None:

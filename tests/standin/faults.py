@@ -122,6 +122,14 @@ RUNNING = (
     "looks-at-home",
     "hangs-for-anybody",
     "writes-at-completion",
+    "prints-without-end",
+    "redirects",
+    "drips",
+    "floods",
+    "streams-without-end",
+    "says-nothing",
+    "packs",
+    "commands-the-terminal",
 )
 
 

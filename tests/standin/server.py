@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import zlib
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -83,6 +84,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a GET request."""
+        if self._is_hostile():
+            return
         self._answer(
             {
                 "/health": self._health,
@@ -95,6 +98,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a POST request."""
+        if self._is_hostile():
+            return
         with self._counted():
             self._answer(
                 {
@@ -105,6 +110,39 @@ class Handler(BaseHTTPRequestHandler):
                     "/detokenize": self._detokenize,
                 }
             )
+
+    def _is_hostile(self) -> bool:
+        """Answer as no server does that means well, if this is one of them."""
+        asked = self.path == "/v1/completions"
+        if self.server.broken("redirects") and self.path == os.environ.get("STANDIN_LEADS", "/metrics"):
+            self.send_response(HTTPStatus.FOUND)
+            self.send_header("Location", os.environ.get("STANDIN_TARGET", "http://127.0.0.1:1/\x1b[2J"))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif self.server.broken("drips") and self.path == "/health":
+            self._pour(b"HTTP/1.1 200 OK\r\nX-Much: ", b"x", every=0.2)
+        elif self.server.broken("floods") and self.path == "/metrics":
+            self._pour(b"HTTP/1.1 200 OK\r\n\r\n", b"# x\n" * 65536, every=0)
+        elif self.server.broken("packs") and asked:
+            bomb = zlib.compress(bytes(64 * 2**20))
+            self._pour(b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\n\r\n" + bomb, b"", every=60)
+        elif self.server.broken("streams-without-end") and asked:
+            event = b'data: {"id": "x", "created": 1, "model": "m", "object": "text_completion", "choices": []}\n\n'
+            self._pour(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", event * 64, every=0.01)
+        elif self.server.broken("says-nothing") and asked:
+            time.sleep(3600)
+        else:
+            return False
+        return True
+
+    def _pour(self, first: bytes, then: bytes, *, every: float) -> None:
+        """Answer without end."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.wfile.write(first)
+            while True:
+                self.wfile.write(then)
+                time.sleep(every)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -364,6 +402,10 @@ def serve(arguments: Namespace) -> int:
         log(f"Started by {pwd.getpwuid(os.getuid()).pw_name}")
     if "looks-at-home" in broken:
         log(f"Found at home: {sorted(Path.home().iterdir())}")
+    if "commands-the-terminal" in broken:
+        log("\x1b]52;c;ZWNobyBmb3JnZWQ=\x07\x1b[2J\u202eforged\rPASSED")
+    while "prints-without-end" in broken:
+        sys.stdout.write("endless " * 8192)
     if "hangs" in broken or ("hangs-for-anybody" in broken and os.getuid() != _USER):
         log("Waiting for something that never comes")
         signal.pause()

@@ -7,6 +7,7 @@ import pytest
 from build.comments import same_code
 
 SAME = [
+    ("csrc/a.h", "#define A 1 \\\n  + 2\nint b;\n", "// what it is\n\n#define A 1 \\\n  + 2\nint b;\n"),
     ("csrc/a.cu", "int a;\n", "// what it is\nint a;  // more\n\n"),
     ("csrc/a.cu", "int a; /* old */ int b;\n", "int a; /* new\n   lines */ int b;\n".replace("\n   lines", " words")),
     ("csrc/a.h", "int a; // one \\\n still one\nint b;\n", "int a;\nint b;\n"),
@@ -26,6 +27,11 @@ OTHER = [
     ("csrc/a.cu", 'R"(// a)"\n', 'R"(// b)"\n'),
     # The backslash makes the next line a comment too.
     ("csrc/a.cu", "// a\nint b;\n", "// a \\\nint b;\n"),
+    # White space in a literal is content.
+    ("csrc/a.cu", 'R"(a\n\nb)"\n', 'R"(a\nb)"\n'),
+    ("CMakeLists.txt", 'set(A "a \n\nb")\n', 'set(A "a\nb")\n'),
+    # An empty line ends a macro.
+    ("csrc/a.cu", "#define A 1 \\\n\nint b;\n", "#define A 1 \\\nint b;\n"),
     # A comment separates two words.
     ("csrc/a.cu", "int/**/a;\n", "inta;\n"),
     ("csrc/a.cu", "#define A 1 // x\nint b;\n", "#define A 1 int b;\n"),

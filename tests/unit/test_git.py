@@ -609,3 +609,23 @@ def test_what_is_held_and_what_is_not(filled: Work) -> None:
         assert repository.holds("refs/tags/v1")
         assert not repository.holds("refs/tags/v2")
         assert not repository.holds("0" * 40)
+
+
+def test_a_tag_of_a_folder_or_file_is_said_to_be_one(filled: Work) -> None:
+    filled.git("tag", "folder", "HEAD^{tree}")
+    filled.git("tag", "text", filled.git("rev-parse", "HEAD:vllm/a.py").strip())
+    for name, kind in (("folder", "tree"), ("text", "blob")):
+        with pytest.raises(SourceError, match=f"'{name}' names no commit in .*: it is a {kind}"):
+            commit_of(filled.path, name)
+
+
+def test_a_commit_beyond_a_shallow_clone_is_said_to_be_there(filled: Work, tmp_path: Path) -> None:
+    run_git(tmp_path, "clone", "--quiet", "--depth=1", filled.path.as_uri(), "shallow")
+    with pytest.raises(SourceError, match="shallow, `git fetch --unshallow`"):
+        commit_of(tmp_path / "shallow", "HEAD~1")
+
+
+def test_a_repository_without_a_commit_is_said_to_be_that(tmp_path: Path) -> None:
+    run_git(tmp_path, "init", "--quiet", "vllm")
+    with pytest.raises(SourceError, match="it has no commit yet"):
+        commit_of(tmp_path / "vllm")

@@ -54,7 +54,7 @@ class Machine:
 def checkout(folder: Path) -> Path:
     # With its bytecode: it takes a second to make.
     shutil.copytree(REPOSITORY / "build", folder / "build")
-    for name in ("pyproject.toml", "requirements.txt"):
+    for name in ("pyproject.toml", "requirements.txt", ".gitignore"):
         shutil.copy(REPOSITORY / name, folder)
     return folder
 

@@ -28,7 +28,8 @@ def parsed(*stages: object, status: int = 0, errors: str = "") -> Probe:
 
 
 def test_findings_are_read() -> None:
-    found = parsed(["compile", []], ["vllm", {"failure": None, "file": "/opt/vllm-source/vllm/__init__.py"}])
+    vllm = ["vllm", {"failure": None, "file": "/opt/vllm-source/vllm/__init__.py"}]
+    found = parsed(["compile", []], vllm, ["modules", []])
     assert found.end is None
     assert found.stages["vllm"].file == "/opt/vllm-source/vllm/__init__.py"
 
@@ -51,6 +52,17 @@ def test_anything_else_is_refused(stage: object) -> None:
     assert found.end is not None
     assert "something else" in found.end
     assert found.stages == {"writable": []}
+
+
+def test_finding_that_is_said_again_is_refused() -> None:
+    found = parsed(["writable", ["/x"]], ["writable", []])
+    assert found.end is not None
+    assert found.stages == {"writable": ["/x"]}
+
+
+def test_process_that_ends_early_and_well_has_not_run_through() -> None:
+    assert parsed(["compile", []], ["writable", []]).end == "its Python ended before it was done"
+    assert parsed(["compile", [["a.py", "SyntaxError"]]]).end is None
 
 
 def test_end_of_the_process_names_the_module() -> None:
@@ -90,7 +102,7 @@ def test_import_that_fails_for_what_the_base_had_too_does_not_count(values: dict
 def test_script_stops_at_source_that_does_not_compile(tmp_path: Path) -> None:
     (tmp_path / "vllm").mkdir()
     (tmp_path / "vllm/a.py").write_text("x = 1\nprint('printed')\ndef f(:\n", encoding="utf-8")
-    argv = [sys.executable, "-I", "-c", SCRIPT.read_text(encoding="utf-8"), "cpu", str(tmp_path), "vllm/a.py"]
+    argv = [sys.executable, "-I", "-S", "-c", SCRIPT.read_text(encoding="utf-8"), "cpu", str(tmp_path), "vllm/a.py"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     found = Probe.parse(done.stdout, status=done.returncode, errors=done.stderr)
     assert list(found.stages) == ["compile"]

@@ -84,6 +84,8 @@ def run_on(folder: Path | None, server: MadeUpServer | None = None, *, chosen: P
         expect=(),
         start_timeout=1.0,
         any_user=False,
+        network=False,
+        answer_timeout=120.0,
     )
     run = Run(options=options, engine=cast("Engine", MadeUpEngine()), image=IMAGE)
     run.server = cast("ContainerServer", server)

@@ -1,0 +1,32 @@
+"""Makes text of images, repositories, registries and servers harmless for a terminal: the one place that does.
+
+A terminal obeys what is between the letters: it moves the cursor, sets the clipboard (OSC 52), asks itself questions
+whose answers are typed. Controls of writing direction show words in another order than they stand.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Of Unicode's categories Cc, Cs, Zl, Zp, and of Cf what has no shape or turns the writing around (UAX #9, section 2).
+# A tab and the end of a line are left.
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+_COLOUR = r"\x1b\[[0-9;]*m"
+_OBEYED_BUT_COLOURS = re.compile(f"{_COLOUR}|\r\n|{_OBEYED.pattern}")
+_KEPT = re.compile(f"{_COLOUR}|\r\n")
+
+
+def harmless(text: str) -> str:
+    r"""A text whose control characters are written out, as in ``\x1b[2J``."""
+    return _OBEYED.sub(_written, text)
+
+
+def coloured(text: str) -> str:
+    """The same of a text that a program wrote which colours it: colours stay."""
+    return _OBEYED_BUT_COLOURS.sub(lambda found: found[0] if _KEPT.fullmatch(found[0]) else _written(found), text)
+
+
+def _written(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
