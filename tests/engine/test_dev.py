@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
-from build import identity
 from tests.engine.conftest import LOCAL, commit_all
-from tests.standin.image import changed
+from tests.standin.image import another_base
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import git
 
     from build.engine import Engine, Image
@@ -70,20 +66,9 @@ def test_the_base_is_untouched_by_the_overlay(cli: Cli, clone: git.Repo, engine:
     assert len(overlay.diff_ids) == len(base.diff_ids) + 1
 
 
-@contextlib.contextmanager
-def nameless(engine: Engine, base: Image) -> Iterator[str]:
-    """A base that has no name, while the block runs."""
-    with changed(engine, base.id, ["ENV NAMELESS=1"]) as made:
-        # Only an image without a name is removed when it has been marked.
-        engine.tag(made, f"{LOCAL}:nameless")
-        marked = identity.mark(engine, made, progress=lambda _line: None)
-    yield marked
-    engine.client.api.remove_image(marked, force=True, noprune=True)
-
-
 def test_a_base_without_a_name_is_there_afterwards(cli: Cli, clone: git.Repo, engine: Engine, base: Image) -> None:
     commit_all(clone, "On a base that has only an ID")
-    with nameless(engine, base) as unnamed:
+    with another_base(engine, base.id, ["ENV NAMELESS=1"]) as unnamed:
         ran = cli("dev", clone.working_dir, "--base", unnamed, "--no-smoke", "--json")
         assert ran.returncode == 0, ran.stderr
         assert engine.image(unnamed).tags == ()
