@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from build.engine import ages, labels
+from build.engine.names import Upload
 from build.gate import demands, verdict
 from build.gate import rules as suite
 from build.nightly import retention
@@ -81,7 +82,8 @@ def rows(context: Context) -> list[Row]:
 def _row(context: Context, image: Image, rules: str) -> Row:
     digests = [name.partition("@") for name in image.digests]
     repositories = {repository: digest for repository, _, digest in digests}
-    pushed = tuple(name for name in image.tags if name.rpartition(":")[0] in repositories)
+    named = [name for name in image.tags if not Upload.parse(name.rpartition(":")[2])]
+    pushed = tuple(name for name in named if name.rpartition(":")[0] in repositories)
     digest = repositories.get(pushed[-1].rpartition(":")[0]) if pushed else None
     return Row(
         image=image,

@@ -62,7 +62,7 @@ def sweep(engine: Engine, locks: Path) -> int:
         How many names were removed.
     """
     removed = 0
-    for row in engine.client.api.images(filters={"label": labels.KIND}):
+    for row in engine.client.api.images(filters={"label": [labels.KIND]}):
         for name in row.get("RepoTags") or ():
             upload = Upload.parse(name.rpartition(":")[2])
             if upload is None:

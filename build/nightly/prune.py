@@ -39,7 +39,7 @@ class Result:
         applied: Whether anything was removed.
         decisions: About each image of ours.
         files: Old reports, logs, records, verdicts and copies.
-        pushed: How many images of the embedded registry have expired.
+        pushed: How many images of the embedded registry have expired, and names there that killed pushes left.
         cache: Whether old build cache goes too.
         freed: Bytes; an upper bound if nothing was removed.
     """
@@ -171,7 +171,7 @@ def _expired(context: Context) -> int:
     if context.settings.registry:
         return 0
     found = expiry.waiting(context, EMBEDDED_REPOSITORY)
-    return len(found[1]) if found else 0
+    return len(found[1]) + len(found[2]) if found else 0
 
 
 def _sweep_registry(context: Context) -> int:

@@ -69,7 +69,11 @@ def foreign_names(image: Image, repository: str) -> list[str]:
     """Names that this tool has not given: not in the local repository or a registry that has the image, or not ours."""
     places = {repository, *(name.partition("@")[0] for name in image.digests)}
     split = [(name, *name.rpartition(":")[::2]) for name in image.tags]
-    return [name for name, place, tag in split if place not in places or not names.Tag.parse(tag)]
+    return [name for name, place, tag in split if place not in places or not _is_given(tag)]
+
+
+def _is_given(tag: str) -> bool:
+    return bool(names.Tag.parse(tag) or names.Upload.parse(tag))
 
 
 def decide(images: Sequence[Image], rules: Rules) -> list[Decision]:

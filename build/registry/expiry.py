@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from build.engine import labels, names
+from build.engine import labels, names, uploads
 from build.host import clock
 from build.host.timestamps import expires, moment
 from build.registry import local
@@ -16,6 +16,7 @@ from build.registry.client import Registry, RepositoryName
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping
+    from pathlib import Path
     from typing import Any
 
     from build.registry.image import Machine
@@ -56,8 +57,26 @@ def _is_last_good(text: str, config: Mapping[str, Any]) -> bool:
     return (tag := names.Tag.parse(text)) is not None and tag.moves and flavor in (None, tag.flavor)
 
 
-def waiting(context: Machine, repository: str) -> tuple[Registry, set[str]] | None:
-    """The embedded registry and digests of its manifests that may go; None if it does not run.
+def abandoned(registry: Registry, locks: Path) -> set[str]:
+    """Tags that pushes left which were killed.
+
+    Args:
+        registry: Which repository.
+        locks: Where lock files are.
+
+    Raises:
+        RegistryError: It does not answer.
+    """
+    found = set()
+    for tag in registry.tags():
+        if upload := names.Upload.parse(tag):
+            with uploads.abandoned(upload, locks) as gone:
+                found |= {tag} if gone else set()
+    return found
+
+
+def waiting(context: Machine, repository: str) -> tuple[Registry, set[str], set[str]] | None:
+    """The embedded registry, digests of its manifests and tags of it that may go; None if it does not run.
 
     Args:
         context: Whose it is, and the engine.
@@ -70,7 +89,7 @@ def waiting(context: Machine, repository: str) -> tuple[Registry, set[str]] | No
     if access is None:
         return None
     registry = Registry(RepositoryName(host=access.address, path=repository, access=access))
-    return registry, expired(registry, clock.now())
+    return registry, expired(registry, clock.now()), abandoned(registry, context.folders.locks)
 
 
 def sweep(context: Machine, repository: str) -> int:
@@ -85,9 +104,11 @@ def sweep(context: Machine, repository: str) -> int:
         BusyError: Another run is busy with it for 10 minutes.
     """
     found = waiting(context, repository)
-    if found is None or not found[1]:
+    if found is None or not (found[1] or found[2]):
         return 0
-    registry, digests = found
+    registry, digests, tags = found
+    for tag in tags:
+        registry.untag(tag)
     for digest in digests:
         registry.delete(digest)
     return local.collect(context)

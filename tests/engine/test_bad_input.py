@@ -18,7 +18,7 @@ from build.host import lock
 from tests.engine import fake_engine, traces
 from tests.engine.conftest import LOCAL, assert_refused, base_fingerprint, commit_all, finished
 from tests.engine.relay import Relay
-from tests.standin.image import changed
+from tests.standin.image import another_base
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,7 +253,7 @@ def test_a_broken_nightly_leaves_the_old_one_in_place(cli: Cli, engine: Engine, 
     engine.tag(base.id, f"{own}:nightly-cpu")
     before = contents(names.base_commit_file("cpu"))
     broken = [f"LABEL {labels.FINGERPRINT}={base_fingerprint(cli)}", "ENV STANDIN_FAULT=crash"]
-    with changed(engine, base.id, broken) as image_id:
+    with another_base(engine, base.id, broken) as image_id:
         engine.tag(image_id, f"{own}:kept")
         # Should the image not be recognised: no release file can be had to build one.
         ran = cli("nightly", "--json", LLM_D_DEV_REPOSITORY=own, PIP_INDEX_URL="http://127.0.0.1:1/")

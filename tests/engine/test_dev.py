@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.engine.conftest import LOCAL, commit_all
-from tests.standin.image import changed
+from tests.standin.image import another_base
 
 if TYPE_CHECKING:
     import git
@@ -68,7 +68,7 @@ def test_the_base_is_untouched_by_the_overlay(cli: Cli, clone: git.Repo, engine:
 
 def test_a_base_without_a_name_is_there_afterwards(cli: Cli, clone: git.Repo, engine: Engine, base: Image) -> None:
     commit_all(clone, "On a base that has only an ID")
-    with changed(engine, base.id, ["ENV NAMELESS=1"]) as unnamed:
+    with another_base(engine, base.id, ["ENV NAMELESS=1"]) as unnamed:
         ran = cli("dev", clone.working_dir, "--base", unnamed, "--no-smoke", "--json")
         assert ran.returncode == 0, ran.stderr
         assert engine.image(unnamed).tags == ()

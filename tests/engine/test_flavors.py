@@ -11,7 +11,7 @@ import pytest
 from build.engine import buildx, labels
 from tests.engine import nights
 from tests.engine.conftest import LOCAL, RUN
-from tests.standin.image import changed
+from tests.standin.image import another_base, changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def own(engine: Engine, registry_address: str, vllm: Path, tmp_path: Path) -> Ni
 @pytest.fixture
 def cuda(engine: Engine, base: Image) -> Iterator[str]:
     """A base that says that it is a CUDA image."""
-    with changed(engine, base.id, [f"LABEL {labels.FLAVOR}=cuda"]) as image_id:
+    with another_base(engine, base.id, [f"LABEL {labels.FLAVOR}=cuda"]) as image_id:
         yield image_id
 
 

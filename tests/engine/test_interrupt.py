@@ -21,7 +21,7 @@ from build.engine import labels
 from tests.engine import traces
 from tests.engine.conftest import LOCAL, base_fingerprint, commit_all, finished, make_cli
 from tests.engine.relay import Relay
-from tests.standin.image import changed
+from tests.standin.image import another_base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -324,7 +324,7 @@ def test_nightly_that_tests_the_base(
     hanging = [f"LABEL {labels.FINGERPRINT}={base_fingerprint(cli)}", "ENV STANDIN_FAULT=hangs"]
     variables = {"LLM_D_DEV_REPOSITORY": own, "PIP_INDEX_URL": "http://127.0.0.1:1/"}
     with (
-        changed(engine, base.id, hanging) as image_id,
+        another_base(engine, base.id, hanging) as image_id,
         Relay(tmp_path / "engine", engine.host.removeprefix("unix://")) as relay,
     ):
         engine.tag(image_id, f"{own}:kept")

@@ -15,7 +15,7 @@ from build.errors import BusyError
 from tests.engine import nights, traces
 from tests.engine.conftest import LOCAL, base_fingerprint
 from tests.engine.relay import Relay
-from tests.standin.image import changed
+from tests.standin.image import another_base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,7 +158,7 @@ def scene(
     """The old base, a new one that nightlies find as already built, and sources to build others from."""
     folder = tmp_path_factory.mktemp("killed")
     own = nights.make(engine, registry_address, vllm, folder / "new", "new")
-    with changed(engine, base.id, [f"LABEL {labels.FINGERPRINT}={base_fingerprint(own.cli)}"]) as new:
+    with another_base(engine, base.id, [f"LABEL {labels.FINGERPRINT}={base_fingerprint(own.cli)}"]) as new:
         yield Scene(engine, registry_address, base, engine.image(new), vllm, folder)
 
 

@@ -28,7 +28,7 @@ from build.source.listing import Listing
 from build.source.repository import Repository
 from tests.engine import changes
 from tests.engine.conftest import LOCAL, assert_refused, commit_all, inside, make_cli
-from tests.standin.image import changed
+from tests.standin.image import another_base, changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -310,7 +310,7 @@ def test_a_new_base_makes_a_new_image(cli: Cli, clone: git.Repo, engine: Engine,
     commit_all(clone, "Built twice")
     engine.tag(base.id, f"{own}:nightly-cpu")
     first = dev(cli, clone, LLM_D_DEV_REPOSITORY=own).json
-    with changed(engine, base.id, ["LABEL made=again"]) as image_id:
+    with another_base(engine, base.id, ["LABEL made=again"]) as image_id:
         engine.tag(image_id, f"{own}:nightly-cpu")
         second = dev(cli, clone, LLM_D_DEV_REPOSITORY=own).json
         assert (first["built"], second["built"]) == (True, True)

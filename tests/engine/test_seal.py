@@ -260,7 +260,7 @@ def test_an_image_that_prints_before_it_answers_is_understood(
 def test_what_is_made_from_a_base_is_no_base(engine: Engine, base: Image, tmp_path: Path) -> None:
     with (
         changed(engine, base.id, (), script=f"echo '# mine' >>{bases.SOURCE}/vllm/version.py") as image_id,
-        pytest.raises(SourceError, match="was made from a base"),
+        pytest.raises(SourceError, match="was made from an image of this tool"),
     ):
         bases.load(engine, engine.image(image_id), tmp_path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from build.base.store import SOURCE
 from build.engine import buildx, labels
+from build.engine import content as identity
 from tests.standin.source import VERSION, source_tree, version_file
 
 if TYPE_CHECKING:
@@ -125,6 +127,29 @@ def changed(engine: Engine, image_id: str, changes: Sequence[str], *, script: st
     finally:
         # noprune: the image that it is made of may have no name either.
         engine.client.api.remove_image(made.id, force=True, noprune=True)
+
+
+@contextlib.contextmanager
+def another_base(engine: Engine, image_id: str, changes: Sequence[str]) -> Iterator[str]:
+    """A base or overlay without a name, as this tool would have made it with another configuration, during the block.
+
+    Args:
+        engine: Where.
+        image_id: The image to change.
+        changes: Dockerfile instructions.
+
+    Yields:
+        The image ID.
+    """
+    with changed(engine, image_id, changes) as made:
+        # An image without a name goes when it is marked; this one goes with the block.
+        name = f"llm-d-dev-test-{os.getpid()}:unmarked-{made[-12:]}"
+        engine.tag(made, name)
+        marked = identity.mark(engine, made, progress=lambda _line: None)
+    try:
+        yield marked
+    finally:
+        engine.client.api.remove_image(marked, force=True, noprune=True)
 
 
 def _configuration(image: Image) -> list[str]:

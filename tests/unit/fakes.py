@@ -358,6 +358,8 @@ class FakeRegistry:
         if path == "/v2/":
             return Answer(body=b"{}")
         name = path.rpartition("/")[2]
+        if path.endswith("/tags/list"):
+            return Answer(body=json.dumps({"tags": sorted(self.manifests)}).encode())
         if "/blobs/" in path and self.moved:
             return Answer(status=307, headers={"Location": self.moved})
         if "/blobs/" in path:
