@@ -118,7 +118,7 @@ def test_the_program_s_own_requirements_are_read() -> None:
     assert "docker" in installed.missing(REPOSITORY / "pyproject.toml", [])
 
 
-@pytest.mark.parametrize("name", ["__main__.py", "installed.py", "__init__.py"])
+@pytest.mark.parametrize("name", ["__main__.py", "cli/installed.py", "cli/__init__.py", "__init__.py"])
 def test_an_older_python_can_read_what_tells_it(name: str) -> None:
     ast.parse((BUILD / name).read_text(encoding="utf-8"), feature_version=(3, 7))
 

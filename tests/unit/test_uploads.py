@@ -10,7 +10,8 @@ from build.engine import uploads
 from build.engine.credentials import Login
 from build.host import lock
 from build.nightly import retention
-from build.registry.client import Access, Registry, RepositoryName, expiry
+from build.registry import expiry
+from build.registry.client import Access, Registry, RepositoryName
 from tests.unit.fakes import FakeEngine, FakeRegistry
 from tests.unit.loopback import serving
 
