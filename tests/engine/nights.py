@@ -13,6 +13,7 @@ import git
 import requests
 
 from build.config.folders import REPOSITORY
+from build.engine import labels
 from tests.engine.conftest import LOCAL, Cli, commit_all, finished, make_cli
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _RELEASES = ("v0.32.0", "v0.32.0-cpu")
 
 OLD = "0" * 40
-"""The commit of the base that is there before."""
+"""What a base that is there before says that it is the commit of."""
 
 
 def checkout(folder: Path) -> Path:
@@ -121,9 +122,10 @@ def make(engine: Engine, registry_address: str, vllm: Path, folder: Path, name: 
 
 def promoted(nights: Nights, image: Image) -> None:
     """Make an image the last good base, everywhere."""
-    for tag in (f"nightly-{OLD}-cpu", "nightly-cpu"):
+    commit = image.labels[labels.COMMIT]
+    for tag in (f"nightly-{commit}-cpu", "nightly-cpu"):
         nights.engine.tag(image.id, f"{nights.repository}:{tag}")
-    (nights.cli.checkout / "base_commit-cpu.txt").write_text(f"{OLD}\n", encoding="utf-8")
+    (nights.cli.checkout / "base_commit-cpu.txt").write_text(f"{commit}\n", encoding="utf-8")
     nights.cli.pass_smoke(image)
     ran = nights("push", f"{nights.repository}:nightly-cpu")
     assert ran.returncode == 0, ran.stderr

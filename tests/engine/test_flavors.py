@@ -11,7 +11,7 @@ import pytest
 from build.engine import buildx, labels
 from tests.engine import nights
 from tests.engine.conftest import LOCAL, RUN
-from tests.standin.image import another_base, changed
+from tests.standin.image import another_base
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def own(engine: Engine, registry_address: str, vllm: Path, tmp_path: Path) -> Ni
 @pytest.fixture
 def cuda(engine: Engine, base: Image) -> Iterator[str]:
     """A base that says that it is a CUDA image."""
-    with another_base(engine, base.id, [f"LABEL {labels.FLAVOR}=cuda"]) as image_id:
+    with another_base(engine, base.id, [f"LABEL {labels.FLAVOR}=cuda {labels.COMMIT}={nights.OLD}"]) as image_id:
         yield image_id
 
 
@@ -75,7 +75,7 @@ def test_a_base_of_an_older_schema_is_made_anew_and_until_then_refused(own: Nigh
     source.write_text(text.replace("SCHEMA = ", "SCHEMA = 1"), encoding="utf-8")
     refused = own("dev", str(own.vllm), "--no-smoke", "--json")
     assert refused.returncode == 4
-    assert "was sealed by another version of this tool" in refused.stderr
+    assert "another version of this tool sealed it" in refused.stderr
     assert "`python -m build nightly --flavor cpu` makes a new base" in refused.stderr
     again = own("nightly", "--json", "--no-push").json
     assert (again["commit"], again["built"]) == (first, True)
@@ -87,7 +87,7 @@ def test_a_base_of_an_older_schema_is_made_anew_and_until_then_refused(own: Nigh
 def test_a_base_that_is_a_week_old_is_built_again_with_nothing_changed(own: Nights, engine: Engine) -> None:
     own.commit("Of last week")
     made = own("nightly", "--json", "--no-push").json
-    with changed(engine, made["id"], [f"LABEL {labels.OCI_CREATED}=2020-01-01T00:00:00Z"]) as old:
+    with another_base(engine, made["id"], [f"LABEL {labels.OCI_CREATED}=2020-01-01T00:00:00Z"]) as old:
         for name in engine.image(made["id"]).tags:
             engine.tag(old, name)
         # Keeps pruning from it.
