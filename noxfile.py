@@ -140,6 +140,7 @@ def pins(session: nox.Session) -> None:
 
 
 DOCKERFILES = (
+    "dockerfiles/content.Dockerfile",
     "dockerfiles/cpu.Dockerfile",
     "dockerfiles/overlay.Dockerfile",
     "dockerfiles/registry.Dockerfile",

@@ -26,7 +26,8 @@ RUN --mount=type=secret,id=environment --mount=type=secret,id=uv.toml --mount=ty
     --mount=type=bind,source=constraints.txt,target=/constraints.txt \
     --mount=type=cache,target=/root/.cache/uv \
     # What the image says to uv and pip is for its own build: constraints, indexes, the torch backend.
-    for name in $(env | sed -nE 's/^((UV|PIP)_[A-Za-z0-9_]*)=.*/\1/p'); do unset "$name"; done; \
+    for name in $(/opt/vllm/bin/python -I -c \
+        "import os; print(*(name for name in os.environ if name.startswith(('UV_', 'PIP_'))))"); do unset "$name"; done; \
     . /run/secrets/environment; \
     HOME=/root UV_LINK_MODE=copy UV_NO_PROGRESS=1 \
         /uv/uv pip install --python /opt/vllm/bin/python --requirement /requirements.txt --constraint /constraints.txt
