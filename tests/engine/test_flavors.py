@@ -90,6 +90,7 @@ def test_a_base_that_is_a_week_old_is_built_again_with_nothing_changed(own: Nigh
     with another_base(engine, made["id"], [f"LABEL {labels.OCI_CREATED}=2020-01-01T00:00:00Z"]) as old:
         for name in engine.image(made["id"]).tags:
             engine.tag(old, name)
+        engine.discard(engine.image(made["id"]))
         # Keeps pruning from it.
         engine.tag(old, f"{own.repository}:aged")
         ran = own("nightly", "--no-push")
