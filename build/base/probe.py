@@ -7,21 +7,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import docker.errors
-from docker.types import LogConfig
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from build.base import store
 from build.base.store import AbsolutePath, VersionText
 from build.config.folders import INSIDE
+from build.engine import confinement
+from build.engine.confinement import Limits
 from build.errors import BuildError, SourceError
 
 if TYPE_CHECKING:
     from build.engine.client import Engine, Image
 
 _TIMEOUT_S = 300
-
-_LIMIT = "64m"
-"""Of what the engine keeps of its output, as Docker writes it: a base's own is a megabyte or two."""
 
 _WHAT_A_BASE_NEEDS = "a base needs vLLM editable at /opt/vllm-source and its environment at /opt/vllm"
 
@@ -85,7 +83,7 @@ class Found(BaseModel):
 
 
 def probe(engine: Engine, image: Image) -> Found:
-    """Look into an image with ``build/base/inside/probe.py``, without network.
+    """Look into an image with ``build/base/inside/probe.py``, without network and privileges.
 
     Raises:
         SourceError: It has no vLLM where a base has it.
@@ -95,8 +93,7 @@ def probe(engine: Engine, image: Image) -> Found:
     options = {
         "entrypoint": [str(store.PYTHON)],
         "command": ["-c", script, str(store.SOURCE)],
-        "network_mode": "none",
-        "log_config": LogConfig(type=LogConfig.types.JSON, config={"max-size": _LIMIT, "max-file": "1"}),
+        **confinement.options(engine, Limits()),
     }
     with engine.created(image.id, **options) as container:
         try:

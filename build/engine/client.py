@@ -21,7 +21,7 @@ import docker.errors
 import docker.utils.config
 import requests
 
-from build.engine import cdi, labels
+from build.engine import cdi, confinement, labels
 from build.engine.endpoint import Endpoint, Tls, chosen
 from build.engine.ssh import Tunnel, forwarded
 from build.errors import EngineError, SourceError, UsageError
@@ -420,7 +420,8 @@ class Engine:
         marks = labels.of_container(name, owner=identity.identity())
         try:
             # An image without entry point needs some command, also for a container that never runs.
-            yield self.client.containers.create(image_id, **{"command": ["-"], **options}, name=name, labels=marks)
+            given = {"command": ["-"], "log_config": confinement.log_config(), **options}
+            yield self.client.containers.create(image_id, **given, name=name, labels=marks)
         finally:
             with contextlib.suppress(docker.errors.NotFound):
                 self.client.api.remove_container(name, force=True, v=True)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
+from build.engine import confinement
+from build.engine.confinement import Limits
 from build.host import process
 
 if TYPE_CHECKING:
@@ -202,7 +204,12 @@ def look_inside(engine: Engine, image: Image, requests: Sequence[DeviceRequest])
     Raises:
         docker.errors.APIError: The engine does not start it, for want of such GPUs most likely.
     """
-    options = {"entrypoint": ["sleep"], "command": ["300"], "network_mode": "none", "device_requests": list(requests)}
+    options = {
+        "entrypoint": ["sleep"],
+        "command": ["300"],
+        "device_requests": list(requests),
+        **confinement.options(engine, Limits()),
+    }
     with engine.created(image.id, **options) as container:
         container.start()
         return Machine.look(within(container))

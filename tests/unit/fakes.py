@@ -145,9 +145,12 @@ class FakeDocker:
         }
         self.names |= dict.fromkeys(image["RepoTags"], image_id)
 
-    def _create(self, image_id: str, *, command: list[str], name: str, labels: Mapping[str, str]) -> FakeContainer:
+    def _create(
+        self, image_id: str, *, command: list[str], name: str, labels: Mapping[str, str], log_config: Mapping[str, Any]
+    ) -> FakeContainer:
         assert image_id in self.known
         assert command
+        assert log_config["Config"]["max-size"], "what a container prints has an end"
         container = FakeContainer(name=name, labels=labels, archives=self.archives)
         self.running.append(container)
         return container
