@@ -72,16 +72,20 @@ _MODEL = "check that the model's folder is mounted, whole, and of a kind that th
 _COMPILER = "add the named compiler, header or library to the base image: vLLM compiles kernels when it starts"
 _OPTIONS = "compare the options that the suite gives (`docker inspect` shows them) with the server's `--help`"
 _NETWORK = "check the machine's network and RDMA devices, and that the container may use them, then test again"
+_REACHED = "check the network, name servers and proxies between the container and the named host, then test again"
 _LIBRARY = "add the library to the base image: `ldd` on the named file shows what it lacks"
 
 EXPLAINED = ("missing-op", "missing-library", "undefined-symbol", "import-error", "no-gpu")
 """Causes that an earlier warning explains: binaries that did not load are missed later."""
 
+_AWAY = r"(?!localhost|127\.|0\.0\.0\.0|::1)"
+_HOST = rf"host='{_AWAY}[^']{{1,253}}'"
 _CAPABILITY = (
     r"[Cc]ompute capability (?:of at least|of \d|>=|\d+(?:\.\d+)? (?:or|and) |is not|not)"
     r"|requires? (?:a )?(?:GPUs? with )?(?:CUDA )?(?:compute )?capability"
     r"|not supported for the current GPU|[Mm]inimum (?:compute )?capability|[Oo]nly supports? \w+ GPUs? or newer"
     r"|not supported (?:on|in|by) (?:this|your|the) (?:current )?(?:GPU|device|architecture)"
+    r"|peer access is not supported between|peer mapping resources exhausted|CPU does not support x86-64"
     r"|only supported on \S{0,40} ?(?:GPUs|CUDA devices) with"
 )
 
@@ -152,7 +156,8 @@ SIGNS = (
         r"|cudaErrorDevicesUnavailable"
         r"|CUDA error: unknown error|(?:larger than|exceeds?) (?:the )?(?:total )?(?:number of )?available GPUs"
         r"|[Nn]ot enough (?:resources|GPUs|devices|available GPUs)"
-        r"|Required number of devices|CUDA error: OS call failed|No HIP GPUs are available",
+        r"|Required number of devices|CUDA error: OS call failed|No HIP GPUs are available"
+        r"|Cannot provide a placement group|vLLM engine cannot start without GPU",
         _NO_GPU,
         image_at_fault=False,
     ),
@@ -221,7 +226,7 @@ SIGNS = (
         _MEMORY,
         image_at_fault=False,
     ),
-    _sign("port", r"port is already allocated|failed to bind host port", _PORT, image_at_fault=False),
+    _sign("port", r"port is already allocated|failed to bind (?:host )?port|userland proxy|exposing port TCP", _PORT, image_at_fault=False),
     _sign("port", r"\[Errno 98\]|[Aa]ddress already in use|EADDRINUSE", _PORT),
     _sign(
         "hub",
@@ -290,7 +295,7 @@ SIGNS = (
     ),
     _sign(
         "import-error",
-        r"\b(?:ModuleNotFoundError|ImportError): ",
+        r"\b(?:ModuleNotFoundError|ImportError): |python[\d.]*: No module named \w",
         "look for a file that was deleted or renamed, and for a dependency that the base does not have",
     ),
     _sign("permission", r"PermissionError: |[Pp]ermission denied|Read-only file system", _PERMISSION),
@@ -301,7 +306,11 @@ SIGNS = (
     ),
     _sign(
         "bad-arguments",
-        r"\berror: (?:unrecognized arguments|argument |the following arguments|ambiguous option|invalid choice)",
+        # argparse, click, and clap of the Rust frontend.
+        r"\berror: (?:unrecognized arguments|argument |the following arguments|ambiguous option|invalid choice)"
+        r"|^Error: (?:No such option|Missing (?:option|argument|parameter)|Invalid value for|Got unexpected extra arg)"
+        r"|^error: (?:unexpected argument|invalid value|unrecognized subcommand|a value is required"
+        r"|the following required argument|the argument )",
         _OPTIONS,
     ),
     _sign(
@@ -328,7 +337,8 @@ SIGNS = (
         r"|Error response from daemon"
         r"|cgroups?: (?:cgroup|cannot|cannot found)|unable to apply cgroup|error setting cgroup"
         r"|failed to write .{0,120}cgroup"
-        r"|CreateContainerError|CreateContainerConfigError|RunContainerError",
+        r"|CreateContainerError|CreateContainerConfigError|RunContainerError|ImagePullBackOff|ErrImagePull"
+        r"|Failed to pull image|nodes are available: ",
         "check the engine and the machine that it runs on: it did not start the container",
         image_at_fault=False,
         general=True,
@@ -358,7 +368,7 @@ SIGNS = (
     _sign(
         "nccl",
         r"NCCL error.{0,200}(?:system error|remote|network|timeout)|ncclSystemError|ncclRemoteError"
-        r"|NCCL WARN .{0,40}(?:socket|connect|bind|IB|NET)|Watchdog caught collective operation timeout",
+        r"|NCCL WARN .{0,60}(?:[Ss]ocket|connect|bind|IB|NET)|Watchdog caught collective operation timeout",
         _NETWORK,
         image_at_fault=False,
         general=True,
@@ -390,12 +400,26 @@ SIGNS = (
         image_at_fault=False,
         general=True,
     ),
+    _sign(
+        # Of a host that is not this one: what the image's own processes do not answer is no matter of the network.
+        "network",
+        rf"{_HOST}.{{0,300}}(?:Max retries exceeded|Read timed out)|NameResolutionError|Failed to resolve '"
+        r"|[Nn]ame resolution|Name or service not known|No route to host|Network is unreachable"
+        r"|Cannot assign requested address|Gloo connectFullMesh failed|Unable to find address for: "
+        rf"|gloo/transport/\S{{1,80}} connect \[{_AWAY}|failed to download or load vocab|Unable to locate credentials"
+        r"|marked dead because the detector",
+        _REACHED,
+        image_at_fault=False,
+        general=True,
+    ),
     _sign("shm", r"\bBus error\b", _SHM, image_at_fault=False, general=True),
     _sign(
         "engine-died",
         r"[Ss]egmentation fault|Illegal instruction|LLVM ERROR|Floating point exception|Fatal Python error"
         r"|terminate called"
-        r"|core dumped|double free or corruption|free\(\): invalid|malloc\(\): |\bpanicked at\b"
+        r"|core dumped|double free or corruption|corrupted size vs\. prev_size|\bpanicked at\b"
+        r"|(?:^|: )(?:free|malloc|realloc|calloc|munmap_chunk|malloc_consolidate)\(\): |stack smashing detected"
+        r"|^Failed: Cuda error |Segfault encountered"
         r"|Assertion `.{0,200}' failed"
         r"|^Aborted$|Caught signal \d+|SIGSEGV|SIGABRT|SIGILL",
         "the process crashed in native code: check that the binaries fit this processor and each other",
@@ -414,6 +438,13 @@ SIGNS = (
         r"|Failed (?:core|frontend) proc\(s\): \{[^}]{0,300}: -9\b"
         r"|exit ?code *: -9\b|[Ss]ignal 9 \(SIGKILL\)|killed by signal: 9|exitcode: -9",
         "free memory on the engine's machine: a process of the server was killed, most likely for memory",
+        image_at_fault=False,
+        consequence=True,
+    ),
+    _sign(
+        "network",
+        r"[Cc]lient socket has timed out",
+        _REACHED,
         image_at_fault=False,
         consequence=True,
     ),
