@@ -226,7 +226,12 @@ SIGNS = (
         _MEMORY,
         image_at_fault=False,
     ),
-    _sign("port", r"port is already allocated|failed to bind (?:host )?port|userland proxy|exposing port TCP", _PORT, image_at_fault=False),
+    _sign(
+        "port",
+        r"port is already allocated|failed to bind (?:host )?port|userland proxy|exposing port TCP",
+        _PORT,
+        image_at_fault=False,
+    ),
     _sign("port", r"\[Errno 98\]|[Aa]ddress already in use|EADDRINUSE", _PORT),
     _sign(
         "hub",

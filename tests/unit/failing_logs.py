@@ -401,6 +401,21 @@ _MACHINE, _IMAGE = False, True
 
 # What is no exception of Python's, what runs beside it, and who of several processes is to blame.
 OTHERS = {
+    "name that is not resolved": Failure(
+        "RuntimeError: [enforce fail] Gloo connectFullMesh failed with gloo/transport/tcp/pair.cc: timed out\n",
+        Found("network", "connectFullMesh", _MACHINE),
+    ),
+    "host of its own that does not answer": Failure(
+        "requests.exceptions.ConnectionError: HTTPConnectionPool(host='127.0.0.1', port=8100): Max retries exceeded\n",
+        Found("", "Max retries exceeded", _IMAGE),
+    ),
+    "options of click": Failure("Error: No such option: --foo\n", Found("bad-arguments", "No such option", _IMAGE)),
+    "options of clap": Failure(
+        "error: unexpected argument '--foo' found\n", Found("bad-arguments", "unexpected argument", _IMAGE)
+    ),
+    "stack that was smashed": Failure(
+        "*** stack smashing detected ***: terminated\n", Found("engine-died", "stack smashing", _IMAGE, 134)
+    ),
     "threads of OpenBLAS": Failure(
         "OpenBLAS blas_thread_init: pthread_create failed for thread 35 of 48: Resource temporarily unavailable\n"
         "OpenBLAS blas_thread_init: RLIMIT_NPROC 4096 current, 513046 max\nSegmentation fault (core dumped)\n",

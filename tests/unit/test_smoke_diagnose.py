@@ -85,6 +85,8 @@ CAUSES = {
     "compile-cache": "RuntimeError: a previous compilation failed, leading to a corrupted compilation artifact",
     "unsupported-model": "  Value error, Model architectures ['X'] are not supported for now.",
     "nccl": "RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)",
+    "network": "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='openaipublic.example', port=443): "
+    "Max retries exceeded with url: /x (Caused by NameResolutionError: Failed to resolve 'openaipublic.example')",
     "nixl": "nixl._bindings.nixlBackendError: NIXL_ERR_BACKEND",
     "nvshmem": "/opt/nvshmem/src/host/init/init.cu:998: non-zero status: 7 building transport map failed",
     "ucx": "[1754890927.298391] [a:270  :0]    ib_md.c:1100 UCX  ERROR mlx5_7: no such device",
@@ -104,6 +106,7 @@ MORE = [
     ("engine-died", "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s)"),
 ]
 NOT_THE_IMAGES = {
+    "network",
     "driver-too-old",
     "no-gpu",
     "gpu-memory",
