@@ -15,7 +15,6 @@ import socket
 import struct
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker.errors
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-SCRIPT = Path(__file__).parent / "inside" / "relay.py"
+SCRIPT = REPOSITORY / "smoke" / "inside" / "relay.py"
 
 HELLO, OPEN, DATA, END, GONE = range(5)
 """What a frame is, as the script has it."""
