@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
+from build.config.folders import REPOSITORY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
