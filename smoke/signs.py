@@ -226,7 +226,12 @@ SIGNS = (
         _MEMORY,
         image_at_fault=False,
     ),
-    _sign("port", r"port is already allocated|failed to bind (?:host )?port|userland proxy|exposing port TCP", _PORT, image_at_fault=False),
+    _sign(
+        "port",
+        r"port is already allocated|failed to bind (?:host )?port|userland proxy|exposing port TCP",
+        _PORT,
+        image_at_fault=False,
+    ),
     _sign("port", r"\[Errno 98\]|[Aa]ddress already in use|EADDRINUSE", _PORT),
     _sign(
         "hub",
@@ -401,7 +406,7 @@ SIGNS = (
         general=True,
     ),
     _sign(
-        # Of a host that is not this one: what the image's own processes do not answer is no matter of the network.
+        # Of another host alone: an address of this one is a process of the image that does not answer.
         "network",
         rf"{_HOST}.{{0,300}}(?:Max retries exceeded|Read timed out)|NameResolutionError|Failed to resolve '"
         r"|[Nn]ame resolution|Name or service not known|No route to host|Network is unreachable"

@@ -88,6 +88,7 @@ CAUSES = {
     "nixl": "nixl._bindings.nixlBackendError: NIXL_ERR_BACKEND",
     "nvshmem": "/opt/nvshmem/src/host/init/init.cu:998: non-zero status: 7 building transport map failed",
     "ucx": "[1754890927.298391] [a:270  :0]    ib_md.c:1100 UCX  ERROR mlx5_7: no such device",
+    "network": "OSError: [Errno 113] No route to host",
     "engine-died": "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.",
     "timeout": "TimeoutError: Timed out waiting for engine core processes to start. This is often caused by slow",
 }
@@ -118,6 +119,7 @@ NOT_THE_IMAGES = {
     "engine-refused",
     "nccl",
     "nvshmem",
+    "network",
     "ucx",
 }
 
