@@ -93,7 +93,7 @@ def stored(host: str, environment: Mapping[str, str]) -> Stored:
     try:
         if helper:
             return Stored(host=host, login=_of_helper(str(helper), key), trouble=None)
-    except (OSError, subprocess.SubprocessError, process.LimitError, ValueError) as error:
+    except (OSError, subprocess.SubprocessError, process.LimitError, ValueError, RecursionError) as error:
         trouble = _words(f"docker-credential-{helper}", error)
         log.warning("%s", trouble)
         login, _ = _of_file(configuration.get("auths"), key, environment)
@@ -121,7 +121,7 @@ def _of_helper(name: str, key: str) -> Login | None:
         OSError: It cannot be run.
         subprocess.SubprocessError: It failed.
         command.LimitError: It did not answer in time, or printed too much.
-        ValueError: What it printed is not what the protocol says.
+        ValueError, RecursionError: What it printed is not what the protocol says.
     """
     program = f"docker-credential-{name}"
     if not shutil.which(program):

@@ -98,7 +98,7 @@ def read_configuration(environment: Mapping[str, str]) -> dict[str, Any]:
     """The ``docker`` program's ``config.json``; empty where there is none, or it cannot be read as that."""
     try:
         found = json.loads((configuration_folder(environment) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -139,7 +139,7 @@ def _of_context(name: str, origin: str, environment: Mapping[str, str]) -> Endpo
         described = json.loads((contexts / "meta" / digest / "meta.json").read_text(encoding="utf-8"))
         engine = described["Endpoints"]["docker"]
         host, unverified = str(engine["Host"]), bool(engine.get("SkipTLSVerify"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         missing = isinstance(error, FileNotFoundError)
         raise EngineError(
             f"{origin} does not exist" if missing else f"{origin} cannot be read: {type(error).__name__}: {error}",

@@ -406,7 +406,7 @@ SIGNS = (
         general=True,
     ),
     _sign(
-        # Of a host that is not this one: what the image's own processes do not answer is no matter of the network.
+        # Of another host alone: an address of this one is a process of the image that does not answer.
         "network",
         rf"{_HOST}.{{0,300}}(?:Max retries exceeded|Read timed out)|NameResolutionError|Failed to resolve '"
         r"|[Nn]ame resolution|Name or service not known|No route to host|Network is unreachable"

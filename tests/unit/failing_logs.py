@@ -275,8 +275,23 @@ OF_THE_MACHINE = {
     "torch.distributed.DistBackendError: NCCL error in: ../x.cpp:1, unhandled cuda error (run with "
     "NCCL_DEBUG=INFO for details), NCCL version 2.27\nncclUnhandledCudaError: Call to CUDA function "
     "failed.\nLast error:\nCuda failure 'CUDA driver version is insufficient for CUDA runtime version'": "insufficient",
+    "torch.AcceleratorError: CUDA error: peer access is not supported between these two devices": "peer access",
+    "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='openaipublic.blob.core.windows.net', port=443): "
+    "Max retries exceeded with url: /encodings/o200k_base.tiktoken": "openaipublic",
+    "zmq.error.ZMQError: Cannot assign requested address (addr='tcp://10.0.0.1:5600')": "Cannot assign",
+    "RuntimeError: Gloo connectFullMesh failed with [../gloo/transport/tcp/pair.cc:144] no error": "connectFullMesh",
+    "RuntimeError: [enforce fail at gloo/tcp/device.cc:83] ifa != nullptr. Unable to find address for: eth0": (
+        "Unable to find address"
+    ),
+    "torch.distributed.DistNetworkError: The client socket has timed out after 600000ms while trying to connect to "
+    "(10.0.0.1, 29500).": "client socket",
+    "ValueError: Cannot provide a placement group of placement_group_specs=[{'GPU': 1.0}] within 1800 seconds.": (
+        "placement group"
+    ),
 }
 OF_THE_IMAGE = {
+    "requests.exceptions.ConnectionError: HTTPConnectionPool(host='localhost', port=8001): Max retries exceeded with "
+    "url: /x": "localhost",
     "AttributeError: 'SchedulerConfig' object has no attribute 'x'": "has no attribute 'x'",
     "ValueError: too many values to unpack (expected 2)": "too many values",
     "ValueError: KV cache layout BLHNC cannot express this model's mixed page sizes ([1, 2])": "cannot express",
@@ -409,12 +424,47 @@ OTHERS = {
         "requests.exceptions.ConnectionError: HTTPConnectionPool(host='127.0.0.1', port=8100): Max retries exceeded\n",
         Found("", "Max retries exceeded", _IMAGE),
     ),
-    "options of click": Failure("Error: No such option: --foo\n", Found("bad-arguments", "No such option", _IMAGE)),
-    "options of clap": Failure(
-        "error: unexpected argument '--foo' found\n", Found("bad-arguments", "unexpected argument", _IMAGE)
-    ),
     "stack that was smashed": Failure(
         "*** stack smashing detected ***: terminated\n", Found("engine-died", "stack smashing", _IMAGE, 134)
+    ),
+    "name that is not known": Failure(
+        engine_failed("socket.gaierror: [Errno -2] Name or service not known"),
+        Found("network", "Name or service", _MACHINE),
+    ),
+    "peer of a killed worker": Failure(
+        recorded("EngineCore pid=2", "Worker proc VllmWorker-1 died unexpectedly (exit code: -9), shutting down.")
+        + worker_failed("Worker_TP0 pid=4", "torch.distributed.DistNetworkError: The client socket has timed out")
+        + WORKERS_FAILED,
+        Found("host-memory", "-9", _MACHINE),
+    ),
+    "module that Python is to run": Failure(
+        "/opt/vllm/bin/python: No module named vllm.entrypoints.openai.api_server\n",
+        Found("import-error", "No module named", _IMAGE),
+    ),
+    "option that the Rust frontend refuses": Failure(
+        "error: unexpected argument '--foo' found\n\nUsage: vllm-rs [OPTIONS]\n",
+        Found("bad-arguments", "--foo", _IMAGE, 2),
+    ),
+    "option that click refuses": Failure(
+        "Usage: vllm [OPTIONS]\n\nError: No such option: --foo\n", Found("bad-arguments", "--foo", _IMAGE, 2)
+    ),
+    "heap that is damaged": Failure(f"realloc(): invalid pointer\n{GAVE_UP}", Found("engine-died", "realloc", _IMAGE)),
+    "kernel of vLLM's own all-reduce": Failure(
+        "Failed: Cuda error /workspace/csrc/custom_all_reduce.cuh:453 'an illegal memory access was encountered'\n"
+        + WORKERS_FAILED,
+        Found("engine-died", "custom_all_reduce", _IMAGE),
+    ),
+    "port of the engine's machine": Failure(
+        "Error response from daemon: failed to bind port 0.0.0.0:8000/tcp: Error starting userland proxy: listen tcp4 "
+        "0.0.0.0:8000: bind: address already in use\n",
+        Found("port", "8000", _MACHINE, 125),
+    ),
+    "image that cannot be pulled": Failure(
+        'Error from server (BadRequest): container "vllm" in pod "x" is waiting to start: ImagePullBackOff\n',
+        Found("engine-refused", "ImagePullBackOff", _MACHINE),
+    ),
+    "processor older than the C library wants": Failure(
+        "Fatal glibc error: CPU does not support x86-64-v2\n", Found("gpu-unsupported", "x86-64-v2", _MACHINE, 127)
     ),
     "threads of OpenBLAS": Failure(
         "OpenBLAS blas_thread_init: pthread_create failed for thread 35 of 48: Resource temporarily unavailable\n"

@@ -183,6 +183,7 @@ def test_a_helper_without_credentials_is_no_trouble(
         ("exit 3", "docker-credential-x failed with status 3"),
         ("echo sesame", "docker-credential-x gave no credentials that can be read"),
         ("echo '[]'", "docker-credential-x gave no credentials that can be read"),
+        ("head -c 100000 /dev/zero | tr '\\0' '['", "docker-credential-x gave no credentials that can be read"),
         ("sleep 1000 & wait", "docker-credential-x was ended: it took longer than 0.3 s"),
     ],
 )
@@ -197,6 +198,14 @@ def test_a_helper_that_fails_is_named(
     configure({"credsStore": "x"})
     helper("x", script)
     assert stored(HOST, os.environ) == credentials.Stored(host=HOST, login=None, trouble=said)
+
+
+def test_a_configuration_that_is_nested_too_deeply_holds_no_login(
+    configure: Callable[[object], None], isolated: Path
+) -> None:
+    configure({})
+    (isolated / "docker/config.json").write_text("[" * 100_000)
+    assert stored(HOST, os.environ) == credentials.Stored(host=HOST, login=None, trouble=None)
 
 
 def test_a_helper_that_is_missing_is_named_and_the_file_counts(configure: Callable[[object], None]) -> None:
