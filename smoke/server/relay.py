@@ -130,8 +130,10 @@ class _Stream:
             self._socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError):
             self._socket.close()
-        with contextlib.suppress(Exception):
-            self._raw.close()
+        # A TLS socket is closed only with what reads from it, which the response has.
+        for one in (self._raw, getattr(self._raw, "_response", self._raw)):
+            with contextlib.suppress(Exception):
+                one.close()
 
 
 class Relay:
