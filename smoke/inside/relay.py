@@ -22,7 +22,7 @@ class Relay:
     def __init__(self, port: int, output: asyncio.StreamWriter) -> None:
         self.port = port
         self.output = output
-        self.writers: dict[int, asyncio.StreamWriter] = {}
+        self.said: dict[int, asyncio.Queue[tuple[int, bytes]]] = {}
         self.tasks: set[asyncio.Future[None]] = set()
 
     def say(self, kind: int, number: int, content: bytes = b"") -> None:
@@ -38,32 +38,36 @@ class Relay:
             if kind == HELLO:
                 self.say(HELLO, number)
             elif kind == OPEN:
-                await self.open(number)
-            elif number in self.writers:
-                self.pass_on(kind, number, content)
+                self.said[number] = asyncio.Queue()
+                task = asyncio.ensure_future(self.carry(number, self.said[number]))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+            elif number in self.said:
+                self.said[number].put_nowait((kind, content))
 
-    def pass_on(self, kind: int, number: int, content: bytes) -> None:
-        """Hand the server what its client says."""
-        writer = self.writers[number]
-        if kind == DATA:
-            writer.write(content)
-        elif kind == END and writer.can_write_eof():
-            with contextlib.suppress(OSError):
-                writer.write_eof()
-        elif kind == GONE:
-            writer.transport.abort()
-
-    async def open(self, number: int) -> None:
-        """Connect to the server."""
+    async def carry(self, number: int, said: asyncio.Queue[tuple[int, bytes]]) -> None:
+        """Carry one connection from its start to its end. A server that is slow to take it holds up no other one."""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:
+            self.said.pop(number, None)
             self.say(GONE, number)
             return
-        self.writers[number] = writer
-        task = asyncio.ensure_future(self.answer(number, reader, writer))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        passing = asyncio.ensure_future(self.pass_on(writer, said))
+        await self.answer(number, reader, writer)
+        passing.cancel()
+
+    async def pass_on(self, writer: asyncio.StreamWriter, said: asyncio.Queue[tuple[int, bytes]]) -> None:
+        """Hand the server what its client says."""
+        while True:
+            kind, content = await said.get()
+            if kind == DATA:
+                writer.write(content)
+            elif kind == END and writer.can_write_eof():
+                with contextlib.suppress(OSError):
+                    writer.write_eof()
+            elif kind == GONE:
+                writer.transport.abort()
 
     async def answer(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on what the server says, no faster than it is taken."""
@@ -78,7 +82,7 @@ class Relay:
         except OSError:
             kind = GONE
         self.say(kind, number)
-        self.writers.pop(number, None)
+        self.said.pop(number, None)
         writer.close()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import queue
 import select
 import socket
 import struct
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 SCRIPT = REPOSITORY / "smoke" / "inside" / "relay.py"
 
 HELLO, OPEN, DATA, END, GONE = range(5)
+
+_WAITING = 16384
+"""Pieces of an answer that wait for a client which does not read; a connection with more is dropped."""
 """What a frame is, as the script has it."""
 
 _HEAD = struct.Struct("!BII")
@@ -148,6 +152,7 @@ class Relay:
         self._frames = stream.frames()
         self._numbers = itertools.count(1)
         self._open: dict[int, socket.socket] = {}
+        self._said: dict[int, queue.Queue[tuple[int, bytes]]] = {}
         self._lock = threading.Lock()
         self._listener = socket.create_server((_LOOPBACK, 0), backlog=256)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
@@ -172,9 +177,11 @@ class Relay:
                 connection, _ = self._listener.accept()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 number = next(self._numbers)
+                said: queue.Queue[tuple[int, bytes]] = queue.Queue()
                 with self._lock:
-                    self._open[number] = connection
+                    self._open[number], self._said[number] = connection, said
                 threading.Thread(target=self._ask, args=(number, connection), daemon=True).start()
+                threading.Thread(target=self._tell, args=(number, connection, said), daemon=True).start()
 
     def _ask(self, number: int, connection: socket.socket) -> None:
         """Pass on what a client says, until it ends or its connection does."""
@@ -197,23 +204,34 @@ class Relay:
         self._drop_all()
 
     def _hand(self, kind: int, number: int, content: bytes) -> None:
+        """Put down what the server says to a client: one that does not read holds up no other one."""
         with self._lock:
-            connection = self._open.get(number)
-        if connection is None:
+            said = self._said.get(number)
+        if said is None:
             return
-        try:
-            if kind == DATA:
-                connection.sendall(content)
-            elif kind == END:
-                connection.shutdown(socket.SHUT_WR)
-            elif kind == GONE:
-                self._drop(number)
-        except OSError:
+        if said.qsize() > _WAITING:
             self._drop(number)
+            return
+        said.put((kind, content))
+
+    def _tell(self, number: int, connection: socket.socket, said: queue.Queue[tuple[int, bytes]]) -> None:
+        """Tell a client what the server says, as fast as it reads, until its connection ends."""
+        with contextlib.suppress(OSError):
+            while True:
+                kind, content = said.get()
+                if kind == DATA:
+                    connection.sendall(content)
+                elif kind == END:
+                    connection.shutdown(socket.SHUT_WR)
+                else:
+                    break
+        self._drop(number)
 
     def _drop(self, number: int) -> None:
         with self._lock:
-            connection = self._open.pop(number, None)
+            connection, said = self._open.pop(number, None), self._said.pop(number, None)
+        if said:
+            said.put((GONE, b""))
         if connection:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
