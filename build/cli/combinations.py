@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 
 _OVERLAYS = ("build", "dev")
 _OF_TRIALS = ("expect", "gpus", "model", "force", "start_timeout")
-_OF_CUDA = (
-    *("commit", "remote", "llm_d", "llm_d_ref", "build_args", "build_secrets"),
-    *("compile", "preflight", "builder", "cache_to"),
-)
+OF_CUDA = {
+    "commit": "--commit",
+    "remote": "--remote",
+    "llm_d": "--llm-d",
+    "llm_d_ref": "--llm-d-ref",
+    "compile": "--compile",
+    "builder": "--builder",
+    "cache_to": "--cache-to",
+    "build_args": "--build-arg",
+    "build_secrets": "--build-secret",
+    "preflight": "--no-preflight",
+}
+"""Options of the cuda flavor by their attribute, in the order in which they are named to the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +72,7 @@ RULES = (
     ),
     *(
         Rule(verbs=("nightly",), lost="vllm_version", beside=name, why="only cpu bases are built from a release")
-        for name in _OF_CUDA
+        for name in OF_CUDA
     ),
     Rule(
         verbs=("nightly",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from build.cli import options, smoke, wishes
 from build.errors import BusyError
 from build.gate import publish, smoke_run
 from build.nightly import freshness
@@ -13,6 +14,8 @@ from build.overlay import image as overlay
 from build.overlay.image import Overlay
 
 if TYPE_CHECKING:
+    import argparse
+
     from build.context import Context
     from build.engine.client import Image
     from build.engine.names import Stem
@@ -20,6 +23,20 @@ if TYPE_CHECKING:
     from build.gate.smoke_run import Options, Trial
     from build.overlay.choice import Wishes
     from build.source.target import Target
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What an overlay goes through."""
+    wishes.add_options(parser)
+    smoke.add_test_options(parser)
+    parser.add_argument(
+        "--allow-native", action="store_true", help="make it although native sources differ; never pushed by this run"
+    )
+    parser.add_argument(
+        "--install-deps", action="store_true", help="install what the commit requires and the base lacks"
+    )
+    parser.add_argument("--no-smoke", dest="smoke", action="store_false", help="do not test, and so do not push")
+    options.add_push(parser)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +60,19 @@ class Request:
     push: bool
     force: bool
     options: Options
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Request:
+        """From the command line."""
+        return cls(
+            wishes=wishes.of(arguments),
+            allow_native=arguments.allow_native,
+            install_deps=arguments.install_deps,
+            smoke=arguments.smoke,
+            push=arguments.push,
+            force=arguments.force,
+            options=smoke.options_of(arguments),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,19 +9,37 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from build.cli import deliver, dev, sample, status
+from build.cli import deliver, dev, options, sample, status
 from build.engine import buildx, embedded, names
 from build.flavors import cpu
 from build.gate.smoke_run import Options
-from build.nightly import run
+from build.nightly import run as base_run
 from build.overlay.choice import Wishes
 
 if TYPE_CHECKING:
+    import argparse
+
     from rich.console import RenderableType
 
+    from build.cli.options import Defaults
     from build.cli.sample import Sample
     from build.console import Duration
     from build.context import Context
+
+EXAMPLE = ""
+
+
+def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
+    """The release of the base, and a deadline."""
+    options.add_timeout(parser)
+    options.add_version(parser)
+
+
+def run(context: Context, _: argparse.Namespace) -> dict[str, Any]:
+    """Run the verb."""
+    result = quickstart(context)
+    context.console.result(result.table())
+    return result.document()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +54,7 @@ class Result:
         durations: What each step took.
     """
 
-    base: run.Result
+    base: base_run.Result
     overlay: deliver.Result
     sample: Sample
     images: tuple[status.Row, ...]
@@ -87,7 +105,7 @@ def quickstart(context: Context) -> Result:
         with console.step("registry"):
             console.note(f"image registry at {context.embedded_registry().address}")
     with console.step("cpu nightly"):
-        base = run.nightly(context, run.Request(flavor=names.CPU, force=False, push=True))
+        base = base_run.nightly(context, base_run.Request(flavor=names.CPU, force=False, push=True))
     with console.step("overlay of a local commit"):
         working = sample.ensure(context, cpu.Cpu(context=context).commit())
         request = deliver.Request(

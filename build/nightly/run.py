@@ -17,6 +17,7 @@ from build.config.gpus import AUTO, Selection
 from build.engine import ages, content, labels, names
 from build.errors import BusyError, LlmdDevError
 from build.flavors import cuda
+from build.flavors.cpu import Cpu
 from build.gate import publish, smoke_run
 from build.gate.smoke_run import Options
 from build.host import lock
@@ -191,9 +192,6 @@ def _flavor(context: Context, request: Request) -> Iterator[Flavor]:
         with cuda.opened(context, request.wishes) as flavor:
             yield flavor
         return
-    # What reads the package index takes a while to load.
-    from build.flavors.cpu import Cpu  # noqa: PLC0415
-
     yield Cpu(context=context)
 
 

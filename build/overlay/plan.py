@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from build.base.store import NOT_IN_IMAGES, Contents, Facts
+from build.engine import ages
 from build.layer.archive import Ownership
-from build.overlay import comparison
+from build.overlay import choice, comparison
 from build.overlay.delta import remark
 from build.source.listing import Listing
 from build.source.target import Target
@@ -77,9 +78,6 @@ def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
         SourceError: The base cannot be used.
         IncompatibleError: There is no base at all.
     """
-    from build.engine import ages  # noqa: PLC0415 - what they need to talk to an engine
-    from build.overlay import choice  # noqa: PLC0415 - what they need to talk to an engine
-
     base, delta = choice.nearest(choice.compare(context, target, wishes))
     context.console.note(f"base {base.name} is {ages.of(base.image)}")
     comments = comparison.comment_changes(target, base, delta.native)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.base.store import Contents
-from build.cli.dev import local
+from build.cli.checkout import local
 from build.console import Console
 from build.errors import SourceError
 from build.overlay import comparison
