@@ -88,7 +88,7 @@ def seal(
             files = {**store.files(facts, held, tree), store.MADE: _made(found, facts).serialize()}
             with (Path(folder) / "seal.tar").open("wb") as stream:
                 _write_tar(stream, files, git, facts=facts, timestamp=commit.timestamp)
-            request = buildx.Request(
+            request = buildx.ImageBuild(
                 dockerfile=DOCKERFILE,
                 context=Path(folder),
                 contexts={"inside": INSIDE},

@@ -141,7 +141,7 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
+class BaseContents:
     """What a base holds, as far as a delta needs to know.
 
     Attributes:
@@ -156,7 +156,7 @@ class Contents:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base(Contents):
+class Base(BaseContents):
     """A sealed image and what it holds.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import InvalidVersion, Version
 
 from build.cli import deliver, options
-from build.cli.deliver import Request
+from build.cli.deliver import Delivery
 from build.engine.names import Stem
 from build.errors import SourceError
 from build.source import releases
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from build.cli.deliver import Result
+    from build.cli.deliver import Delivered
     from build.cli.options import Defaults
     from build.context import Context
 
@@ -49,11 +49,11 @@ def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
 
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
-    made = build(context, wanted=arguments.commit, remote=arguments.remote, request=Request.of(arguments))
+    made = build(context, wanted=arguments.commit, remote=arguments.remote, request=Delivery.of(arguments))
     return context.console.show(made.document())
 
 
-def build(context: Context, *, wanted: str, remote: str, request: Request) -> Result:
+def build(context: Context, *, wanted: str, remote: str, request: Delivery) -> Delivered:
     """Make an overlay of a commit elsewhere, test it, push it.
 
     Args:

@@ -29,7 +29,7 @@ OF_CUDA = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class Conflict:
     """A pair of options of which one decides that the other has no effect.
 
     Attributes:
@@ -48,22 +48,22 @@ class Rule:
 
 
 RULES = (
-    Rule(
+    Conflict(
         verbs=("dev", "plan"),
         lost="ref",
         beside="dirty",
         why="the working tree is taken as it is, on the commit that is checked out",
     ),
-    *(Rule(verbs=_OVERLAYS, lost=name, beside="smoke", why="no test runs") for name in _OF_TRIALS),
-    *(Rule(verbs=_OVERLAYS, lost="registry", beside=name, why="nothing is pushed") for name in ("smoke", "push")),
-    Rule(
+    *(Conflict(verbs=_OVERLAYS, lost=name, beside="smoke", why="no test runs") for name in _OF_TRIALS),
+    *(Conflict(verbs=_OVERLAYS, lost="registry", beside=name, why="nothing is pushed") for name in ("smoke", "push")),
+    Conflict(
         verbs=(*_OVERLAYS, "plan"),
         lost="flavor",
         beside="base",
         why="the base that is named decides the flavor",
         when=lambda given: "auto" not in (given.base, given.flavor),
     ),
-    Rule(
+    Conflict(
         verbs=("plan",),
         lost="base",
         beside="base_commit",
@@ -71,10 +71,10 @@ RULES = (
         when=lambda given: given.base != "auto",
     ),
     *(
-        Rule(verbs=("nightly",), lost="vllm_version", beside=name, why="only cpu bases are built from a release")
+        Conflict(verbs=("nightly",), lost="vllm_version", beside=name, why="only cpu bases are built from a release")
         for name in OF_CUDA
     ),
-    Rule(
+    Conflict(
         verbs=("nightly",),
         lost="vllm_version",
         beside="flavor",
@@ -82,7 +82,7 @@ RULES = (
         when=lambda given: given.flavor == "cuda",
     ),
     *(
-        Rule(
+        Conflict(
             verbs=("schedule",),
             lost=name,
             beside="action",

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from build.engine.client import Image
     from build.engine.names import Stem
     from build.gate.push import Pushed
-    from build.gate.smoke_run import Options, Trial
-    from build.overlay.choice import Wishes
+    from build.gate.smoke_run import SmokeOptions, Trial
+    from build.overlay.choice import BaseWishes
     from build.source.target import Target
 
 
@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class Delivery:
     """What an overlay is to go through.
 
     Attributes:
@@ -53,16 +53,16 @@ class Request:
         options: What the smoke suite is told.
     """
 
-    wishes: Wishes
+    wishes: BaseWishes
     allow_native: bool
     install_deps: bool
     smoke: bool
     push: bool
     force: bool
-    options: Options
+    options: SmokeOptions
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace) -> Request:
+    def of(cls, arguments: argparse.Namespace) -> Delivery:
         """From the command line."""
         return cls(
             wishes=wishes.of(arguments),
@@ -76,7 +76,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Delivered:
     """What came of it.
 
     Attributes:
@@ -113,7 +113,7 @@ class Result:
         }
 
 
-def require_registry(context: Context, request: Request) -> None:
+def require_registry(context: Context, request: Delivery) -> None:
     """Ask the registry before the work, if it will be needed after it.
 
     Raises:
@@ -123,7 +123,7 @@ def require_registry(context: Context, request: Request) -> None:
         context.open_registry().require_reachable()
 
 
-def deliver(context: Context, target: Target, request: Request, *, name: Stem) -> Result:
+def deliver(context: Context, target: Target, request: Delivery, *, name: Stem) -> Delivered:
     """Make an overlay, test it, push it.
 
     Args:
@@ -158,7 +158,7 @@ def deliver(context: Context, target: Target, request: Request, *, name: Stem) -
     tested = smoke_run.run(context, image, request.options, force=request.force) if request.smoke else None
     _require_name(context, image, f"{context.settings.repository}:{made.tag}")
     pushed = publish.push(context, image) if request.push and tested and _may_push(context, made, image) else None
-    return Result(image=image, overlay=made, built=built, trial=tested, pushed=pushed)
+    return Delivered(image=image, overlay=made, built=built, trial=tested, pushed=pushed)
 
 
 def _build(context: Context, made: Overlay) -> tuple[Image, bool]:

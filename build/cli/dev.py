@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from build.cli import checkout, deliver
-from build.cli.deliver import Request
+from build.cli.deliver import Delivery
 
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from build.cli.deliver import Result
+    from build.cli.deliver import Delivered
     from build.cli.options import Defaults
     from build.context import Context
 
@@ -26,12 +26,12 @@ def add_options(parser: argparse.ArgumentParser, defaults: Defaults) -> None:
 
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
-    path, request = checkout.path_of(context, arguments), Request.of(arguments)
+    path, request = checkout.path_of(context, arguments), Delivery.of(arguments)
     made = dev(context, path=path, ref=arguments.ref, dirty=arguments.dirty, request=request)
     return context.console.show(made.document())
 
 
-def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Request) -> Result:
+def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Delivery) -> Delivered:
     """Make an overlay of a local ref or working tree, test it, push it.
 
     Args:

@@ -22,7 +22,7 @@ def add_options(_parser: argparse.ArgumentParser, _: Defaults) -> None:
 
 def run(context: Context, _: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
-    place = launcher.Place.of(os.environ)
+    place = launcher.UserFiles.of(os.environ)
     return context.console.show(
         launcher.install(place, options.completed(launcher.NAME), environment=os.environ, console=context.console)
     )

@@ -9,7 +9,7 @@ from build.base import chosen
 from build.cli import options
 from build.cli.combinations import OF_CUDA
 from build.engine import names
-from build.flavors.cuda import Wishes
+from build.flavors.cuda import CudaWishes
 from build.nightly import run as base
 from build.source.mirror import Remote
 from build.source.remotes import REMOTES
@@ -91,7 +91,7 @@ def _add_cuda(cuda: argparse._ArgumentGroup) -> None:
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
     flavor = flavor_of(context, arguments)
-    request = base.Request(
+    request = base.BaseRequest(
         flavor=flavor.name,
         force=arguments.force,
         push=arguments.push,
@@ -105,8 +105,8 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     return context.console.show(base.nightly(context, request).document())
 
 
-def _wishes(arguments: argparse.Namespace) -> Wishes:
-    return Wishes(
+def _wishes(arguments: argparse.Namespace) -> CudaWishes:
+    return CudaWishes(
         commit=arguments.commit,
         remote=Remote.named(arguments.remote or "vllm"),
         llm_d=arguments.llm_d,

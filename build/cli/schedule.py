@@ -49,7 +49,7 @@ def _nightly_options(text: str) -> list[str]:
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
     given = {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in options.settings_of(arguments).items()}
-    place = schedule.Place(folders=context.folders, environment={**os.environ, **given}, console=context.console)
+    place = schedule.Owner(folders=context.folders, environment={**os.environ, **given}, console=context.console)
     if arguments.action == "install":
         schedule.install(place, time=arguments.at, options=scheduled(context, arguments))
     elif arguments.action == "remove":

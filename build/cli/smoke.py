@@ -8,7 +8,7 @@ from build.cli import options
 from build.config import model_name
 from build.config.expectation import Expectation
 from build.gate import smoke_run
-from build.gate.smoke_run import Options
+from build.gate.smoke_run import SmokeOptions
 
 if TYPE_CHECKING:
     import argparse
@@ -62,9 +62,9 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def options_of(arguments: argparse.Namespace) -> Options:
+def options_of(arguments: argparse.Namespace) -> SmokeOptions:
     """How the command line wants an image to be tested."""
-    return Options(expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model)
+    return SmokeOptions(expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model)
 
 
 def _expectation(text: str) -> str:

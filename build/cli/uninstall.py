@@ -22,5 +22,5 @@ def add_options(_parser: argparse.ArgumentParser, _: Defaults) -> None:
 
 def run(context: Context, _: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
-    place = launcher.Place.of(os.environ)
+    place = launcher.UserFiles.of(os.environ)
     return context.console.show(launcher.uninstall(place, console=context.console))

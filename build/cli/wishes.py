@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from build.base.chosen import AUTO
 from build.cli import options
-from build.overlay.choice import Wishes
+from build.overlay.choice import BaseWishes
 
 if TYPE_CHECKING:
     import argparse
@@ -33,10 +33,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def of(arguments: argparse.Namespace) -> Wishes:
+def of(arguments: argparse.Namespace) -> BaseWishes:
     """What the command line asks of the base."""
     base = None if arguments.base == AUTO else arguments.base
     # A shell that completes the name of a folder adds a slash.
     carried = frozenset(name.rstrip("/") for name in arguments.carried)
     flavor = None if arguments.flavor == AUTO else arguments.flavor
-    return Wishes(base=base, flavor=flavor, carried=carried)
+    return BaseWishes(base=base, flavor=flavor, carried=carried)

@@ -131,7 +131,7 @@ class Cpu:
         known = commit.id if commit else None
         given = {"ROOTFS": settings.rootfs_image, "VLLM_VERSION": f"{release}+cpu"}
         origins = {"ROOTFS": "setting rootfs_image", "VLLM_VERSION": "setting vllm_version"}
-        request = buildx.Request(dockerfile=DOCKERFILE, context=Path("CONTEXT"), arguments=given, uncached=_UNCACHED)
+        request = buildx.ImageBuild(dockerfile=DOCKERFILE, context=Path("CONTEXT"), arguments=given, uncached=_UNCACHED)
         marks = {labels.KIND: "base", labels.FLAVOR: self.name, labels.VERSION: f"{release}+cpu"}
         return Recipe(
             flavor=self.name,
@@ -206,7 +206,7 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
         index.handed_in(torch=index.torch_for("cpu")) as handed,
         engine.temporary_tag(system.id) as rootfs_name,
     ):
-        request = buildx.Request(
+        request = buildx.ImageBuild(
             dockerfile=DOCKERFILE,
             context=folders["main"],
             contexts={"wheel": folders["wheel"], "uv": parts.uv, **handed.contexts},

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from build.llmd.dockerfile import Dockerfile
     from build.llmd.fit import Difference
     from build.llmd.tree import Tree
-    from build.llmd.wheel_rule import Rule
+    from build.llmd.wheel_rule import WheelRule
     from build.source.repository import Commit
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ _COMPILES = "Compiling fully from source"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class CudaWishes:
     """What the command line says about a cuda base.
 
     Attributes:
@@ -103,7 +103,7 @@ class Wishes:
 
 
 @contextlib.contextmanager
-def opened(context: Context, wishes: Wishes) -> Iterator[Cuda]:
+def opened(context: Context, wishes: CudaWishes) -> Iterator[Cuda]:
     """The flavor with its llm-d tree, while the block runs.
 
     Raises:
@@ -124,7 +124,7 @@ class Cuda:
 
     name = "cuda"
 
-    def __init__(self, *, context: Context, wishes: Wishes, tree: Tree) -> None:
+    def __init__(self, *, context: Context, wishes: CudaWishes, tree: Tree) -> None:
         self._context = context
         self._settings = context.settings
         self._wishes = wishes
@@ -303,7 +303,7 @@ class Cuda:
             self._context.console.note(f"{oid} has no wheel yet; that of {found.commit} has the same native sources")
         return found
 
-    def _rule(self, commit: str, oid: str, architecture: str) -> tuple[Rule | None, str | None]:
+    def _rule(self, commit: str, oid: str, architecture: str) -> tuple[WheelRule | None, str | None]:
         """What the tree's script takes, and the variant; each None where it cannot be read.
 
         Args:
@@ -326,7 +326,7 @@ class Cuda:
         major, minor = (file.value(f"CUDA_{part}", chosen.values) for part in ("MAJOR", "MINOR"))
         return f"cu{major}{minor}" if major and minor else None
 
-    def _wheel_index(self, rule: Rule | None) -> str:
+    def _wheel_index(self, rule: WheelRule | None) -> str:
         """The setting, unless it is the default and the tree's script looks elsewhere."""
         address = self._settings.wheel_index
         default = type(self._settings).model_fields["wheel_index"].default
@@ -488,7 +488,7 @@ class Cuda:
 
         return watch
 
-    def _request(self, chosen: Arguments, *, dockerfile: Path) -> buildx.Request:
+    def _request(self, chosen: Arguments, *, dockerfile: Path) -> buildx.ImageBuild:
         proxies = {name: value for upper, value in self._network.proxies.items() for name in (upper, upper.lower())}
         secrets = {name: path.expanduser().absolute() for name, path in self._settings.build_secrets.items()}
         secrets |= {_CA_SECRET: self._network.bundle} if self._network.bundle else {}
@@ -496,7 +496,7 @@ class Cuda:
             if not path.is_file() or "," in str(path):
                 raise UsageError(f"secret {name}: {path} is no file that can be handed in", hint="check build_secrets")
         cache_to, cache_from = self._cache()
-        return buildx.Request(
+        return buildx.ImageBuild(
             dockerfile=dockerfile,
             context=self._tree.path,
             target=self._tree.dockerfile.stage(_STAGE),

@@ -36,7 +36,7 @@ _FOREIGN = ("PYTEST_", "PYTHON")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class SmokeOptions:
     """What the suite is told.
 
     Attributes:
@@ -65,7 +65,7 @@ class Trial:
     figures: Mapping[str, float]
 
 
-def known(context: Context, image: Image, options: Options) -> Verdict | None:
+def known(context: Context, image: Image, options: SmokeOptions) -> Verdict | None:
     """A passing verdict that answers the same question, or None."""
     rules, folder = suite.rules(), context.folders.verdicts
     if options.model is None:
@@ -100,7 +100,7 @@ def _known_with(folder: Path, image: Image, model: Path, rules: str) -> Verdict 
     )
 
 
-def run(context: Context, image: Image, options: Options, *, force: bool = False) -> Trial:
+def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = False) -> Trial:
     """Test an image, unless a verdict is known.
 
     Args:
@@ -152,7 +152,7 @@ def _environment(context: Context) -> dict[str, str]:
     return {**context.engine.environment, **named}
 
 
-def _argv(context: Context, image: Image, options: Options, report: Path) -> list[str]:
+def _argv(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
     argv = [sys.executable, "-m", "pytest", str(suite.SUITE), "--image", image.id, "--report", str(report)]
     argv += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
     if options.model:

@@ -19,7 +19,7 @@ from build.errors import BusyError, LlmdDevError
 from build.flavors import cuda
 from build.flavors.cpu import Cpu
 from build.gate import publish, smoke_run
-from build.gate.smoke_run import Options
+from build.gate.smoke_run import SmokeOptions
 from build.host import lock
 from build.host.files import write_atomic
 from build.host.retry import patiently
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class BaseRequest:
     """What ``nightly`` is told.
 
     Attributes:
@@ -57,12 +57,12 @@ class Request:
     flavor: str
     force: bool
     push: bool
-    wishes: cuda.Wishes = field(default_factory=cuda.Wishes)
+    wishes: cuda.CudaWishes = field(default_factory=cuda.CudaWishes)
     gpus: Selection = AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Promoted:
     """What came of it.
 
     Attributes:
@@ -91,7 +91,7 @@ class Result:
         }
 
 
-def nightly(context: Context, request: Request) -> Result:
+def nightly(context: Context, request: BaseRequest) -> Promoted:
     """Make the base that overlays stand on. The old one stays in place until the new one has passed.
 
     Raises:
@@ -108,7 +108,7 @@ def nightly(context: Context, request: Request) -> Result:
         return _attended(context, request)
 
 
-def plan(context: Context, request: Request) -> Recipe:
+def plan(context: Context, request: BaseRequest) -> Recipe:
     """How the base would be built. Needs no engine; with a full commit id and no wheel preflight no network either.
 
     Raises:
@@ -135,7 +135,7 @@ def _alone(context: Context, flavor: str) -> Iterator[None]:
         yield
 
 
-def _attended(context: Context, request: Request) -> Result:
+def _attended(context: Context, request: BaseRequest) -> Promoted:
     """The run itself, and what has to be done because nobody is looking: record, pruning, word to a webhook."""
     recording = record.kept(context.folders.nightlies, flavor=request.flavor, console=context.console)
     recorder = None
@@ -162,7 +162,7 @@ def _prune(context: Context, recorder: Recorder) -> None:
         context.console.warn(f"nothing was pruned: {errors.as_ours(error).what}")
 
 
-def _run(context: Context, request: Request, recorder: Recorder) -> Result:
+def _run(context: Context, request: BaseRequest, recorder: Recorder) -> Promoted:
     # Both must be there before anything is downloaded, and hours before the push.
     if request.push:
         context.open_registry().require_reachable()
@@ -175,7 +175,7 @@ def _run(context: Context, request: Request, recorder: Recorder) -> Result:
         found = None if request.force else _find(context, flavor, fingerprint)
         image = _candidate(context, found or _built(context, flavor, commit, fingerprint))
     recorder.update(image=image.id, bytes=image.size, built=found is None)
-    tested = smoke_run.run(context, image, Options(gpus=request.gpus), force=request.force)
+    tested = smoke_run.run(context, image, SmokeOptions(gpus=request.gpus), force=request.force)
     if found and tested.report is None:
         context.console.note(
             f"nothing to do: the last good {request.flavor} nightly is of {commit.short} {commit.subject}"
@@ -183,11 +183,11 @@ def _run(context: Context, request: Request, recorder: Recorder) -> Result:
     promoted = _promote(context, image, commit)
     pushed = publish.push(context, promoted) if request.push else None
     recorder.update(digest=pushed.digest if pushed else None)
-    return Result(image=promoted, built=found is None, trial=tested, pushed=pushed)
+    return Promoted(image=promoted, built=found is None, trial=tested, pushed=pushed)
 
 
 @contextlib.contextmanager
-def _flavor(context: Context, request: Request) -> Iterator[Flavor]:
+def _flavor(context: Context, request: BaseRequest) -> Iterator[Flavor]:
     if request.flavor == "cuda":
         with cuda.opened(context, request.wishes) as flavor:
             yield flavor

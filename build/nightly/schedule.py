@@ -96,7 +96,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Owner:
     """Whose timer it is, and what it is to have.
 
     Attributes:
@@ -137,7 +137,7 @@ def at(text: str) -> str:
     return text
 
 
-def install(place: Place, *, time: str, options: Sequence[str]) -> Schedule:
+def install(place: Owner, *, time: str, options: Sequence[str]) -> Schedule:
     """Have the nightly started every day; an earlier timer of this state folder is replaced.
 
     Args:
@@ -163,7 +163,7 @@ def install(place: Place, *, time: str, options: Sequence[str]) -> Schedule:
     return _install_cron(place, time)
 
 
-def show(place: Place) -> Schedule | None:
+def show(place: Owner) -> Schedule | None:
     """The timer of this state folder; None if there is none."""
     if place.timer.exists():
         found = re.search(
@@ -180,7 +180,7 @@ def show(place: Place) -> Schedule | None:
     return Schedule(by="cron", at=f"{hour:0>2}:{minute:0>2}", entry=entry, script=place.script)
 
 
-def remove(place: Place) -> None:
+def remove(place: Owner) -> None:
     """Have it started no more. One that is not there is no error."""
     if place.timer.exists():
         _systemctl("disable", "--now", place.timer.name)
@@ -194,7 +194,7 @@ def remove(place: Place) -> None:
 # --- The script --------------------------------------------------------------------------------------------------
 
 
-def _write_script(place: Place, options: Sequence[str]) -> None:
+def _write_script(place: Owner, options: Sequence[str]) -> None:
     exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(_carried(place).items())]
     text = _SCRIPT.format(
         exports="\n".join(exports),
@@ -205,7 +205,7 @@ def _write_script(place: Place, options: Sequence[str]) -> None:
     write_atomic(place.script, text, mode=0o700)
 
 
-def _carried(place: Place) -> dict[str, str]:
+def _carried(place: Owner) -> dict[str, str]:
     """What of the environment the job gets: all that decides what a nightly does, and no secret."""
     secrets = {ENV_PREFIX + name.upper() for name in SECRETS}
     found = {name: value for name, value in place.environment.items() if value and _CARRIED.fullmatch(name)}
@@ -233,7 +233,7 @@ def _secret_files(found: Mapping[str, str]) -> dict[str, str]:
 # --- cron --------------------------------------------------------------------------------------------------------
 
 
-def _install_cron(place: Place, time: str) -> Schedule:
+def _install_cron(place: Owner, time: str) -> Schedule:
     hour, _, minute = time.partition(":")
     # crontab(5): an unescaped % ends the command.
     path = shlex.quote(str(place.script)).replace("%", r"\%")
@@ -250,14 +250,14 @@ def _install_cron(place: Place, time: str) -> Schedule:
     return Schedule(by="cron", at=time, entry=entry, script=place.script)
 
 
-def _remove_cron(place: Place) -> None:
+def _remove_cron(place: Owner) -> None:
     if shutil.which("crontab") is None:
         return
     before = _crontab()
     _write_crontab([line for line in before if not _is_ours(line, place)], before)
 
 
-def _is_ours(line: bytes, place: Place) -> bool:
+def _is_ours(line: bytes, place: Owner) -> bool:
     return line.rstrip().endswith(f"# {_MARK} {place.digest}".encode())
 
 
@@ -302,7 +302,7 @@ def _systemctl(*words: str) -> int:
     return process.run(["systemctl", "--user", *words]).returncode
 
 
-def _install_systemd(place: Place, time: str) -> Schedule:
+def _install_systemd(place: Owner, time: str) -> Schedule:
     # systemd.service(5): % begins a specifier and $ a variable.
     script = str(place.script).replace("%", "%%").replace("$", "$$")
     write_atomic(place.timer.with_suffix(".service"), _SERVICE.format(script=script))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class BaseWishes:
     """What is asked of a base.
 
     Attributes:
@@ -38,7 +38,7 @@ class Wishes:
 
 
 def choose(
-    context: Context, target: Target, wishes: Wishes, *, allow_native: bool, install_deps: bool
+    context: Context, target: Target, wishes: BaseWishes, *, allow_native: bool, install_deps: bool
 ) -> tuple[Base, Delta]:
     """The base to use, and what turns it into the target.
 
@@ -74,7 +74,7 @@ def choose(
     return base, delta
 
 
-def compare(context: Context, target: Target, wishes: Wishes) -> list[tuple[Base, Delta]]:
+def compare(context: Context, target: Target, wishes: BaseWishes) -> list[tuple[Base, Delta]]:
     """Every base that may be used, newest first, and what turns it into the target.
 
     Raises:
@@ -88,7 +88,7 @@ def compare(context: Context, target: Target, wishes: Wishes) -> list[tuple[Base
     return [(base, comparison.compare(target, base, carried=wishes.carried)) for base in loaded]
 
 
-def _asked_for(context: Context, wishes: Wishes) -> list[Image]:
+def _asked_for(context: Context, wishes: BaseWishes) -> list[Image]:
     image = context.engine.image(str(wishes.base))
     flavor = names.flavor_of(image)
     if wishes.flavor and flavor and flavor != wishes.flavor:
@@ -159,7 +159,7 @@ def _remedy(base: Base, target: Target) -> str:
     return "`python -m build nightly --vllm-version RELEASE` builds a base of a release that has these sources"
 
 
-def _why(pairs: list[tuple[Base, Delta]], delta: Delta, wishes: Wishes) -> str:
+def _why(pairs: list[tuple[Base, Delta]], delta: Delta, wishes: BaseWishes) -> str:
     if delta.native:
         return f"although {len(delta.native)} native sources differ"
     if wishes.base:

@@ -17,7 +17,7 @@ from build.vllm.pyproject import torch_pins
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from build.base.store import Contents, Facts
+    from build.base.store import BaseContents, Facts
     from build.source.listing import Apart
     from build.vllm.pyproject import Pyproject
 
@@ -100,7 +100,7 @@ def _never(_path: str, _old: Entry, _new: Entry) -> bool:
 
 
 def between(
-    base: Contents,
+    base: BaseContents,
     target: Listing,
     *,
     pyproject: Pyproject,
@@ -169,7 +169,7 @@ def _left_out(paths: Iterable[str]) -> Counter[str]:
     return Counter(path.partition("/")[0] for path in paths)
 
 
-def _built(base: Contents) -> set[str]:
+def _built(base: BaseContents) -> set[str]:
     """Files that the build has made and the folders that hold them, less what the base's commit tracks as a file."""
     places = {place for made in base.facts.made_by_build for place in (made, *map(str, PurePosixPath(made).parents))}
     return places - base.tree.files.keys()

@@ -176,7 +176,7 @@ def _build(context: Context, overlay: Overlay, folder: Path, tag: str, progress:
     context.require_buildkit()
     engine = context.engine
     with engine.temporary_tag(overlay.base.image.id) as base_name, _installing(context, overlay) as handed:
-        request = buildx.Request(
+        request = buildx.ImageBuild(
             dockerfile=DOCKERFILE,
             context=folder,
             contexts={"inside": INSIDE, **handed.contexts},

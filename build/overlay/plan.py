@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build.base.store import NOT_IN_IMAGES, Contents, Facts
+from build.base.store import NOT_IN_IMAGES, BaseContents, Facts
 from build.engine import ages
 from build.layer.archive import Ownership
 from build.overlay import choice, comparison
@@ -18,7 +18,7 @@ from build.vllm import requirements
 if TYPE_CHECKING:
     from build.context import Context
     from build.engine.client import Image
-    from build.overlay.choice import Wishes
+    from build.overlay.choice import BaseWishes
     from build.overlay.delta import Delta
 
 
@@ -66,7 +66,7 @@ class Plan:
         ]
 
 
-def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
+def plan(context: Context, target: Target, wishes: BaseWishes) -> Plan:
     """Compare a target with a base; nothing is built.
 
     Args:
@@ -105,7 +105,7 @@ def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[
     return Plan(base=commit.id, image=None, delta=delta, size=_size(target, delta), only_comments=comments)
 
 
-def _assumed(of: Target, flavor: str) -> Contents:
+def _assumed(of: Target, flavor: str) -> BaseContents:
     held = {path: entry for path, entry in of.tree.files.items() if path.partition("/")[0] not in NOT_IN_IMAGES}
     requires = of.requires(flavor)
     installed = requirements.assumed(requires, python=_PYTHON[flavor], machine=platform.machine())
@@ -132,7 +132,7 @@ def _assumed(of: Target, flavor: str) -> Contents:
         own_git=False,
         shared_index="",
     )
-    return Contents(facts=facts, held=Listing(files=held, trees={}), tree=of.tree)
+    return BaseContents(facts=facts, held=Listing(files=held, trees={}), tree=of.tree)
 
 
 def _size(target: Target, delta: Delta) -> int:

@@ -153,7 +153,7 @@ class PackageIndex:
 
 @dataclass(frozen=True, kw_only=True)
 class HandedIn:
-    """What a :class:`build.engine.buildx.Request` takes to install packages as the host would.
+    """What a :class:`build.engine.buildx.ImageBuild` takes to install packages as the host would.
 
     Attributes:
         secrets: Files by secret id (``environment``, ``uv.toml``, perhaps ``ca.pem``).

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from build.config.folders import Folders
     from build.engine.client import Engine, Image
     from build.engine.credentials import Login
-    from build.registry.image import Machine
+    from build.registry.image import Surroundings
     from build.registry.login import Identity
 
 _LOOPBACK = "127.0.0.1"
@@ -64,7 +64,7 @@ _POLL_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class RegistryStatus:
     """What the embedded registry does.
 
     Attributes:
@@ -83,7 +83,7 @@ class Status:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Made:
+class _Container:
     """What a container is made of, whatever its port.
 
     Attributes:
@@ -99,7 +99,7 @@ class _Made:
     had: int | None
 
 
-def up(context: Machine) -> Access:
+def up(context: Surroundings) -> Access:
     """Start the registry if it does not run.
 
     Returns:
@@ -119,14 +119,14 @@ def up(context: Machine) -> Access:
             return _start(context, wanted=context.settings.registry_port)
 
 
-def _running_as_wanted(context: Machine) -> Access | None:
+def _running_as_wanted(context: Surroundings) -> Access | None:
     access = running(context.engine, context.folders)
     if access:
         _require_port(context, int(access.address.rpartition(":")[2]))
     return access
 
 
-def _require_port(context: Machine, port: int) -> None:
+def _require_port(context: Surroundings, port: int) -> None:
     wanted = context.settings.registry_port
     if wanted not in (None, port):
         raise UsageError(
@@ -181,7 +181,7 @@ def _port(container: Container) -> int:
     return int(container.attrs["HostConfig"]["PortBindings"][_PORT][0]["HostPort"])
 
 
-def _start(context: Machine, *, wanted: int | None) -> Access:
+def _start(context: Surroundings, *, wanted: int | None) -> Access:
     engine, folders = context.engine, context.folders
     engine.require_reachable_ports()
     identity = registry_login.ensure(folders)
@@ -201,7 +201,7 @@ def _start(context: Machine, *, wanted: int | None) -> Access:
     # A container that never started may have been meant for a port that was taken.
     started = container is not None and container.status != "created"
     had = _port(container) if container and started else _remembered(folders)
-    made = _Made(image=image, identity=identity, login=login or identity.renew(), had=had)
+    made = _Container(image=image, identity=identity, login=login or identity.renew(), had=had)
     for port in _candidates(wanted, had):
         if begun := _started(context, made, port):
             return begun
@@ -210,7 +210,7 @@ def _start(context: Machine, *, wanted: int | None) -> Access:
     )
 
 
-def _started(context: Machine, made: _Made, port: int) -> Access | None:
+def _started(context: Surroundings, made: _Container, port: int) -> Access | None:
     """The registry on a port; None if the port is taken."""
     engine, folders, name = context.engine, context.folders, _name(made.identity)
     # Before the container that knows it goes.
@@ -247,7 +247,7 @@ def _candidates(wanted: int | None, had: int | None) -> Iterator[int]:
     yield from (secrets.choice(_PORTS) for _ in range(_ATTEMPTS))
 
 
-def _create(engine: Engine, made: _Made, port: int) -> Container:
+def _create(engine: Engine, made: _Container, port: int) -> Container:
     """The container, told everything it needs, in place of one that does not run as it should."""
     name, marks = _name(made.identity), {labels.KIND: "registry", labels.REGISTRY: made.identity.id}
     with contextlib.suppress(docker.errors.NotFound):
@@ -308,7 +308,7 @@ def _told(login: Login) -> bytes:
     return buffer.getvalue()
 
 
-def _move_in(context: Machine, container: Container) -> None:
+def _move_in(context: Surroundings, container: Container) -> None:
     """Take over what the registry had when it was a process of this machine."""
     folders, console = context.folders, context.console
     left = former_registry.data(folders)
@@ -417,7 +417,7 @@ def stop(folders: Folders) -> bool:
         return down(engine, folders)
 
 
-def collect(context: Machine) -> int:
+def collect(context: Surroundings) -> int:
     """Remove layers that no manifest needs, and manifests without a tag.
 
     It is stopped meanwhile: layers that somebody uploads just then would count as garbage
@@ -471,7 +471,7 @@ def _volume_bytes(engine: Engine, name: str) -> int | None:
     return next((volume["UsageData"]["Size"] for volume in found if volume.get("UsageData")), None)
 
 
-def status(engine: Engine | None, folders: Folders) -> Status:
+def status(engine: Engine | None, folders: Folders) -> RegistryStatus:
     """What the registry does; starts and changes nothing.
 
     Args:
@@ -480,7 +480,7 @@ def status(engine: Engine | None, folders: Folders) -> Status:
     """
     identity = registry_login.known(folders)
     container = _find(engine, identity) if engine and identity else None
-    return Status(
+    return RegistryStatus(
         running=container is not None and container.status == "running",
         container=_name(identity) if identity else None,
         address=f"{_LOOPBACK}:{_port(container)}" if container else last_address(folders),

@@ -58,7 +58,7 @@ class Commit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
+class TaggedRelease:
     """A release of vLLM.
 
     Attributes:
@@ -233,13 +233,13 @@ class Repository:
             return None
         return "it has no commit yet"
 
-    def release(self, commit: Commit) -> Release | None:
+    def release(self, commit: Commit) -> TaggedRelease | None:
         """The newest release in a commit's history, by its tag; None without one."""
         try:
             tag = self._git.text("describe", "--tags", "--abbrev=0", "--match=v[0-9]*", *_NO_RELEASES, commit.id)
         except GitError:
             return None
-        return Release(version=tag.removeprefix("v"), commit=self.commit(f"refs/tags/{tag}"))
+        return TaggedRelease(version=tag.removeprefix("v"), commit=self.commit(f"refs/tags/{tag}"))
 
     def parents(self, oid: str) -> list[str]:
         """Ids of a commit's parents, those of a shallow clone's oldest commits too."""

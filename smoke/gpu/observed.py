@@ -31,7 +31,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Torch(_Strict):
+class ComputingTorch(_Strict):
     """The image's torch: its version, the CUDA it was built for, and for each device whether it computes."""
 
     version: str
@@ -40,7 +40,7 @@ class Torch(_Strict):
     products: list[bool]
 
 
-class Findings(_Strict):
+class Observed(_Strict):
     """What ``smoke/inside/gpu.py`` printed.
 
     Attributes:
@@ -51,7 +51,7 @@ class Findings(_Strict):
         holders: GPUs that each process has open.
     """
 
-    torch: Torch | None
+    torch: ComputingTorch | None
     torch_failure: str = ""
     platform: str | None
     platform_failure: str = ""
@@ -70,7 +70,7 @@ class Seen:
     """
 
     machine: Machine | None
-    findings: Findings | None
+    findings: Observed | None
     failure: str
     computing: frozenset[str] | None
 
@@ -106,11 +106,11 @@ class Seen:
         return any(mib >= _GREW_MIB for mib in self.grown(grant).values())
 
 
-def _findings(ask: nvidia.Ask, image: Image) -> tuple[Findings | None, str]:
+def _findings(ask: nvidia.Ask, image: Image) -> tuple[Observed | None, str]:
     ours = labels.KIND in image.labels
     try:
         output = ask([str(PYTHON) if ours else "python3", "-c", SCRIPT.read_text(encoding="utf-8")])
-        return Findings.model_validate_json(output), ""
+        return Observed.model_validate_json(output), ""
     except OSError as error:
         return None, f"the image's Python does not run: {error}"
     except ValidationError:

@@ -122,7 +122,7 @@ def main() -> None:
     if not (pid := os.fork()):
         os.close(reading)
         start(report)
-        look(Report(writing), flavor, Tree(source, compiled, modules, sealed))
+        look(Report(writing), flavor, SourceTree(source, compiled, modules, sealed))
         sys.stderr.flush()
         os._exit(0)
     os.close(writing)
@@ -167,7 +167,7 @@ def ended(pid: int) -> str | int:
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 
-class Tree(NamedTuple):
+class SourceTree(NamedTuple):
     """The source folder, its compiled files, and of the changed modules which the base could import."""
 
     source: Path
@@ -176,7 +176,7 @@ class Tree(NamedTuple):
     sealed: set[str]
 
 
-def look(report: Report, flavor: str, tree: Tree) -> None:
+def look(report: Report, flavor: str, tree: SourceTree) -> None:
     """Look at what has to be imported."""
     source, compiled, modules, sealed = tree
     # As when the base was sealed: flashinfer, tilelang and numba make folders for their caches while they are imported.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Remote:
+class UrlRun:
     """One run of the suite on a server that already runs.
 
     Attributes:
@@ -35,7 +35,7 @@ class Remote:
     last_words: Sequence[str] = ()
 
     @classmethod
-    def prepare(cls, options: Options) -> Remote:
+    def prepare(cls, options: Options) -> UrlRun:
         """Take the address and the key from the command line."""
         assert options.url is not None, "the command line was validated"
         return cls(options=options, server=Server(url=options.url, key=options.key or ""))

@@ -72,7 +72,7 @@ def _originals_base(ground: Ground) -> str:
 
 def _build(ground: Ground, dockerfile: Path, arguments: Mapping[str, str], tag: str) -> None:
     """Build an image with the clone's whole git directory mounted."""
-    request = buildx.Request(
+    request = buildx.ImageBuild(
         dockerfile=dockerfile,
         context=Path(tempfile.mkdtemp(dir=ground.folder)),
         contexts={"git": ground.clone.path / ".git"},

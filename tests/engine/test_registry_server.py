@@ -66,7 +66,7 @@ class Home:
         return local.down(self.engine, self.context().folders)
 
     @property
-    def status(self) -> local.Status:
+    def status(self) -> local.RegistryStatus:
         return local.status(self.engine, self.context().folders)
 
     @property

@@ -57,7 +57,7 @@ def build_standin(
         (context / "tree/vllm/_version.py").write_text(version_file(version, commit), encoding="utf-8")
         shutil.copy(_HERE / "extension.c", context / "extension.c")
         _write_site(context / "site", version)
-        request = buildx.Request(
+        request = buildx.ImageBuild(
             dockerfile=_HERE / "Dockerfile",
             context=context,
             arguments={"ROOTFS": rootfs},

@@ -17,7 +17,7 @@ from build.engine import names
 from build.errors import IncompatibleError, SourceError
 from build.host.files import write_atomic_bytes
 from build.overlay import choice, plan
-from build.overlay.choice import Wishes
+from build.overlay.choice import BaseWishes
 from build.source.repository import Repository
 from build.source.target import Target
 from tests.unit import bases
@@ -119,13 +119,13 @@ class Machine:
         allow_native: bool = False,
         install_deps: bool = False,
     ) -> tuple[Base, Delta]:
-        wishes = Wishes(base=wanted, flavor=flavor, carried=frozenset())
+        wishes = BaseWishes(base=wanted, flavor=flavor, carried=frozenset())
         return choice.choose(
             self.context, target(self._source, ref), wishes, allow_native=allow_native, install_deps=install_deps
         )
 
     def plan(self, ref: str, *, carried: frozenset[str] = frozenset()) -> plan.Plan:
-        wishes = Wishes(base=None, flavor=None, carried=carried)
+        wishes = BaseWishes(base=None, flavor=None, carried=carried)
         return plan.plan(self.context, target(self._source, ref), wishes)
 
 

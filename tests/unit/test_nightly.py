@@ -17,7 +17,7 @@ from build.flavors.cpu import Cpu
 from build.host import lock
 from build.nightly import log, notify, prune, record
 from build.nightly import run as nightly
-from build.nightly.run import Request
+from build.nightly.run import BaseRequest
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from build.source.repository import Commit
 
 GB = 1_000_000_000
-REQUEST = Request(flavor="cpu", force=False, push=False)
+REQUEST = BaseRequest(flavor="cpu", force=False, push=False)
 WEEKLY = cast("Flavor", SimpleNamespace(rebuild_after=dt.timedelta(days=7)))
 
 
@@ -53,7 +53,7 @@ def ending(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[str]:
     def run(*_: object) -> None:
         raise error
 
-    def pruned(_: Context) -> prune.Result:
+    def pruned(_: Context) -> prune.Pruned:
         after.append("prune")
         raise EngineError("the disk is on fire", hint="leave")
 

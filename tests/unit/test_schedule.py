@@ -16,7 +16,7 @@ from build.config.folders import Folders
 from build.console import Console
 from build.errors import UsageError
 from build.nightly import schedule
-from build.nightly.schedule import Place
+from build.nightly.schedule import Owner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ class Machine:
     """A machine with a crontab, perhaps a systemd user manager, and a checkout."""
 
     folder: Path
-    place: Place
+    place: Owner
 
     @property
     def checkout(self) -> Path:
@@ -88,11 +88,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(schedule, "REPOSITORY", checkout)
     folders = Folders(state=tmp_path / "it's 100% state", cache=tmp_path / "cache")
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "DOCKER_HOST": "unix:///a b%c"}
-    return Machine(folder=tmp_path, place=Place(folders=folders, environment=environment, console=Console(quiet=False)))
+    return Machine(folder=tmp_path, place=Owner(folders=folders, environment=environment, console=Console(quiet=False)))
 
 
 def environment(machine: Machine, **variables: str) -> Machine:
-    place = Place(
+    place = Owner(
         folders=machine.place.folders,
         environment={**machine.place.environment, **variables},
         console=machine.place.console,
@@ -164,7 +164,7 @@ def test_other_entries_stay_byte_for_byte(machine: Machine) -> None:
 
 def test_another_state_folder_has_a_timer_of_its_own(machine: Machine) -> None:
     folders = Folders(state=machine.folder / "other", cache=machine.folder / "cache")
-    other = Place(folders=folders, environment=machine.place.environment, console=machine.place.console)
+    other = Owner(folders=folders, environment=machine.place.environment, console=machine.place.console)
     machine.install()
     schedule.install(other, time="04:00", options=[])
     schedule.remove(machine.place)
@@ -230,7 +230,7 @@ def test_without_any_timer_it_is_said(machine: Machine, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("odd", ["back\\slash", "new\nline", 'quo"te'])
 def test_a_path_that_no_table_can_hold_is_refused(machine: Machine, odd: str) -> None:
     folders = Folders(state=machine.folder / odd, cache=machine.folder / "cache")
-    place = Place(folders=folders, environment=machine.place.environment, console=machine.place.console)
+    place = Owner(folders=folders, environment=machine.place.environment, console=machine.place.console)
     with pytest.raises(UsageError, match="cannot stand in a timer's file"):
         schedule.install(place, time="02:00", options=[])
 

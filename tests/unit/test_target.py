@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build.base.store import Contents
+from build.base.store import BaseContents
 from build.cli.checkout import local
 from build.console import Console
 from build.errors import SourceError
@@ -58,11 +58,13 @@ def source(vllm: Work) -> Iterator[Repository]:
         yield source
 
 
-def base_of(source: Repository, ref: str = "base") -> Contents:
+def base_of(source: Repository, ref: str = "base") -> BaseContents:
     commit = source.commit(ref)
     tree = source.listing(commit)
     held = {path: entry for path, entry in tree.files.items() if not path.startswith("tests/")}
-    return Contents(facts=replace(bases.FACTS, commit=commit.id), held=replace(tree, files=held, trees={}), tree=tree)
+    return BaseContents(
+        facts=replace(bases.FACTS, commit=commit.id), held=replace(tree, files=held, trees={}), tree=tree
+    )
 
 
 def change(vllm: Work, source: Repository, files: dict[str, str], *carried: str) -> tuple[Target, Delta]:
