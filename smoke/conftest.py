@@ -16,13 +16,13 @@ import requests
 from build.config.folders import REPOSITORY
 from build.errors import EngineError, LlmdDevError
 from build.harmless import coloured, harmless
-from smoke.diagnosis.diagnose import Diagnosis
+from smoke.diagnosis.cause import Diagnosis
 from smoke.image.contents import UnreadableError
 from smoke.results import summary
 from smoke.results.findings import EXIT_STATUS, Check, Outcome, Tier
-from smoke.server import client as client_of
+from smoke.server import openai_client
 from smoke.server.server import ServerFailedError
-from smoke.suite import options
+from smoke.suite import suite_options
 from smoke.suite.image_run import NotVerifiedError, Run
 from smoke.suite.url_run import UrlRun
 
@@ -60,7 +60,7 @@ _INCOMPLETE = Diagnosis(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
-    options.add(parser)
+    suite_options.add(parser)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own junitxml looks at its option
@@ -78,7 +78,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
     try:
-        chosen = options.parse(session.config)
+        chosen = suite_options.parse(session.config)
         run = UrlRun.prepare(chosen) if chosen.url else Run.prepare(chosen)
     except EngineError as error:
         text = harmless(f"error[{error.word}]: {error.what}\ntry: {error.hint}")
@@ -139,7 +139,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one check of each ``--expect``."""
     if "expectation" not in metafunc.fixturenames:
         return
-    wanted = options.expectations(metafunc.config.getoption("--expect"))
+    wanted = suite_options.expectations(metafunc.config.getoption("--expect"))
     none = pytest.param(None, id="none", marks=pytest.mark.skip(reason="not applicable: no --expect"))
     metafunc.parametrize("expectation", [pytest.param(one, id=str(one)) for one in wanted] or [none])
 
@@ -266,7 +266,7 @@ def anybodys_server(run: Run, starting: Callable[[], ContainerServer], say: Call
 @pytest.fixture
 def anybodys_client(anybodys_server: ContainerServer) -> Iterator[openai.OpenAI]:
     """An openai client of that server."""
-    with client_of.connect(anybodys_server, anybodys_server.key) as made:
+    with openai_client.connect(anybodys_server, anybodys_server.key) as made:
         yield made
 
 
@@ -335,13 +335,13 @@ def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
 @pytest.fixture(scope="session")
 def connect(server: Server) -> Callable[[str], openai.OpenAI]:
     """Makes an openai client of the server with a given API key. It repeats nothing and uses no proxy."""
-    return lambda key: client_of.connect(server, key)
+    return lambda key: openai_client.connect(server, key)
 
 
 @pytest.fixture(scope="session")
 def connect_async(server: Server) -> Callable[[], openai.AsyncOpenAI]:
     """Makes an openai client of the server for many requests at once."""
-    return lambda: client_of.connect_async(server)
+    return lambda: openai_client.connect_async(server)
 
 
 @pytest.fixture(scope="session")

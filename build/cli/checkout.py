@@ -9,7 +9,7 @@ from build.base.store import NOT_IN_IMAGES
 from build.cli import options
 from build.engine.names import Stem
 from build.errors import SourceError
-from build.source.local import LocalSource
+from build.source.local_source import LocalSource
 from build.source.repository import Repository
 from build.source.target import Target
 from build.source.worktree import snapshot

@@ -9,9 +9,8 @@ from build.cli import options, smoke, wishes
 from build.errors import BusyError
 from build.gate import publish, smoke_run
 from build.nightly import freshness
-from build.overlay import choice
-from build.overlay import image as overlay
-from build.overlay.image import Overlay
+from build.overlay import choice, overlay
+from build.overlay.overlay import Overlay
 
 if TYPE_CHECKING:
     import argparse
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from build.context import Context
     from build.engine.client import Image
     from build.engine.names import Stem
-    from build.gate.push import Pushed
     from build.gate.smoke_run import SmokeOptions, Trial
+    from build.gate.transfer import Pushed
     from build.overlay.choice import BaseWishes
     from build.source.target import Target
 

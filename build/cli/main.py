@@ -20,7 +20,7 @@ from build.errors import EXIT_INTERRUPTED, LlmdDevError, UsageError
 from build.host import runlog
 from build.host.secrets import redacted
 from build.source import repository
-from build.source.local import LocalSource
+from build.source.local_source import LocalSource
 
 if TYPE_CHECKING:
     import argparse

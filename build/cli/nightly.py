@@ -10,7 +10,7 @@ from build.cli import options
 from build.cli.combinations import OF_CUDA
 from build.engine import names
 from build.flavors.cuda import CudaWishes
-from build.nightly import run as base
+from build.nightly.run import BaseRequest, nightly, plan
 from build.source.mirror import Remote
 from build.source.remotes import REMOTES
 
@@ -91,7 +91,7 @@ def _add_cuda(cuda: argparse._ArgumentGroup) -> None:
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
     flavor = flavor_of(context, arguments)
-    request = base.BaseRequest(
+    request = BaseRequest(
         flavor=flavor.name,
         force=arguments.force,
         push=arguments.push,
@@ -99,10 +99,10 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
         gpus=arguments.gpus,
     )
     if arguments.dry_run:
-        recipe = base.plan(context, request)
+        recipe = plan(context, request)
         context.console.result("\n".join(recipe.lines()))
         return {**recipe.document(), "flavor_from": flavor.why}
-    return context.console.show(base.nightly(context, request).document())
+    return context.console.show(nightly(context, request).document())
 
 
 def _wishes(arguments: argparse.Namespace) -> CudaWishes:

@@ -15,7 +15,7 @@ from build.cli.verbs import VERBS, load
 from build.config import gpus
 from build.engine import names
 from build.errors import UsageError
-from build.source.local import LocalSource
+from build.source.local_source import LocalSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from build.base import chosen
 from build.cli import checkout, options, wishes
 from build.nightly import freshness
-from build.overlay import plan
+from build.overlay import preview
 
 if TYPE_CHECKING:
     import argparse
@@ -37,9 +37,9 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     with checkout.local(path, arguments.ref, **asked, console=context.console) as (target, _):
         if arguments.base_commit:
             flavor = chosen.chosen_without_engine(context, context.settings.flavor)
-            made = plan.plan_on_commit(target, arguments.base_commit, flavor=flavor.name, carried=wished.carried)
+            made = preview.plan_on_commit(target, arguments.base_commit, flavor=flavor.name, carried=wished.carried)
         else:
-            made = plan.plan(context, target, wished)
+            made = preview.plan(context, target, wished)
             if made.image:
                 freshness.tell(context, made.image)
     for line in made.lines():

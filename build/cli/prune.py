@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from build.nightly import prune
+from build.nightly import pruning
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
 
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
-    done = prune.prune(context, apply=arguments.apply)
+    done = pruning.prune(context, apply=arguments.apply)
     context.console.result(done.table())
     context.console.result(done.summary)
     return done.document()

@@ -13,7 +13,7 @@ from build.cli import deliver, dev, options, sample, status
 from build.engine import buildx, embedded, names
 from build.flavors import cpu
 from build.gate.smoke_run import SmokeOptions
-from build.nightly import run as base_run
+from build.nightly.run import BaseRequest, Promoted, nightly
 from build.overlay.choice import BaseWishes
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Inventory:
         durations: What each step took.
     """
 
-    base: base_run.Promoted
+    base: Promoted
     overlay: deliver.Delivered
     sample: Sample
     images: tuple[status.Row, ...]
@@ -105,7 +105,7 @@ def quickstart(context: Context) -> Inventory:
         with console.step("registry"):
             console.note(f"image registry at {context.embedded_registry().address}")
     with console.step("cpu nightly"):
-        base = base_run.nightly(context, base_run.BaseRequest(flavor=names.CPU, force=False, push=True))
+        base = nightly(context, BaseRequest(flavor=names.CPU, force=False, push=True))
     with console.step("overlay of a local commit"):
         working = sample.ensure(context, cpu.Cpu(context=context).commit())
         request = deliver.Delivery(

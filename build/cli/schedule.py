@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from build.cli import nightly, options
 from build.config.settings import ENV_PREFIX
-from build.nightly import schedule
+from build.nightly import timer
 
 if TYPE_CHECKING:
     from build.cli.options import Defaults
@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
     """What to do with the timer, and what it starts when."""
     parser.add_argument("action", choices=("install", "show", "remove"))
     options.add_flavor(parser, "of the nightlies, written down")
-    parser.add_argument("--at", metavar="HH:MM", type=schedule.at, default="02:00", help="local time (default: 02:00)")
+    parser.add_argument("--at", metavar="HH:MM", type=timer.at, default="02:00", help="local time (default: 02:00)")
     parser.add_argument(
         "--nightly",
         metavar="OPTIONS",
@@ -49,12 +49,12 @@ def _nightly_options(text: str) -> list[str]:
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
     given = {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in options.settings_of(arguments).items()}
-    place = schedule.Owner(folders=context.folders, environment={**os.environ, **given}, console=context.console)
+    place = timer.Owner(folders=context.folders, environment={**os.environ, **given}, console=context.console)
     if arguments.action == "install":
-        schedule.install(place, time=arguments.at, options=scheduled(context, arguments))
+        timer.install(place, time=arguments.at, options=scheduled(context, arguments))
     elif arguments.action == "remove":
-        schedule.remove(place)
-    found = schedule.show(place)
+        timer.remove(place)
+    found = timer.show(place)
     return context.console.show(found.document() if found else {"installed": False})
 
 

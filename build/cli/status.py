@@ -12,8 +12,7 @@ from rich.table import Table
 from build.cli import options
 from build.engine import ages, labels, names
 from build.engine.names import Upload
-from build.gate import demands, verdict
-from build.gate import rules as suite
+from build.gate import demands, fingerprints, verdict
 from build.nightly import freshness, record, retention
 from build.source.repository import SHORT_DIGITS
 
@@ -98,7 +97,7 @@ class Row:
 
 def rows(context: Context) -> list[Row]:
     """Bases, then overlays, of the local repository, unnamed ones too; of each kind the newest first."""
-    rules, repository = suite.rules(), context.settings.repository
+    rules, repository = fingerprints.rules(), context.settings.repository
     images = [*context.engine.images(kind="base"), *context.engine.images(kind="overlay")]
     return [_row(context, image, rules) for image in images if retention.is_ours(image, repository)]
 

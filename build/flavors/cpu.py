@@ -21,8 +21,7 @@ from build.engine import buildx, labels, names, rootfs
 from build.flavors import recipe
 from build.flavors.recipe import Recipe
 from build.llmd.arguments import Arguments, Given
-from build.pypi import download
-from build.pypi import uv as uvtool
+from build.pypi import download, uv
 from build.source import releases
 from build.source.repository import Repository
 
@@ -227,9 +226,7 @@ def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, machine: 
         wanted=releases.cpu_wheel(machine),
         console=console,
     )
-    return Parts(
-        commit=commit, wheel=wheel, uv=uvtool.ensure(settings.folders, index, machine=machine, console=console)
-    )
+    return Parts(commit=commit, wheel=wheel, uv=uv.ensure(settings.folders, index, machine=machine, console=console))
 
 
 @contextlib.contextmanager

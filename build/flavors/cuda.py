@@ -23,8 +23,8 @@ from build.flavors.recipe import Recipe
 from build.flavors.wheels import Wheel, WheelIndex
 from build.host import scratch
 from build.llmd import arguments, dockerfile, fit, wheel_rule
-from build.llmd import tree as llmd
 from build.llmd.arguments import Given
+from build.llmd.tree import DOCKERFILE, open_tree
 from build.pypi.index import PackageIndex
 from build.source.listing import SUBMODULE
 from build.source.mirror import Mirror, Remote
@@ -109,7 +109,7 @@ def opened(context: Context, wishes: CudaWishes) -> Iterator[Cuda]:
     Raises:
         SourceError: There is no such tree, or it cannot be fetched.
     """
-    with llmd.opened(wishes.llm_d, wishes.llm_d_ref, cache=context.folders.cache, console=context.console) as tree:
+    with open_tree(wishes.llm_d, wishes.llm_d_ref, cache=context.folders.cache, console=context.console) as tree:
         yield Cuda(context=context, wishes=wishes, tree=tree)
 
 
@@ -278,7 +278,7 @@ class Cuda:
             return Wheel(commit=commit, variant=variant, architecture=architecture, address=None, rule=place)
         if variant is None:
             raise SourceError(
-                f"{llmd.DOCKERFILE} does not say for which CUDA version it builds, and its scripts not which wheel "
+                f"{DOCKERFILE} does not say for which CUDA version it builds, and its scripts not which wheel "
                 "they take",
                 hint="--no-preflight goes on without looking for the wheel",
             )
@@ -409,7 +409,7 @@ class Cuda:
         wheel = self.wheel(oid, architecture=architecture)
         chosen = self.arguments(oid, wheel=wheel.commit if wheel else oid, architecture=architecture)
         remarks = [*chosen.remarks, *self._wheel_remarks(wheel), *self.require_fit(oid, chosen)]
-        request = self._request(chosen, dockerfile=self._tree.path / llmd.DOCKERFILE)
+        request = self._request(chosen, dockerfile=self._tree.path / DOCKERFILE)
         wishes, settings = self._wishes, self._settings
         return Recipe(
             flavor=self.name,
@@ -481,7 +481,7 @@ class Cuda:
         def watch(line: str) -> None:
             if line.startswith(_COMPILES) and not self._wishes.compile:
                 raise BuildError(
-                    f"{llmd.DOCKERFILE} does not find the wheel and begins to compile vLLM, which was not asked for",
+                    f"{DOCKERFILE} does not find the wheel and begins to compile vLLM, which was not asked for",
                     hint="--compile, if that is wanted; else another commit of llm-d with --llm-d-ref",
                 )
             progress(line)
@@ -545,7 +545,7 @@ class Cuda:
     @contextlib.contextmanager
     def _dockerfile(self) -> Iterator[Path]:
         """The Dockerfile, or one made of it whose steps trust this machine's certificate bundle."""
-        original = self._tree.path / llmd.DOCKERFILE
+        original = self._tree.path / DOCKERFILE
         if self._network.bundle is None:
             yield original
             return
@@ -553,7 +553,7 @@ class Cuda:
             file = Path(name) / original.name
             text = dockerfile.with_secret(
                 original.read_text(encoding="utf-8"),
-                name=llmd.DOCKERFILE,
+                name=DOCKERFILE,
                 secret_id=_CA_SECRET,
                 target=_CA_TARGET,
                 variables=_CA_VARIABLES,

@@ -15,7 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from build.llmd import tree as llmd
+from build.llmd.tree import CONSTRAINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,27 +96,25 @@ def pins(tree: Tree, dockerfile: Dockerfile, given: Mapping[str, str]) -> Pins:
     )
     found: list[Pin] = []
     unread: list[str] = []
-    for path in (one for one in llmd.CONSTRAINTS if re.search(rf"(?<![\w-]){re.escape(one.rpartition('/')[2])}", ran)):
+    for path in (one for one in CONSTRAINTS if re.search(rf"(?<![\w-]){re.escape(one.rpartition('/')[2])}", ran)):
         for number, line in enumerate((tree.text(path) or "").splitlines(), start=1):
             if text := _COMMENT.sub("", line).strip():
                 place = f"{path}:{number}"
                 try:
                     # An override replaces what is required; builds have environments of their own.
-                    pin = Pin(requirement=Requirement(text), place=place, binding=path == llmd.CONSTRAINTS[0])
+                    pin = Pin(requirement=Requirement(text), place=place, binding=path == CONSTRAINTS[0])
                     found.append(pin)
                 except InvalidRequirement:
                     unread.append(f"{place} cannot be compared with what the commit requires: {text}")
-    if "UV_CONSTRAINT" in ran and tree.text(llmd.CONSTRAINTS[0]) is None:
-        unread.append(
-            f"UV_CONSTRAINT is not {llmd.CONSTRAINTS[0]}, and cannot be compared with what the commit requires"
-        )
+    if "UV_CONSTRAINT" in ran and tree.text(CONSTRAINTS[0]) is None:
+        unread.append(f"UV_CONSTRAINT is not {CONSTRAINTS[0]}, and cannot be compared with what the commit requires")
     version = dockerfile.value(FLASHINFER, given) if ran.count(FLASHINFER) else None
     if version and _is_version(version):
         texts = (f"{name}=={version.removeprefix('v')}" for name in _FLASHINFER_PACKAGES)
         found += [Pin(requirement=Requirement(text), place=FLASHINFER, binding=True) for text in texts]
     elif version:
         unread.append(f"{FLASHINFER}={version} cannot be compared with what the commit requires: it is not a version")
-    overridden = {one.name for one in found if one.place.startswith(llmd.CONSTRAINTS[1])}
+    overridden = {one.name for one in found if one.place.startswith(CONSTRAINTS[1])}
     # A script of vLLM's that takes torch out of the requirements.
     overridden |= {"torch"} if "use_existing_torch" in ran else set()
     bound = (replace(one, binding=one.binding and one.name not in overridden) for one in found)

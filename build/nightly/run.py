@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from build import errors
-from build.base import seal
-from build.base import store as bases
+from build.base import seal, store
 from build.config import folders
 from build.config.gpus import AUTO, Selection
 from build.engine import ages, content, labels, names
@@ -23,8 +22,7 @@ from build.gate.smoke_run import SmokeOptions
 from build.host import lock
 from build.host.files import write_atomic
 from build.host.retry import patiently
-from build.nightly import log as nightlog
-from build.nightly import notify, prune, record, renaming
+from build.nightly import nightlog, notify, pruning, record, renaming
 from build.nightly.retention import is_ours
 
 if TYPE_CHECKING:
@@ -34,8 +32,8 @@ if TYPE_CHECKING:
     from build.engine.client import Image
     from build.flavors.flavor import Flavor
     from build.flavors.recipe import Recipe
-    from build.gate.push import Pushed
     from build.gate.smoke_run import Trial
+    from build.gate.transfer import Pushed
     from build.nightly.record import Recorder
     from build.source.repository import Commit
 
@@ -155,7 +153,7 @@ def _attended(context: Context, request: BaseRequest) -> Promoted:
 def _prune(context: Context, recorder: Recorder) -> None:
     """Free what is of no use any more. It never decides how a nightly ends."""
     try:
-        recorder.update(freed=prune.carry_out(context).freed)
+        recorder.update(freed=pruning.carry_out(context).freed)
     except Exception as error:
         if not isinstance(error, LlmdDevError) and not errors.is_the_engines(error):
             raise
@@ -196,7 +194,7 @@ def _flavor(context: Context, request: BaseRequest) -> Iterator[Flavor]:
 
 
 def _fingerprint(context: Context, flavor: Flavor, commit: Commit) -> str:
-    parts = [flavor.fingerprint(commit), context.settings.nightly_expires_after, f"schema {bases.SCHEMA}"]
+    parts = [flavor.fingerprint(commit), context.settings.nightly_expires_after, f"schema {store.SCHEMA}"]
     parts += [path.read_text(encoding="utf-8") for path in (seal.DOCKERFILE, *sorted(folders.INSIDE.glob("*.py")))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -11,8 +11,7 @@ from packaging.utils import canonicalize_name
 from build.errors import SourceError
 from build.overlay.delta import Delta, between
 from build.source.listing import SUBMODULE
-from build.vllm import comments, requirements
-from build.vllm import paths as compatibility
+from build.vllm import comments, paths, requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,7 +77,7 @@ def _require_kin(target: Target, base: BaseContents) -> None:
     Raises:
         SourceError: It has none of the base's.
     """
-    native = {path for path in base.tree.files if compatibility.is_native(path)}
+    native = {path for path in base.tree.files if paths.is_native(path)}
     if native and native.isdisjoint(target.tree.files):
         raise target.not_vllm("it has none of vLLM's native sources")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from build.registry.image import Surroundings
+    from build.registry.container_image import Surroundings
 
 
 def has_expired(config: Mapping[str, Any], now: dt.datetime) -> bool:

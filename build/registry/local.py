@@ -25,10 +25,9 @@ from pydantic import Field, TypeAdapter
 from build.engine import embedded, labels
 from build.errors import EngineError, UsageError
 from build.host import stored, turn
-from build.registry import former as former_registry
-from build.registry import image as registry_image
-from build.registry import login as registry_login
+from build.registry import container_image, former
 from build.registry.client import Access
+from build.registry.login import ensure, htpasswd, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from build.config.folders import Folders
     from build.engine.client import Engine, Image
     from build.engine.credentials import Login
-    from build.registry.image import Surroundings
+    from build.registry.container_image import Surroundings
     from build.registry.login import Identity
 
 _LOOPBACK = "127.0.0.1"
@@ -138,7 +137,7 @@ def _require_port(context: Surroundings, port: int) -> None:
 
 def running(engine: Engine, folders: Folders) -> Access | None:
     """How the registry is spoken to, if it runs and answers."""
-    identity = registry_login.known(folders)
+    identity = known(folders)
     login = identity.login() if identity else None
     container = _find(engine, identity) if identity else None
     if login is None or container is None or container.status != "running":
@@ -184,7 +183,7 @@ def _port(container: Container) -> int:
 def _start(context: Surroundings, *, wanted: int | None) -> Access:
     engine, folders = context.engine, context.folders
     engine.require_reachable_ports()
-    identity = registry_login.ensure(folders)
+    identity = ensure(folders)
     login = identity.login()
     container = _find(engine, identity)
     if container and container.status == "running" and login:
@@ -194,9 +193,9 @@ def _start(context: Surroundings, *, wanted: int | None) -> Access:
         access = _access(engine, _port(container), login)
         if _wait(container, access):
             return access
-    image = registry_image.ensure(context)
+    image = container_image.ensure(context)
     _end_collectors(engine, identity)
-    if former_registry.stop(folders):
+    if former.stop(folders):
         context.console.note("the registry that ran as a process is stopped; a container takes its place")
     # A container that never started may have been meant for a port that was taken.
     started = container is not None and container.status != "created"
@@ -301,7 +300,7 @@ def _told(login: Login) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         tar.addfile(data)
-        for name, text in (("config.yml", json.dumps(configuration)), ("htpasswd", registry_login.htpasswd(login))):
+        for name, text in (("config.yml", json.dumps(configuration)), ("htpasswd", htpasswd(login))):
             member = tarfile.TarInfo(name)
             member.size, member.mode, member.gid = len(text), 0o640, _USER
             tar.addfile(member, io.BytesIO(text.encode()))
@@ -311,7 +310,7 @@ def _told(login: Login) -> bytes:
 def _move_in(context: Surroundings, container: Container) -> None:
     """Take over what the registry had when it was a process of this machine."""
     folders, console = context.folders, context.console
-    left = former_registry.data(folders)
+    left = former.data(folders)
     if not context.engine.is_here:
         if left.exists():
             console.warn(f"images of this machine's former registry stay in {left}; an engine here takes them over")
@@ -321,7 +320,7 @@ def _move_in(context: Surroundings, container: Container) -> None:
         console.note(f"moving the images of the former registry from {left} into the volume {container.name}")
         container.put_archive(_FOLDER, archive)
 
-    former_registry.move(folders, owner=_USER, into=take)
+    former.move(folders, owner=_USER, into=take)
 
 
 def _begin(container: Container) -> bool:
@@ -400,11 +399,11 @@ def down(engine: Engine | None, folders: Folders) -> bool:
     Returns:
         Whether it was running.
     """
-    former = former_registry.stop(folders)
-    identity = registry_login.known(folders)
+    stopped = former.stop(folders)
+    identity = known(folders)
     container = _find(engine, identity) if engine and identity else None
     if container is None or container.status not in {"running", "restarting", "paused"}:
-        return former
+        return stopped
     container.stop(timeout=_STOP_TIMEOUT_S)
     return True
 
@@ -433,7 +432,7 @@ def collect(context: Surroundings) -> int:
     """
     engine, folders = context.engine, context.folders
     with turn.taken(folders.locks, "registry", doing="collecting garbage", console=context.console):
-        identity = registry_login.known(folders)
+        identity = known(folders)
         container = _find(engine, identity) if identity else None
         if identity is None or container is None:
             return 0
@@ -478,7 +477,7 @@ def status(engine: Engine | None, folders: Folders) -> RegistryStatus:
         engine: Where it would be; None where no engine answers.
         folders: Whose it is.
     """
-    identity = registry_login.known(folders)
+    identity = known(folders)
     container = _find(engine, identity) if engine and identity else None
     return RegistryStatus(
         running=container is not None and container.status == "running",

@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING, cast
 
 from build.errors import SourceError
 from build.host import scratch
-from build.source import view as gitview
 from build.source.git import OBJECT_BYTES, Batch, Git, GitError
 from build.source.listing import SUBMODULE, Listing
+from build.source.view import find, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -88,7 +88,7 @@ class Repository:
         self._more_objects = more_objects
         with contextlib.ExitStack() as held:
             try:
-                self._place = gitview.find(path)
+                self._place = find(path)
                 self._git = self._seen(Path(held.enter_context(scratch.folder())))
             except OSError as error:
                 if error.errno == errno.ENOSPC:
@@ -102,7 +102,7 @@ class Repository:
 
     def _seen(self, folder: Path) -> Git:
         """Git on a view of it, which is written to a folder."""
-        view = gitview.write(folder, self._place)
+        view = write(folder, self._place)
         seen = Git.sealed(view, name=str(self.path))
         if self.work_tree:
             seen = seen.given({"GIT_WORK_TREE": str(self.work_tree)})

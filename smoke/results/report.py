@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from build.engine.client import Engine, Image
-    from smoke.diagnosis.diagnose import Diagnosis
+    from smoke.diagnosis.cause import Diagnosis
     from smoke.results.findings import Findings
 
 _HERE = REPOSITORY / "smoke"

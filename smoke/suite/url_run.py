@@ -15,7 +15,7 @@ from smoke.server.server import Server
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from smoke.suite.options import Options
+    from smoke.suite.suite_options import Options
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from build.base.store import SOURCE
 from build.engine import buildx
 from build.layer.archive import Tarball
-from build.overlay import image
+from build.overlay import overlay
 from build.source.repository import Repository
 from tests.bench.figures import Figure, medians
 from tests.bench.ground import Clone, Ground
@@ -21,7 +21,7 @@ from tests.bench.suite import smoke
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from build.overlay.image import Overlay
+    from build.overlay.overlay import Overlay
 
 ORIGINAL = Path(__file__).with_name("original.Dockerfile")
 ORIGINAL_BASE = Path(__file__).with_name("original_base.Dockerfile")
@@ -46,12 +46,12 @@ def _silent(_line: str) -> None:
 def _layer(ground: Ground, made: Overlay) -> Path:
     """The archive of an overlay's layer."""
     folder = Path(tempfile.mkdtemp(dir=ground.folder))
-    image.prepare(ground.context, made, folder)
-    return folder / image.ARCHIVE
+    overlay.prepare(ground.context, made, folder)
+    return folder / overlay.ARCHIVE
 
 
 def _engine_step(ground: Ground, change: Callable[[], str]) -> Callable[[], object]:
-    lay = image.prepare(ground.context, ground.overlay(change()), Path(tempfile.mkdtemp(dir=ground.folder)))
+    lay = overlay.prepare(ground.context, ground.overlay(change()), Path(tempfile.mkdtemp(dir=ground.folder)))
     return lambda: lay(ground.tag(), _silent)
 
 

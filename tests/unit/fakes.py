@@ -16,8 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import docker.errors
 
-from build.engine import content as identity
-from build.engine import labels
+from build.engine import content, labels
 from build.engine.client import Engine, Image
 from build.engine.names import Upload
 from tests.unit.loopback import Answer
@@ -240,7 +239,7 @@ class FakeEngine(Engine):
         own = {f"{labels.PREFIX}{name}": value for name, value in marks.items()}
         self.docker.known[image_id] = {
             "Id": image_id,
-            "Config": {"Labels": {labels.CONTENT: identity.content({}, own, layers), **own}},
+            "Config": {"Labels": {labels.CONTENT: content.content({}, own, layers), **own}},
             "RootFS": {"Layers": list(layers)},
             "Size": 3_750_000_000,
             "Created": created,

@@ -22,11 +22,10 @@ from build.config.folders import Folders
 from build.console import Console
 from build.engine.client import Image
 from build.errors import BusyError, LlmdDevError, as_ours
-from build.gate import demands, smoke_run, verdict
-from build.gate import rules as suite
+from build.gate import demands, fingerprints, smoke_run, verdict
 from build.host import lock, stored
 from build.host.files import write_json
-from build.nightly import freshness, notify, record, schedule
+from build.nightly import freshness, notify, record, timer
 from build.nightly.record import Record
 from build.pypi import uv
 from build.pypi.index import PackageIndex
@@ -196,7 +195,7 @@ def test_no_ill_typed_document_of_an_older_version_stops_a_verb(
 ) -> None:
     """Records and verdicts without a checksum are judged by their form; `status` and `smoke` read them."""
     # Reads every file of two packages, each time.
-    monkeypatch.setattr(suite, "rules", lambda: "0" * 64)
+    monkeypatch.setattr(fingerprints, "rules", lambda: "0" * 64)
     engine = FakeEngine()
     image = engine.hold("llm-d-dev:nightly", kind="base", flavor="cpu", commit="c" * 40)
     context = _context(tmp_path, engine)
@@ -415,10 +414,10 @@ def test_a_command_that_was_damaged_can_be_removed_and_installed(tmp_path: Path,
 @pytest.mark.parametrize("content", damage.EDITS, ids=range(len(damage.EDITS)))
 def test_a_timer_that_was_damaged_is_shown(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    place = schedule.Owner(folders=_folders(tmp_path), environment={"HOME": str(tmp_path)}, console=QUIET)
+    place = timer.Owner(folders=_folders(tmp_path), environment={"HOME": str(tmp_path)}, console=QUIET)
     place.timer.parent.mkdir(parents=True, exist_ok=True)
     place.timer.write_bytes(content)
-    found = schedule.show(place)
+    found = timer.show(place)
     assert found is not None
     assert found.at == "?"
 

@@ -18,7 +18,7 @@ from build.console import Console
 from build.context import Context
 from build.engine import names
 from build.errors import EngineError, UsageError
-from build.source.local import LocalSource
+from build.source.local_source import LocalSource
 from tests.unit.fakes import FakeEngine
 from tests.unit.test_smoke_gpus import PLAIN
 

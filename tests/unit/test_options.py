@@ -13,7 +13,7 @@ from build.cli.options import Defaults
 from build.cli.verbs import VERBS
 from build.config.settings import Settings
 from build.errors import UsageError
-from build.source.local import LocalSource
+from build.source.local_source import LocalSource
 
 if TYPE_CHECKING:
     import argparse

@@ -15,8 +15,7 @@ import pytest
 from build.config.folders import Folders
 from build.console import Console
 from build.errors import UsageError
-from build.nightly import schedule
-from build.nightly.schedule import Owner
+from build.nightly.timer import Owner, Schedule, at, install, remove, show
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +55,8 @@ class Machine:
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().splitlines()
 
-    def install(self, time: str = "02:00") -> schedule.Schedule:
-        return schedule.install(self.place, time=time, options=["--flavor", "a b"])
+    def install(self, time: str = "02:00") -> Schedule:
+        return install(self.place, time=time, options=["--flavor", "a b"])
 
     def as_cron_does(self, entry: str) -> subprocess.CompletedProcess[str]:
         """Start the entry's command as cron does (crontab(5)): four variables, and up to a % without backslash."""
@@ -85,7 +84,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     checkout = tmp_path / "it's 100% a check out"
     program(checkout / "build/__main__.py", _MODULE)
     (checkout / "build/__init__.py").touch()
-    monkeypatch.setattr(schedule, "REPOSITORY", checkout)
+    monkeypatch.setattr("build.nightly.timer.REPOSITORY", checkout)
     folders = Folders(state=tmp_path / "it's 100% state", cache=tmp_path / "cache")
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "DOCKER_HOST": "unix:///a b%c"}
     return Machine(folder=tmp_path, place=Owner(folders=folders, environment=environment, console=Console(quiet=False)))
@@ -126,20 +125,20 @@ def test_paths_in_variables_are_those_of_the_folder_in_which_it_was_installed(
 
 
 def test_it_is_installed_shown_and_removed(machine: Machine) -> None:
-    assert schedule.show(machine.place) is None
+    assert show(machine.place) is None
     made = machine.install()
-    assert schedule.show(machine.place) == made
+    assert show(machine.place) == made
     assert (made.by, made.at) == ("cron", "02:00")
     assert machine.table.read_text() == f"{made.entry}\n"
     assert made.entry.startswith("0 2 * * * ")
-    schedule.remove(machine.place)
-    assert schedule.show(machine.place) is None
+    remove(machine.place)
+    assert show(machine.place) is None
     assert machine.table.read_bytes() == b""
     assert not made.script.exists()
 
 
 def test_removing_what_is_not_there_is_no_error(machine: Machine) -> None:
-    schedule.remove(machine.place)
+    remove(machine.place)
     assert not machine.table.exists()
 
 
@@ -158,7 +157,7 @@ def test_other_entries_stay_byte_for_byte(machine: Machine) -> None:
     machine.install()
     machine.install("03:00")
     assert machine.table.read_bytes().startswith(OTHERS)
-    schedule.remove(machine.place)
+    remove(machine.place)
     assert machine.table.read_bytes() == OTHERS
 
 
@@ -166,9 +165,9 @@ def test_another_state_folder_has_a_timer_of_its_own(machine: Machine) -> None:
     folders = Folders(state=machine.folder / "other", cache=machine.folder / "cache")
     other = Owner(folders=folders, environment=machine.place.environment, console=machine.place.console)
     machine.install()
-    schedule.install(other, time="04:00", options=[])
-    schedule.remove(machine.place)
-    found = schedule.show(other)
+    install(other, time="04:00", options=[])
+    remove(machine.place)
+    found = show(other)
     assert found is not None
     assert found.at == "04:00"
 
@@ -232,13 +231,13 @@ def test_a_path_that_no_table_can_hold_is_refused(machine: Machine, odd: str) ->
     folders = Folders(state=machine.folder / odd, cache=machine.folder / "cache")
     place = Owner(folders=folders, environment=machine.place.environment, console=machine.place.console)
     with pytest.raises(UsageError, match="cannot stand in a timer's file"):
-        schedule.install(place, time="02:00", options=[])
+        install(place, time="02:00", options=[])
 
 
 @pytest.mark.parametrize("text", ["24:00", "2:00", "02:60", "0200", "02:00:00", "noon"])
 def test_what_is_no_time_of_day_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        schedule.at(text)
+        at(text)
 
 
 # --- systemd -----------------------------------------------------------------------------------------------------
@@ -253,15 +252,15 @@ def with_systemd(machine: Machine) -> Machine:
 def test_where_there_is_a_user_manager_it_gets_the_timer(with_systemd: Machine) -> None:
     machine = with_systemd
     made = machine.install("03:30")
-    assert schedule.show(machine.place) == made
+    assert show(machine.place) == made
     assert (made.by, made.at) == ("systemd", "03:30")
     timer = machine.place.timer
     assert "OnCalendar=*-*-* 03:30:00\n" in timer.read_text()
     assert f"--user enable {timer.name}" in machine.calls
     assert not machine.table.exists()
-    schedule.remove(machine.place)
+    remove(machine.place)
     assert f"--user disable --now {timer.name}" in machine.calls
-    assert schedule.show(machine.place) is None
+    assert show(machine.place) is None
     assert list(timer.parent.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from build.engine.client import Image
 from build.gate.verdict import Verdict
-from smoke.diagnosis.diagnose import Diagnosis
+from smoke.diagnosis.cause import Diagnosis
 from smoke.results.findings import EXIT_STATUS, Check, Findings, Tier
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from build.console import Console
 from build.context import Context
 from build.engine.client import Image
 from build.errors import EngineError, SmokeError
-from build.gate import rules, smoke_run, verdict
+from build.gate import fingerprints, smoke_run, verdict
 from build.host import process
 from build.host.process import Completed
 from tests.standin.verdicts import passing
@@ -81,7 +81,7 @@ def test_verdict_with_another_model_answers_another_question(
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    digest = rules.model(folder)
+    digest = fingerprints.model(folder)
     keep(context, exact=OWN[tested], model="0" * 64 if OWN[tested] else digest)
     found = smoke_run.known(context, IMAGE, smoke_run.SmokeOptions(model=None if OWN[asked] else folder))
     assert (found is not None) == (tested == asked)
@@ -91,7 +91,7 @@ def test_verdict_with_a_model_that_was_edited_since_answers_nothing(context: Con
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    keep(context, exact=False, model=rules.model(folder))
+    keep(context, exact=False, model=fingerprints.model(folder))
     assert smoke_run.known(context, IMAGE, smoke_run.SmokeOptions(model=folder))
     (folder / "config.json").write_text('{"x": 1}')
     assert smoke_run.known(context, IMAGE, smoke_run.SmokeOptions(model=folder)) is None
@@ -101,7 +101,7 @@ def test_verdict_with_the_suites_own_model_answers_for_a_copy_of_it(context: Con
     folder = tmp_path / "copy"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    keep(context, model=rules.model(folder))
+    keep(context, model=fingerprints.model(folder))
     assert smoke_run.known(context, IMAGE, smoke_run.SmokeOptions(model=folder))
 
 
