@@ -49,7 +49,7 @@ def ending(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[str]:
     """Nightlies end with an error; returns what is done after that, in order."""
     after: list[str] = []
 
-    def run(*_: object) -> None:
+    def ended(*_: object) -> None:
         raise error
 
     def pruned(_: Context) -> pruning.Pruned:
@@ -59,7 +59,7 @@ def ending(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[str]:
     def tell(_: Context, ended: Record) -> None:
         after.append(f"tell {ended.verdict}")
 
-    monkeypatch.setattr(run, "_run", run)
+    monkeypatch.setattr(run, "_run", ended)
     monkeypatch.setattr(pruning, "carry_out", pruned)
     monkeypatch.setattr(notify, "tell", tell)
     return after
