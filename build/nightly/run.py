@@ -136,18 +136,21 @@ def _alone(context: Context, flavor: str) -> Iterator[None]:
 def _attended(context: Context, request: BaseRequest) -> Promoted:
     """The run itself, and what has to be done because nobody is looking: record, pruning, word to a webhook."""
     recording = record.kept(context.folders.nightlies, flavor=request.flavor, console=context.console)
-    recorder = None
+    with contextlib.ExitStack() as told, recording as recorder:
+        # After the record is closed.
+        told.callback(lambda: notify.tell(context, recorder.record))
+        with _pruned(context, recorder):
+            return _run(context, request, recorder)
+
+
+@contextlib.contextmanager
+def _pruned(context: Context, recorder: Recorder) -> Iterator[None]:
+    """Prune when the block ends, also with a failure: nights that fail must not fill the disk."""
     try:
-        with recording as recorder:
-            try:
-                return _run(context, request, recorder)
-            finally:
-                # Also after a failure: nights that fail must not fill the disk.
-                if not isinstance(sys.exception(), KeyboardInterrupt):
-                    _prune(context, recorder)
+        yield
     finally:
-        if recorder:
-            notify.tell(context, recorder.record)
+        if not isinstance(sys.exception(), KeyboardInterrupt):
+            _prune(context, recorder)
 
 
 def _prune(context: Context, recorder: Recorder) -> None:
