@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tests.standin.trial import Outcome
 
 _NOTICED_S = 3.0
-_APPEARS_S = 30.0
+_APPEARS_S = 120.0
 _ANY_USER = {"any_user/health", "any_user/completion"}
 EXIT_STATUS = {"pass": 0, "fail": 1, "inconclusive": 8}
 
@@ -554,12 +554,18 @@ def _left_at_last(engine: Engine, who: str) -> list[Container]:
 
 
 def _waits(engine: Engine, who: str) -> Container:
-    """The server's container, once the image was looked into and the server is waited for."""
+    """The server's container, once the image was looked into and the server is waited for.
+
+    The image is looked into by a container beside the server, which may not be there yet: so it must have ended.
+    """
+    ended = {"event": "die", "label": f"{labels.OWNER}={who}"}
+    since = int(time.time() - _APPEARS_S)
     deadline = time.monotonic() + _APPEARS_S
     while time.monotonic() < deadline:
         with contextlib.suppress(docker.errors.APIError):  # a container may go while it is looked at
             found = trial.containers_of(engine, who)
-            if len(found) == 1 and b"never comes" in found[0].logs():
+            looked = any(engine.client.events(since=since, until=int(time.time()), filters=ended))
+            if looked and len(found) == 1 and b"never comes" in found[0].logs():
                 found[0].reload()
                 return found[0]
         time.sleep(0.1)
