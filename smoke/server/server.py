@@ -258,12 +258,6 @@ class ContainerServer(Server):
             raise KeyError(PORT)
         return "http://{}:{}".format(*self.address)
 
-    def published(self) -> int | None:
-        """Its port on the loopback interface of the engine's machine; None if it does not run."""
-        self._wrapped.reload()
-        bound = self._wrapped.attrs["NetworkSettings"]["Ports"].get(f"{PORT}/tcp")
-        return int(bound[0]["HostPort"]) if bound else None
-
     def log(self, *, tail: int | None = None) -> str:
         """What it printed, as far as that is kept, the API key blacked out.
 
