@@ -230,6 +230,7 @@ class FakeEngine(Engine):
         *names: str,
         created: str = "2026-01-01T00:00:00Z",
         layers: Sequence[str] = (digest("layer"),),
+        expires: str = "",
         **marks: str,
     ) -> Image:
         """Put an image on it: its names, the ids of its layers, and its labels by their last part.
@@ -238,9 +239,11 @@ class FakeEngine(Engine):
         """
         image_id = digest(f"{names}{created}{marks}")
         own = {f"{labels.PREFIX}{name}": value for name, value in marks.items()}
+        own |= {labels.QUAY_EXPIRES: expires} if expires else {}
+        told = {} if marks.get("kind") == "unsealed" else {labels.CONTENT: identity.content({}, own, layers)}
         self.docker.known[image_id] = {
             "Id": image_id,
-            "Config": {"Labels": {labels.CONTENT: identity.content({}, own, layers), **own}},
+            "Config": {"Labels": {**told, **own}},
             "RootFS": {"Layers": list(layers)},
             "Size": 3_750_000_000,
             "Created": created,

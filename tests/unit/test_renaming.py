@@ -59,7 +59,8 @@ def test_cuda_images_and_those_of_others_keep_theirs(context: Context, engine: F
         engine.hold("elsewhere:nightly", "quay.example/llm-d-dev:nightly", kind="base", flavor="cpu"),
         engine.hold(f"llm-d-dev:nightly-{OLD}", kind="base"),
         engine.hold(f"llm-d-dev:nightly-{NEW}", kind="base", flavor="rocm"),
-        engine.hold("llm-d-dev:nightly-cpu", kind="base", flavor="cpu"),
+        cpu := engine.hold("llm-d-dev:nightly-cpu", kind="base", flavor="cpu"),
+        engine.commit(cpu, f"llm-d-dev:nightly-{'e' * 40}", layers=["a user's work"]),
     ]
     before = dict(engine.docker.names)
     renaming.rename(context)
