@@ -107,6 +107,19 @@ def test_another_project_with_a_package_of_that_name_is_refused_as_that(source: 
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize("kept", [("setup.py",), ("setup.py", BUILD, "CMakeLists.txt")])
+def test_a_fork_without_the_folders_of_native_sources_is_refused_as_that(
+    vllm: Work, source: Repository, kept: tuple[str, ...]
+) -> None:
+    vllm.write("CMakeLists.txt")
+    vllm.commit()
+    vllm.git("tag", "--force", "base")
+    vllm.git("rm", "-r", "--quiet", *({"csrc", "setup.py", BUILD, "CMakeLists.txt"} - set(kept)))
+    with pytest.raises(SourceError, match=r"none of the folders of vLLM's native sources \(csrc\)") as caught:
+        change(vllm, source, {})
+    assert caught.value.exit_code == 3
+
+
 def test_a_commit_that_moves_many_native_files_is_still_vllm(vllm: Work, source: Repository) -> None:
     vllm.git("mv", "csrc/a.cu", "csrc/b.cu")
     assert change(vllm, source, {})[1].native == ("csrc/a.cu", "csrc/b.cu")
