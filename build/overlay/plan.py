@@ -49,7 +49,13 @@ class Plan:
             "base": self.base,
             **self.delta.document(size=self.size),
             "only_comments": sorted(self.only_comments),
+            "not_checked": list(self.not_checked),
         }
+
+    @property
+    def not_checked(self) -> tuple[str, ...]:
+        """New packages that a base may have another one of the same name of: what one has installed is not known."""
+        return () if self.image else self.delta.packages
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -61,6 +67,11 @@ class Plan:
             f"{len(delta.written)} files to write ({self.size / 1e3:.1f} kB), {len(delta.deleted)} to delete",
             *([f"not carried: {delta.left_out_text}"] if delta.left_out_text else ()),
             *(f"{name}: {', '.join(paths)}" for name, paths in named if paths),
+            *(
+                f"not checked: whether Python imports {name}, or a package of that name that the base has installed; "
+                "a plan on a base (without --base-commit) tells"
+                for name in self.not_checked
+            ),
             *([hint] if (hint := remark(delta, self.only_comments)) else ()),
         ]
 

@@ -232,3 +232,16 @@ def test_a_new_package_that_is_carried_is_known_as_that(vllm: Work, source: Repo
 def test_a_new_package_that_python_would_not_import_is_refused(vllm: Work, source: Repository, name: str) -> None:
     with pytest.raises(SourceError, match=f"--with {name}: the image has another Python package {name}"):
         change(vllm, source, {f"{name}/__init__.py": ""}, name)
+
+
+def test_a_plan_without_a_base_says_that_it_cannot_tell_what_is_imported(vllm: Work) -> None:
+    vllm.write("six.py")
+    vllm.write("plugin_x/__init__.py")
+    vllm.commit()
+    lines = planned(vllm.path, with_="six.py plugin_x tests")
+    told = [line for line in lines if line.startswith("not checked: whether Python imports ")]
+    assert [line.split()[5].rstrip(",") for line in told] == ["plugin_x", "six.py"]
+    vllm.write("numpy.py")
+    vllm.commit()
+    with pytest.raises(SourceError, match="the image has another Python package numpy"):
+        planned(vllm.path, with_="numpy.py")
