@@ -166,6 +166,18 @@ class Repository:
         }
         return self._git.given(variables, cwd=self.work_tree)
 
+    def alone(self, place: Path) -> Git:
+        """Like :meth:`on_copy`, with an index of its own and without the repository's objects.
+
+        Git renews the time stamp of an object that it would write and that is there already, also of one that it only
+        borrows (git 2.39, object-file.c, write_object_file). What it does not know it leaves alone.
+
+        Args:
+            place: The folder that :meth:`on_copy` was given.
+        """
+        variables = {"GIT_INDEX_FILE": str(place / "alone"), "GIT_OBJECT_DIRECTORY": str(place / "objects")}
+        return self._git.given({**variables, "GIT_ALTERNATE_OBJECT_DIRECTORIES": ""}, cwd=self.work_tree)
+
     @property
     def is_dirty(self) -> bool:
         """Whether the working tree holds changes, staged or not, or new files that are not ignored.
