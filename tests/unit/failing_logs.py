@@ -1375,7 +1375,8 @@ OTHERS = {
         "[rank0]:[E1012 13:52:01.1 ProcessGroupNCCL.cpp:1515] [PG 3 Rank 0] Process group watchdog thread terminated "
         f"with exception: CUDA error: an illegal memory access was encountered\n{_FRAMES}"
         "terminate called after throwing an instance of 'c10::DistBackendError'\n  what():  [PG 3 Rank 0] Process "
-        f"group watchdog thread terminated with exception: CUDA error: an illegal memory access was encountered\n{_FRAMES}"
+        "group watchdog thread terminated with exception: CUDA error: an illegal memory access was encountered\n"
+        f"{_FRAMES}"
         "Fatal Python error: Aborted\n",
         Found("engine-died", "what():  [PG 3 Rank 0]", _IMAGE, 134),
     ),
@@ -1427,8 +1428,8 @@ OTHERS = {
     "no network interface, without debugging": Failure(
         worker_failed(
             "Worker_TP0 pid=30",
-            "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:2588, internal error, NCCL "
-            "version 2.21.5\nncclInternalError: Internal check failed.\nLast error:\nBootstrap : no socket interface found",
+            "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:2588, internal error\n"
+            "ncclInternalError: Internal check failed.\nLast error:\nBootstrap : no socket interface found",
         ),
         Found("nccl", "no socket interface found", _MACHINE),
     ),
@@ -1456,7 +1457,7 @@ OTHERS = {
     ),
     "model with code of its own, told by pydantic": Failure(
         f"{TRACEBACK}pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, "
-        "The repository a/b contains custom code which must be executed to correctly load the model. [type=value_error]\n",
+        "The repository a/b contains custom code which must be executed to load it. [type=value_error]\n",
         Found("model", "contains custom code", _MACHINE),
     ),
     # vllm#44003.
