@@ -10,7 +10,7 @@ from build.base.store import NOT_IN_IMAGES, Contents, Facts
 from build.layer.archive import Ownership
 from build.overlay import comparison
 from build.overlay.delta import remark
-from build.source.listing import Listing
+from build.source.listing import SUBMODULE, Listing
 from build.source.target import Target
 from build.vllm import requirements
 
@@ -119,7 +119,8 @@ def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[
 
 
 def _assumed(of: Target, flavor: str) -> Contents:
-    held = {path: entry for path, entry in of.tree.files.items() if path.partition("/")[0] not in NOT_IN_IMAGES}
+    files = {path: entry for path, entry in of.tree.files.items() if entry.mode != SUBMODULE}
+    held = {path: entry for path, entry in files.items() if path.partition("/")[0] not in NOT_IN_IMAGES}
     requires = of.requires(flavor)
     installed = requirements.assumed(requires, python=_PYTHON[flavor], machine=platform.machine())
     facts = Facts(

@@ -134,6 +134,8 @@ def test_a_plan_names_the_submodules_that_a_commit_adds(vllm: Work, tmp_path: Pa
     vllm.git("submodule", "add", "--quiet", str(other.path), "vllm/third_party/my_ext")
     vllm.commit()
     assert "not carried: .gitmodules (1 changed), vllm/third_party/my_ext (a submodule)" in planned(vllm.path)
+    vllm.git("tag", "--force", "base")
+    assert planned(vllm.path)[1] == "0 files to write (0.0 kB), 0 to delete"
 
 
 def test_a_plan_names_what_of_a_working_tree_is_not_read(vllm: Work) -> None:
