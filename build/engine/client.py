@@ -26,7 +26,7 @@ from build.engine import cdi, confinement, labels
 from build.engine.endpoint import Endpoint, Tls, chosen
 from build.engine.ssh import Tunnel, forwarded
 from build.errors import EngineError, SourceError, UsageError
-from build.host import clock, identity
+from build.host import clock, identity, processor
 from build.host.address import is_loopback
 from build.host.deadline import within
 
@@ -46,7 +46,8 @@ _CONTAINERD = ("driver-type", "io.containerd.snapshotter.v1")
 _ANSWER_TIMEOUT_S = 5
 _POLL_S = 0.25
 _SSH_TIMEOUT_S = 20
-_CALL_TIMEOUT_S = 600
+CALL_TIMEOUT_S = 600
+"""How long an engine may say nothing."""
 IN_FLIGHT_S = 5.0
 """How long a container may take to appear whose creation was interrupted."""
 
@@ -194,7 +195,7 @@ class Engine:
 
     def new_client(self) -> docker.DockerClient:
         """Another client of the SDK; whoever asks for it closes it."""
-        return self._connected(timeout=_CALL_TIMEOUT_S, version=self._version)
+        return self._connected(timeout=CALL_TIMEOUT_S, version=self._version)
 
     def _connected(self, *, timeout: int, version: str | None = None) -> docker.DockerClient:
         tls = self.tls.sdk() if self.tls else False
@@ -310,8 +311,7 @@ class Engine:
     @functools.cached_property
     def architecture(self) -> str:
         """Its processor, and so its images', as ``uname -m`` has it."""
-        found: str = self.client.info()["Architecture"]
-        return found
+        return processor.named(self.client.info()["Architecture"])
 
     def free_disk(self) -> int | None:
         """Bytes free where its images are kept; None where that is on another machine."""

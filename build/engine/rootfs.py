@@ -19,8 +19,8 @@ import docker.utils
 import requests
 
 from build.engine import ages, credentials, labels
-from build.errors import BuildError
-from build.host import apt, process, scratch
+from build.errors import BuildError, EngineError
+from build.host import apt, process, processor, scratch
 from build.host.secrets import redacted
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def ensure(
 
     Raises:
         BuildError: mmdebstrap failed.
-        EngineError: mmdebstrap is missing and may not be installed.
+        EngineError: mmdebstrap is missing and may not be installed, or the engine has another processor.
     """
     name = f"{NAME}:{_fingerprint(image)}"
     found = engine.find_image(name)
@@ -113,7 +113,16 @@ def _make(
         console: For progress.
         progress: Called with lines of output.
         why: Why it was not pulled.
+
+    Raises:
+        EngineError: The engine's machine has another processor.
     """
+    here = processor.here()
+    if engine.architecture != here:
+        raise EngineError(
+            f"a root file system made here is for {here}, and the engine is on {engine.architecture}; {why}",
+            hint=_otherwise(image),
+        )
     apt.ensure(["mmdebstrap"], allowed=install, console=console, otherwise=_otherwise(image))
     with scratch.folder() as folder:
         archive = Path(folder) / "rootfs.tar"

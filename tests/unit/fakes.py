@@ -20,6 +20,7 @@ from build.engine import content as identity
 from build.engine import labels
 from build.engine.client import Engine, Image
 from build.engine.names import Upload
+from build.host import processor
 from tests.unit.loopback import Answer
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class FakeDocker:
     used: set[str] = field(default_factory=set)
     cache_prunes: list[dict[str, Any]] = field(default_factory=list)
     logins: list[Mapping[str, str] | None] = field(default_factory=list)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=lambda: {"Architecture": processor.here()})
 
     def info(self) -> Mapping[str, Any]:
         return self.about

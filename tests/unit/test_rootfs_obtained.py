@@ -58,3 +58,12 @@ def test_an_ordinary_user_for_whom_mmdebstrap_finds_no_way_is_told_so(
     with pytest.raises(BuildError, match="only root") as caught:
         rootfs.ensure(engine, image=NAME, install=False, console=Console(quiet=True))
     assert "run this once as root" in caught.value.hint
+
+
+def test_none_is_made_for_an_engine_with_another_processor(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt, "missing", lambda _: ())
+    monkeypatch.setattr(process, "run", lambda *_, **__: process.Completed(returncode=1, tail=()))
+    engine.docker.about = {"Architecture": "riscv64"}
+    with pytest.raises(EngineError, match=r"made here is for \w+, and the engine is on riscv64") as caught:
+        rootfs.ensure(engine, image=NAME, install=False, console=Console(quiet=True))
+    assert f"let the engine pull {NAME}" in caught.value.hint
