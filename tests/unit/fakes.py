@@ -59,6 +59,19 @@ class FakeContainer:
         return iter([self.archives[path]]), {}
 
 
+IMAGE = Image(
+    id="sha256:" + "1" * 64,
+    tags=(),
+    digests=(),
+    labels={},
+    diff_ids=("sha256:" + "2" * 64,),
+    size=1,
+    created="",
+    config={},
+)
+"""One of which nothing matters."""
+
+
 def _refuse(_name: str) -> list[dict[str, Any]]:
     raise docker.errors.APIError("500 Server Error", explanation="lookup hub.example: no such host")
 
