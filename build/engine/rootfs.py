@@ -19,7 +19,7 @@ import docker.utils
 import requests
 
 from build.engine import ages, credentials, labels
-from build.errors import BuildError
+from build.errors import BuildError, full_engine
 from build.host import apt, process, scratch
 from build.host.secrets import redacted
 
@@ -191,7 +191,6 @@ def _import(engine: Engine, archive: Path, name: str) -> None:
         said = json.dumps({"error": str(error.explanation or error)})
     # An error that comes in the middle is a row of the answer.
     if wrong := next((row["error"] for row in map(json.loads, said.splitlines()) if "error" in row), None):
-        raise BuildError(
-            f"the engine did not take the root file system: {wrong}",
-            hint="check the engine's free disk with `docker system df`, then run this again",
+        raise full_engine("the root file system", wrong) or BuildError(
+            f"the engine did not take the root file system: {wrong}", hint="the engine's own log says more"
         )

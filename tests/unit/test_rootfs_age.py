@@ -9,7 +9,7 @@ import pytest
 
 from build.console import Console
 from build.engine import rootfs
-from build.errors import BuildError
+from build.errors import BuildError, DiskError
 from build.host import apt
 from tests.unit.fakes import FakeEngine
 
@@ -64,7 +64,10 @@ def test_one_that_was_pulled_is_not_this_tools_to_remove(engine: FakeEngine) -> 
     assert old.id in engine.docker.known
 
 
-def test_what_the_engine_says_against_one_is_passed_on(engine: FakeEngine) -> None:
-    engine.docker.imports = lambda _: [{"status": "Importing"}, {"error": "no space left on device"}]
-    with pytest.raises(BuildError, match="no space left on device"):
+@pytest.mark.parametrize(
+    ("said", "error"), [("write /x: no space left on device", DiskError), ("invalid tar header", BuildError)]
+)
+def test_what_the_engine_says_against_one_is_passed_on(engine: FakeEngine, said: str, error: type[Exception]) -> None:
+    engine.docker.imports = lambda _: [{"status": "Importing"}, {"error": said}]
+    with pytest.raises(error, match=r"the root file system: .*(?:space|tar header)"):
         ensure(engine, WEEK)
