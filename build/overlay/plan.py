@@ -144,7 +144,6 @@ def _assumed(of: Target, flavor: str) -> Contents:
         entry_points=of.pyproject.entry_points_text,
         programs=(),
         own_git=False,
-        shared_index="",
     )
     return Contents(facts=facts, held=Listing(files=held, trees={}), tree=of.tree)
 

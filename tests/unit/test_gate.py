@@ -37,11 +37,6 @@ LOWER = (digest("lowest"), digest("upper"))
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
 def image(engine: FakeEngine) -> Image:
     return engine.hold(f"llm-d-dev:local-{COMMIT}", kind="overlay", commit=COMMIT)
 

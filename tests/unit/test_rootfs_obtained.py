@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from build.console import Console
@@ -9,14 +11,11 @@ from build.engine import rootfs
 from build.engine.client import Image
 from build.errors import BuildError, EngineError
 from build.host import apt, process
-from tests.unit.fakes import FakeEngine
+
+if TYPE_CHECKING:
+    from tests.unit.fakes import FakeEngine
 
 NAME = "debian:12-slim"
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 def test_what_a_registry_has_is_pulled(engine: FakeEngine) -> None:
