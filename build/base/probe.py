@@ -24,7 +24,7 @@ _TIMEOUT_S = 300
 _WHAT_A_BASE_NEEDS = "a base needs vLLM editable at /opt/vllm-source and its environment at /opt/vllm"
 
 
-class Torch(BaseModel):
+class InstalledTorch(BaseModel):
     """The torch of an image.
 
     Attributes:
@@ -76,7 +76,7 @@ class Found(BaseModel):
     programs: list[str]
     python: VersionText
     machine: str
-    torch: Torch
+    torch: InstalledTorch
     has_repository: bool
 
 

@@ -12,8 +12,7 @@ from build.base import store
 from build.base.probe import probe
 from build.base.store import Facts
 from build.config.folders import INSIDE
-from build.engine import buildx, labels
-from build.engine import content as identity
+from build.engine import buildx, content, labels
 from build.errors import SourceError
 from build.host import scratch
 from build.layer import gitdir
@@ -88,14 +87,14 @@ def seal(
             files = {**store.files(facts, held, tree), store.MADE: _made(found, facts).serialize()}
             with (Path(folder) / "seal.tar").open("wb") as stream:
                 _write_tar(stream, files, git, facts=facts, timestamp=commit.timestamp)
-            request = buildx.Request(
+            request = buildx.ImageBuild(
                 dockerfile=DOCKERFILE,
                 context=Path(folder),
                 contexts={"inside": INSIDE},
                 arguments={"BASE": name, "BASE_USER": image.config.get("User") or "root"},
                 labels={**_labels(facts), **marks},
             )
-            return identity.mark(engine, buildx.build(engine, request, progress=progress), progress=progress)
+            return content.mark(engine, buildx.build(engine, request, progress=progress), progress=progress)
 
 
 def _held(found: Found, commit: Commit, tree: Listing) -> Listing:

@@ -15,8 +15,8 @@ from packaging.version import Version
 from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
-from build.engine import content as identity
 from build.engine import labels, names
+from build.engine.content import trouble
 from build.errors import IncompatibleError, SourceError
 from build.host import stored
 from build.layer.archive import Ownership
@@ -144,7 +144,7 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
+class BaseContents:
     """What a base holds, as far as a delta needs to know.
 
     Attributes:
@@ -159,7 +159,7 @@ class Contents:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base(Contents):
+class Base(BaseContents):
     """A sealed image and what it holds.
 
     Attributes:
@@ -214,7 +214,7 @@ def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) 
     """
     if image.labels.get(labels.KIND) != "base":
         raise _no_base(image)
-    if why := identity.trouble(image):
+    if why := trouble(image):
         raise SourceError(
             f"{image.name} {why}", hint="name the base that it was made from; `python -m build nightly` makes a new one"
         )

@@ -36,7 +36,7 @@ _NO_BUILDER = re.compile(r"^ERROR: no builder .* found", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class ImageBuild:
     """One build.
 
     Attributes:
@@ -103,7 +103,7 @@ class Request:
         return [*words, str(self.context)]
 
 
-def build(engine: Engine, request: Request, *, progress: process.OnLine) -> str:
+def build(engine: Engine, request: ImageBuild, *, progress: process.OnLine) -> str:
     """Build an image.
 
     Args:
@@ -133,7 +133,7 @@ def build(engine: Engine, request: Request, *, progress: process.OnLine) -> str:
     return _image_id(engine, request, made)
 
 
-def _image_id(engine: Engine, request: Request, made: Mapping[str, Any]) -> str:
+def _image_id(engine: Engine, request: ImageBuild, made: Mapping[str, Any]) -> str:
     """What the engine calls the image: the digest of its configuration or, in the containerd store, of its manifest."""
     for key in ("containerimage.digest", "containerimage.config.digest"):
         digest = made.get(key)
@@ -146,7 +146,7 @@ def _image_id(engine: Engine, request: Request, made: Mapping[str, Any]) -> str:
     )
 
 
-def _failure(request: Request, tail: tuple[str, ...]) -> LlmdDevError:
+def _failure(request: ImageBuild, tail: tuple[str, ...]) -> LlmdDevError:
     text = "\n".join(tail)
     name = request.dockerfile.name
     if full := full_engine(name, text):

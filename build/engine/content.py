@@ -84,7 +84,7 @@ def mark(engine: Engine, image_id: str, *, tags: tuple[str, ...] = (), progress:
     """
     image = engine.image(image_id)
     with scratch.folder() as empty, engine.temporary_tag(image_id) as name:
-        request = buildx.Request(
+        request = buildx.ImageBuild(
             dockerfile=DOCKERFILE,
             context=Path(empty),
             tags=tags,

@@ -15,9 +15,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from build.llmd import tree as llmd
 from build.llmd import written
 from build.llmd.dockerfile import expand, names_in
+from build.llmd.tree import CONSTRAINTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -114,7 +114,7 @@ def pins(tree: Tree, dockerfile: Dockerfile, given: Mapping[str, str]) -> Pins:
         found += [Pin(requirement=Requirement(text), place=FLASHINFER, binding=True) for text in texts]
     elif version:
         unread.append(f"{FLASHINFER}={version} cannot be compared with what the commit requires: it is not a version")
-    overridden = {one.name for one in found if one.place.startswith(llmd.CONSTRAINTS[1])}
+    overridden = {one.name for one in found if one.place.startswith(CONSTRAINTS[1])}
     # A script of vLLM's that takes torch out of the requirements.
     overridden |= {"torch"} if "use_existing_torch" in ran else set()
     bound = (replace(one, binding=one.binding and one.name not in overridden) for one in found)
@@ -125,12 +125,12 @@ def _lines(tree: Tree, dockerfile: Dockerfile, ran: str, environment: Mapping[st
     """Pins of all files that installations are held to, or in words why one cannot be compared."""
     made = _written(tree, dockerfile)
     others = re.sub("|".join(map(re.escape, made)) or "$^", "", ran)
-    for path in llmd.CONSTRAINTS:
+    for path in CONSTRAINTS:
         if re.search(rf"(?<![\w-]){re.escape(path.rpartition('/')[2])}", others):
             rows = enumerate((tree.text(path) or "").splitlines(), start=1)
             # An override replaces what is required; builds have environments of their own.
-            yield from _pins(((f"{path}:{n}", row) for n, row in rows), binding=path == llmd.CONSTRAINTS[0])
-    known = {path.rpartition("/")[2] for path in llmd.CONSTRAINTS if tree.text(path) is not None}
+            yield from _pins(((f"{path}:{n}", row) for n, row in rows), binding=path == CONSTRAINTS[0])
+    known = {path.rpartition("/")[2] for path in CONSTRAINTS if tree.text(path) is not None}
     for match in {one["path"]: one for one in _HELD_TO.finditer(ran)}.values():
         path = expand(match["path"], environment)
         if path in made:

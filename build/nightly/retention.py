@@ -87,17 +87,26 @@ def decide(images: Sequence[Image], rules: Rules) -> list[Decision]:
         rules: What decides.
     """
     ours = [image for image in images if is_ours(image, rules.repository)]
-    bases = [image for image in ours if image.labels[labels.KIND] == "base"]
-    kept = _good(bases, rules) | {image.id: why for image in ours if (why := _tied(image, rules))}
-    kept |= {image.id: why for image in ours if image.id not in kept and (why := _valid(image, rules))}
-    # Last, because it depends on what else stays; overlays of other repositories count too.
+    good = _good([image for image in ours if image.labels[labels.KIND] == "base"], rules)
+    # The first reason that an image has is the one that is told.
+    reasons: tuple[Callable[[Image], str | None], ...] = (
+        lambda image: _tied(image, rules),
+        lambda image: good.get(image.id),
+        lambda image: _valid(image, rules),
+    )
+    kept = {image.id: why for image in ours if (why := next(filter(None, (one(image) for one in reasons)), None))}
+    # Overlays of other repositories count too.
     stay = [image for image in images if image.id in kept or not is_ours(image, rules.repository)]
-    for image in stay:
-        if content.is_derived(image):
-            continue
-        if (below := image.labels.get(labels.BASE)) and image.labels[labels.KIND] == "overlay":
-            kept.setdefault(below, f"{image.name} stands on it")
+    kept = _stood_on(stay) | kept
     return [_decision(image, kept) for image in ours]
+
+
+def _stood_on(images: Sequence[Image]) -> dict[str, str]:
+    """Bases of overlays, by ID."""
+    overlays = [
+        image for image in reversed(images) if image.labels[labels.KIND] == "overlay" and not content.is_derived(image)
+    ]
+    return {base: f"{image.name} stands on it" for image in overlays if (base := image.labels.get(labels.BASE))}
 
 
 def _decision(image: Image, kept: Mapping[str, str]) -> Decision:

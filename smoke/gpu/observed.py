@@ -35,7 +35,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Torch(_Strict):
+class ComputingTorch(_Strict):
     """The image's torch: its version, the CUDA it was built for, and for each device whether it computes."""
 
     version: str
@@ -47,7 +47,7 @@ class Torch(_Strict):
 class AskedTorch(_Strict):
     """What the image's torch says when asked, or why it says nothing."""
 
-    found: Torch | None
+    found: ComputingTorch | None
     failure: str
 
 
@@ -69,7 +69,7 @@ _TIMEOUT_S = 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
+class Observed:
     """What ``smoke/inside/gpu.py`` found.
 
     Attributes:
@@ -95,7 +95,7 @@ class Seen:
     """
 
     machine: Machine | None
-    findings: Findings | None
+    findings: Observed | None
     failure: str
     computing: frozenset[str] | None
 
@@ -131,14 +131,14 @@ class Seen:
         return any(mib >= _GREW_MIB for mib in self.grown(grant).values())
 
 
-def _findings(container: Container, image: Image) -> tuple[Findings | None, str]:
+def _findings(container: Container, image: Image) -> tuple[Observed | None, str]:
     python = str(PYTHON) if labels.KIND in image.labels else "python3"
     try:
         done = execute(container, apart.words(python, SCRIPT), limit=_OUTPUT_LIMIT, seconds=_TIMEOUT_S)
     except (docker.errors.APIError, EndlessError) as error:
         return None, f"the image's Python does not run: {error}"
     looked = Look.parse(done.output, status=done.status, errors=done.errors, readers=_READERS)
-    return (None, looked.end) if looked.end else (Findings(**looked.stages), "")
+    return (None, looked.end) if looked.end else (Observed(**looked.stages), "")
 
 
 def _computing(container: Container, ask: nvidia.Ask, *, here: bool) -> frozenset[str] | None:

@@ -38,7 +38,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Torch(_Strict):
+class ImportedTorch(_Strict):
     """The image's torch: why it cannot be imported, its version and the CUDA version it was built for."""
 
     failure: _Text | None
@@ -94,7 +94,7 @@ _STAGES: Mapping[str, TypeAdapter[Any]] = {
     "compile": TypeAdapter(list[tuple[_Text, _Text]]),
     "files": TypeAdapter(dict[_Text, _Text]),
     "writable": TypeAdapter(list[_Text]),
-    "torch": TypeAdapter(Torch),
+    "torch": TypeAdapter(ImportedTorch),
     "libraries": TypeAdapter(dict[_Text, list[_Text]]),
     "vllm": TypeAdapter(Vllm),
     "load": TypeAdapter(dict[_Text, _Text | None]),

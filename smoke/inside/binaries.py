@@ -71,7 +71,7 @@ STAGES = ("torch", "libraries", "vllm", "load", "operators", "modules")
 REPEATED = "importing"
 
 
-def read(report: Report, arguments: Sequence[str]) -> tuple[str, Tree] | None:
+def read(report: Report, arguments: Sequence[str]) -> tuple[str, SourceTree] | None:
     """Look at the files, the cheap and telling first; stop at source that does not compile."""
     flavor, source, changed = arguments[0], source_folder(arguments[1], report), arguments[2:]
     modules = [path for path in changed if path.startswith("vllm/") and path.endswith(".py")]
@@ -84,10 +84,10 @@ def read(report: Report, arguments: Sequence[str]) -> tuple[str, Tree] | None:
     compiled = sorted(compiled_files(source))
     report.say("files", {str(path.relative_to(source)): blob_id(path) for path in (*compiled, *modules_of(source))})
     report.say("writable", shut_folders(source))
-    return flavor, Tree(source, compiled, modules, sealed)
+    return flavor, SourceTree(source, compiled, modules, sealed)
 
 
-class Tree(NamedTuple):
+class SourceTree(NamedTuple):
     """The source folder, its compiled files, and of the changed modules which the base could import."""
 
     source: Path
@@ -96,7 +96,7 @@ class Tree(NamedTuple):
     sealed: set[str]
 
 
-def look(report: Report, found: tuple[str, Tree]) -> None:
+def look(report: Report, found: tuple[str, SourceTree]) -> None:
     """Look at what has to be imported."""
     flavor, tree = found
     source, compiled, modules, sealed = tree

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from build.base.store import SOURCE
 from build.engine import buildx
 from build.layer.archive import Tarball
-from build.overlay import image
+from build.overlay import overlay
 from build.source.repository import Repository
 from tests.bench.figures import Figure, medians
 from tests.bench.ground import Clone, Ground
@@ -21,7 +21,7 @@ from tests.bench.suite import smoke
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from build.overlay.image import Overlay
+    from build.overlay.overlay import Overlay
 
 ORIGINAL = Path(__file__).with_name("original.Dockerfile")
 ORIGINAL_BASE = Path(__file__).with_name("original_base.Dockerfile")
@@ -48,12 +48,12 @@ def _silent(_line: str) -> None:
 def _layer(ground: Ground, made: Overlay) -> Path:
     """The archive of an overlay's layer."""
     folder = Path(tempfile.mkdtemp(dir=ground.folder))
-    image.prepare(ground.context, made, folder)
-    return folder / image.ARCHIVE
+    overlay.prepare(ground.context, made, folder)
+    return folder / overlay.ARCHIVE
 
 
 def _engine_step(ground: Ground, change: Callable[[], str]) -> Callable[[], object]:
-    lay = image.prepare(ground.context, ground.overlay(change()), Path(tempfile.mkdtemp(dir=ground.folder)))
+    lay = overlay.prepare(ground.context, ground.overlay(change()), Path(tempfile.mkdtemp(dir=ground.folder)))
     return lambda: lay(ground.tag(), _silent)
 
 
@@ -74,7 +74,7 @@ def _originals_base(ground: Ground) -> str:
 
 def _build(ground: Ground, dockerfile: Path, arguments: Mapping[str, str], tag: str) -> None:
     """Build an image with the clone's whole git directory mounted."""
-    request = buildx.Request(
+    request = buildx.ImageBuild(
         dockerfile=dockerfile,
         context=Path(tempfile.mkdtemp(dir=ground.folder)),
         contexts={"git": ground.clone.path / ".git"},

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build.base import store as bases
+from build.base import store
 from build.config import settings
 from build.config.folders import REPOSITORY
 from build.context import Context
@@ -21,7 +21,7 @@ from build.engine import embedded, leftovers
 from build.errors import BuildError, IncompatibleError
 from build.host import scratch
 from build.overlay import comparison
-from build.overlay.image import Overlay
+from build.overlay.overlay import Overlay
 from build.source import releases
 from build.source.repository import Repository
 from build.source.target import Target
@@ -199,11 +199,11 @@ def ground(base_name: str, console: Console) -> Iterator[Ground]:
     context = Context(settings=loaded.model_copy(update={"repository": repository}), console=console)
     engine = embedded.up(loaded.folders, install=False, console=console)
     found = engine.find_image(base_name)
-    bases.require_any([found] if found else [])
+    store.require_any([found] if found else [])
     if found is None:  # for the type checker
         raise IncompatibleError("no base", hint="")
     leftovers.sweep(engine)
-    base = bases.load(engine, found, loaded.folders.cache)
+    base = store.load(engine, found, loaded.folders.cache)
     newer = releases.ensure(loaded.folders, context.index, _next(loaded.vllm_version), console=console)
     releases.ensure_cpu(loaded.folders, context.index, loaded.vllm_version, console=console)
     with scratch.folder() as name, _no_images_left(engine), contextlib.ExitStack() as opened:

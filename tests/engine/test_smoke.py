@@ -17,7 +17,7 @@ import pytest
 
 from build.config.folders import Folders
 from build.engine import labels, leftovers
-from build.gate import rules, verdict
+from build.gate import fingerprints, verdict
 from build.gate.verdict import Verdict
 from build.host import identity
 from smoke.server import tiny_model
@@ -409,7 +409,7 @@ def test_model_of_ones_own(engine: Engine, standin: str, tmp_path: Path, padding
     assert outcome.status == 0, outcome.text
     assert "openai/chat_is_right" in outcome.named("skipped")
     assert outcome.verdict is not None
-    fingerprint = rules.fingerprint(tmp_path / "model", "**/*")
+    fingerprint = fingerprints.fingerprint(tmp_path / "model", "**/*")
     configuration = Verdict.parse(outcome.verdict).configuration
     assert (configuration["model"], configuration["exact"]) == (fingerprint, False)
 

@@ -16,8 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import docker.errors
 
-from build.engine import content as identity
-from build.engine import labels
+from build.engine import content, labels
 from build.engine.client import Engine, Image
 from build.engine.names import Upload
 from build.host import processor
@@ -259,7 +258,7 @@ class FakeEngine(Engine):
         image_id = digest(f"{names}{created}{marks}")
         own = {f"{labels.PREFIX}{name}": value for name, value in marks.items()}
         own |= {labels.QUAY_EXPIRES: expires} if expires else {}
-        told = {} if marks.get("kind") == "unsealed" else {labels.CONTENT: identity.content({}, own, layers)}
+        told = {} if marks.get("kind") == "unsealed" else {labels.CONTENT: content.content({}, own, layers)}
         self.docker.known[image_id] = {
             "Id": image_id,
             "Config": {"Labels": {**told, **own}},

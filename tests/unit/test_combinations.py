@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from build.cli import combinations, main
+from build.cli.verbs import VERBS
 
 OF_TRIALS = {
     "--expect": "--expect /a=b",
@@ -87,8 +88,8 @@ def test_every_rule_is_tried() -> None:
     ],
 )
 def test_what_has_an_effect_is_not(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for verb in main.VERBS:
-        monkeypatch.setitem(main.VERBS, verb, lambda _context, _arguments: {})
+    for verb in VERBS:
+        monkeypatch.setattr(f"build.cli.{verb}.run", lambda _context, _arguments: {})
     assert main.main(words.split()) == 0
 
 

@@ -35,14 +35,14 @@ COMMIT = "d" * 40
 KNOWN = Commit(id=COMMIT, subject="x", timestamp=0)
 
 
-def wishes(**wanted: Any) -> cuda.Wishes:  # noqa: ANN401 - what Wishes takes
-    return cuda.Wishes(**{"commit": COMMIT, "llm_d": TREES / "2026", "preflight": False, **wanted})
+def wishes(**wanted: Any) -> cuda.CudaWishes:  # noqa: ANN401 - what Wishes takes
+    return cuda.CudaWishes(**{"commit": COMMIT, "llm_d": TREES / "2026", "preflight": False, **wanted})
 
 
 def recipe(*build_args: str, overrides: dict[str, Any] | None = None, **wanted: Any) -> Recipe:  # noqa: ANN401 - the same
     context = Context(settings=settings.load(overrides or {}), console=Console(quiet=True))
     asked = wishes(build_args=build_args, **wanted)
-    return run.plan(context, run.Request(flavor="cuda", force=False, push=True, wishes=asked))
+    return run.plan(context, run.BaseRequest(flavor="cuda", force=False, push=True, wishes=asked))
 
 
 def values(made: Recipe) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.errors import SourceError
-from build.source import repository as git
+from build.source import repository
 from build.source.repository import Repository
 from build.source.worktree import snapshot
 from tests.unit.work import Work, contents
@@ -248,7 +248,7 @@ def test_git_variables_of_a_hook_do_not_redirect_us(
     monkeypatch.setenv("GIT_DIR", str(other.path / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(other.path / ".git/index"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other.path))
-    git.without_git_variables()
+    repository.without_git_variables()
     assert commit_of(filled.path).subject == "Second"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.cli import main
-from build.source.local import LocalSource
+from build.source.local_source import LocalSource
 
 if TYPE_CHECKING:
     from pathlib import Path

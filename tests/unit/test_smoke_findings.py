@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.gate.verdict import Verdict
-from smoke.diagnosis.diagnose import Diagnosis
+from smoke.diagnosis.cause import Diagnosis
 from smoke.results.findings import EXIT_STATUS, Check, Findings, Tier
 from tests.unit import fakes
 

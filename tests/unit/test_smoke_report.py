@@ -13,7 +13,7 @@ import pytest
 
 from build.engine import labels
 from build.host.secrets import redacted
-from smoke.diagnosis.diagnose import Diagnosis
+from smoke.diagnosis.cause import Diagnosis
 from smoke.results import report, summary
 from smoke.results.findings import Check, Findings, Tier
 from tests.unit import fakes

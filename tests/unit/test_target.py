@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build.base.store import Contents
-from build.cli.dev import local
+from build.base.store import BaseContents
+from build.cli.checkout import local
 from build.console import Console
 from build.errors import SourceError
-from build.overlay import comparison
-from build.overlay import delta as deltas
-from build.overlay.plan import plan_on_commit
+from build.overlay import comparison, delta
+from build.overlay.preview import plan_on_commit
 from build.source.repository import Repository
 from build.source.target import Target
 from tests.unit import bases
@@ -58,11 +57,13 @@ def source(vllm: Work) -> Iterator[Repository]:
         yield source
 
 
-def base_of(source: Repository, ref: str = "base") -> Contents:
+def base_of(source: Repository, ref: str = "base") -> BaseContents:
     commit = source.commit(ref)
     tree = source.listing(commit)
     held = {path: entry for path, entry in tree.files.items() if not path.startswith("tests/")}
-    return Contents(facts=replace(bases.FACTS, commit=commit.id), held=replace(tree, files=held, trees={}), tree=tree)
+    return BaseContents(
+        facts=replace(bases.FACTS, commit=commit.id), held=replace(tree, files=held, trees={}), tree=tree
+    )
 
 
 def change(vllm: Work, source: Repository, files: dict[str, str], *carried: str) -> tuple[Target, Delta]:
@@ -188,7 +189,7 @@ def test_a_refusal_says_that_only_comments_differ(vllm: Work, source: Repository
     target, found = change(vllm, source, {"csrc/a.cu": "int a;  // counted\n", "setup.py": "# two\n"})
     assert found.native == ("csrc/a.cu", "setup.py")
     comments = comparison.comment_changes(target, base_of(source), found.native)
-    refused = deltas.refusal(found, "nightly", remedy="a new base", only_comments=comments)
+    refused = delta.refusal(found, "nightly", remedy="a new base", only_comments=comments)
     assert "csrc/a.cu (only in comments), setup.py (only in comments)" in refused.what
     assert refused.hint == "only comments differ, so the base's binaries do the same: --allow-native makes the overlay"
 
@@ -207,14 +208,14 @@ def test_a_plan_says_it_too(vllm: Work) -> None:
 def test_a_refusal_with_other_changes_too_does_not(vllm: Work, source: Repository) -> None:
     target, found = change(vllm, source, {"csrc/a.cu": "int b;\n", "setup.py": "# two\n"})
     comments = comparison.comment_changes(target, base_of(source), found.native)
-    refused = deltas.refusal(found, "nightly", remedy="a new base", only_comments=comments)
+    refused = delta.refusal(found, "nightly", remedy="a new base", only_comments=comments)
     assert "csrc/a.cu, setup.py (only in comments)" in refused.what
     assert refused.hint.startswith("a new base; ")
 
 
 def test_a_tracked_file_of_the_builds_gets_a_hint_that_helps(vllm: Work, source: Repository) -> None:
     _, found = change(vllm, source, {"vllm/_version.py": "__version__ = '1'\n"})
-    refused = deltas.refusal(found, "nightly", remedy="a new base")
+    refused = delta.refusal(found, "nightly", remedy="a new base")
     assert "vllm/_version.py" in refused.what
     assert "`git rm --cached vllm/_version.py`" in refused.hint
     assert "a new base" not in refused.hint

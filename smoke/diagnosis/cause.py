@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smoke.diagnosis.log import Kind, Line, Weight, read
+from smoke.diagnosis.log import Line, LineKind, Weight, read
 from smoke.diagnosis.raised import Raised, raised, worst
 from smoke.diagnosis.signs import EXPLAINED, SIGNS
 
@@ -74,7 +74,7 @@ _CRASHES = {128 + number for number in (signal.SIGSEGV, signal.SIGILL, signal.SI
 _NOT_RUN = (126, 127)
 # `docker run`'s own failure (docker/cli, cli/command/container/run.go).
 _REFUSED = 125
-_NO_LINE = Line(number=0, printed="", body_at=0, speaker="", weight=Weight.NOTHING, kind=Kind.SAID, ending=False)
+_NO_LINE = Line(number=0, printed="", body_at=0, speaker="", weight=Weight.NOTHING, kind=LineKind.SAID, ending=False)
 
 
 def diagnose(
@@ -178,7 +178,7 @@ class _Story:
         """Whether an exception, which no sign names, tells more than a line with a sign."""
         if exception.weight is Weight.FATAL:
             return self._is_before(exception, index)
-        return sign.cause in _SAID_IN_PASSING and self._lines[index].kind is Kind.SAID
+        return sign.cause in _SAID_IN_PASSING and self._lines[index].kind is LineKind.SAID
 
     def _is_before(self, exception: Raised, index: int) -> bool:
         """Whether an exception was reported before a line, and the line belongs to another report."""

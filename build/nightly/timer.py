@@ -77,7 +77,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Owner:
     """Whose timer it is, and what it is to have.
 
     Attributes:
@@ -118,7 +118,7 @@ def at(text: str) -> str:
     return text
 
 
-def install(place: Place, *, time: str, options: Sequence[str]) -> Schedule:
+def install(place: Owner, *, time: str, options: Sequence[str]) -> Schedule:
     """Have the nightly started every day; an earlier timer of this state folder is replaced.
 
     Args:
@@ -143,7 +143,7 @@ def install(place: Place, *, time: str, options: Sequence[str]) -> Schedule:
     return Schedule(by="cron", at=time, entry=entry, script=place.script)
 
 
-def show(place: Place) -> Schedule | None:
+def show(place: Owner) -> Schedule | None:
     """The timer of this state folder; None if there is none."""
     if place.timer.exists():
         found = re.search(
@@ -160,7 +160,7 @@ def show(place: Place) -> Schedule | None:
     return Schedule(by="cron", at=f"{hour:0>2}:{minute:0>2}", entry=entry, script=place.script)
 
 
-def remove(place: Place) -> None:
+def remove(place: Owner) -> None:
     """Have it started no more. One that is not there is no error."""
     _remove_systemd(place)
     before = _crontab()
@@ -171,7 +171,7 @@ def remove(place: Place) -> None:
 # --- The script --------------------------------------------------------------------------------------------------
 
 
-def _write_script(place: Place, options: Sequence[str]) -> None:
+def _write_script(place: Owner, options: Sequence[str]) -> None:
     exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(_carried(place).items())]
     text = _SCRIPT.format(
         exports="\n".join(exports),
@@ -182,7 +182,7 @@ def _write_script(place: Place, options: Sequence[str]) -> None:
     write_atomic(place.script, text, mode=0o700)
 
 
-def _carried(place: Place) -> dict[str, str]:
+def _carried(place: Owner) -> dict[str, str]:
     """What of the environment the job gets: all that decides what a nightly does, and no secret."""
     secrets = {ENV_PREFIX + name.upper() for name in SECRETS}
     found = {name: value for name, value in place.environment.items() if value and _CARRIED.fullmatch(name)}
@@ -210,7 +210,7 @@ def _secret_files(found: Mapping[str, str]) -> dict[str, str]:
 # --- cron --------------------------------------------------------------------------------------------------------
 
 
-def _install_cron(place: Place, time: str) -> str:
+def _install_cron(place: Owner, time: str) -> str:
     hour, _, minute = time.partition(":")
     # crontab(5): an unescaped % ends the command.
     path = shlex.quote(str(place.script)).replace("%", r"\%")
@@ -227,7 +227,7 @@ def _install_cron(place: Place, time: str) -> str:
     return entry
 
 
-def _is_ours(line: bytes, place: Place) -> bool:
+def _is_ours(line: bytes, place: Owner) -> bool:
     return line.rstrip().endswith(f"# {_MARK} {place.digest}".encode())
 
 
@@ -260,7 +260,7 @@ def _refused(error: subprocess.CalledProcessError) -> UsageError:
     return UsageError(f"crontab refused: {said}", hint="`crontab -l` shows whether you may use it")
 
 
-def _remove_systemd(place: Place) -> None:
+def _remove_systemd(place: Owner) -> None:
     """Remove the timer of an earlier version, if there is one."""
     if not place.timer.exists():
         return

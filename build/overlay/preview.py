@@ -6,9 +6,10 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build.base.store import NOT_IN_IMAGES, Contents, Facts
+from build.base.store import NOT_IN_IMAGES, BaseContents, Facts
+from build.engine import ages
 from build.layer.archive import Ownership
-from build.overlay import comparison
+from build.overlay import choice, comparison
 from build.overlay.delta import remark
 from build.source.listing import SUBMODULE, Listing
 from build.source.target import Target
@@ -17,7 +18,7 @@ from build.vllm import requirements
 if TYPE_CHECKING:
     from build.context import Context
     from build.engine.client import Image
-    from build.overlay.choice import Wishes
+    from build.overlay.choice import BaseWishes
     from build.overlay.delta import Delta
 
 
@@ -76,7 +77,7 @@ class Plan:
         ]
 
 
-def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
+def plan(context: Context, target: Target, wishes: BaseWishes) -> Plan:
     """Compare a target with a base; nothing is built.
 
     Args:
@@ -88,9 +89,6 @@ def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
         SourceError: The base cannot be used.
         IncompatibleError: There is no base at all.
     """
-    from build.engine import ages  # noqa: PLC0415 - what they need to talk to an engine
-    from build.overlay import choice  # noqa: PLC0415 - what they need to talk to an engine
-
     base, delta = choice.nearest(choice.compare(context, target, wishes))
     context.console.note(f"base {base.name} is {ages.of(base.image)}")
     comments = comparison.comment_changes(target, base, delta.native)
@@ -118,7 +116,7 @@ def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[
     return Plan(base=commit.id, image=None, delta=delta, size=_size(target, delta), only_comments=comments)
 
 
-def _assumed(of: Target, flavor: str) -> Contents:
+def _assumed(of: Target, flavor: str) -> BaseContents:
     files = {path: entry for path, entry in of.tree.files.items() if entry.mode != SUBMODULE}
     held = {path: entry for path, entry in files.items() if path.partition("/")[0] not in NOT_IN_IMAGES}
     requires = of.requires(flavor)
@@ -145,7 +143,7 @@ def _assumed(of: Target, flavor: str) -> Contents:
         programs=(),
         own_git=False,
     )
-    return Contents(facts=facts, held=Listing(files=held, trees={}), tree=of.tree)
+    return BaseContents(facts=facts, held=Listing(files=held, trees={}), tree=of.tree)
 
 
 def _size(target: Target, delta: Delta) -> int:

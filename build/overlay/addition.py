@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from build.base.store import Base
     from build.overlay.delta import Delta
-    from build.overlay.image import Overlay
+    from build.overlay.overlay import Overlay
 
 _ROOT = SOURCE.relative_to("/")
 
