@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from types import FrameType
 
+    from build.base.apart import Look
     from build.engine.client import Image
-    from smoke.image.binaries import Probe
     from smoke.image.contents import Contents
     from smoke.server.server import ContainerServer, Server
 
@@ -296,7 +296,7 @@ def contents(run: Run) -> Contents:
 
 
 @pytest.fixture(scope="session")
-def probe(run: Run, starting: Callable[[], ContainerServer]) -> Probe:
+def probe(run: Run, starting: Callable[[], ContainerServer]) -> Look:
     """What is found from within the image, while its server starts."""
     del starting
     with _told_shortly():

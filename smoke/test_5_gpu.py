@@ -46,9 +46,9 @@ def findings(seen: Seen) -> Observed:
 @pytest.fixture
 def torch(findings: Observed) -> ComputingTorch:
     """The image's torch."""
-    if findings.torch is None:
-        pytest.fail(f"torch cannot be used: {findings.torch_failure}", pytrace=False)
-    return findings.torch
+    if findings.torch.found is None:
+        pytest.fail(f"torch cannot be used: {findings.torch.failure}", pytrace=False)
+    return findings.torch.found
 
 
 def test_devices(inside: Machine, run: Run) -> None:
@@ -65,8 +65,8 @@ def test_torch(torch: ComputingTorch) -> None:
 
 def test_platform(findings: Observed) -> None:
     """The platform that vLLM chooses is CUDA."""
-    why = findings.platform_failure or findings.platform
-    assert findings.platform == "cuda", f"it chooses {why}"
+    why = findings.platform.failure or findings.platform.found
+    assert findings.platform.found == "cuda", f"it chooses {why}"
 
 
 def test_product(torch: ComputingTorch) -> None:

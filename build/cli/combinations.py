@@ -55,7 +55,10 @@ RULES = (
         why="the working tree is taken as it is, on the commit that is checked out",
     ),
     *(Conflict(verbs=_OVERLAYS, lost=name, beside="smoke", why="no test runs") for name in _OF_TRIALS),
-    *(Conflict(verbs=_OVERLAYS, lost="registry", beside=name, why="nothing is pushed") for name in ("smoke", "push")),
+    *(
+        Conflict(verbs=_OVERLAYS, lost="registry", beside=name, why="nothing is pushed")
+        for name in ("smoke", "push", "model")
+    ),
     Conflict(
         verbs=(*_OVERLAYS, "plan"),
         lost="flavor",

@@ -25,7 +25,7 @@ from build.host.files import write_atomic, write_json
 from smoke.diagnosis.cause import TERMINATED, Diagnosis, diagnose
 from smoke.gpu import grant as gpus
 from smoke.gpu import nvidia
-from smoke.image.binaries import ANYBODY, Probe, probe
+from smoke.image.binaries import ANYBODY, probe
 from smoke.image.contents import Contents, is_ours
 from smoke.results import report
 from smoke.results.findings import Findings
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from docker.types import DeviceRequest
 
+    from build.base.apart import Look
     from build.config.folders import Folders
     from build.engine.client import Engine, Image
     from build.gate.verdict import Verdict
@@ -293,7 +294,7 @@ class Run:
         """
         return Contents.read(self.engine, self.image) if self.sealed else None
 
-    def probe(self) -> Probe:
+    def probe(self) -> Look:
         """What is found from within the image.
 
         Raises:

@@ -17,6 +17,7 @@ from build.errors import BuildError, SourceError
 from build.layer import gitdir
 from build.source.remotes import REMOTES
 from build.source.repository import Repository
+from tests.engine import faults
 from tests.engine.conftest import commit_all, inside
 from tests.standin.image import changed
 
@@ -235,9 +236,9 @@ def test_a_base_without_its_bytecode_is_not_made(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("case $1 in -c) echo {}; exit 0;; esac", "does not say what it holds: files: Field required"),
-        ("case $1 in -c) echo no JSON; exit 0;; esac", "does not say what it holds"),
-        ("case $1 in -c) printf %080000000d 0; exit 0;; esac", "does not say what it holds"),
+        ("case $1 in -I) echo [{}, {}]; exit 0;; esac", "printed something else"),
+        ("case $1 in -I) echo no JSON; exit 0;; esac", "ended before it was done"),
+        ("case $1 in -I) printf [%080000000d 0; exit 0;; esac", "printed something else"),
     ],
 )
 def test_what_an_image_says_of_itself_is_checked(engine: Engine, unsealed: Image, words: str, said: str) -> None:
@@ -246,6 +247,20 @@ def test_what_an_image_says_of_itself_is_checked(engine: Engine, unsealed: Image
         pytest.raises(BuildError, match=said),
     ):
         probe(engine, engine.image(image_id))
+
+
+def test_what_an_image_starts_does_not_say_what_it_holds(
+    engine: Engine, unsealed: Image, source: Repository, commit: Commit
+) -> None:
+    sound = probe(engine, unsealed).model_dump(mode="json")
+    said = [("files", sound), ("vllm", f"{store.SOURCE}/vllm")]
+    forged = faults.STARTED + faults.forging("started.py", "def package_folders", said)
+    script = f"echo '# altered' >>vllm/version.py; {forged}"
+    with (
+        changed(engine, unsealed.id, (), script=script) as image_id,
+        pytest.raises(BuildError, match="ended with status 1"),
+    ):
+        try_to_seal(engine, engine.image(image_id), source, commit)
 
 
 def test_an_image_that_prints_before_it_answers_is_understood(

@@ -24,7 +24,7 @@ from build.host.process import Completed
 from build.nightly import nightlog, record
 from build.nightly.record import Record
 from tests.standin.verdicts import passing
-from tests.unit.test_damaged import IMAGE
+from tests.unit.fakes import IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

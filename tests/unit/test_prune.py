@@ -12,7 +12,7 @@ import pytest
 
 from build.config.folders import Folders
 from build.console import Console
-from build.engine import embedded, labels
+from build.engine import embedded
 from build.errors import BusyError
 from build.host import lock
 from build.nightly import pruning, retention
@@ -30,11 +30,6 @@ GB = 1_000_000_000
 SIZE = 3_750_000_000
 NAMES = [f"llm-d-dev:nightly-{number:040}" for number in range(3)]
 LOCAL = f"llm-d-dev:local-{1:040}"
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 @pytest.fixture
@@ -69,6 +64,13 @@ def test_an_image_goes_with_all_its_names_and_the_bytes_are_said(context: Contex
     assert done.document()["freed_bytes"] == 2 * SIZE
 
 
+def test_what_a_user_made_from_an_image_stays_without_a_name(context: Context, engine: FakeEngine) -> None:
+    overlay = engine.hold(kind="overlay", created="2020-01-01", repository="llm-d-dev", expires="3d")
+    made = engine.commit(overlay, layers=["a user's work"])
+    pruning.prune(context, apply=True)
+    assert list(engine.docker.known) == [made.id]
+
+
 def test_a_base_that_a_run_has_just_taken_stays(context: Context, engine: FakeEngine) -> None:
     engine.hold("llm-d-dev:nightly", kind="base", created="2026-01-02")
     taken = engine.hold(NAMES[1], kind="base", created="2026-01-01")
@@ -81,8 +83,7 @@ def test_a_base_that_a_run_has_just_taken_stays(context: Context, engine: FakeEn
 def test_a_name_that_has_moved_to_a_new_image_stays(
     context: Context, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expired = engine.hold(LOCAL, kind="overlay", created="2020-01-01", repository="llm-d-dev")
-    engine.docker.known[expired.id]["Config"]["Labels"][labels.QUAY_EXPIRES] = "3d"
+    expired = engine.hold(LOCAL, kind="overlay", created="2020-01-01", repository="llm-d-dev", expires="3d")
     decide = retention.decide
 
     def moved_meanwhile(images: Sequence[Image], rules: Rules) -> list[Decision]:
