@@ -20,7 +20,8 @@ from build.engine.names import Upload
 from build.errors import EngineError, GateError, RegistryError
 from build.gate import fingerprints, transfer, verdict
 from build.host import lock, retry
-from build.registry.client import Access, Registry, RepositoryName
+from build.registry.client import Registry
+from build.registry.repository_name import Access, RepositoryName
 from tests.standin.verdicts import passing
 from tests.unit.fakes import FakeEngine, FakeRegistry, digest
 from tests.unit.loopback import Answer, serving
