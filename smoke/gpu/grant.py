@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.config.gpus import Selection
-    from build.engine.client import Capabilities, Image
+    from build.engine.capabilities import Capabilities
+    from build.engine.client import Image
     from smoke.gpu.nvidia import Machine
 
 # What NVIDIA's base images set: https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/

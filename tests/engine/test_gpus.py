@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.config.gpus import Selection
-from build.engine.client import Capabilities
+from build.engine.capabilities import Capabilities
 from build.gate.verdict import Verdict
 from smoke.gpu import grant
 from tests.engine import gpu_standin
