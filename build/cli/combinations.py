@@ -46,7 +46,10 @@ RULES = (
         why="the working tree is taken as it is, on the commit that is checked out",
     ),
     *(Rule(verbs=_OVERLAYS, lost=name, beside="smoke", why="no test runs") for name in _OF_TRIALS),
-    *(Rule(verbs=_OVERLAYS, lost="registry", beside=name, why="nothing is pushed") for name in ("smoke", "push")),
+    *(
+        Rule(verbs=_OVERLAYS, lost="registry", beside=name, why="nothing is pushed")
+        for name in ("smoke", "push", "model")
+    ),
     Rule(
         verbs=(*_OVERLAYS, "plan"),
         lost="flavor",

@@ -44,6 +44,11 @@ class Request:
     force: bool
     options: Options
 
+    @property
+    def pushes(self) -> bool:
+        """Whether what passes is pushed: the gate asks for a test with the suite's own model."""
+        return self.push and self.smoke and self.options.model is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -84,13 +89,18 @@ class Result:
 
 
 def require_registry(context: Context, request: Request) -> None:
-    """Ask the registry before the work, if it will be needed after it.
+    """Ask the registry before the work, if it will be needed after it; else say why it will not.
 
     Raises:
         RegistryError: It does not answer, or refuses.
     """
-    if request.push and request.smoke:
+    if request.pushes:
         context.open_registry().require_reachable()
+    elif request.push and request.smoke:
+        context.console.note(
+            "not pushed by this run: --model tests with another model than the gate asks for; the same command without "
+            "--model pushes"
+        )
 
 
 def deliver(context: Context, target: Target, request: Request, *, name: Stem) -> Result:
@@ -127,7 +137,7 @@ def deliver(context: Context, target: Target, request: Request, *, name: Stem) -
     image, built = _build(context, made)
     tested = smoke_run.run(context, image, request.options, force=request.force) if request.smoke else None
     _require_name(context, image, f"{context.settings.repository}:{made.tag}")
-    pushed = publish.push(context, image) if request.push and tested and _may_push(context, made, image) else None
+    pushed = publish.push(context, image) if request.pushes and _may_push(context, made, image) else None
     return Result(image=image, overlay=made, built=built, trial=tested, pushed=pushed)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build.config.folders import REPOSITORY
-from build.errors import BuildError, DiskError, EngineError, LlmdDevError, UsageError
+from build.errors import BuildError, EngineError, LlmdDevError, UsageError, full_engine
 from build.host import apt, process, reason, scratch
 from build.host.retry import can_get_better
 from build.host.secrets import redacted
@@ -149,11 +149,8 @@ def _image_id(engine: Engine, request: Request, made: Mapping[str, Any]) -> str:
 def _failure(request: Request, tail: tuple[str, ...]) -> LlmdDevError:
     text = "\n".join(tail)
     name = request.dockerfile.name
-    if "no space left on device" in text:
-        return DiskError(
-            f"{name}: no space left on the engine's disk",
-            hint="`docker buildx prune` and `docker image prune` free space; then run this again",
-        )
+    if full := full_engine(name, text):
+        return full
     if _ENGINE_GONE.search(text):
         return EngineError(
             f"{name}: the engine went away during the build",

@@ -18,7 +18,7 @@ import docker.errors
 
 from build.engine import content as identity
 from build.engine import labels
-from build.errors import BuildError, DiskError
+from build.errors import BuildError, LlmdDevError, full_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -78,12 +78,9 @@ def load(engine: Engine, image: Thin, *, tag: str) -> Image:
     return replace(found, called=tag)
 
 
-def _refused(said: str) -> BuildError | DiskError:
-    if "no space left on device" in said:
-        return DiskError(
-            "the overlay: no space left on the engine's disk",
-            hint="`docker image prune` frees space; then run this again",
-        )
+def _refused(said: str) -> LlmdDevError:
+    if full := full_engine("the overlay", said):
+        return full
     # A layer that it was to have: it then looks for it in the archive.
     if "no such file or directory" in said:
         return BuildError(f"the base was removed meanwhile ({said})", hint="run this again: it takes another base")

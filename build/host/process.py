@@ -239,7 +239,10 @@ def output(
 
 
 def _bounded(process: subprocess.Popen[bytes], limit: float, seconds: float) -> tuple[bytes, bytes]:
-    """Standard output and errors of a program to their ends; of the errors no more than the limit is kept."""
+    """Standard output and errors of a program to their ends; of the errors no more than the limit is kept.
+
+    When it has ended, all that it wrote is there: what it has started may hold its pipes for as long as it likes.
+    """
     assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
     assert process.stderr is not None  # noqa: S101 - the same
     kept = {process.stdout: bytearray(), process.stderr: bytearray()}
@@ -248,7 +251,11 @@ def _bounded(process: subprocess.Popen[bytes], limit: float, seconds: float) -> 
         for pipe in kept:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
-            for key, _ in selector.select(timeout=_HEED_S):
+            ended = process.poll() is not None
+            ready = selector.select(timeout=0 if ended else _HEED_S)
+            if ended and not ready:
+                break
+            for key, _ in ready:
                 pipe = cast("IO[bytes]", key.fileobj)
                 chunk = os.read(key.fd, _CHUNK_BYTES)
                 if not chunk:

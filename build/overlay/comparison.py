@@ -76,11 +76,14 @@ def _require_kin(target: Target, base: Contents) -> None:
     """Refuse another project's tree, of which every native source would differ.
 
     Raises:
-        SourceError: It has none of the base's.
+        SourceError: It has none of the base's, or none of their folders.
     """
     native = {path for path in base.tree.files if compatibility.is_native(path)}
     if native and native.isdisjoint(target.tree.files):
         raise target.not_vllm("it has none of vLLM's native sources")
+    folders = compatibility.source_folders(base.tree.top_level)
+    if folders and folders.isdisjoint(target.tree.top_level):
+        raise target.not_vllm(f"it has none of the folders of vLLM's native sources ({', '.join(sorted(folders))})")
 
 
 def _builds_alike(target: Target, path: str, old: Entry, new: Entry) -> bool:

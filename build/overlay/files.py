@@ -74,7 +74,6 @@ def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
             new=State(commit=commit.id, tree=overlay.target.tree, present=overlay.delta.present),
             complete=base.facts.own_git,
             published=overlay.target.published,
-            shared_index=base.facts.shared_index,
         )
         tarball.add_tree(_ROOT / ".git", target, mode=REGULAR)
 

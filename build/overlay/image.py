@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DOCKERFILE = buildx.DOCKERFILES / "overlay.Dockerfile"
 
-FORMAT = 3
+FORMAT = 4
 """How overlays are made: another number, and those that were made before are made anew.
 
 Raise it with every change to what an overlay of the same commit on the same base holds, wherever that is decided. A

@@ -10,7 +10,7 @@ from build.base.store import NOT_IN_IMAGES, Contents, Facts
 from build.layer.archive import Ownership
 from build.overlay import comparison
 from build.overlay.delta import remark
-from build.source.listing import Listing
+from build.source.listing import SUBMODULE, Listing
 from build.source.target import Target
 from build.vllm import requirements
 
@@ -49,7 +49,13 @@ class Plan:
             "base": self.base,
             **self.delta.document(size=self.size),
             "only_comments": sorted(self.only_comments),
+            "not_checked": list(self.not_checked),
         }
+
+    @property
+    def not_checked(self) -> tuple[str, ...]:
+        """New packages that a base may have another one of the same name of: what one has installed is not known."""
+        return () if self.image else self.delta.packages
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -61,6 +67,11 @@ class Plan:
             f"{len(delta.written)} files to write ({self.size / 1e3:.1f} kB), {len(delta.deleted)} to delete",
             *([f"not carried: {delta.left_out_text}"] if delta.left_out_text else ()),
             *(f"{name}: {', '.join(paths)}" for name, paths in named if paths),
+            *(
+                f"not checked: whether Python imports {name}, or a package of that name that the base has installed; "
+                "a plan on a base (without --base-commit) tells"
+                for name in self.not_checked
+            ),
             *([hint] if (hint := remark(delta, self.only_comments)) else ()),
         ]
 
@@ -108,7 +119,8 @@ def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[
 
 
 def _assumed(of: Target, flavor: str) -> Contents:
-    held = {path: entry for path, entry in of.tree.files.items() if path.partition("/")[0] not in NOT_IN_IMAGES}
+    files = {path: entry for path, entry in of.tree.files.items() if entry.mode != SUBMODULE}
+    held = {path: entry for path, entry in files.items() if path.partition("/")[0] not in NOT_IN_IMAGES}
     requires = of.requires(flavor)
     installed = requirements.assumed(requires, python=_PYTHON[flavor], machine=platform.machine())
     facts = Facts(
@@ -132,7 +144,6 @@ def _assumed(of: Target, flavor: str) -> Contents:
         entry_points=of.pyproject.entry_points_text,
         programs=(),
         own_git=False,
-        shared_index="",
     )
     return Contents(facts=facts, held=Listing(files=held, trees={}), tree=of.tree)
 

@@ -166,6 +166,18 @@ class Repository:
         }
         return self._git.given(variables, cwd=self.work_tree)
 
+    def alone(self, place: Path) -> Git:
+        """Like :meth:`on_copy`, with an index of its own and without the repository's objects.
+
+        Git renews the time stamp of an object that it would write and that is there already, also of one that it only
+        borrows (git 2.39, object-file.c, write_object_file). What it does not know it leaves alone.
+
+        Args:
+            place: The folder that :meth:`on_copy` was given.
+        """
+        variables = {"GIT_INDEX_FILE": str(place / "alone"), "GIT_OBJECT_DIRECTORY": str(place / "objects")}
+        return self._git.given({**variables, "GIT_ALTERNATE_OBJECT_DIRECTORIES": ""}, cwd=self.work_tree)
+
     @property
     def is_dirty(self) -> bool:
         """Whether the working tree holds changes, staged or not, or new files that are not ignored.
@@ -213,8 +225,18 @@ class Repository:
         full, seconds, subject = shown.split("\0", 2)
         return Commit(id=full, subject=subject, timestamp=_timestamp(seconds))
 
-    def _no_commit(self, ref: str, why: str) -> SourceError:
+    def _lacks(self, what: str) -> SourceError | None:
+        """Say that objects are missing where it borrows from a folder that is not there; None where it does not."""
+        gone = gitview.missing_alternates(self.objects[0])
+        if not gone:
+            return None
         return SourceError(
+            f"{what}: objects/info/alternates names {gone[0]}, which is not there",
+            hint="bring that folder back, or clone again with `--dissociate`, which borrows nothing",
+        )
+
+    def _no_commit(self, ref: str, why: str) -> SourceError:
+        return self._lacks(f"{ref!r} names no commit in what is left of {self.path}") or SourceError(
             f"{ref!r} names no commit in {self.path}{why and f': {why}'}",
             hint=f"`git -C {self.path} log --oneline -5` shows some that exist",
         )
@@ -368,7 +390,7 @@ class Repository:
             ) from error
 
     def _partial(self, what: str) -> SourceError:
-        return SourceError(
+        return self._lacks(f"{self.path} lacks {what}") or SourceError(
             f"{self.path} lacks {what}: it is a partial clone",
             hint=f"check the commit out in {self.path} once, which fetches them; then run this again",
         )

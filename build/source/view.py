@@ -9,6 +9,7 @@ whenever it is changed, no git that runs on the view can start it.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import stat
@@ -39,10 +40,13 @@ _OWN = ("refs", "logs", "reftable")
 _PSEUDO_REF = re.compile(r"[A-Z][A-Z_]*")
 _SHARED_INDEX = "sharedindex.*"
 
+_ALTERNATES = 5
 _CONFIG_BYTES = 2**20
 _REF_BYTES = 2**16
 _INFO_BYTES = 2**23
 _TRUE = ("true", "yes", "on", "1")
+
+_LINK = "gitdir:"
 
 _HINT = "give the path of a vLLM clone: `dev -- PATH [REF]`"
 
@@ -114,15 +118,29 @@ def _in_folder(folder: Path) -> Place:
     The working tree is where the file ``.git`` is, as for git itself (gitrepository-layout(5)): what the git directory
     says of it is the path before somebody moved the folder, or that of another folder of which this one is a copy.
     """
-    link = folder / ".git"
-    text = _text(link, _REF_BYTES).removeprefix("gitdir:").strip()
-    git_dir = (folder / text).resolve()
-    if not text or not _is_git_dir(git_dir):
+    text = _text(folder / ".git", _REF_BYTES)
+    named = text.removeprefix(_LINK).strip()
+    if not text.startswith(_LINK) or not named:
         raise SourceError(
-            f"{folder} is not a git repository: its .git points to {text}",
+            f"{folder} is not a git repository: its file .git {_why_no_link(text)}",
+            hint=f"write `{_LINK} PATH OF THE GIT DIRECTORY` into it, or clone again",
+        )
+    git_dir = (folder / named).resolve()
+    if not _is_git_dir(git_dir):
+        raise SourceError(
+            f"{folder} is not a git repository: its .git points to {named}",
             hint="`git worktree repair` in the repository that it belongs to mends the link of one that was moved",
         )
     return _place(git_dir, work_tree=folder)
+
+
+def _why_no_link(text: str) -> str:
+    """What is wrong with a file ``.git`` that git does not take for a link (setup.c, read_gitfile_gently)."""
+    if not text.strip():
+        return "is empty"
+    if os.fsencode(text).startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "begins with a byte order mark, which git does not read"
+    return "names no folder" if text.startswith(_LINK) else f"does not begin with `{_LINK}`"
 
 
 def _named(git_dir: Path) -> Place | None:
@@ -173,6 +191,21 @@ def _linked(git_dir: Path) -> Path | None:
     link = git_dir / _text(git_dir / "gitdir", _REF_BYTES).strip()
     pointed = link.parent / _text(link, _REF_BYTES).removeprefix("gitdir:").strip()
     return link.parent.resolve() if link.is_file() and pointed.resolve() == git_dir else None
+
+
+def missing_alternates(objects: Path, *, depth: int = _ALTERNATES) -> list[Path]:
+    """Folders that an object database borrows from and that are not there (gitrepository-layout(5)).
+
+    Args:
+        objects: The database.
+        depth: Databases that borrow from one another (git's object-file.c goes as far).
+    """
+    text = _text(objects / "info/alternates", _INFO_BYTES)
+    named = [(objects / line).resolve() for line in text.splitlines() if line and not line.startswith("#")]
+    if not depth:
+        return []
+    further = (folder for one in named if one.is_dir() for folder in missing_alternates(one, depth=depth - 1))
+    return [*(one for one in named if not one.is_dir()), *further]
 
 
 def is_true(value: str) -> bool:

@@ -188,6 +188,8 @@ class _Story:
 
     def _general(self, least: Weight) -> Diagnosis | None:
         found = self._first(lambda sign: sign.general, least=least)
+        if found and _PANICKED.search(self._lines[found[0]].body) and found[0] + 1 < len(self._lines):
+            found = found[0] + 1, found[1]
         return self._shown(found) if found else None
 
     def _raised(self, exception: Raised) -> Diagnosis:
@@ -237,6 +239,8 @@ class _Story:
                 yield index, sign
 
 
+# Rust (1.73 and newer, std/src/panicking.rs) says of what in the line below.
+_PANICKED = re.compile(r"\bpanicked at \S{1,300}:$")
 # What a shell in the entry point says and goes on.
 _SAID_IN_PASSING = ("entrypoint", "permission")
 _MODULE = re.compile(r"No module named '([\w.]+)'")

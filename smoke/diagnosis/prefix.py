@@ -46,6 +46,8 @@ _KNOWN = tuple(
         r" {0,4}(?P<source>\d{1,4}): ?",
         r"\[ {0,12}\d{1,12}\.\d{1,9}\] ",
         r"> ",
+        # The left side of a frame that a terminal program draws around a log.
+        r"[\u2502\u2503] ",
         # A program that repeats a server's lines under a level of its own.
         r"(?:DEBUG|INFO|WARNING|ERROR) - \[[\w-]{1,80}\] (?=\(|(?:DEBUG|INFO|WARNING|ERROR)\b)",
     )

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 PASSED_ON = re.compile(
     r"Engine core initialization failed|Frontend process failed during|EngineDeadError|AsyncEngineDeadError"
     r"|EngineGenerateError|WorkerProc initialization failed|EngineCore encountered|[Ee]ngine ?[Cc]ore.* died"
-    r"|died unexpectedly|died with exit code|MQEngineDeadError|Engine process failed to start"
+    r"|died unexpectedly|died with exit code|LLMEngine is (?:already )?dead|MQEngineDeadError"
+    r"|Engine process failed to start"
     r"|Worker failed with (?:error|KV connector output)|RuntimeError: (?:Executor failed|One or more workers failed)"
     r"|server shut down unexpectedly|managed Python headless engine exited"
 )

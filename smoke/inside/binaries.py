@@ -304,7 +304,11 @@ def expected_variant() -> str:
 
 
 def defined(flavor: str, source: Path) -> Iterator[str]:
-    """Yield the operators, with their namespace, that the sources certainly define for a flavor."""
+    """Yield the operators, with their namespace, that the sources certainly define for a flavor.
+
+    The sources are asked, not a record of what the base had when it was sealed: a base whose binaries are another
+    commit's (``VLLM_PRECOMPILED_WHEEL_COMMIT``) is sealed with them.
+    """
     for name, extension in BINDINGS.get(flavor, {}).items():
         path = source / name
         if path.is_file():

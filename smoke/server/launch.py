@@ -18,7 +18,7 @@ from testcontainers.core.transferable import build_transfer_tar
 
 from build.base.store import PYTHON
 from build.engine import confinement, labels
-from build.engine.client import without_logins
+from build.engine.client import IN_FLIGHT_S, without_logins
 from build.host import identity
 from smoke.server import relay
 from smoke.server.server import HEALTH_S, POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
@@ -43,7 +43,6 @@ _SHARED_MEMORY = "2g"  # vLLM's processes exchange tensors there; Docker's defau
 # A folder that is copied goes through memory; a larger one is mounted.
 _COPY_LIMIT = 64 * 2**20
 _PROGRESS_S = 10.0
-_IN_FLIGHT_S = 5.0
 _DYING_S = 2.0
 _UNUSED, _UNUSED_VERSION = "unix:///nonexistent", "1.44"
 _LOOPBACK = "127.0.0.1"
@@ -212,7 +211,7 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
             server.started = time.monotonic()
         except KeyboardInterrupt:
             # If it came while the engine was asked, there will be a container that we were not told of.
-            patience = _IN_FLIGHT_S if container.status == "not_started" else 0.0
+            patience = IN_FLIGHT_S if container.status == "not_started" else 0.0
             raise
         with contextlib.ExitStack() as reached:
             server.address = _carried(server, launch, reached)
@@ -223,7 +222,7 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
                 server.kill()
                 keep_log(server.log())
             server.close()
-            remove(engine, name, patience=patience)
+            engine.remove_container(name, patience=patience)
             container.get_docker_client().client.close()
 
 
@@ -322,25 +321,3 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
-
-
-def remove(engine: Engine, name: str, *, patience: float) -> None:
-    """Remove the container of a run.
-
-    By its name: an interrupt may fall between its creation and our learning its ID, and labels are inherited.
-
-    Args:
-        engine: Where.
-        name: The container's name.
-        patience: Seconds to wait for it to appear. None may.
-    """
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            engine.client.api.remove_container(name, force=True, v=True)
-        except docker.errors.NotFound:
-            if time.monotonic() >= deadline:
-                return
-        else:
-            return
-        time.sleep(POLL_S)

@@ -32,6 +32,8 @@ TIMES_FLOOR = 0.5
 DEV_S = 0.8
 PLAN_S = 0.6
 MORE_THAN_DELTA_KB = 350.0
+# A git index and the trees of a release each have 20 bytes that do not compress for every file: 8,513 in vLLM 0.33.0.
+MORE_THAN_DELTA_RELEASE_KB = 550.0
 PEAK_MB = 200.0
 
 MANY = 100
@@ -173,17 +175,17 @@ def _dev(ground: Ground, clone: Clone, commit: str) -> Callable[[], object]:
 def size(ground: Ground, _runs: int) -> Iterator[Figure]:
     """What an overlay adds to a registry against the changed files alone, both compressed."""
     changes = {
-        "1 file": ground.clone.edited(ground.commit, files=1),
-        f"{MANY} files": ground.clone.edited(ground.commit, files=MANY),
-        "next release, forced": ground.newer,
+        "1 file": (MORE_THAN_DELTA_KB, ground.clone.edited(ground.commit, files=1)),
+        f"{MANY} files": (MORE_THAN_DELTA_KB, ground.clone.edited(ground.commit, files=MANY)),
+        "next release, forced": (MORE_THAN_DELTA_RELEASE_KB, ground.newer),
     }
-    for name, commit in changes.items():
+    for name, (goal, commit) in changes.items():
         made = ground.overlay(commit)
         layer, delta = _compressed(_layer(ground, made)), _compressed(_files_alone(ground, made))
         yield Figure(
             name=f"compressed layer beyond the compressed delta, {name}",
             value=(layer - delta) / 1e3,
-            goal=MORE_THAN_DELTA_KB,
+            goal=goal,
             unit="kB",
             detail=f"layer {layer / 1e3:.0f} kB, delta {delta / 1e3:.0f} kB",
         )

@@ -32,7 +32,6 @@ FACTS = Facts(
     entry_points="",
     programs=("vllm-old",),
     own_git=False,
-    shared_index="",
 )
 
 PYPROJECT = '[build-system]\nrequires = ["torch == 2.13.0"]\n'

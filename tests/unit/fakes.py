@@ -20,6 +20,7 @@ from build.engine import content as identity
 from build.engine import labels
 from build.engine.client import Engine, Image
 from build.engine.names import Upload
+from build.host import processor
 from tests.unit.loopback import Answer
 
 if TYPE_CHECKING:
@@ -59,6 +60,19 @@ class FakeContainer:
         return iter([self.archives[path]]), {}
 
 
+IMAGE = Image(
+    id="sha256:" + "1" * 64,
+    tags=(),
+    digests=(),
+    labels={},
+    diff_ids=("sha256:" + "2" * 64,),
+    size=1,
+    created="",
+    config={},
+)
+"""One of which nothing matters."""
+
+
 def _refuse(_name: str) -> list[dict[str, Any]]:
     raise docker.errors.APIError("500 Server Error", explanation="lookup hub.example: no such host")
 
@@ -69,6 +83,7 @@ class FakeDocker:
 
     Attributes:
         pulls: What happens when a name is pulled: gives the rows of the transfer. No registry answers by default.
+        imports: What happens when an archive becomes an image: gives the rows of the answer.
         pushes: What happens to an upload: takes name and image ID, gives the rows of the transfer.
         archives: Tar archives of the folders that containers have, by path.
         loads: Called while an image is loaded.
@@ -82,13 +97,14 @@ class FakeDocker:
     names: dict[str, str] = field(default_factory=dict)
     running: list[FakeContainer] = field(default_factory=list)
     pulls: Callable[[str], list[dict[str, Any]]] = _refuse
+    imports: Callable[[str], list[dict[str, Any]]] = lambda _: []
     pushes: Callable[[str, str], Iterable[dict[str, Any]]] = lambda _name, _id: []
     archives: dict[str, bytes] = field(default_factory=dict)
     loads: Callable[[], None] = lambda: None
     used: set[str] = field(default_factory=set)
     cache_prunes: list[dict[str, Any]] = field(default_factory=list)
     logins: list[Mapping[str, str] | None] = field(default_factory=list)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=lambda: {"Architecture": processor.here()})
 
     def info(self) -> Mapping[str, Any]:
         return self.about
@@ -117,6 +133,9 @@ class FakeDocker:
             pull=lambda repository, *, tag, **_: iter(self.pulls(f"{repository}:{tag}")),
             remove_container=self._remove,
             import_image_from_data=self._import,
+            import_image=lambda *, src, repository, tag, changes: "".join(  # noqa: ARG005
+                f"{json.dumps(row)}\n" for row in self.imports(f"{repository}:{tag}")
+            ),
             containers=lambda **_: [{"ImageID": image_id} for image_id in self.used],
             df=lambda: {"LayersSize": sum(attrs["Size"] for attrs in self.known.values())},
             prune_builds=self._prune_builds,

@@ -348,6 +348,7 @@ def test_a_plan_says_what_would_be_done(machine: Machine) -> None:
         "left_out": {"tests": 1},
         "not_carried": {},
         "only_comments": [],
+        "not_checked": [],
         "written": 1,
         "deleted": 0,
         "bytes": 1500,

@@ -20,20 +20,15 @@ from build.host.files import write_json
 from build.nightly import freshness, prune, record, retention
 from build.nightly.record import Record
 from build.registry import expiry
-from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
+    from tests.unit.fakes import FakeEngine
 
 LOCAL = f"llm-d-dev:local-{1:040}"
 TODAY = dt.datetime(2026, 6, 15, 12, tzinfo=dt.UTC)
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ REFUSED = [
         for verb in OVERLAYS
         for option in ("--no-smoke", "--no-push")
     ),
+    *((f"{verb}--registry h.example/n --model org/name", "--registry", "--model") for verb in OVERLAYS),
     *((f"{verb}--flavor cpu --base x", "--flavor", "--base") for verb in (*OVERLAYS, "plan . ")),
     ("plan . --base x --base-commit main", "--base", "--base-commit"),
     *((f"nightly --vllm-version 0.32.0 {words}", "--vllm-version", name) for name, words in OF_CUDA.items()),

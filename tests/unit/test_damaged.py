@@ -20,7 +20,6 @@ from build.base import store
 from build.cli import launcher, status
 from build.config.folders import Folders
 from build.console import Console
-from build.engine.client import Image
 from build.errors import BusyError, LlmdDevError, as_ours
 from build.gate import demands, smoke_run, verdict
 from build.gate import rules as suite
@@ -38,25 +37,16 @@ from smoke.image.layer_scan import Memory
 from smoke.server import hub_model
 from tests.standin.verdicts import passing
 from tests.unit import bases, damage
-from tests.unit.fakes import FakeEngine, digest
+from tests.unit.fakes import IMAGE, FakeEngine
 from tests.unit.test_base import COMPILED, SEALED, archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from build.context import Context
+    from build.engine.client import Image
 
 QUIET = Console(quiet=True)
-IMAGE = Image(
-    id=digest("image"),
-    tags=(),
-    digests=(),
-    labels={},
-    diff_ids=(digest("layer"),),
-    size=1,
-    created="",
-    config={},
-)
 NIGHT = Record(
     started="2026-01-01T02:00:00Z",
     finished="2026-01-01T02:10:00Z",

@@ -25,7 +25,7 @@ from build.nightly import log as nightlog
 from build.nightly import record
 from build.nightly.record import Record
 from tests.standin.verdicts import passing
-from tests.unit.test_damaged import IMAGE
+from tests.unit.fakes import IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

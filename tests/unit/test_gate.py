@@ -7,6 +7,7 @@ import itertools
 import json
 import tempfile
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
 
 COMMIT = "c" * 40
 LOWER = (digest("lowest"), digest("upper"))
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 @pytest.fixture
@@ -347,7 +343,7 @@ def test_a_stored_login_goes_along(
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
-        (urllib3.exceptions.ReadTimeoutError(None, "", "timed out"), RegistryError, "said nothing for minutes"),  # type: ignore[arg-type]
+        (urllib3.exceptions.ReadTimeoutError(None, "", "timed out"), RegistryError, "no progress for 10 minutes"),  # type: ignore[arg-type]
         (urllib3.exceptions.ProtocolError("broken"), EngineError, "the engine went away during the push"),
     ],
 )
@@ -370,6 +366,29 @@ def test_a_push_without_an_end_is_given_up(
     monkeypatch.setattr(gate, "_UPLOAD_S", -1e9)
     engine.docker.pushes = lambda _name, _id: itertools.repeat({"status": "Pushing"})
     with pytest.raises(RegistryError, match="it took too long"):
+        push(engine, image, repository, "nightly")
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_push_without_progress_is_given_up_and_a_slow_one_is_not(
+    engine: FakeEngine, image: Image, repository: RepositoryName, monkeypatch: pytest.MonkeyPatch, *, moves: bool
+) -> None:
+    minutes = itertools.count(step=60.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(minutes))
+    monkeypatch.setattr(gate, "_UPLOAD_S", 1e9)
+    arrive = engine.docker.pushes
+
+    def transfer(name: str, image_id: str) -> Iterator[dict[str, Any]]:
+        for sent in range(60):
+            detail = {"current": sent * moves, "total": 100}
+            yield {"id": "1234", "status": "Pushing", "progressDetail": detail}
+        yield from arrive(name, image_id)
+
+    engine.docker.pushes = transfer
+    if moves:
+        assert push(engine, image, repository, "nightly")
+        return
+    with pytest.raises(RegistryError, match=r"no progress for 10 minutes, but 'Pushing 1234"):
         push(engine, image, repository, "nightly")
 
 

@@ -493,6 +493,42 @@ def test_a_worktree_whose_repository_is_gone_says_where_it_was(filled: Work, tmp
         Repository(there)
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"gitdir:\n", "names no folder"),
+        (b"\xef\xbb\xbfgitdir: ../repository/.git", "begins with a byte order mark"),
+        ("gitdir: x".encode("utf-16"), "begins with a byte order mark"),
+        (b"../repository/.git\n", "does not begin with `gitdir:`"),
+    ],
+)
+def test_a_git_file_that_is_not_a_link_is_told_why(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / ".git").write_bytes(content)
+    for path in (tmp_path, tmp_path / ".git"):
+        with pytest.raises(SourceError, match=f"its file .git {why}"):
+            Repository(path)
+
+
+def test_a_repository_that_borrows_from_a_folder_that_is_gone_says_so(filled: Work, tmp_path: Path) -> None:
+    there = _alternates(filled, tmp_path)
+    run_git(tmp_path, "clone", "--quiet", "--shared", there, "further")
+    filled.path.rename(tmp_path / "moved")
+    for path in (there, tmp_path / "further"):
+        with (
+            opened(path) as repository,
+            pytest.raises(SourceError, match=f"alternates names {filled.path}/.git/objects, which is not there"),
+        ):
+            repository.commit("HEAD")
+
+
+def test_a_folder_that_a_repository_does_not_need_may_be_gone(filled: Work) -> None:
+    filled.write(".git/objects/info/alternates", "# a comment\n/nowhere/objects\n")
+    with opened(filled.path) as repository:
+        assert repository.listing(repository.commit("HEAD")).files
+
+
 def test_a_home_that_nobody_has_is_told() -> None:
     with pytest.raises(SourceError, match="there is no ~nobody-of-that-name"):
         Repository(Path("~nobody-of-that-name/vllm"))

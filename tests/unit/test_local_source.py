@@ -15,14 +15,6 @@ if TYPE_CHECKING:
     from tests.unit.work import Work
 
 
-@pytest.fixture
-def vllm(work: Work) -> Work:
-    """A repository that is vLLM, as far as this question goes."""
-    work.write("vllm/__init__.py")
-    work.commit()
-    return work
-
-
 @pytest.mark.parametrize("folder", [".", "vllm", "csrc/cpu", ".git/hooks"])
 def test_the_repository_that_one_stands_in(
     vllm: Work, folder: str, isolated: Path, monkeypatch: pytest.MonkeyPatch

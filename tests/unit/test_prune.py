@@ -33,11 +33,6 @@ LOCAL = f"llm-d-dev:local-{1:040}"
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path) -> Context:
     settings = SimpleNamespace(repository="llm-d-dev", registry=None, keep_bases=1, keep_days=14)
     folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")

@@ -10,19 +10,14 @@ import pytest
 from build.console import Console
 from build.engine import names
 from build.nightly import renaming
-from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
+    from tests.unit.fakes import FakeEngine
 
 OLD, NEW = "0" * 40, "1" * 40
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 @pytest.fixture

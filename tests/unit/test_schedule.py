@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,7 +38,7 @@ OTHERS = b'# mine\n\nMAILTO=""\n\t*/5 * * * *   /usr/bin/true   100\\% \xff\n@re
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A machine with a crontab, perhaps a systemd user manager, and a checkout."""
+    """A machine with a crontab, a systemd user manager, and a checkout."""
 
     folder: Path
     place: Place
@@ -74,11 +73,10 @@ def program(path: Path, text: str) -> None:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Without systemd; every folder has a space and a % in its name, and a quote."""
+    """Every folder has a space and a % in its name, and a quote."""
     programs = tmp_path / "programs"
     program(programs / "crontab", _CRONTAB)
-    program(programs / "systemctl", "#!/bin/sh\nexit 1\n")
-    program(programs / "loginctl", "#!/bin/sh\nexit 0\n")
+    program(programs / "systemctl", _SYSTEMCTL)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("TABLE", str(tmp_path / "table"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
@@ -221,18 +219,28 @@ def test_a_crontab_that_may_not_be_used_is_said(machine: Machine) -> None:
         machine.install()
 
 
-def test_without_any_timer_it_is_said(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cron_it_is_said(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(machine.folder / "none"))
-    with pytest.raises(UsageError, match="neither a systemd user manager nor crontab is here"):
+    with pytest.raises(UsageError, match="crontab is not installed here"):
         machine.install()
 
 
-@pytest.mark.parametrize("odd", ["back\\slash", "new\nline", 'quo"te'])
-def test_a_path_that_no_table_can_hold_is_refused(machine: Machine, odd: str) -> None:
-    folders = Folders(state=machine.folder / odd, cache=machine.folder / "cache")
-    place = Place(folders=folders, environment=machine.place.environment, console=machine.place.console)
-    with pytest.raises(UsageError, match="cannot stand in a timer's file"):
-        schedule.install(place, time="02:00", options=[])
+def in_folder(machine: Machine, name: str) -> Place:
+    """The place of a state folder with this name."""
+    folders = Folders(state=machine.folder / name, cache=machine.folder / "cache")
+    return Place(folders=folders, environment=machine.place.environment, console=machine.place.console)
+
+
+@pytest.mark.parametrize("odd", ["back\\slash", 'quo"te', "a $HOME", "back\\%"])
+def test_cron_starts_what_is_in_a_folder_with_an_odd_name(machine: Machine, odd: str) -> None:
+    made = schedule.install(in_folder(machine, odd), time="02:00", options=[])
+    assert machine.as_cron_does(made.entry).returncode == 0
+    assert (machine.folder / "ran").exists()
+
+
+def test_a_path_that_no_table_can_hold_is_refused(machine: Machine) -> None:
+    with pytest.raises(UsageError, match="cannot stand in a crontab"):
+        schedule.install(in_folder(machine, "new\nline"), time="02:00", options=[])
 
 
 @pytest.mark.parametrize("text", ["24:00", "2:00", "02:60", "0200", "02:00:00", "noon"])
@@ -241,52 +249,31 @@ def test_what_is_no_time_of_day_is_refused(text: str) -> None:
         schedule.at(text)
 
 
-# --- systemd -----------------------------------------------------------------------------------------------------
+# --- The systemd timer of earlier versions -----------------------------------------------------------------------
 
 
 @pytest.fixture
-def with_systemd(machine: Machine) -> Machine:
-    program(machine.folder / "programs/systemctl", _SYSTEMCTL)
+def with_timer(machine: Machine) -> Machine:
+    timer = machine.place.timer
+    timer.parent.mkdir(parents=True)
+    timer.write_text("[Timer]\nOnCalendar=*-*-* 03:30:00\nPersistent=true\n")
+    timer.with_suffix(".service").write_text("[Service]\n")
     return machine
 
 
-def test_where_there_is_a_user_manager_it_gets_the_timer(with_systemd: Machine) -> None:
-    machine = with_systemd
-    made = machine.install("03:30")
-    assert schedule.show(machine.place) == made
-    assert (made.by, made.at) == ("systemd", "03:30")
-    timer = machine.place.timer
-    assert "OnCalendar=*-*-* 03:30:00\n" in timer.read_text()
-    assert f"--user enable {timer.name}" in machine.calls
-    assert not machine.table.exists()
+def test_a_timer_of_an_earlier_version_is_shown_and_removed(with_timer: Machine) -> None:
+    machine = with_timer
+    found = schedule.show(machine.place)
+    assert found is not None
+    assert (found.by, found.at) == ("systemd", "03:30")
     schedule.remove(machine.place)
-    assert f"--user disable --now {timer.name}" in machine.calls
+    assert f"--user disable --now {machine.place.timer.name}" in machine.calls
     assert schedule.show(machine.place) is None
-    assert list(timer.parent.iterdir()) == []
+    assert list(machine.place.timer.parent.iterdir()) == []
 
 
-def test_systemd_starts_the_same_script(with_systemd: Machine) -> None:
-    made = with_systemd.install()
-    (line,) = [
-        line
-        for line in with_systemd.place.timer.with_suffix(".service").read_text().splitlines()
-        if line.startswith("ExecStart=")
-    ]
-    # systemd.service(5): %% is a %, quotes as in a shell.
-    assert shlex.split(line.removeprefix("ExecStart=").replace("%%", "%")) == ["/bin/sh", str(made.script)]
-
-
-def test_a_user_manager_that_came_later_takes_over(machine: Machine) -> None:
-    machine.table.write_bytes(OTHERS)
-    machine.install()
-    program(machine.folder / "programs/systemctl", _SYSTEMCTL)
-    assert machine.install().by == "systemd"
-    assert machine.table.read_bytes() == OTHERS
-
-
-def test_a_timer_that_would_end_with_the_session_is_warned_of(
-    with_systemd: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
-    program(with_systemd.folder / "programs/loginctl", "#!/bin/sh\nexit 1\n")
-    with_systemd.install()
-    assert "loginctl enable-linger" in capsys.readouterr().err
+def test_an_installation_replaces_the_timer_of_an_earlier_version(with_timer: Machine) -> None:
+    made = with_timer.install()
+    assert made.by == "cron"
+    assert schedule.show(with_timer.place) == made
+    assert f"--user disable --now {with_timer.place.timer.name}" in with_timer.calls

@@ -11,7 +11,6 @@ import pytest
 import requests
 
 from build.config.gpus import Selection
-from build.engine.client import Image
 from build.gate import rules, verdict
 from build.gate.verdict import Verdict
 from smoke.results.findings import Check, Tier
@@ -21,7 +20,7 @@ from smoke.suite.image_run import NotVerifiedError, Run
 from smoke.suite.options import Options
 from tests.standin.verdicts import passing
 from tests.unit.failing_logs import engine_failed, recorded
-from tests.unit.fakes import FakeEngine, digest
+from tests.unit.fakes import IMAGE, FakeEngine, digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,17 +28,6 @@ if TYPE_CHECKING:
     from build.engine.client import Engine
     from smoke.results.findings import Outcome
     from smoke.server.server import ContainerServer
-
-IMAGE = Image(
-    id="sha256:" + "1" * 64,
-    tags=(),
-    digests=(),
-    labels={},
-    diff_ids=("sha256:" + "2" * 64,),
-    size=1,
-    created="",
-    config={},
-)
 
 
 class MadeUpServer:

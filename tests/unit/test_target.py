@@ -107,6 +107,19 @@ def test_another_project_with_a_package_of_that_name_is_refused_as_that(source: 
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize("kept", [("setup.py",), ("setup.py", BUILD, "CMakeLists.txt")])
+def test_a_fork_without_the_folders_of_native_sources_is_refused_as_that(
+    vllm: Work, source: Repository, kept: tuple[str, ...]
+) -> None:
+    vllm.write("CMakeLists.txt")
+    vllm.commit()
+    vllm.git("tag", "--force", "base")
+    vllm.git("rm", "-r", "--quiet", *({"csrc", "setup.py", BUILD, "CMakeLists.txt"} - set(kept)))
+    with pytest.raises(SourceError, match=r"none of the folders of vLLM's native sources \(csrc\)") as caught:
+        change(vllm, source, {})
+    assert caught.value.exit_code == 3
+
+
 def test_a_commit_that_moves_many_native_files_is_still_vllm(vllm: Work, source: Repository) -> None:
     vllm.git("mv", "csrc/a.cu", "csrc/b.cu")
     assert change(vllm, source, {})[1].native == ("csrc/a.cu", "csrc/b.cu")
@@ -121,6 +134,8 @@ def test_a_plan_names_the_submodules_that_a_commit_adds(vllm: Work, tmp_path: Pa
     vllm.git("submodule", "add", "--quiet", str(other.path), "vllm/third_party/my_ext")
     vllm.commit()
     assert "not carried: .gitmodules (1 changed), vllm/third_party/my_ext (a submodule)" in planned(vllm.path)
+    vllm.git("tag", "--force", "base")
+    assert planned(vllm.path)[1] == "0 files to write (0.0 kB), 0 to delete"
 
 
 def test_a_plan_names_what_of_a_working_tree_is_not_read(vllm: Work) -> None:
@@ -219,3 +234,16 @@ def test_a_new_package_that_is_carried_is_known_as_that(vllm: Work, source: Repo
 def test_a_new_package_that_python_would_not_import_is_refused(vllm: Work, source: Repository, name: str) -> None:
     with pytest.raises(SourceError, match=f"--with {name}: the image has another Python package {name}"):
         change(vllm, source, {f"{name}/__init__.py": ""}, name)
+
+
+def test_a_plan_without_a_base_says_that_it_cannot_tell_what_is_imported(vllm: Work) -> None:
+    vllm.write("six.py")
+    vllm.write("plugin_x/__init__.py")
+    vllm.commit()
+    lines = planned(vllm.path, with_="six.py plugin_x tests")
+    told = [line for line in lines if line.startswith("not checked: whether Python imports ")]
+    assert [line.split()[5].rstrip(",") for line in told] == ["plugin_x", "six.py"]
+    vllm.write("numpy.py")
+    vllm.commit()
+    with pytest.raises(SourceError, match="the image has another Python package numpy"):
+        planned(vllm.path, with_="numpy.py")

@@ -15,27 +15,15 @@ from build.config.gpus import Selection
 from build.config.settings import Settings
 from build.console import Console
 from build.context import Context
-from build.engine.client import Image
 from build.errors import EngineError, SmokeError
 from build.gate import rules, smoke_run, verdict
 from build.host import process
 from build.host.process import Completed
 from tests.standin.verdicts import passing
-from tests.unit.fakes import FakeEngine
+from tests.unit.fakes import IMAGE, FakeEngine
 
 if TYPE_CHECKING:
     from build.gate.verdict import Verdict
-
-IMAGE = Image(
-    id="sha256:" + "1" * 64,
-    tags=(),
-    digests=(),
-    labels={},
-    diff_ids=("sha256:" + "2" * 64,),
-    size=1,
-    created="",
-    config={},
-)
 
 
 @pytest.fixture
