@@ -137,7 +137,7 @@ class Tried:
 
 
 @pytest.fixture(scope="session")
-def tried(engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tried]:
+def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tried]:
     """Tries a fault, once."""
 
     @functools.cache
@@ -145,6 +145,7 @@ def tried(engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFacto
         batch, folder = BATCHES[first], tmp_path_factory.mktemp(first)
         if batch[0].on == "server":
             return Tried(batch=batch, outcome=_served(batch, folder))
+        engine, ground = request.getfixturevalue("engine"), request.getfixturevalue("ground")
         with ground.broken(batch) as image_id:
             outcome = trial.run(engine, image_id, folder, *batch[0].options, **ground.variables)
         return Tried(batch=batch, outcome=outcome)
