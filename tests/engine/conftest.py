@@ -30,7 +30,7 @@ from build.engine import embedded, labels, rootfs
 from build.flavors import cpu
 from build.gate import verdict
 from build.nightly import run
-from build.registry import image as registry_image
+from build.registry import container_image
 from build.source.repository import Repository
 from tests.engine import changes
 from tests.engine.inside import Inside
@@ -105,7 +105,7 @@ def registry_address(engine: Engine, making: FileLock) -> Iterator[str]:
     """
     context = Context(settings=settings.load({}), console=Console(quiet=False))
     with making:
-        image = registry_image.ensure(context)
+        image = container_image.ensure(context)
     context.engine.close()
     words = ["serve", "/var/lib/registry/config.yml"]
     with engine.created(image.id, command=words, user="0", ports={"5000/tcp": ("127.0.0.1", None)}) as container:

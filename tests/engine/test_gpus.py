@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from tests.standin.trial import Outcome
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def made_up(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[MadeUp]]:
     with gpu_standin.gpus(engine, tmp_path_factory.mktemp("gpus"), count=2) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cuda(engine: Engine, standin: str) -> Iterator[str]:
     with gpu_standin.cuda_standin(engine, standin) as image_id:
         yield image_id

@@ -17,7 +17,7 @@ import pytest
 
 from build.config.folders import Folders
 from build.engine import labels, leftovers
-from build.gate import rules, verdict
+from build.gate import fingerprints, verdict
 from build.gate.verdict import Verdict
 from build.host import identity
 from smoke.server import tiny_model
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tests.engine.conftest import Cli
     from tests.standin.trial import Outcome
 
-_APPEARS_S = 30.0
+_APPEARS_S = 120.0
 _ANY_USER = {"any_user/health", "any_user/completion"}
 EXIT_STATUS = {"pass": 0, "fail": 1, "inconclusive": 8}
 
@@ -400,7 +400,7 @@ def test_model_of_ones_own(engine: Engine, standin: str, tmp_path: Path, padding
     assert outcome.status == 0, outcome.text
     assert "openai/chat_is_right" in outcome.named("skipped")
     assert outcome.verdict is not None
-    fingerprint = rules.fingerprint(tmp_path / "model", "**/*")
+    fingerprint = fingerprints.fingerprint(tmp_path / "model", "**/*")
     configuration = Verdict.parse(outcome.verdict).configuration
     assert (configuration["model"], configuration["exact"]) == (fingerprint, False)
 
@@ -446,7 +446,7 @@ def test_part_of_the_suite_passes_no_image(
         ([], "--image IMAGE"),
         (["--image", "no-such-image"], "'no-such-image' is not on this engine"),
         (["--image", "No Image"], "is no image name"),
-        (["--image", "x", "--expect", "models"], "give ROUTE=TEXT"),
+        (["--image", "x", "--expect", "models"], "is not ROUTE=TEXT"),
         (["--image", "x", "--model", "/nowhere"], "no folder with a config.json"),
         (["--image", "x", "--start-timeout", "0"], "seconds above 0"),
         (["--url", "http://127.0.0.1:1", "--any-user"], "give --image, not --url"),
@@ -539,12 +539,18 @@ def _left_at_last(engine: Engine, who: str) -> list[Container]:
 
 
 def _waits(engine: Engine, who: str) -> Container:
-    """The server's container, once the image was looked into and the server is waited for."""
+    """The server's container, once the image was looked into and the server is waited for.
+
+    The image is looked into by a container beside the server, which may not be there yet: so it must have ended.
+    """
+    ended = {"event": "die", "label": f"{labels.OWNER}={who}"}
+    since = int(time.time() - _APPEARS_S)
     deadline = time.monotonic() + _APPEARS_S
     while time.monotonic() < deadline:
         with contextlib.suppress(docker.errors.APIError):  # a container may go while it is looked at
             found = trial.containers_of(engine, who)
-            if len(found) == 1 and b"never comes" in found[0].logs():
+            looked = any(engine.client.events(since=since, until=int(time.time()), filters=ended))
+            if looked and len(found) == 1 and b"never comes" in found[0].logs():
                 found[0].reload()
                 return found[0]
         time.sleep(0.1)
