@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _OVERLAYS = ("build", "dev")
-_OF_TRIALS = ("expect", "gpus", "model", "force", "start_timeout")
+_OF_TRIALS = ("expect", "gpus", "model", "numbers", "force", "start_timeout")
 _OF_CUDA = (
     *("commit", "remote", "llm_d", "llm_d_ref", "build_args", "build_secrets"),
     *("compile", "preflight", "builder", "cache_to"),

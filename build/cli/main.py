@@ -403,7 +403,9 @@ def _shown(context: Context, document: dict[str, Any]) -> dict[str, Any]:
 def _trial_options(arguments: argparse.Namespace) -> smoke_run.Options:
     from build.gate import smoke_run  # noqa: PLC0415
 
-    return smoke_run.Options(expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model)
+    return smoke_run.Options(
+        expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model, numbers=arguments.numbers
+    )
 
 
 VERBS: dict[str, Callable[[Context, argparse.Namespace], Any]] = {

@@ -467,6 +467,12 @@ def _with_trial(parser: argparse.ArgumentParser) -> None:
     )
     _with_gpus(parser)
     parser.add_argument(
+        "--numbers",
+        choices=("same", "changed"),
+        default="same",
+        help="changed: an overlay may compute other numbers than its base, on purpose (default: same)",
+    )
+    parser.add_argument(
         "--model",
         metavar="DIR|ID[@REVISION]",
         type=_model,

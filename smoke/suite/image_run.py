@@ -32,7 +32,9 @@ from smoke.results import report
 from smoke.results.findings import Findings
 from smoke.server import hub_model, tiny_model
 from smoke.server.launch import Launch, await_healthy, running
+from smoke.server.numbers import Record
 from smoke.server.server import TAIL_LINES, ContainerServer, ServerFailedError
+from smoke.suite import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from build.config.folders import Folders
     from build.engine.client import Engine, Image
     from build.gate.verdict import Verdict
+    from smoke.server.numbers import Rounds
     from smoke.suite.options import Options
 
 # What talking to the engine raises when it went away.
@@ -102,6 +105,8 @@ class Run:
         last_words: The end of the log of a server that died after it had been healthy.
         start: The last start of the server.
         logs: Everything that the server printed, by its start, once it is gone.
+        numbers: How its numbers compare with its base's, once that is known.
+        record: Its numbers, to compare those of others with.
     """
 
     options: Options
@@ -118,6 +123,8 @@ class Run:
     last_words: Sequence[str] = ()
     start: Start = FIRST
     logs: dict[Start, str] = field(default_factory=dict)
+    numbers: str | None = None
+    record: Record | None = None
     _serving: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @classmethod
@@ -222,6 +229,18 @@ class Run:
     def exact(self) -> bool:
         """Whether the model is the suite's own, by its content: then every answer is known beforehand."""
         return self.options.model is None or (self.model is not None and self.model == _own_model())
+
+    def record_of_base(self, found: Rounds) -> Record | str:
+        """What the base answered in the same place; in words why there is nothing to compare with.
+
+        Args:
+            found: What the image's server answered.
+        """
+        place = recorded.place(self.engine.host, self.flavor, self.gpus.titles)
+        self.record = Record(place=place, spread=found.worst.size, answers=found.first)
+        before = recorded.of(self.folders.verdicts, self.base, place=place)
+        self.numbers = before if isinstance(before, str) else "as its base's"
+        return before
 
     @property
     def any_user(self) -> bool:
@@ -479,7 +498,8 @@ class Run:
             return
         configuration = self._configuration()
         write_json(folder / "report.json", report.cleaned(self.findings.report(self.image), self.redacted))
-        if verdict := self.findings.verdict(self.image, configuration):
+        held = recorded.entry(self.record) if self.record and self.image.labels.get(labels.KIND) == "base" else {}
+        if verdict := self.findings.verdict(self.image, configuration | held):
             write_json(folder / "verdict.json", verdict.statement())
         write_atomic(folder / "report.html", self._page(configuration))
 
@@ -512,6 +532,7 @@ class Run:
             "gpu_names": list(self.gpus.titles),
             "driver": self.gpus.driver,
             "expect": [str(expectation) for expectation in self.options.expect],
+            "numbers": self.numbers,
         }
 
 
