@@ -32,7 +32,7 @@ from smoke.results import report
 from smoke.results.findings import Findings
 from smoke.server import hub_model, tiny_model
 from smoke.server.launch import Launch, await_healthy, running
-from smoke.server.numbers import Record
+from smoke.server.numbers import STEADY, Record
 from smoke.server.server import TAIL_LINES, ContainerServer, ServerFailedError
 from smoke.suite import recorded
 
@@ -237,8 +237,11 @@ class Run:
             found: What the image's server answered.
         """
         place = recorded.place(self.engine.host, self.flavor, self.gpus.titles)
-        self.record = Record(place=place, spread=found.worst.size, answers=found.first)
-        before = recorded.of(self.folders.verdicts, self.base, place=place)
+        self.record = Record(place=place, spread=min(found.worst.size, STEADY[self.flavor]), answers=found.first)
+        if self._is_base:
+            before: Record | str = "kept for its overlays to be compared with"
+        else:
+            before = recorded.of(self.folders.verdicts, self.base, place=place)
         self.numbers = before if isinstance(before, str) else "as its base's"
         return before
 
@@ -246,6 +249,10 @@ class Run:
     def any_user(self) -> bool:
         """Whether the server is also started as an arbitrary user."""
         return self.options.any_user or (self.sealed and self.base is None)
+
+    @property
+    def _is_base(self) -> bool:
+        return self.image.labels.get(labels.KIND) == "base"
 
     @property
     def _is_overlay(self) -> bool:
@@ -498,7 +505,7 @@ class Run:
             return
         configuration = self._configuration()
         write_json(folder / "report.json", report.cleaned(self.findings.report(self.image), self.redacted))
-        held = recorded.entry(self.record) if self.record and self.image.labels.get(labels.KIND) == "base" else {}
+        held = recorded.entry(self.record) if self.record and self._is_base else {}
         if verdict := self.findings.verdict(self.image, configuration | held):
             write_json(folder / "verdict.json", verdict.statement())
         write_atomic(folder / "report.html", self._page(configuration))
