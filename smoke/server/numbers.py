@@ -46,6 +46,7 @@ _COLD = 0.02
 # A likelier token is passed over once in e**10 times by that many temperatures.
 _SURE = 10
 _SEED = 7
+_NUMBERED = "token_id:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,11 +211,14 @@ async def _ask(client: openai.AsyncOpenAI, model: str, prompts: list[Prompt]) ->
 def _steps(choice: CompletionChoice) -> tuple[Step, ...]:
     found = choice.logprobs
     assert found is not None, "the answer has no logprobs"
-    return tuple(
-        Step(token=token, top={**top, token: logprob})
-        for token, logprob, top in zip(
-            found.tokens or (), found.token_logprobs or (), found.top_logprobs or (), strict=True
-        )
+    columns = found.tokens or (), found.token_logprobs or (), found.top_logprobs or ()
+    return tuple(_step(token, {**top, token: logprob}) for token, logprob, top in zip(*columns, strict=True))
+
+
+def _step(token: str, top: Mapping[str, float]) -> Step:
+    """A step of an answer, without what vLLM writes before a token's number."""
+    return Step(
+        token=token.removeprefix(_NUMBERED), top={name.removeprefix(_NUMBERED): value for name, value in top.items()}
     )
 
 

@@ -28,12 +28,16 @@ def passing(image: Image, **configuration: Any) -> Verdict:  # noqa: ANN401 - an
     return replace(found, passed=tuple(demands.missing(found, image)))
 
 
+def numbered(step: dict[str, float]) -> Step:
+    """A step of an answer by the numbers of its tokens."""
+    top = {token.removeprefix("token_id:"): value for token, value in step.items()}
+    return Step(token=next(iter(top)), top=top)
+
+
 def numbers_on(host: str) -> Record:
     """What a server of the stand-in answers on an engine without GPUs."""
     answers = {
-        prompt.title: tuple(
-            Step(token=next(iter(step)), top=step) for step in numbers.answer(list(prompt.tokens), LENGTH, TOP)
-        )
+        prompt.title: tuple(numbered(step) for step in numbers.answer(list(prompt.tokens), LENGTH, TOP))
         for prompt in PROMPTS
     }
     return Record(place=recorded.place(host, "cpu", ()), spread=0.0, answers=answers)
