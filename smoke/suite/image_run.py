@@ -18,15 +18,14 @@ from build.config.model_name import ModelName
 from build.engine import client, content, embedded, labels, leftovers
 from build.engine.confinement import Limits
 from build.errors import BusyError, EngineError
-from build.gate import demands
-from build.gate import rules as suite
+from build.gate import demands, fingerprints
 from build.harmless import harmless
 from build.host import secrets as redact
 from build.host.files import write_atomic, write_json
-from smoke.diagnosis.diagnose import TERMINATED, Diagnosis, diagnose
+from smoke.diagnosis.cause import TERMINATED, Diagnosis, diagnose
 from smoke.gpu import grant as gpus
 from smoke.gpu import nvidia
-from smoke.image.binaries import ANYBODY, Probe, probe
+from smoke.image.binaries import ANYBODY, probe
 from smoke.image.contents import Contents, is_ours
 from smoke.results import report
 from smoke.results.findings import Findings
@@ -42,11 +41,12 @@ if TYPE_CHECKING:
 
     from docker.types import DeviceRequest
 
+    from build.base.apart import Look
     from build.config.folders import Folders
     from build.engine.client import Engine, Image
     from build.gate.verdict import Verdict
     from smoke.server.numbers import Rounds
-    from smoke.suite.options import Options
+    from smoke.suite.suite_options import Options
 
 # What talking to the engine raises when it went away.
 _ENGINE_ERRORS = (EngineError, docker.errors.DockerException, requests.RequestException)
@@ -119,7 +119,7 @@ class Run:
     model: str | None = None
     gpus: gpus.Grant = gpus.NONE
     folders: Folders = field(default_factory=lambda: settings.load({}).folders)
-    rules: str = field(default_factory=suite.rules)
+    rules: str = field(default_factory=fingerprints.rules)
     last_words: Sequence[str] = ()
     start: Start = FIRST
     logs: dict[Start, str] = field(default_factory=dict)
@@ -320,7 +320,7 @@ class Run:
         """
         return Contents.read(self.engine, self.image) if self.sealed else None
 
-    def probe(self) -> Probe:
+    def probe(self) -> Look:
         """What is found from within the image.
 
         Raises:
@@ -388,12 +388,12 @@ class Run:
 
     def _launch(self, scratch: Path, say: Callable[[str], None]) -> Launch:
         folder = self._model(scratch, say)
-        self.model = suite.model(folder)
+        self.model = fingerprints.model(folder)
         if isinstance(self.options.model, ModelName) and hub_model.is_damaged(folder, self.model):
             say(f"{self.options.model} was damaged in the cache: fetching it again")
             hub_model.forget(folder)
             folder = self._model(scratch, say)
-            self.model = suite.model(folder)
+            self.model = fingerprints.model(folder)
         return Launch(
             image=self.image,
             model=folder,
@@ -486,7 +486,7 @@ class Run:
 
     def conclude(self) -> None:
         """Note what keeps the findings from being a verdict, when the last check has ended."""
-        if suite.rules() != self.rules:
+        if fingerprints.rules() != self.rules:
             self.findings.void = _CHANGED
         elif verdict := self._passed():
             lacking = demands.missing(verdict, self.image)
