@@ -43,7 +43,7 @@ TOP = 5
 
 _BLOCK = 128  # of the KV cache: vLLM's on the CPU (vllm/platforms/cpu.py, 0.32.0), a multiple of those on GPUs
 _COLD = 0.02
-# A likelier token is passed over once in e**10 times by that many temperatures.
+# A token that is so many temperatures less likely than the best is sampled once in e**10 times.
 _SURE = 10
 _SEED = 7
 _NUMBERED = "token_id:"

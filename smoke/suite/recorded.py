@@ -29,7 +29,7 @@ def place(host: str, flavor: str, gpus: Sequence[str]) -> str:
         flavor: What the image runs on.
         gpus: Product names of the GPUs.
     """
-    return hashlib.sha256(repr((host, flavor, tuple(gpus))).encode()).hexdigest()
+    return hashlib.sha256(repr((host, flavor, sorted(set(gpus)))).encode()).hexdigest()
 
 
 def entry(record: Record) -> dict[str, Any]:
