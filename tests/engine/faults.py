@@ -497,3 +497,6 @@ _TOGETHER = tuple(
 
 FAULTS = {fault.name: fault for fault in (*IMAGE, *BINARIES, *SERVER, *OPENAI, *NUMBERS, *SHUTDOWN, *ANY_USER)}
 """All of them by name."""
+
+BATCHES = {fault.name: batch for batch in batches(FAULTS.values()) for fault in batch}
+"""The faults that are tried in one run, by the name of each."""
