@@ -44,6 +44,7 @@ _MESSAGE_LIMIT = 2000
 _EXCEPTION = re.compile(r"^(?:Skipped|Failed|AssertionError): ")
 _RUN: pytest.StashKey[Run | UrlRun] = pytest.StashKey()
 _SECONDS: pytest.StashKey[float] = pytest.StashKey()
+_NOTE: pytest.StashKey[str] = pytest.StashKey()
 
 _INHERITED = "no base: an overlay inherits what decides it, others choose their user; --any-user asks for it"
 
@@ -351,6 +352,12 @@ def client(server: Server, connect: Callable[[str], openai.OpenAI]) -> Iterator[
         yield made
 
 
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Says something about a check that passes."""
+    return lambda text: request.node.stash.__setitem__(_NOTE, text)
+
+
 # --- Results ---------------------------------------------------------------------------------------------
 
 
@@ -363,7 +370,7 @@ def pytest_runtest_makereport(
     run = item.config.stash[_RUN]
     item.stash[_SECONDS] = item.stash.get(_SECONDS, 0.0) + call.duration
     if report.when == "call" or not report.passed:
-        message = run.redacted(_words(call.excinfo)) if call.excinfo else ""
+        message = run.redacted(_words(call.excinfo) if call.excinfo else item.stash.get(_NOTE, ""))
         lost = run.engine_lost(call.excinfo.value if call.excinfo else None)
         _note(run, item, "inconclusive" if lost else _outcome(run, report), _EXCEPTION.sub("", message))
     _shorten(run, item, call, report)

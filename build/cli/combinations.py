@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _OVERLAYS = ("build", "dev")
-_OF_TRIALS = ("expect", "gpus", "model", "force", "start_timeout")
+_OF_TRIALS = ("expect", "gpus", "model", "numbers", "force", "start_timeout")
 OF_CUDA = {
     "commit": "--commit",
     "remote": "--remote",

@@ -55,6 +55,12 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add_gpus(parser)
     parser.add_argument(
+        "--numbers",
+        choices=("same", "changed"),
+        default="same",
+        help="changed: an overlay may compute other numbers than its base, on purpose (default: same)",
+    )
+    parser.add_argument(
         "--model",
         metavar="DIR|ID[@REVISION]",
         type=options.usable(_model),
@@ -64,7 +70,9 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
 
 def options_of(arguments: argparse.Namespace) -> SmokeOptions:
     """How the command line wants an image to be tested."""
-    return SmokeOptions(expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model)
+    return SmokeOptions(
+        expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model, numbers=arguments.numbers
+    )
 
 
 def _expectation(text: str) -> str:

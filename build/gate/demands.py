@@ -22,6 +22,7 @@ _ALWAYS = {
     "server": "health routes metrics",
     "openai": "models tokens completion completion_is_right completion_stream chat chat_is_right chat_stream length"
     " stop n logprobs structured_output responses many_at_once bad_parameter too_long unknown_model no_key wrong_key",
+    "numbers": "steady as_base",
     "shutdown": "still_healthy no_traceback sigterm",
 }
 # Of bases and overlays, and of what was made from them, whatever its labels say.
@@ -39,7 +40,7 @@ _ANY_USER = {"any_user": "health completion"}
 EXPECTATION = "server/expectation"
 """The check that there is of each expectation."""
 
-EXACT = frozenset({"openai/completion_is_right", "openai/chat_is_right"})
+EXACT = frozenset({"openai/completion_is_right", "openai/chat_is_right", "numbers/steady", "numbers/as_base"})
 """Checks of what the suite's own model says, which need that model."""
 
 OPTIONAL = frozenset({EXPECTATION, "gpu/memory"})

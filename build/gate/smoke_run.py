@@ -42,11 +42,13 @@ class SmokeOptions:
         expect: ``ROUTE=TEXT`` each: the answer to GET ROUTE must contain TEXT.
         gpus: GPUs that the image is given.
         model: Folder of a model, or its name on the hub; None for the one made on the spot.
+        numbers: Whether the image's numbers are the ``same`` as its base's, or ``changed``.
     """
 
     expect: tuple[str, ...] = ()
     gpus: Selection = AUTO
     model: Path | None = None
+    numbers: str = "same"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +156,7 @@ def _environment(context: Context) -> dict[str, str]:
 def _argv(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
     argv = [sys.executable, "-m", "pytest", str(fingerprints.SUITE), "--image", image.id, "--report", str(report)]
     argv += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
+    argv += ["--numbers", options.numbers]
     if options.model:
         # The suite runs elsewhere than its caller.
         argv += ["--model", str(options.model.absolute() if options.model.exists() else options.model)]

@@ -55,7 +55,7 @@ class Check:
         outcome: ``skipped`` if it did not run or does not apply, with the reason in the message;
             ``inconclusive`` if something other than the image was in the way.
         seconds: How long it took, with what had to be started for it.
-        message: Why it did not pass.
+        message: Why it did not pass, or what is to be said although it did.
     """
 
     name: str

@@ -31,7 +31,9 @@ from smoke.results import report
 from smoke.results.findings import Findings
 from smoke.server import hub_model, tiny_model
 from smoke.server.launch import Launch, await_healthy, running
+from smoke.server.numbers import STEADY, Record
 from smoke.server.server import TAIL_LINES, ContainerServer, ServerFailedError
+from smoke.suite import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from build.config.folders import Folders
     from build.engine.client import Engine, Image
     from build.gate.verdict import Verdict
+    from smoke.server.numbers import Rounds
     from smoke.suite.suite_options import Options
 
 # What talking to the engine raises when it went away.
@@ -102,6 +105,8 @@ class Run:
         last_words: The end of the log of a server that died after it had been healthy.
         start: The last start of the server.
         logs: Everything that the server printed, by its start, once it is gone.
+        numbers: How its numbers compare with its base's, once that is known.
+        record: Its numbers, to compare those of others with.
     """
 
     options: Options
@@ -118,6 +123,8 @@ class Run:
     last_words: Sequence[str] = ()
     start: Start = FIRST
     logs: dict[Start, str] = field(default_factory=dict)
+    numbers: str | None = None
+    record: Record | None = None
     _serving: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @classmethod
@@ -223,10 +230,29 @@ class Run:
         """Whether the model is the suite's own, by its content: then every answer is known beforehand."""
         return self.options.model is None or (self.model is not None and self.model == _own_model())
 
+    def record_of_base(self, found: Rounds) -> Record | str:
+        """What the base answered in the same place; in words why there is nothing to compare with.
+
+        Args:
+            found: What the image's server answered.
+        """
+        place = recorded.place(self.engine.host, self.flavor, self.gpus.titles)
+        self.record = Record(place=place, spread=min(found.worst.size, STEADY[self.flavor]), answers=found.first)
+        if self._is_base:
+            before: Record | str = "kept for its overlays to be compared with"
+        else:
+            before = recorded.of(self.folders.verdicts, self.base, place=place)
+        self.numbers = before if isinstance(before, str) else "as its base's"
+        return before
+
     @property
     def any_user(self) -> bool:
         """Whether the server is also started as an arbitrary user."""
         return self.options.any_user or (self.sealed and self.base is None)
+
+    @property
+    def _is_base(self) -> bool:
+        return self.image.labels.get(labels.KIND) == "base"
 
     @property
     def _is_overlay(self) -> bool:
@@ -479,7 +505,8 @@ class Run:
             return
         configuration = self._configuration()
         write_json(folder / "report.json", report.cleaned(self.findings.report(self.image), self.redacted))
-        if verdict := self.findings.verdict(self.image, configuration):
+        held = recorded.entry(self.record) if self.record and self._is_base else {}
+        if verdict := self.findings.verdict(self.image, configuration | held):
             write_json(folder / "verdict.json", verdict.statement())
         write_atomic(folder / "report.html", self._page(configuration))
 
@@ -512,6 +539,7 @@ class Run:
             "gpu_names": list(self.gpus.titles),
             "driver": self.gpus.driver,
             "expect": [str(expectation) for expectation in self.options.expect],
+            "numbers": self.numbers,
         }
 
 

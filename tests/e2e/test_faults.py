@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "commit.gpgSign=false")
 _LLAMA = "vllm/model_executor/models/llama.py"
+_NORMS = "vllm/model_executor/layers/layernorm.py"
 _COMPLETION = "vllm/entrypoints/openai/completion/serving.py"
 
 # Changes bytes in compiled files, as if they came from another build; the file's layout stays.
@@ -103,6 +104,22 @@ FAULTS = {
         script=_patched("_C_AVX2", b"\0_ZN3c10", b"\0_ZN3c99"),
         failed=("binaries/loading",),
         cause="undefined-symbol",
+    ),
+    "norms scaled": Fault(
+        edits=((_NORMS, "self.weight.data if self.pass", "1.05 * self.weight.data if self.pass"),),
+        failed=("numbers/as_base",),
+    ),
+    "another epsilon": Fault(
+        edits=((_NORMS, "self.variance_epsilon = eps", "self.variance_epsilon = 1e-2"),),
+        failed=("numbers/as_base",),
+    ),
+    "rotary positions off by one": Fault(
+        edits=((_LLAMA, "self.rotary_emb(positions, q, k)", "self.rotary_emb(positions + 1, q, k)"),),
+        failed=("numbers/as_base",),
+    ),
+    "block of another prompt taken from the cache": Fault(
+        edits=(("vllm/v1/core/kv_cache_utils.py", "hash_function((parent_block_hash, ", "hash_function((NONE_HASH, "),),
+        failed=("numbers/steady", "numbers/as_base"),
     ),
     "module altered": Fault(script=f"echo '# altered' >>{_LLAMA}", failed=("binaries/source",)),
 }

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build.engine import labels
+from tests.standin import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 LLAMA = "vllm/model_executor/models/llama.py"
 OWNER = "vllm/entrypoints/serve/engine/protocol.py"
+MADE_NUMBERS = "vllm/entrypoints/launchers/numbers.py"
+SHIFTED = Path(numbers.__file__).read_text(encoding="utf-8").replace("SHIFT = 0.0", "SHIFT = 0.01")
+"""The stand-in's numbers, some of them a little off."""
 GONE = "vllm/_custom_ops.py"
 """A file of the base that the overlay's commit deletes."""
 
@@ -408,6 +413,16 @@ OPENAI = (
     _standin("dies-at-completion", "openai/completion", cause="engine-died"),
 )
 
+NUMBERS = (
+    _standin("unsteady", "numbers/steady"),
+    Fault(
+        name="other-numbers",
+        on="overlay",
+        edits={MADE_NUMBERS: SHIFTED},
+        failed=("numbers/as_base",),
+    ),
+)
+
 SHUTDOWN = (
     _standin("unhealthy", "shutdown/still_healthy"),
     _standin("traceback", "shutdown/no_traceback"),
@@ -480,7 +495,7 @@ _TOGETHER = tuple(
     fault for fault in (*OPENAI, *SHUTDOWN) if fault.cause == "check-failed" and fault.name not in _ENDLESS
 )
 
-FAULTS = {fault.name: fault for fault in (*IMAGE, *BINARIES, *SERVER, *OPENAI, *SHUTDOWN, *ANY_USER)}
+FAULTS = {fault.name: fault for fault in (*IMAGE, *BINARIES, *SERVER, *OPENAI, *NUMBERS, *SHUTDOWN, *ANY_USER)}
 """All of them by name."""
 
 BATCHES = {fault.name: batch for batch in batches(FAULTS.values()) for fault in batch}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import signal
 import time
 from dataclasses import dataclass, replace
@@ -21,11 +22,12 @@ from build.gate import fingerprints, verdict
 from build.gate.verdict import Verdict
 from build.host import identity
 from smoke.server import tiny_model
+from smoke.suite import recorded
 from tests.engine.conftest import commit_all, make_cli
-from tests.engine.faults import BATCHES, FAULTS, GONE, OWNER, Fault
+from tests.engine.faults import BATCHES, FAULTS, GONE, MADE_NUMBERS, OWNER, SHIFTED, Fault
 from tests.standin import faults, trial
 from tests.standin.image import changed
-from tests.standin.verdicts import passing
+from tests.standin.verdicts import numbers_on, passing
 
 if TYPE_CHECKING:
     import subprocess
@@ -211,6 +213,30 @@ def test_base_is_also_started_as_an_arbitrary_user(engine: Engine, ground: Groun
         assert "Starting vLLM server" in (tmp_path / log).read_text(encoding="utf-8")
     assert "any user healthy" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not outcome.left
+    assert outcome.verdict is not None
+    kept = Verdict.parse(outcome.verdict).configuration
+    assert kept["record"] == recorded.entry(numbers_on(engine.host))["record"]
+
+
+def test_numbers_that_are_changed_on_purpose_pass_and_are_kept(engine: Engine, ground: Ground, tmp_path: Path) -> None:
+    other = ground.overlay({MADE_NUMBERS: SHIFTED})
+    outcome = trial.run(engine, other, tmp_path, "--numbers", "changed", **ground.variables)
+    assert outcome.status == 0, outcome.text
+    assert outcome.verdict is not None
+    found = Verdict.parse(outcome.verdict)
+    assert found.changes_numbers
+    told = found.configuration["numbers"]
+    assert re.fullmatch(r"changed: prompt of .*: token \d .*, log-probabilities 0\.01 apart", told)
+    assert told in [check["message"] for check in outcome.report["checks"] if check["name"] == "numbers/as_base"]
+    assert told in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_numbers_are_not_compared_without_a_base_that_passed(engine: Engine, ground: Ground, tmp_path: Path) -> None:
+    other = ground.overlay({MADE_NUMBERS: SHIFTED})
+    outcome = trial.run(engine, other, tmp_path, LLM_D_DEV_STATE=str(tmp_path))
+    assert outcome.status == 0, outcome.text
+    assert outcome.verdict is not None
+    assert Verdict.parse(outcome.verdict).configuration["numbers"].startswith("not compared: ")
 
 
 @pytest.mark.parametrize("kind", ["overlay", "foreign"])
@@ -307,7 +333,7 @@ def test_verdict_is_about_the_image_that_was_started(sound: Outcome) -> None:
     assert found.ok
     assert found.image_id == sound.report["image_id"]
     asked = found.configuration
-    said = {"suite", "flavor", "model", "exact", "base", "sealed", "gpus", "gpu_names", "driver", "expect"}
+    said = {"suite", "flavor", "model", "exact", "base", "sealed", "gpus", "gpu_names", "driver", "expect", "numbers"}
     assert set(asked) == said
     assert asked["expect"] == ['/v1/models="owned_by": "somebody-else"']
     assert asked["exact"] is True

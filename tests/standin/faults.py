@@ -114,6 +114,7 @@ RUNNING = (
     "traceback",
     "dies-at-completion",
     "dies-of-memory",
+    "unsteady",
     "unhealthy",
     "ignores-sigterm",
     "bad-exit",

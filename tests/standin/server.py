@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import faults
+from . import faults, numbers
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -253,11 +253,26 @@ class Handler(BaseHTTPRequestHandler):
 
     def _completion(self) -> None:
         request = self._request()
+        if isinstance(request["prompt"], list):
+            self._send_numbers(request)
+            return
         self._misbehave()
         text = self._continued(request, request["prompt"])
         if self.server.broken("wrong-text"):
             text = text[::-1]
         self._send_text(request, request["prompt"], text, kind="text_completion", key="text")
+
+    def _send_numbers(self, request: dict[str, Any]) -> None:
+        prompts = request["prompt"]
+        # As after an answer from a cached block of another prompt.
+        strayed = [0] if self.server.broken("unsteady") and len(prompts) == 1 else []
+        answers = [numbers.answer([*strayed, *one], request["max_tokens"], request["logprobs"]) for one in prompts]
+        choices = [
+            {"index": index, "text": "", "finish_reason": "length", "logprobs": numbers.logprobs(steps)}
+            for index, steps in enumerate(answers)
+        ]
+        frame = {"id": "cmpl-1", "created": 1, "model": self.server.model, "object": "text_completion"}
+        self._send({**frame, "choices": choices})
 
     def _chat(self) -> None:
         request = self._request()

@@ -12,6 +12,7 @@ OF_TRIALS = {
     "--gpus": "--gpus auto",
     "--model": "--model org/name",
     "--force": "--force",
+    "--numbers": "--numbers changed",
     "--start-timeout": "--start-timeout 9",
 }
 OVERLAYS = ("dev . ", "build main ")

@@ -74,6 +74,7 @@ def run_on(folder: Path | None, server: MadeUpServer | None = None, *, chosen: P
         any_user=False,
         network=False,
         answer_timeout=120.0,
+        numbers_changed=False,
     )
     run = Run(options=options, engine=cast("Engine", MadeUpEngine()), image=IMAGE)
     run.server = cast("ContainerServer", server)

@@ -135,6 +135,12 @@ def test_suite_uses_the_folders_of_its_caller(context: Context, made_up: MadeUpS
     assert made_up.environment["LLM_D_DEV_CACHE"] == str(context.folders.cache)
 
 
+@pytest.mark.parametrize("numbers", ["same", "changed"])
+def test_suite_is_told_whether_numbers_change(context: Context, made_up: MadeUpSuite, numbers: str) -> None:
+    smoke_run.run(context, IMAGE, smoke_run.SmokeOptions(numbers=numbers))
+    assert made_up.argv[made_up.argv.index("--numbers") + 1] == numbers
+
+
 def test_two_runs_in_one_second_have_folders_of_their_own(
     context: Context, made_up: MadeUpSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
