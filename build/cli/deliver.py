@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from build.errors import BusyError
-from build.gate import publish, smoke_run
+from build.gate import ending, publish, smoke_run
 from build.nightly import freshness
 from build.overlay import choice
 from build.overlay import image as overlay
 from build.overlay.image import Overlay
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from build.context import Context
     from build.engine.client import Image
     from build.engine.names import Stem
@@ -55,6 +57,7 @@ class Result:
         built: Whether it was built now; otherwise it was there.
         trial: Its smoke run, if there was one.
         pushed: Where it is now, if it was pushed.
+        ending: What the user goes on with.
     """
 
     image: Image
@@ -62,6 +65,7 @@ class Result:
     built: bool
     trial: Trial | None
     pushed: Pushed | None
+    ending: Mapping[str, str]
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -80,6 +84,8 @@ class Result:
             "verdict": "pass" if self.trial else None,
             "pushed": list(self.pushed.names) if self.pushed else [],
             "digest": self.pushed.digest if self.pushed else None,
+            "report": str(self.trial.report) if self.trial and self.trial.report else None,
+            **self.ending,
         }
 
 
@@ -128,7 +134,8 @@ def deliver(context: Context, target: Target, request: Request, *, name: Stem) -
     tested = smoke_run.run(context, image, request.options, force=request.force) if request.smoke else None
     _require_name(context, image, f"{context.settings.repository}:{made.tag}")
     pushed = publish.push(context, image) if request.push and tested and _may_push(context, made, image) else None
-    return Result(image=image, overlay=made, built=built, trial=tested, pushed=pushed)
+    told = ending.ending(context, image, pushed=pushed, model=request.options.model)
+    return Result(image=image, overlay=made, built=built, trial=tested, pushed=pushed, ending=told)
 
 
 def _build(context: Context, made: Overlay) -> tuple[Image, bool]:

@@ -314,7 +314,7 @@ def _plan(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _smoke(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    from build.gate import smoke_run  # noqa: PLC0415
+    from build.gate import ending, smoke_run  # noqa: PLC0415
 
     image = context.engine.image(arguments.image)
     tested = smoke_run.run(context, image, _trial_options(arguments), force=arguments.force)
@@ -325,16 +325,18 @@ def _smoke(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
         "checks": list(tested.verdict.passed),
         "report": str(tested.report) if tested.report else None,
         "figures": dict(tested.figures),
+        **ending.ending(context, image, model=arguments.model),
     }
     return _shown(context, document)
 
 
 def _push(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
-    from build.gate import publish  # noqa: PLC0415
+    from build.gate import ending, publish  # noqa: PLC0415
 
     image = context.engine.image(arguments.image)
     pushed = publish.push(context, image, allow_native=arguments.allow_native)
-    return _shown(context, {"pushed": list(pushed.names), "digest": pushed.digest, "bytes": pushed.size})
+    document = {"pushed": list(pushed.names), "digest": pushed.digest, "bytes": pushed.size}
+    return _shown(context, {**document, **ending.ending(context, image, pushed=pushed)})
 
 
 def _status(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:

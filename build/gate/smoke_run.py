@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from pydantic import TypeAdapter
-from pydantic.dataclasses import dataclass as checked
 
 from build import errors
 from build.config.folders import REPOSITORY
 from build.config.gpus import AUTO, Selection
 from build.config.settings import ENV_PREFIX
 from build.errors import EngineError, SmokeError, UsageError
-from build.gate import demands, verdict
+from build.gate import demands, reports, verdict
 from build.gate import rules as suite
-from build.host import process, stored
+from build.host import process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +51,7 @@ class Trial:
 
     Attributes:
         verdict: The verdict, as it is kept.
-        report: Folder of report.json, junit.xml and server.log; None for a verdict that was known already.
+        report: Folder of report.json, report.html, junit.xml and server.log; None if it was known already, and pruned.
         figures: Measured while it ran, such as ``healthy_s``.
     """
 
@@ -119,8 +114,12 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
     name = image.name
     if not force and (found := known(context, image, options)):
         context.console.note(f"{name} is already verified ({len(found.passed)} checks, {found.finished})")
-        return Trial(verdict=found, report=None, figures={})
-    rules, report = suite.rules(), _report(context, image)
+        passed = (each for each in reports.kept(context.folders.reports, image) if each.read.result == "pass")
+        before = next(passed, None)
+        if before:
+            context.console.note(f"report: {before.page}")
+        return Trial(verdict=found, report=before.folder if before else None, figures={})
+    rules, report = suite.rules(), reports.new(context.folders.reports, image)
     with context.console.step("smoke") as progress:
         done = process.run(
             _argv(context, image, options, report),
@@ -130,19 +129,12 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
             without=_FOREIGN,
         )
         document = _read(report, done)
+        context.console.note(f"report: {report / reports.PAGE}")
         kept = _keep(context, image, report, rules)
         _judge(name, document, report)
     if kept is None:
         raise EngineError(f"the smoke suite gave no verdict about {name}", hint="the log has its output", see_log=True)
     return Trial(verdict=kept, report=report, figures=document.figures)
-
-
-def _report(context: Context, image: Image) -> Path:
-    """A new folder for a run: two may start in the same second."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{image.short_id}-{secrets.token_hex(4)}"
-    folder = context.folders.reports / name
-    folder.mkdir(parents=True)
-    return folder
 
 
 def _environment(context: Context) -> dict[str, str]:
@@ -163,32 +155,9 @@ def _argv(context: Context, image: Image, options: Options, report: Path) -> lis
     return [*argv, "-p", "no:cacheprovider"]
 
 
-@checked(frozen=True, kw_only=True)
-class _Check:
-    """One check of a report."""
-
-    name: str
-    outcome: str
-
-
-@checked(frozen=True, kw_only=True)
-class _Report:
-    """What is read of ``report.json``."""
-
-    result: str
-    cause: str | None
-    line: str | None
-    advice: str | None
-    checks: tuple[_Check, ...]
-    figures: dict[str, float]
-
-
-_REPORT = TypeAdapter(_Report).validate_python
-
-
-def _read(report: Path, done: process.Completed) -> _Report:
+def _read(report: Path, done: process.Completed) -> reports.Document:
     """``report.json``; without one the suite did not get as far as the image."""
-    if document := stored.read(report / "report.json", _REPORT):
+    if document := reports.read(report):
         return document
     words = [line for line in done.tail if line.strip()] or ["it said nothing"]
     worst = ([line for line in words if line.startswith(("ERROR", "E "))] or words[-1:])[0]
@@ -216,7 +185,7 @@ def _keep(context: Context, image: Image, report: Path, rules: str) -> Verdict |
     return found
 
 
-def _judge(name: str, document: _Report, report: Path) -> None:
+def _judge(name: str, document: reports.Document, report: Path) -> None:
     cause, advice = document.cause, document.advice or "read the report"
     if document.result == "inconclusive":
         raise EngineError(f"{name} was not verified ({cause}): {document.line}", hint=advice)

@@ -13,6 +13,7 @@ import docker.errors
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from build.engine.serving import PORT
 from build.registry.exchange import Exchange, TooLargeError
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from testcontainers.core.container import DockerContainer
 
     from build.registry.exchange import Answer
-
-PORT = 8000
-"""vLLM's default (vllm/entrypoints/launchers/cli_args.py, 0.32.0)."""
 
 TAIL_LINES = 40
 """How much of a log is shown of a server that failed."""

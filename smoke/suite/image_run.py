@@ -15,7 +15,7 @@ import requests
 from build.config import settings
 from build.config.gpus import ALL
 from build.config.model_name import ModelName
-from build.engine import client, content, embedded, labels, leftovers
+from build.engine import client, content, embedded, labels, leftovers, serving
 from build.engine.confinement import Limits
 from build.errors import BusyError, EngineError
 from build.gate import demands
@@ -143,7 +143,7 @@ class Run:
     @property
     def flavor(self) -> str:
         """What the image runs on."""
-        return gpus.flavor(self.image)
+        return serving.flavor(self.image)
 
     @property
     def subject(self) -> str:
