@@ -365,7 +365,9 @@ def pytest_runtest_makereport(
     if report.when == "call" or not report.passed:
         message = run.redacted(_words(call.excinfo)) if call.excinfo else ""
         lost = run.engine_lost(call.excinfo.value if call.excinfo else None)
-        _note(run, item, "inconclusive" if lost else _outcome(run, report), _EXCEPTION.sub("", message))
+        outcome = "inconclusive" if lost else _outcome(run, report)
+        traced = run.exception_since(call.start) if outcome == "failed" else None
+        _note(run, item, outcome, _EXCEPTION.sub("", message), traced)
     _shorten(run, item, call, report)
     return report
 
@@ -407,7 +409,7 @@ def _outcome(run: Run | Remote, report: pytest.TestReport) -> Outcome:
     return "failed" if run.look_into_failure() else "inconclusive"
 
 
-def _note(run: Run | Remote, item: pytest.Item, outcome: Outcome, message: str) -> None:
+def _note(run: Run | Remote, item: pytest.Item, outcome: Outcome, message: str, traced: tuple[int, str] | None) -> None:
     tier = Tier.of(item.path)
     function: Any = getattr(item, "function", None)
     seconds: float = item.stash[_SECONDS]
@@ -418,6 +420,8 @@ def _note(run: Run | Remote, item: pytest.Item, outcome: Outcome, message: str) 
         outcome=outcome,
         seconds=round(seconds, 2),
         message=message[:_MESSAGE_LIMIT],
+        log_line=run.redacted(traced[1])[:_MESSAGE_LIMIT] if traced else None,
+        log_line_number=traced[0] if traced else None,
     )
     run.findings.add(check, tier)
 

@@ -72,7 +72,7 @@ def printed(container: Container, *, tail: int | None = None, **streams: bool) -
     Args:
         container: The container.
         tail: How many of the last lines; all by default.
-        streams: ``stdout`` and ``stderr``, whether it is asked for.
+        streams: ``stdout`` and ``stderr``, whether it is asked for, and ``timestamps``, whether lines begin with one.
     """
     head, end = bytearray(), bytearray()
     left_out = 0
@@ -285,13 +285,15 @@ class ContainerServer(Server):
         bound = self._wrapped.attrs["NetworkSettings"]["Ports"].get(f"{PORT}/tcp")
         return int(bound[0]["HostPort"]) if bound else None
 
-    def log(self, *, tail: int | None = None) -> str:
+    def log(self, *, tail: int | None = None, timestamps: bool = False) -> str:
         """What it printed, as far as that is kept, the API key blacked out.
 
         Args:
             tail: How many of the last lines; all by default.
+            timestamps: Whether each line begins with the engine's time, as RFC 3339 has it with nine digits, and a
+                space.
         """
-        return self.redacted(printed(self._wrapped, tail=tail).decode(errors="replace"))
+        return self.redacted(printed(self._wrapped, tail=tail, timestamps=timestamps).decode(errors="replace"))
 
     def kill(self) -> None:
         """End it at once: from then on it prints nothing."""

@@ -6,7 +6,10 @@ import contextlib
 import functools
 import re
 import secrets
+import shlex
+import time
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import docker.errors
@@ -24,6 +27,7 @@ from build.harmless import harmless
 from build.host import secrets as redact
 from build.host.files import write_atomic, write_json
 from smoke.diagnosis.diagnose import TERMINATED, Diagnosis, diagnose
+from smoke.diagnosis.request import exception_since
 from smoke.gpu import grant as gpus
 from smoke.gpu import nvidia
 from smoke.image.binaries import ANYBODY, Probe, probe
@@ -31,7 +35,7 @@ from smoke.image.contents import Contents, is_ours
 from smoke.results import report
 from smoke.results.findings import Findings
 from smoke.server import hub_model, tiny_model
-from smoke.server.launch import Launch, await_healthy, running
+from smoke.server.launch import Launch, await_healthy, command, running
 from smoke.server.server import TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
@@ -458,6 +462,22 @@ class Run:
             self.findings.diagnosis = found
         return found.image_at_fault or not ended
 
+    def exception_since(self, moment: float) -> tuple[int, str] | None:
+        """The exception that the server's log has since a moment of this machine: number and text of its line."""
+        if self.server is None:
+            return None
+        try:
+            stamped = self.server.log(timestamps=True)
+            return exception_since(stamped, moment + (0.0 if self.engine.is_here else self._clock_lead))
+        except _ENGINE_ERRORS:
+            return None
+
+    @property
+    def _clock_lead(self) -> float:
+        """Seconds that the clock of the engine's machine is ahead of this one's."""
+        told = datetime.fromisoformat(self.engine.client.info()["SystemTime"])
+        return told.timestamp() - time.time()
+
     def conclude(self) -> None:
         """Note what keeps the findings from being a verdict, when the last check has ended."""
         if suite.rules() != self.rules:
@@ -478,7 +498,7 @@ class Run:
         if folder is None:
             return
         configuration = self._configuration()
-        write_json(folder / "report.json", report.cleaned(self.findings.report(self.image), self.redacted))
+        write_json(folder / "report.json", report.cleaned(self.findings.report(self.image, self.header), self.redacted))
         if verdict := self.findings.verdict(self.image, configuration):
             write_json(folder / "verdict.json", verdict.statement())
         write_atomic(folder / "report.html", self._page(configuration))
@@ -493,11 +513,34 @@ class Run:
         return report.page(
             self.findings,
             image=image,
-            configuration=configuration,
+            configuration={**configuration, "server command": self._command},
+            source=self._source,
             server_log=self.logs.get(told, ""),
             log_name=told.log,
             healthy_s=self.findings.figures.get(told.figure),
             redacted=self.redacted,
+        )
+
+    @property
+    def _command(self) -> str | None:
+        """What the container ran, once that is known; its key and other variables are not part of it."""
+        if self.launch is None:
+            return None
+        entrypoint = self.image.config.get("Entrypoint") or ()
+        return shlex.join([*entrypoint, *command(entrypoint, gpu=bool(self.launch.devices))])
+
+    @property
+    def _source(self) -> report.Source | None:
+        """What source the image holds, if a check has looked."""
+        found: Contents | None = vars(self).get("contents")
+        if found is None:
+            return None
+        return report.Source(
+            commit=found.head,
+            subject=found.subject,
+            base=found.facts.commit,
+            changed=sorted(found.changed),
+            deleted=found.deleted if found.head != found.facts.commit else (),
         )
 
     def _configuration(self) -> dict[str, Any]:
