@@ -84,6 +84,12 @@ def status(session: nox.Session) -> None:
 
 
 @nox.session
+def report(session: nox.Session) -> None:
+    """Reports of smoke tests; -- IMAGE opens the newest of one."""
+    verb(session, "report")
+
+
+@nox.session
 def prune(session: nox.Session) -> None:
     """What can be removed to free disk; -- --apply removes it."""
     verb(session, "prune")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -347,6 +348,9 @@ def _status(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     nights = record.recall(context.folders.nightlies, last=arguments.last)
     context.console.result(status.table(found))
     for row in found:
+        if row.report:
+            context.console.result(f"report of {row.called[0]}: {row.report}")
+    for row in found:
         if names.is_last_good(row.image, context.settings.repository):
             freshness.tell(context, row.image)
     if nights:
@@ -408,6 +412,11 @@ def _trial_options(arguments: argparse.Namespace) -> smoke_run.Options:
     return smoke_run.Options(expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model)
 
 
+def _of_module(name: str) -> Callable[[Context, argparse.Namespace], Any]:
+    """The verb that a module of this room is."""
+    return lambda context, arguments: importlib.import_module(f"build.cli.{name}").run(context, arguments)
+
+
 VERBS: dict[str, Callable[[Context, argparse.Namespace], Any]] = {
     "quickstart": _quickstart,
     "engine": _engine,
@@ -420,6 +429,7 @@ VERBS: dict[str, Callable[[Context, argparse.Namespace], Any]] = {
     "status": _status,
     "prune": _prune,
     "schedule": _schedule,
+    **{name: _of_module(name) for name in options.MODULES},
     "install": _install,
     "uninstall": _uninstall,
 }

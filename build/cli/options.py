@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import shlex
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from build.source.local import LocalSource
 from build.source.remotes import REMOTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     # argparse has no public name for what add_subparsers() returns.
     Verbs = argparse._SubParsersAction["_Parser"]  # noqa: SLF001
@@ -94,7 +95,8 @@ def parse(
         SystemExit: Help was asked for.
         UsageError: The words are off, or one of them could not take effect beside another.
     """
-    parser, verbs = _parser(source=default, ref=default_ref, program=program)
+    called = [word for word in argv if word in MODULES][:1]
+    parser, verbs = _parser(source=default, ref=default_ref, program=program, called=called)
     arguments = parser.parse_args(argv)
     words = argv[list(argv).index(arguments.verb) + 1 :]
     combinations.refuse(arguments.verb, _given(verbs.choices[arguments.verb], words), arguments)
@@ -114,7 +116,13 @@ def _given(parser: argparse.ArgumentParser, words: Sequence[str]) -> dict[str, s
     }
 
 
-def _parser(*, source: LocalSource, ref: str, program: str) -> tuple[_Parser, Verbs]:
+MODULES = {
+    "report": "list the reports of smoke tests, or open the newest of an image",
+}
+"""Verbs that are modules of this room with their names, loaded only when they are called; and what each does."""
+
+
+def _parser(*, source: LocalSource, ref: str, program: str, called: Collection[str]) -> tuple[_Parser, Verbs]:
     parser = _Parser(
         prog=program,
         description="From a vLLM commit to a container image that is proven to work.",
@@ -134,6 +142,11 @@ def _parser(*, source: LocalSource, ref: str, program: str) -> tuple[_Parser, Ve
     _status(verbs)
     _prune(verbs)
     _schedule(verbs)
+    for name, does in MODULES.items():
+        verb = importlib.import_module(f"build.cli.{name}") if name in called else None
+        added = _add(verbs, name, does, example=verb.EXAMPLE if verb else "")
+        if verb:
+            verb.add_options(added, None)
     _add(verbs, "install", "put the command llm-d-dev into ~/.local/bin, with completion for bash, zsh and fish")
     _add(verbs, "uninstall", "remove that command and its completion")
     return parser, verbs
@@ -141,7 +154,7 @@ def _parser(*, source: LocalSource, ref: str, program: str) -> tuple[_Parser, Ve
 
 def completed(program: str) -> argparse.ArgumentParser:
     """The parser that completions are made from: the same wherever it is asked for."""
-    return _parser(source=LocalSource(path=Path("~/vllm"), origin=None), ref="HEAD", program=program)[0]
+    return _parser(source=LocalSource(path=Path("~/vllm"), origin=None), ref="HEAD", program=program, called=MODULES)[0]
 
 
 def _add(verbs: Verbs, name: str, does: str, *, example: str = "") -> argparse.ArgumentParser:

@@ -11,13 +11,14 @@ from rich.table import Table
 
 from build.engine import ages, labels
 from build.engine.names import Upload
-from build.gate import demands, verdict
+from build.gate import demands, reports, verdict
 from build.gate import rules as suite
 from build.nightly import retention
 from build.source.repository import SHORT_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from build.context import Context
     from build.engine.client import Image
@@ -32,6 +33,7 @@ class Row:
         verdict: ``pass``, ``fail``, ``outdated`` (by another version of the suite) or ``untested``.
         digest: Of the manifest in the registry it was last pushed to; None if it was not.
         pushed: Names it has in a registry.
+        report: Page of its newest report here; None without one.
         own: Bytes that an overlay adds to its base; None for a base, and where the base is not on the engine.
     """
 
@@ -40,6 +42,7 @@ class Row:
     digest: str | None
     pushed: tuple[str, ...]
     own: int | None
+    report: Path | None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,6 +72,7 @@ class Row:
             "bytes": self.image.size,
             "layer_bytes": self.own,
             "created": self.image.created,
+            "report": str(self.report) if self.report else None,
         }
 
 
@@ -76,10 +80,15 @@ def rows(context: Context) -> list[Row]:
     """Bases, then overlays, of the local repository, unnamed ones too; of each kind the newest first."""
     rules, repository = suite.rules(), context.settings.repository
     images = [*context.engine.images(kind="base"), *context.engine.images(kind="overlay")]
-    return [_row(context, image, rules) for image in images if retention.is_ours(image, repository)]
+    pages: dict[str | None, Path] = {}
+    for report in reports.kept(context.folders.reports):
+        pages.setdefault(report.read.image_id, report.page)
+    return [
+        _row(context, image, rules, pages.get(image.id)) for image in images if retention.is_ours(image, repository)
+    ]
 
 
-def _row(context: Context, image: Image, rules: str) -> Row:
+def _row(context: Context, image: Image, rules: str, report: Path | None) -> Row:
     digests = [name.partition("@") for name in image.digests]
     repositories = {repository: digest for repository, _, digest in digests}
     named = [name for name in image.tags if not Upload.parse(name.rpartition(":")[2])]
@@ -91,6 +100,7 @@ def _row(context: Context, image: Image, rules: str) -> Row:
         digest=digest,
         pushed=pushed,
         own=_own(context, image),
+        report=report,
     )
 
 

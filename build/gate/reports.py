@@ -25,7 +25,7 @@ LOG = "server.log"
 
 
 @checked(frozen=True, kw_only=True)
-class Check:
+class CheckRow:
     """One check of a report.
 
     Attributes:
@@ -44,7 +44,7 @@ class Check:
 
 
 @checked(frozen=True, kw_only=True)
-class Document:
+class ReportDocument:
     """What is read of ``report.json``; it may have more.
 
     Attributes:
@@ -63,18 +63,18 @@ class Document:
     cause: str | None
     line: str | None
     advice: str | None
-    checks: tuple[Check, ...]
+    checks: tuple[CheckRow, ...]
     figures: dict[str, float]
     line_number: int | None = None
     image_id: str | None = None
     header: tuple[str, ...] = ()
 
 
-_DOCUMENT = TypeAdapter(Document).validate_python
+_DOCUMENT = TypeAdapter(ReportDocument).validate_python
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class KeptReport:
     """A report that is kept.
 
     Attributes:
@@ -83,7 +83,7 @@ class Report:
     """
 
     folder: Path
-    read: Document
+    read: ReportDocument
 
     @property
     def page(self) -> Path:
@@ -108,12 +108,12 @@ def new(folder: Path, image: Image) -> Path:
     return made
 
 
-def read(folder: Path) -> Document | None:
+def read(folder: Path) -> ReportDocument | None:
     """What a report says; None without one that can be read."""
     return stored.read(folder / "report.json", _DOCUMENT)
 
 
-def kept(folder: Path, image: Image | None = None) -> list[Report]:
+def kept(folder: Path, image: Image | None = None) -> list[KeptReport]:
     """Reports that are kept, the newest first.
 
     Args:
@@ -122,5 +122,5 @@ def kept(folder: Path, image: Image | None = None) -> list[Report]:
     """
     pattern = f"*-{image.short_id}-*" if image else "*"
     folders = sorted(folder.glob(pattern), key=lambda found: found.name, reverse=True)
-    found = (Report(folder=each, read=said) for each in folders if (said := read(each)))
+    found = (KeptReport(folder=each, read=said) for each in folders if (said := read(each)))
     return [report for report in found if image is None or report.read.image_id == image.id]

@@ -155,7 +155,7 @@ def _argv(context: Context, image: Image, options: Options, report: Path) -> lis
     return [*argv, "-p", "no:cacheprovider"]
 
 
-def _read(report: Path, done: process.Completed) -> reports.Document:
+def _read(report: Path, done: process.Completed) -> reports.ReportDocument:
     """``report.json``; without one the suite did not get as far as the image."""
     if document := reports.read(report):
         return document
@@ -185,7 +185,7 @@ def _keep(context: Context, image: Image, report: Path, rules: str) -> Verdict |
     return found
 
 
-def _judge(name: str, document: reports.Document, report: Path) -> None:
+def _judge(name: str, document: reports.ReportDocument, report: Path) -> None:
     cause, advice = document.cause, document.advice or "read the report"
     if document.result == "inconclusive":
         raise EngineError(f"{name} was not verified ({cause}): {document.line}", hint=advice)

@@ -94,7 +94,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class ImageSource:
     """What source an image holds.
 
     Attributes:
@@ -285,7 +285,7 @@ def page(
     log_name: str,
     healthy_s: float | None,
     redacted: Callable[[str], str],
-    source: Source | None = None,
+    source: ImageSource | None = None,
 ) -> str:
     """The page.
 

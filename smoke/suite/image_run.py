@@ -158,11 +158,11 @@ class Run:
     def header(self) -> list[str]:
         """What is tested where, in words."""
         names = ", ".join(self.image.tags) or "no name"
-        version = self.engine.capabilities.server_version
-        return [
-            f"image: {self.image.short_id} ({names}), flavor {self.flavor}",
-            f"engine: Docker Engine {version} at {self.engine.host}",
-        ]
+        told = [f"image: {self.image.short_id} ({names}), flavor {self.flavor}"]
+        with contextlib.suppress(*_ENGINE_ERRORS):  # it may be gone when the report is written
+            version = self.engine.capabilities.server_version
+            told.append(f"engine: Docker Engine {version} at {self.engine.host}")
+        return told
 
     def close(self) -> None:
         """Drop the connections to the engine."""
@@ -530,12 +530,12 @@ class Run:
         return shlex.join([*entrypoint, *command(entrypoint, gpu=bool(self.launch.devices))])
 
     @property
-    def _source(self) -> report.Source | None:
+    def _source(self) -> report.ImageSource | None:
         """What source the image holds, if a check has looked."""
         found: Contents | None = vars(self).get("contents")
         if found is None:
             return None
-        return report.Source(
+        return report.ImageSource(
             commit=found.head,
             subject=found.subject,
             base=found.facts.commit,

@@ -67,7 +67,11 @@ def test_line_of_a_pushed_image_serves_on_loopback(cli: Cli, clone: git.Repo, en
     ran = cli("dev", clone.working_dir, "HEAD", "--model", str(model), "--json")
     assert ran.returncode == 0, ran.stderr
     assert ran.json["pinned"] == f"{cli.repository}@{ran.json['digest']}"
-    assert Path(ran.json["report"], "report.html").is_file()
+    page = Path(ran.json["report"], "report.html")
+    assert page.is_file()
+    assert cli("report", ran.json["image"], DISPLAY="", WAYLAND_DISPLAY="").stdout == f"{page}\n"
+    assert cli("report", "--json").json["reports"][0]["page"] == str(page)
+    assert f"report of {ran.json['image']}: {page}\n" in cli("status").stdout
     with run(engine, ran.json["run"]) as name:
         deadline = time.monotonic() + 60
         while not healthy():

@@ -62,7 +62,7 @@ def found(outcome: Outcome = "passed", *, message: str = "") -> Findings:
 
 
 def page(
-    findings: Findings, *, log: str = LOG, image: dict[str, Any] | None = None, source: report.Source | None = None
+    findings: Findings, *, log: str = LOG, image: dict[str, Any] | None = None, source: report.ImageSource | None = None
 ) -> str:
     """A page about a run whose API key was x-secret-x."""
     return report.page(
@@ -259,7 +259,7 @@ def test_exception_of_the_failed_request_is_marked_and_its_traceback() -> None:
 
 
 def test_source_of_the_image() -> None:
-    source = report.Source(commit="c" * 40, subject=HOSTILE, base="b" * 40, changed=("b.py",), deleted=("a.py",))
+    source = report.ImageSource(commit="c" * 40, subject=HOSTILE, base="b" * 40, changed=("b.py",), deleted=("a.py",))
     text = page(found(), source=source)
     assert "a.py (deleted)\nb.py" in Parsed(text).text("code")
     assert HOSTILE.partition("\x1b")[0] in Parsed(text).text("code")
