@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import traceback
@@ -15,7 +16,7 @@ import requests
 
 from build.config.folders import REPOSITORY
 from build.errors import EngineError, LlmdDevError
-from build.harmless import coloured, harmless
+from build.harmless import coloured, harmless, inert, is_in_actions
 from smoke.diagnosis.diagnose import Diagnosis
 from smoke.image.contents import UnreadableError
 from smoke.results import summary
@@ -97,7 +98,8 @@ class _Guarded:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(coloured(text))
+        text = coloured(text)
+        return self._stream.write(inert(text) if is_in_actions(os.environ) else text)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a stream has
         return getattr(self._stream, name)

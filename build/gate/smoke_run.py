@@ -188,11 +188,12 @@ def _keep(context: Context, image: Image, report: Path, rules: str) -> Verdict |
 def _judge(name: str, document: reports.ReportDocument, report: Path) -> None:
     cause, advice = document.cause, document.advice or "read the report"
     if document.result == "inconclusive":
-        raise EngineError(f"{name} was not verified ({cause}): {document.line}", hint=advice)
+        raise EngineError(f"{name} was not verified ({cause}): {document.line}", hint=advice, report=report)
     if document.result != "pass":
         failed = [check.name for check in document.checks if check.outcome == "failed"]
         why = f"{cause}: {document.line}" if document.line else cause
         raise SmokeError(
             f"{name} failed {', '.join(failed[:3]) or 'to start'} ({why})",
             hint=f"{advice}; report: {report}",
+            report=report,
         )

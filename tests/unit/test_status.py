@@ -166,7 +166,7 @@ def test_newest_report_is_named(context: Context, engine: FakeEngine) -> None:
     for second, result in enumerate(("fail", "pass")):
         folder = context.folders.reports / f"20260101-00000{second}-{image.short_id}-0"
         folder.mkdir(parents=True)
-        nothing = {"cause": None, "line": None, "advice": None, "checks": [], "figures": {}}
+        nothing: dict[str, object] = {"cause": None, "line": None, "advice": None, "checks": [], "figures": {}}
         stored.write(folder / "report.json", {"result": result, "image_id": image.id, **nothing})
     (row,) = status.rows(context)
     assert row.document()["report"] == str(folder / "report.html")
