@@ -118,6 +118,10 @@ def _given(parser: argparse.ArgumentParser, words: Sequence[str]) -> dict[str, s
 
 MODULES = {
     "report": "list the reports of smoke tests, or open the newest of an image",
+    "serve": "start an image as its smoke test does and serve until Ctrl-C",
+    "logs": "show what a server prints that runs now, else what the last one printed",
+    "shell": "open a shell beside a server that runs now, else in the last image that was tested",
+    "diff": "list the source files that two images hold otherwise",
 }
 """Verbs that are modules of this room with their names, loaded only when they are called; and what each does."""
 
@@ -474,6 +478,13 @@ def _with_delivery(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
 
 
+def add_start(parser: argparse.ArgumentParser) -> None:
+    """How an image is started."""
+    _with_timeout(parser)
+    _with_gpus(parser)
+    _with_model(parser)
+
+
 def _with_trial(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="test again although a verdict is known")
     parser.add_argument(
@@ -485,6 +496,10 @@ def _with_trial(parser: argparse.ArgumentParser) -> None:
         help="the answer to GET ROUTE must contain TEXT; repeatable",
     )
     _with_gpus(parser)
+    _with_model(parser)
+
+
+def _with_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="DIR|ID[@REVISION]",

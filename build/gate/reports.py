@@ -108,6 +108,17 @@ def new(folder: Path, image: Image) -> Path:
     return made
 
 
+def last_log(folder: Path, image: Image | None = None) -> Path | None:
+    """The newest log of a server that was tested or served; None without one.
+
+    Args:
+        folder: Where reports are kept.
+        image: The image that it is to be of; any by default.
+    """
+    pattern = f"*-{image.short_id}-*/{LOG}" if image else f"*/{LOG}"
+    return max(folder.glob(pattern), key=lambda found: found.parent.name, default=None)
+
+
 def read(folder: Path) -> ReportDocument | None:
     """What a report says; None without one that can be read."""
     return stored.read(folder / "report.json", _DOCUMENT)

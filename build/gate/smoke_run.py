@@ -17,7 +17,7 @@ from build.gate import rules as suite
 from build.host import process
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from build.context import Context
@@ -121,13 +121,7 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
         return Trial(verdict=found, report=before.folder if before else None, figures={})
     rules, report = suite.rules(), reports.new(context.folders.reports, image)
     with context.console.step("smoke") as progress:
-        done = process.run(
-            _argv(context, image, options, report),
-            env=_environment(context),
-            cwd=REPOSITORY,
-            on_line=progress,
-            without=_FOREIGN,
-        )
+        done = program(context, _words(context, image, options, report), on_line=progress)
         document = _read(report, done)
         context.console.note(f"report: {report / reports.PAGE}")
         kept = _keep(context, image, report, rules)
@@ -137,22 +131,52 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
     return Trial(verdict=kept, report=report, figures=document.figures)
 
 
-def _environment(context: Context) -> dict[str, str]:
+def program(context: Context, words: Sequence[str | Path], *, on_line: process.OnLine) -> process.Completed:
+    """Run a program of `smoke` to its end, on this run's engine and folders; nothing of it is imported here.
+
+    Args:
+        context: Engine and folders.
+        words: Its module, and its words.
+        on_line: Called with each line of what it prints.
+    """
+    return process.run(
+        [sys.executable, "-m", *words],
+        env=environment(context),
+        cwd=REPOSITORY,
+        on_line=on_line,
+        without=_FOREIGN,
+    )
+
+
+def environment(context: Context) -> dict[str, str]:
     """Variables of the suite's process: it uses this run's engine and folders."""
     folders = {"state": context.folders.state, "cache": context.folders.cache}
     named = {f"{ENV_PREFIX}{name.upper()}": str(path) for name, path in folders.items()}
     return {**context.engine.environment, **named}
 
 
-def _argv(context: Context, image: Image, options: Options, report: Path) -> list[str]:
-    argv = [sys.executable, "-m", "pytest", str(suite.SUITE), "--image", image.id, "--report", str(report)]
-    argv += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
+def _words(context: Context, image: Image, options: Options, report: Path) -> list[str]:
+    words = ["pytest", str(suite.SUITE), *started_words(context, image, options, report)]
+    for expectation in options.expect:
+        words += ["--expect", expectation]
+    return [*words, "-p", "no:cacheprovider"]
+
+
+def started_words(context: Context, image: Image, options: Options, report: Path) -> list[str]:
+    """What the suite is told of how an image is started.
+
+    Args:
+        context: Settings.
+        image: The image; named by its ID.
+        options: GPUs and model.
+        report: Folder of its log.
+    """
+    words = ["--image", image.id, "--report", str(report)]
+    words += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
     if options.model:
         # The suite runs elsewhere than its caller.
-        argv += ["--model", str(options.model.absolute() if options.model.exists() else options.model)]
-    for expectation in options.expect:
-        argv += ["--expect", expectation]
-    return [*argv, "-p", "no:cacheprovider"]
+        words += ["--model", str(options.model.absolute() if options.model.exists() else options.model)]
+    return words
 
 
 def _read(report: Path, done: process.Completed) -> reports.ReportDocument:

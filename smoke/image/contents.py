@@ -116,6 +116,13 @@ class Contents:
         )
 
     @property
+    def files(self) -> dict[str, Entry]:
+        """The source files that the image holds."""
+        differ = (*self.changed, *self.deleted)
+        kept = {path: entry for path, entry in self.held.files.items() if path not in set(differ)}
+        return kept | {path: self.found[path] for path in differ if path in self.found}
+
+    @property
     def deleted(self) -> tuple[str, ...]:
         """Files of the base that the commit has not."""
         return tuple(sorted(path for path in self.held.files if path not in self.tree.files))

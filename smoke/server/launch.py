@@ -254,7 +254,7 @@ def _prepare(container: DockerContainer, engine: Engine, launch: Launch, *, name
     container.with_envs(**(ENVIRONMENT | (_FETCHING if launch.network else _LONELY)), VLLM_API_KEY=launch.key)
     options: dict[str, Any] = {
         **confinement.options(engine, launch.limits),
-        "labels": labels.of_container(name, owner=identity.identity()),
+        "labels": {**labels.of_container(name, owner=identity.identity()), labels.SERVER: launch.image.id},
         "shm_size": serving.SHARED_MEMORY,
         "device_requests": list(launch.devices),
     }

@@ -1,4 +1,4 @@
-"""The workflows for GitHub Actions: the scripts of their steps, run as a runner does, with programs that are made up."""
+"""The workflows for GitHub Actions: the scripts of their steps, run as a runner does, with made-up programs."""
 
 from __future__ import annotations
 
