@@ -76,8 +76,8 @@ class Job:
         Raises:
             OSError: A file cannot be written.
         """
-        found = document.get("overlay")
-        about = found if isinstance(found, dict) else document
+        about = document.get("overlay")
+        about = about if isinstance(about, dict) else document
         if "pinned" in about:
             folder = about.get("report")
             self._tell(Ending.of(verb, about, folder=Path(folder) if folder else None))

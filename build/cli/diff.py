@@ -15,12 +15,13 @@ from build.host import process
 if TYPE_CHECKING:
     import argparse
 
+    from build.cli.options import Defaults
     from build.context import Context
 
 EXAMPLE = "%(prog)s llm-d-dev:nightly llm-d-dev:local-0123abcd"
 
 
-def add_options(parser: argparse.ArgumentParser, _: object) -> None:
+def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
     """The images."""
     parser.add_argument("old", metavar="OLD", help="name, tag or ID")
     parser.add_argument("new", metavar="NEW", help="name, tag or ID")

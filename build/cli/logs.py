@@ -11,12 +11,13 @@ from build.gate import reports
 if TYPE_CHECKING:
     import argparse
 
+    from build.cli.options import Defaults
     from build.context import Context
 
 EXAMPLE = "%(prog)s llm-d-dev:nightly"
 
 
-def add_options(parser: argparse.ArgumentParser, _: object) -> None:
+def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
     """The image."""
     parser.add_argument("image", metavar="IMAGE", nargs="?", help="name, tag or ID (default: any)")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
+    from build.cli.options import Defaults
     from build.context import Context
     from build.gate.reports import KeptReport
 
@@ -26,7 +27,7 @@ _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 _SHOWN = 20
 
 
-def add_options(parser: argparse.ArgumentParser, _: object) -> None:
+def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
     """The image."""
     parser.add_argument(
         "image", metavar="IMAGE", nargs="?", help="name, tag or ID of an image: open its newest report (default: list)"

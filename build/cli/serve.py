@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from build.cli import options
+from build.cli import options, smoke
 from build.errors import EngineError, SmokeError, UsageError
 from build.gate import reports, smoke_run
 from build.host import scratch, stored
@@ -15,15 +15,16 @@ from build.host import scratch, stored
 if TYPE_CHECKING:
     import argparse
 
+    from build.cli.options import Defaults
     from build.context import Context
 
 EXAMPLE = "%(prog)s llm-d-dev:nightly"
 
 
-def add_options(parser: argparse.ArgumentParser, _: object) -> None:
+def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
     """The image, and how it is started."""
-    parser.add_argument("image", metavar="IMAGE", help="name, tag or ID")
-    options.add_start(parser)
+    options.add_image(parser)
+    smoke.add_start_options(parser)
 
 
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.json:
         raise UsageError("--json has no effect beside serve: it prints what the server says", hint="leave out --json")
     image = context.engine.image(arguments.image)
-    asked = smoke_run.Options(gpus=arguments.gpus, model=arguments.model)
+    asked = smoke_run.SmokeOptions(gpus=arguments.gpus, model=arguments.model)
     report = reports.new(context.folders.reports, image)
     try:
         with scratch.folder() as folder:

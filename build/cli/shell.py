@@ -14,6 +14,7 @@ from build.host import apt, identity, process
 if TYPE_CHECKING:
     import argparse
 
+    from build.cli.options import Defaults
     from build.context import Context
     from build.engine.client import Image
 
@@ -24,7 +25,7 @@ _SHELL = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash; exec sh")
 _NOT_RUN = range(125, 128)
 
 
-def add_options(parser: argparse.ArgumentParser, _: object) -> None:
+def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
     """The image."""
     parser.add_argument("image", metavar="IMAGE", nargs="?", help="name, tag or ID (default: the last)")
 

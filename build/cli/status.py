@@ -9,19 +9,45 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from build.engine import ages, labels
+from build.cli import options
+from build.engine import ages, labels, names
 from build.engine.names import Upload
-from build.gate import demands, reports, verdict
-from build.gate import rules as suite
-from build.nightly import retention
+from build.gate import demands, fingerprints, reports, verdict
+from build.nightly import freshness, record, retention
 from build.source.repository import SHORT_DIGITS
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
     from pathlib import Path
 
+    from build.cli.options import Defaults
     from build.context import Context
     from build.engine.client import Image
+
+EXAMPLE = ""
+
+
+def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
+    """How much is shown."""
+    parser.add_argument("--last", metavar="N", type=options.count, default=5, help="nightlies to show (default: 5)")
+
+
+def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the verb."""
+    found = rows(context)
+    nights = record.recall(context.folders.nightlies, last=arguments.last)
+    context.console.result(table(found))
+    for row in found:
+        if row.report:
+            context.console.result(f"report of {row.called[0]}: {row.report}")
+    for row in found:
+        if names.is_last_good(row.image, context.settings.repository):
+            freshness.tell(context, row.image)
+    if nights:
+        context.console.result("")
+        context.console.result(record.table(nights))
+    return {"images": [row.document() for row in found], "nightlies": [night.document() for night in nights]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +104,7 @@ class Row:
 
 def rows(context: Context) -> list[Row]:
     """Bases, then overlays, of the local repository, unnamed ones too; of each kind the newest first."""
-    rules, repository = suite.rules(), context.settings.repository
+    rules, repository = fingerprints.rules(), context.settings.repository
     images = [*context.engine.images(kind="base"), *context.engine.images(kind="overlay")]
     pages: dict[str | None, Path] = {}
     for report in reports.kept(context.folders.reports):

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import socket
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from build.engine import cdi, confinement, labels
 from build.engine.endpoint import Endpoint, Tls, chosen
 from build.engine.ssh import Tunnel, forwarded
 from build.errors import EngineError, SourceError, UsageError
-from build.host import clock, identity
+from build.host import clock, identity, processor
 from build.host.address import is_loopback
 from build.host.deadline import within
 
@@ -43,8 +44,12 @@ TEMPORARY_REPOSITORY = "llm-d-dev-temporary"
 _CONTAINERD = ("driver-type", "io.containerd.snapshotter.v1")
 
 _ANSWER_TIMEOUT_S = 5
+_POLL_S = 0.25
 _SSH_TIMEOUT_S = 20
-_CALL_TIMEOUT_S = 600
+CALL_TIMEOUT_S = 600
+"""How long an engine may say nothing."""
+IN_FLIGHT_S = 5.0
+"""How long a container may take to appear whose creation was interrupted."""
 
 _START_OR_UNSET = "start that engine, or unset DOCKER_HOST to use the one of this machine"
 _START_OR_USE = "start that engine, or `docker context use default` to use the one of this machine"
@@ -191,7 +196,7 @@ class Engine:
 
     def new_client(self) -> docker.DockerClient:
         """Another client of the SDK; whoever asks for it closes it."""
-        return self._connected(timeout=_CALL_TIMEOUT_S, version=self._version)
+        return self._connected(timeout=CALL_TIMEOUT_S, version=self._version)
 
     def _connected(self, *, timeout: int, version: str | None = None) -> docker.DockerClient:
         tls = self.tls.sdk() if self.tls else False
@@ -307,8 +312,7 @@ class Engine:
     @functools.cached_property
     def architecture(self) -> str:
         """Its processor, and so its images', as ``uname -m`` has it."""
-        found: str = self.client.info()["Architecture"]
-        return found
+        return processor.named(self.client.info()["Architecture"])
 
     def free_disk(self) -> int | None:
         """Bytes free where its images are kept; None where that is on another machine."""
@@ -416,16 +420,40 @@ class Engine:
             image_id: Which image.
             options: As ``docker.containers.create`` has them.
         """
-        # Removed by its name: an interrupt may fall between its creation and our learning its ID.
         name = f"llm-d-dev-{secrets.token_hex(8)}"
         marks = labels.of_container(name, owner=identity.identity())
+        # An image without entry point needs some command, also for a container that never runs.
+        given = {"command": ["-"], "log_config": confinement.log_config(), **options}
+        patience = 0.0
         try:
-            # An image without entry point needs some command, also for a container that never runs.
-            given = {"command": ["-"], "log_config": confinement.log_config(), **options}
-            yield self.client.containers.create(image_id, **given, name=name, labels=marks)
+            try:
+                container = self.client.containers.create(image_id, **given, name=name, labels=marks)
+            except KeyboardInterrupt:
+                patience = IN_FLIGHT_S
+                raise
+            yield container
         finally:
-            with contextlib.suppress(docker.errors.NotFound):
+            self.remove_container(name, patience=patience)
+
+    def remove_container(self, name: str, *, patience: float) -> None:
+        """Remove a container of this run, running or not, with its volumes. One that is not there is not missed.
+
+        By its name: an interrupt may fall between its creation and our learning its ID, and labels are inherited.
+
+        Args:
+            name: The container's name.
+            patience: Seconds to wait for it to appear. It may never appear.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
                 self.client.api.remove_container(name, force=True, v=True)
+            except docker.errors.NotFound:
+                if time.monotonic() >= deadline:
+                    return
+            else:
+                return
+            time.sleep(_POLL_S)
 
     @contextlib.contextmanager
     def temporary_tag(self, image_id: str) -> Iterator[str]:

@@ -81,7 +81,7 @@ def shortcoming(folder: Path, image: Image, *, rules: str) -> str | None:
     Args:
         folder: Where verdicts are kept.
         image: The image.
-        rules: Fingerprint of the rules as they are now (:func:`build.gate.rules.rules`).
+        rules: Fingerprint of the rules as they are now (:func:`build.gate.fingerprints.rules`).
     """
     found = verdict.recall(folder, image.id)
     if found is None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from build.context import Context
     from build.engine.client import Image
-    from build.gate.push import Pushed
+    from build.gate.transfer import Pushed
 
 
 def ending(

@@ -12,8 +12,7 @@ from build.config.folders import REPOSITORY
 from build.config.gpus import AUTO, Selection
 from build.config.settings import ENV_PREFIX
 from build.errors import EngineError, SmokeError, UsageError
-from build.gate import demands, reports, verdict
-from build.gate import rules as suite
+from build.gate import demands, fingerprints, reports, verdict
 from build.host import process
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ _FOREIGN = ("PYTEST_", "PYTHON")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class SmokeOptions:
     """What the suite is told.
 
     Attributes:
@@ -60,9 +59,9 @@ class Trial:
     figures: Mapping[str, float]
 
 
-def known(context: Context, image: Image, options: Options) -> Verdict | None:
+def known(context: Context, image: Image, options: SmokeOptions) -> Verdict | None:
     """A passing verdict that answers the same question, or None."""
-    rules, folder = suite.rules(), context.folders.verdicts
+    rules, folder = fingerprints.rules(), context.folders.verdicts
     if options.model is None:
         found = None if demands.shortcoming(folder, image, rules=rules) else verdict.recall(folder, image.id)
     else:
@@ -79,7 +78,7 @@ def _known_with(folder: Path, image: Image, model: Path, rules: str) -> Verdict 
     """A passing verdict with the model in a folder. What the hub has under a name is not known here."""
     if not model.is_dir():
         return None
-    digest = suite.model(model)
+    digest = fingerprints.model(model)
     # A copy of the suite's own model is that model.
     others = (verdict.recall(folder, image.id, model=digest), verdict.recall(folder, image.id))
     return next(
@@ -95,7 +94,7 @@ def _known_with(folder: Path, image: Image, model: Path, rules: str) -> Verdict 
     )
 
 
-def run(context: Context, image: Image, options: Options, *, force: bool = False) -> Trial:
+def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = False) -> Trial:
     """Test an image, unless a verdict is known.
 
     Args:
@@ -119,7 +118,7 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
         if before:
             context.console.note(f"report: {before.page}")
         return Trial(verdict=found, report=before.folder if before else None, figures={})
-    rules, report = suite.rules(), reports.new(context.folders.reports, image)
+    rules, report = fingerprints.rules(), reports.new(context.folders.reports, image)
     with context.console.step("smoke") as progress:
         done = program(context, _words(context, image, options, report), on_line=progress)
         document = _read(report, done)
@@ -155,14 +154,14 @@ def environment(context: Context) -> dict[str, str]:
     return {**context.engine.environment, **named}
 
 
-def _words(context: Context, image: Image, options: Options, report: Path) -> list[str]:
-    words = ["pytest", str(suite.SUITE), *started_words(context, image, options, report)]
+def _words(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
+    words = ["pytest", str(fingerprints.SUITE), *started_words(context, image, options, report)]
     for expectation in options.expect:
         words += ["--expect", expectation]
     return [*words, "-p", "no:cacheprovider"]
 
 
-def started_words(context: Context, image: Image, options: Options, report: Path) -> list[str]:
+def started_words(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
     """What the suite is told of how an image is started.
 
     Args:

@@ -155,7 +155,7 @@ class _Document:
     media_type: str
 
 
-class _TransientError(Exception):
+class _OverloadedError(Exception):
     """An answer that may be better next time.
 
     Args:
@@ -170,14 +170,14 @@ class _TransientError(Exception):
 
 def _may_get_better(error: BaseException) -> bool:
     """Whether it is worth waiting for; an error status below 500 is the registry's final word."""
-    if isinstance(error, _TransientError):
+    if isinstance(error, _OverloadedError):
         return error.after is None or bool(error.after < _TOGETHER_S)
     return isinstance(error, (TimeoutError, requests.Timeout))
 
 
 def _pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, _TransientError) and error.after is not None:
+    if isinstance(error, _OverloadedError) and error.after is not None:
         return error.after
     return float(min(0.5 * 2 ** (state.attempt_number - 1), 5.0))
 
@@ -320,7 +320,7 @@ class Registry:
             answer = self._ask(method, path, limit, document)
         except TooLargeError as error:
             raise self._no_registry(f"answers {method} /v2{path} with {error}") from error
-        except (_TransientError, TimeoutError, requests.RequestException, ValueError) as error:
+        except (_OverloadedError, TimeoutError, requests.RequestException, ValueError) as error:
             raise self._silent(error) from error
         if answer.status in {requests.codes.unauthorized, requests.codes.forbidden}:
             raise self._refusal(answer)
@@ -485,7 +485,7 @@ def _require_lasting(answer: Answer) -> None:
     """Raise where another answer can be expected after a while."""
     if answer.status == requests.codes.too_many_requests or answer.status >= 500:  # noqa: PLR2004 - HTTP
         after = answer.headers.get("Retry-After", "")
-        raise _TransientError(answer.status, float(after) if after.isdecimal() else None)
+        raise _OverloadedError(answer.status, float(after) if after.isdecimal() else None)
 
 
 def _challenges(header: str) -> dict[str, dict[str, str]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from build.registry.image import Machine
+    from build.registry.container_image import Surroundings
 
 
 def has_expired(config: Mapping[str, Any], now: dt.datetime) -> bool:
@@ -75,7 +75,7 @@ def abandoned(registry: Registry, locks: Path) -> set[str]:
     return found
 
 
-def waiting(context: Machine, repository: str) -> tuple[Registry, set[str], set[str]] | None:
+def waiting(context: Surroundings, repository: str) -> tuple[Registry, set[str], set[str]] | None:
     """The embedded registry, digests of its manifests and tags of it that may go; None if it does not run.
 
     Args:
@@ -92,7 +92,7 @@ def waiting(context: Machine, repository: str) -> tuple[Registry, set[str], set[
     return registry, expired(registry, clock.now()), abandoned(registry, context.folders.locks)
 
 
-def sweep(context: Machine, repository: str) -> int:
+def sweep(context: Surroundings, repository: str) -> int:
     """Remove expired images from the embedded registry, if it runs; arguments as :func:`waiting` has them.
 
     Returns:

@@ -13,7 +13,7 @@ from build.config.gpus import ALL
 from build.engine.cdi import KIND
 from build.engine.serving import flavor
 from build.host import turn
-from smoke.diagnosis.diagnose import Diagnosis
+from smoke.diagnosis.cause import Diagnosis
 from smoke.gpu.driver_requirement import unsatisfied
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from build.gate.verdict import Verdict
-from smoke.diagnosis.diagnose import Diagnosis
+from smoke.diagnosis.cause import Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,6 +13,7 @@ import docker.errors
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from build.engine import confinement
 from build.engine.serving import PORT
 from build.registry.exchange import Exchange, TooLargeError
 
@@ -29,8 +30,6 @@ TAIL_LINES = 40
 """How much of a log is shown of a server that failed."""
 
 POLL_S = 0.25
-
-_LOG_LIMIT = 16 * 2**20
 
 _LOAD = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
@@ -64,28 +63,6 @@ def refuse_redirect(route: str, status: int, headers: Mapping[str, str]) -> None
 
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-
-
-def printed(container: Container, *, tail: int | None = None, **streams: bool) -> bytes:
-    """What a container printed; of more than 16 MiB the beginning and the end.
-
-    Args:
-        container: The container.
-        tail: How many of the last lines; all by default.
-        streams: ``stdout`` and ``stderr``, whether it is asked for, and ``timestamps``, whether lines begin with one.
-    """
-    head, end = bytearray(), bytearray()
-    left_out = 0
-    chunks = container.logs(stream=True, follow=False, tail="all" if tail is None else tail, **streams)
-    for chunk in chunks:
-        if len(head) + len(chunk) <= _LOG_LIMIT // 4:
-            head += chunk
-            continue
-        end += chunk
-        if len(end) > _LOG_LIMIT:
-            left_out += len(end) - _LOG_LIMIT // 2
-            del end[: -_LOG_LIMIT // 2]
-    return bytes(head) + (b"\n[%d bytes left out]\n" % left_out if left_out else b"") + bytes(end)
 
 
 class ServerFailedError(Exception):
@@ -279,12 +256,6 @@ class ContainerServer(Server):
             raise KeyError(PORT)
         return "http://{}:{}".format(*self.address)
 
-    def published(self) -> int | None:
-        """Its port on the loopback interface of the engine's machine; None if it does not run."""
-        self._wrapped.reload()
-        bound = self._wrapped.attrs["NetworkSettings"]["Ports"].get(f"{PORT}/tcp")
-        return int(bound[0]["HostPort"]) if bound else None
-
     def log(self, *, tail: int | None = None, timestamps: bool = False) -> str:
         """What it printed, as far as that is kept, the API key blacked out.
 
@@ -293,7 +264,8 @@ class ContainerServer(Server):
             timestamps: Whether each line begins with the engine's time, as RFC 3339 has it with nine digits, and a
                 space.
         """
-        return self.redacted(printed(self._wrapped, tail=tail, timestamps=timestamps).decode(errors="replace"))
+        said = confinement.printed(self._wrapped, tail=tail, timestamps=timestamps)
+        return self.redacted(said.decode(errors="replace"))
 
     def kill(self) -> None:
         """End it at once: from then on it prints nothing."""

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from build.gate import rules
+from build.gate import fingerprints
 from build.host import scratch
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def fingerprint() -> str:
     """Digest of the model, by which a copy of it is recognised."""
     with scratch.folder() as folder:
         write(Path(folder))
-        return rules.model(Path(folder))
+        return fingerprints.model(Path(folder))
 
 
 def continuation(prompt: str, length: int) -> str:

@@ -21,16 +21,15 @@ from build.config.model_name import ModelName
 from build.engine import client, content, embedded, labels, leftovers, serving
 from build.engine.confinement import Limits
 from build.errors import BusyError, EngineError
-from build.gate import demands
-from build.gate import rules as suite
+from build.gate import demands, fingerprints
 from build.harmless import harmless
 from build.host import secrets as redact
 from build.host.files import write_atomic, write_json
-from smoke.diagnosis.diagnose import TERMINATED, Diagnosis, diagnose
+from smoke.diagnosis.cause import TERMINATED, Diagnosis, diagnose
 from smoke.diagnosis.request import exception_since
 from smoke.gpu import grant as gpus
 from smoke.gpu import nvidia
-from smoke.image.binaries import ANYBODY, Probe, probe
+from smoke.image.binaries import ANYBODY, probe
 from smoke.image.contents import Contents, is_ours
 from smoke.results import report
 from smoke.results.findings import Findings
@@ -44,10 +43,11 @@ if TYPE_CHECKING:
 
     from docker.types import DeviceRequest
 
+    from build.base.apart import Look
     from build.config.folders import Folders
     from build.engine.client import Engine, Image
     from build.gate.verdict import Verdict
-    from smoke.suite.options import Options
+    from smoke.suite.suite_options import Options
 
 # What talking to the engine raises when it went away.
 _ENGINE_ERRORS = (EngineError, docker.errors.DockerException, requests.RequestException)
@@ -118,7 +118,7 @@ class Run:
     model: str | None = None
     gpus: gpus.Grant = gpus.NONE
     folders: Folders = field(default_factory=lambda: settings.load({}).folders)
-    rules: str = field(default_factory=suite.rules)
+    rules: str = field(default_factory=fingerprints.rules)
     last_words: Sequence[str] = ()
     start: Start = FIRST
     logs: dict[Start, str] = field(default_factory=dict)
@@ -298,7 +298,7 @@ class Run:
         """
         return Contents.read(self.engine, self.image) if self.sealed else None
 
-    def probe(self) -> Probe:
+    def probe(self) -> Look:
         """What is found from within the image.
 
         Raises:
@@ -366,12 +366,12 @@ class Run:
 
     def _launch(self, scratch: Path, say: Callable[[str], None]) -> Launch:
         folder = self._model(scratch, say)
-        self.model = suite.model(folder)
+        self.model = fingerprints.model(folder)
         if isinstance(self.options.model, ModelName) and hub_model.is_damaged(folder, self.model):
             say(f"{self.options.model} was damaged in the cache: fetching it again")
             hub_model.forget(folder)
             folder = self._model(scratch, say)
-            self.model = suite.model(folder)
+            self.model = fingerprints.model(folder)
         return Launch(
             image=self.image,
             model=folder,
@@ -480,7 +480,7 @@ class Run:
 
     def conclude(self) -> None:
         """Note what keeps the findings from being a verdict, when the last check has ended."""
-        if suite.rules() != self.rules:
+        if fingerprints.rules() != self.rules:
             self.findings.void = _CHANGED
         elif verdict := self._passed():
             lacking = demands.missing(verdict, self.image)

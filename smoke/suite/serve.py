@@ -17,10 +17,10 @@ from build.engine import servers
 from build.errors import LlmdDevError
 from build.host import scratch
 from build.host.files import write_json
-from smoke.diagnosis.diagnose import Diagnosis, diagnose
+from smoke.diagnosis.cause import Diagnosis, diagnose
 from smoke.server.server import ANSWER_S, ServerFailedError
 from smoke.suite.image_run import NotVerifiedError, Run
-from smoke.suite.options import Options
+from smoke.suite.suite_options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,7 @@ import git
 import pytest
 
 from build.config.folders import Folders
-from build.engine import client as engines
-from build.engine import embedded, labels
+from build.engine import client, embedded, labels
 from tests.e2e.conftest import run
 from tests.standin import trial
 from tests.standin.image import changed
@@ -110,8 +109,10 @@ FAULTS = {
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
-    found = engines.find(embedded_socket=str(embedded.socket(Folders.default())))
+def engine(quickstart: Any) -> Iterator[Engine]:  # noqa: ANN401 - JSON
+    """The engine that the quickstart used, and started if it was down."""
+    del quickstart
+    found = client.find(embedded_socket=str(embedded.socket(Folders.default())))
     assert found is not None
     with contextlib.closing(found):
         yield found

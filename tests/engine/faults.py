@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from build.engine import labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 LLAMA = "vllm/model_executor/models/llama.py"
 OWNER = "vllm/entrypoints/serve/engine/protocol.py"
@@ -30,15 +31,21 @@ def _compiled(body: str, *options: str) -> str:
     )
 
 
-# Findings of a sound image, said in the place of the script: on everything that leads to its standard output.
+def forgery(script: str, findings: Sequence[tuple[str, Any]]) -> str:
+    """Python that says findings in the place of a script: on everything that leads to its standard output.
+
+    Args:
+        script: A word of the script.
+        findings: What it says.
+    """
+    words = "".join(json.dumps(one) + "\n" for one in (*findings, ("done", None)))
+    return _FORGERY.replace("SCRIPT", repr(script.encode())).replace("WORDS", repr(words))
+
+
 _FORGERY = r"""
 import glob, os
-if os.environ.get("HF_HUB_OFFLINE") and b"binaries" in open("/proc/self/cmdline", "rb").read():
-    words = (
-        '["compile", []]\n["files", {}]\n["writable", []]\n["torch", {"failure": null, "version": "2", "cuda": null}]\n'
-        '["libraries", {}]\n["vllm", {"failure": null, "file": "/opt/vllm-source/vllm/__init__.py"}]\n["load", {}]\n'
-        '["operators", {"failure": null, "chosen": [], "expected": null, "missing": []}]\n["modules", []]\n'
-    )
+if SCRIPT in open("/proc/self/cmdline", "rb").read():
+    words = WORDS
     for path in sorted({*glob.glob("/proc/*/fd/*")}):
         try:
             if "pipe" in os.readlink(path):
@@ -48,12 +55,28 @@ if os.environ.get("HF_HUB_OFFLINE") and b"binaries" in open("/proc/self/cmdline"
             pass
     os._exit(0)
 """
+_SOUND: Sequence[tuple[str, Any]] = (
+    ("compile", []),
+    ("files", {}),
+    ("writable", []),
+    ("torch", {"failure": None, "version": "2", "cuda": None}),
+    ("libraries", {}),
+    ("vllm", {"failure": None, "file": "/opt/vllm-source/vllm/__init__.py"}),
+    ("load", {}),
+    ("operators", {"failure": None, "chosen": [], "expected": None, "missing": []}),
+    ("modules", []),
+)
 _FORGED = ("binaries/source",)
 
 
-def _forged(name: str) -> str:
-    """A script that makes a file of the image's packages forge what is found of the image."""
-    return f"cat >{_SITE}/{name} <<'END'\n{_FORGERY}\nEND\n"
+def forging(module: str, script: str, findings: Sequence[tuple[str, Any]]) -> str:
+    """A shell script that makes a module of the image's packages forge what a script finds (:func:`forgery`)."""
+    return f"cat >{_SITE}/{module} <<'END'\n{forgery(script, findings)}\nEND\n"
+
+
+# Of a distribution's own, a sitecustomize may come first.
+STARTED = f"echo 'import started' >{_SITE}/started.pth; "
+"""A shell script that makes the image's Python import a module ``started`` whenever it starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +85,8 @@ class Fault:
 
     Attributes:
         name: In words.
-        on: What is broken: the sealed ``base``, the ``overlay``, or ``foreign``, an image that is not ours.
+        on: What is broken: the sealed ``base``, the ``overlay``, ``foreign``, an image that is not ours, or a
+            ``server`` that runs without an image.
         edits: Texts by path that a commit on top of the overlay's brings, empty to delete a file.
         script: Shell script that breaks files of the image.
         later: Shell script of one more layer.
@@ -93,6 +117,11 @@ def _standin(fault: str, *failed: str, cause: str = "check-failed", options: tup
         failed=failed,
         cause=cause,
     )
+
+
+def _served(fault: str, *failed: str, options: tuple[str, ...] = ()) -> Fault:
+    """A fault that the API shows, whatever it is served from."""
+    return Fault(name=fault, on="server", changes=(f"ENV STANDIN_FAULT={fault}",), options=options, failed=failed)
 
 
 def _elsewhere(fault: str, cause: str) -> Fault:
@@ -242,13 +271,13 @@ BINARIES = (
     Fault(
         name="start-file-forges-findings",
         on="base",
-        script=f"echo '# altered' >>{LLAMA}; " + _forged("sitecustomize.py"),
+        script=f"echo '# altered' >>{LLAMA}; " + STARTED + forging("started.py", "def uncompilable", _SOUND),
         failed=_FORGED,
     ),
     Fault(
         name="module-forges-findings",
         on="base",
-        script=f"echo '# altered' >>{LLAMA}; " + _forged("torch/__init__.py"),
+        script=f"echo '# altered' >>{LLAMA}; " + forging("torch/__init__.py", "def uncompilable", _SOUND),
         failed=_FORGED,
     ),
     Fault(
@@ -311,8 +340,8 @@ SERVER = (
     _standin("hangs", "server/health", cause="timeout", options=("--start-timeout", "2")),
     _standin("prints-without-end", "server/health", cause="timeout", options=("--start-timeout", "4")),
     _standin("drips", "server/health", cause="timeout", options=("--start-timeout", "4")),
-    _standin("redirects", "server/metrics"),
-    _standin("floods", "server/metrics"),
+    _served("redirects", "server/metrics"),
+    _served("floods", "server/metrics"),
     Fault(
         name="commands-the-terminal",
         changes=("ENV STANDIN_FAULT=commands-the-terminal,hangs",),
@@ -330,7 +359,7 @@ SERVER = (
         changes=("ENV STANDIN_FAULT=wrong-version",),
         failed=("server/version",),
     ),
-    _standin("no-route", "server/routes"),
+    _served("no-route", "server/routes"),
     _standin("no-metrics", "server/metrics"),
     Fault(
         name="change-not-seen",
@@ -339,56 +368,43 @@ SERVER = (
     ),
     Fault(
         name="route-not-there",
+        on="server",
         options=("--expect", "/nowhere=vllm"),
         failed=("server/expectation[/nowhere=vllm]",),
     ),
 )
 
 _COMPLETIONS = (
-    *("completion", "completion_is_right", "completion_stream", "length", "stop", "n", "many_at_once"),
+    *("completion", "completion_stream", "length", "stop", "n", "many_at_once"),
     *("bad_parameter", "too_long", "unknown_model"),
 )
 
 OPENAI = (
-    _standin("too-short", "openai/length"),
-    _standin("ignores-stop", "openai/stop"),
-    _standin("ignores-n", "openai/n"),
-    _standin("wrong-logprobs", "openai/logprobs"),
-    _standin("unstructured", "openai/structured_output"),
+    _served("too-short", "openai/length"),
+    _served("ignores-stop", "openai/stop"),
+    _served("ignores-n", "openai/n"),
+    _served("wrong-logprobs", "openai/logprobs"),
+    _served("unstructured", "openai/structured_output"),
     _standin("wrong-response", "openai/responses"),
     _standin("mixes-up", "openai/many_at_once"),
     _standin("keeps-cancelled", "openai/many_at_once"),
-    _standin("takes-too-long", "openai/too_long"),
+    _served("takes-too-long", "openai/too_long"),
     _standin("wrong-model", "openai/models"),
-    _standin("wrong-tokens", "openai/tokens"),
-    _standin("wrong-usage", "openai/completion", "openai/chat"),
+    _served("wrong-tokens", "openai/tokens"),
+    _served("wrong-usage", "openai/completion", "openai/chat"),
     _standin("wrong-text", "openai/completion_is_right", "openai/stop", "openai/many_at_once"),
-    _standin("broken-stream", "openai/completion_stream", "openai/chat_stream"),
-    _standin("stream-in-one-piece", "openai/completion_stream", "openai/chat_stream"),
-    _standin("wrong-role", "openai/chat"),
+    _served("broken-stream", "openai/completion_stream", "openai/chat_stream"),
+    _served("stream-in-one-piece", "openai/completion_stream", "openai/chat_stream"),
+    _served("wrong-role", "openai/chat"),
     _standin("wrong-chat", "openai/chat_is_right"),
-    _standin("no-400", "openai/bad_parameter"),
-    _standin("bare-400", "openai/bad_parameter"),
-    _standin("no-404", "openai/unknown_model"),
-    _standin("no-auth", "openai/no_key", "openai/wrong_key"),
-    _standin("any-key", "openai/wrong_key"),
-    Fault(
-        name="packs",
-        changes=("ENV STANDIN_FAULT=packs",),
-        failed=tuple(f"openai/{name}" for name in _COMPLETIONS),
-    ),
-    Fault(
-        name="streams-without-end",
-        changes=("ENV STANDIN_FAULT=streams-without-end",),
-        options=("--answer-timeout", "2"),
-        failed=("openai/completion",),
-    ),
-    Fault(
-        name="says-nothing",
-        changes=("ENV STANDIN_FAULT=says-nothing",),
-        options=("--answer-timeout", "2"),
-        failed=("openai/completion",),
-    ),
+    _served("no-400", "openai/bad_parameter"),
+    _served("bare-400", "openai/bad_parameter"),
+    _served("no-404", "openai/unknown_model"),
+    _served("no-auth", "openai/no_key", "openai/wrong_key"),
+    _served("any-key", "openai/wrong_key"),
+    _served("packs", *(f"openai/{name}" for name in _COMPLETIONS)),
+    _served("streams-without-end", "openai/completion", options=("--answer-timeout", "2")),
+    _served("says-nothing", "openai/completion", options=("--answer-timeout", "2")),
     _standin("dies-at-completion", "openai/completion", cause="engine-died"),
 )
 
@@ -454,7 +470,8 @@ def _fit(fault: Fault, batch: list[Fault]) -> bool:
     failed = {check for one in batch for check in one.failed}
     tiers = {check.partition("/")[0] for check in (*failed, *fault.failed)}
     alone = [one for one in (*batch, fault) if one not in _TOGETHER]
-    return not alone and len(tiers) == 1 and failed.isdisjoint(fault.failed)
+    on = {one.on for one in (*batch, fault)}
+    return not alone and len(tiers) == len(on) == 1 and failed.isdisjoint(fault.failed)
 
 
 # A server whose answers have no end keeps others from being found.

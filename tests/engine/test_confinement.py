@@ -20,13 +20,12 @@ from smoke.server import relay, tiny_model
 from smoke.server.launch import Launch, await_healthy, running
 from tests.engine.inside import Inside
 from tests.standin import trial
-from tests.standin.image import build_standin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
     from smoke.server.server import ContainerServer
 
 # Everything that a server might ask: the caller's machine, the gateway, the metadata of clouds, anybody.
@@ -43,16 +42,14 @@ print(json.dumps([sorted(os.listdir("/sys/class/net")), found]))
 """
 
 
-@pytest.fixture(scope="module")
-def standin(engine: Engine, system: Image) -> str:
-    return build_standin(engine, system.tags[0])
-
-
 @contextlib.contextmanager
-def served(engine: Engine, image_id: str, folder: Path, limits: Limits) -> Iterator[ContainerServer]:
+def served(
+    engine: Engine, image_id: str, folder: Path, limits: Limits, *, network: bool = False
+) -> Iterator[ContainerServer]:
     """A healthy server of an image."""
-    tiny_model.write(folder / "model")
-    launch = Launch(image=engine.image(image_id), model=folder / "model", devices=(), key="key", limits=limits)
+    model = folder / "model"
+    tiny_model.write(model)
+    launch = Launch(image=engine.image(image_id), model=model, devices=(), key="key", limits=limits, network=network)
     with running(engine, launch, keep_log=lambda _text: None) as server:
         await_healthy(server, timeout=60, progress=lambda _line: None)
         yield server
@@ -100,6 +97,16 @@ def test_model_that_fetches_something_may_have_the_network(engine: Engine, stand
     tiny_model.write(tmp_path / "model")
     outcome = trial.run(engine, standin, tmp_path / "r", "--model", str(tmp_path / "model"), "--allow-network")
     assert outcome.status == 0, outcome.text
+
+
+def test_server_with_a_network_publishes_no_port(engine: Engine, standin: str, tmp_path: Path) -> None:
+    """So it is reached on every engine, also on one whose ports cannot be reached from here."""
+    with served(engine, standin, tmp_path, Limits(), network=True) as server:
+        assert server.get("/version").status == 200
+        host = server.container.attrs["HostConfig"]
+        _, reached = Inside(server.container).status("cat", "/proc/net/route")
+    assert not host["PortBindings"]
+    assert "eth0" in reached
 
 
 def test_network_is_for_models_alone(engine: Engine) -> None:

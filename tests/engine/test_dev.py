@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from smoke.server import tiny_model
 from tests.engine.conftest import LOCAL, commit_all
 from tests.standin.image import another_base
 
@@ -55,6 +56,18 @@ def test_an_image_that_fails_leaves_no_tag_in_the_registry(cli: Cli, clone: git.
     ran = cli("push", f"{LOCAL}:local-{commit}-cpu")
     assert ran.returncode == 7
     assert "error[gate]" in ran.stderr
+
+
+def test_a_test_with_another_model_pushes_nothing_and_says_so_first(cli: Cli, clone: git.Repo, tmp_path: Path) -> None:
+    commit = commit_all(clone, "Change nothing")
+    tiny_model.write(tmp_path / "model")
+    (tmp_path / "model/padding").write_bytes(b"x")
+    ran = cli("dev", clone.working_dir, "HEAD", "--model", tmp_path / "model")
+    assert ran.returncode == 0, ran.stderr
+    said = " ".join(ran.stderr.split())
+    assert said.index("not pushed by this run: --model tests with another model") < said.index("base ")
+    host, _, path = cli.repository.partition("/")
+    assert requests.get(f"http://{host}/v2/{path}/manifests/local-{commit}-cpu", timeout=10).status_code == 404
 
 
 def test_the_base_is_untouched_by_the_overlay(cli: Cli, clone: git.Repo, engine: Engine, base: Image) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from build.gate import demands, rules
+from build.gate import demands, fingerprints
 from build.gate.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def passing(image: Image, **configuration: Any) -> Verdict:  # noqa: ANN401 - an
         diff_ids=image.diff_ids,
         passed=(),
         failed=(),
-        configuration={"suite": rules.rules(), "model": "f" * 64, "exact": True, "expect": [], **configuration},
+        configuration={"suite": fingerprints.rules(), "model": "f" * 64, "exact": True, "expect": [], **configuration},
         finished="2026-01-02T03:04:05Z",
     )
     return replace(found, passed=tuple(demands.missing(found, image)))

@@ -17,23 +17,18 @@ from build.console import Console
 from build.engine import ages
 from build.host import clock
 from build.host.files import write_json
-from build.nightly import freshness, prune, record, retention
+from build.nightly import freshness, pruning, record, retention
 from build.nightly.record import Record
 from build.registry import expiry
-from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
+    from tests.unit.fakes import FakeEngine
 
 LOCAL = f"llm-d-dev:local-{1:040}"
 TODAY = dt.datetime(2026, 6, 15, 12, tzinfo=dt.UTC)
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 @pytest.fixture
@@ -106,7 +101,7 @@ def test_nothing_goes_by_a_clock_that_jumped(
     # This run, and one of a minute ago.
     for name in ("this", "before"):
         os.utime(at.leave(context.folders.logs / f"{name}.log", days=0), (now.timestamp(), now.timestamp()))
-    done = prune.prune(context, apply=True)
+    done = pruning.prune(context, apply=True)
     assert [path for path in files if not path.exists()] == []
     assert image in engine.docker.known
     assert done.files == ()
@@ -115,7 +110,7 @@ def test_nothing_goes_by_a_clock_that_jumped(
 
 def test_a_clock_that_is_right_prunes_as_ever(context: Context, engine: FakeEngine, at: Clock) -> None:
     files, image = left(context, at), overlay(engine, at.days(-4))
-    done = prune.prune(context, apply=True)
+    done = pruning.prune(context, apply=True)
     assert set(done.files) == set(files[:5])
     assert image not in engine.docker.known
 
@@ -126,7 +121,7 @@ def test_after_a_week_the_clock_of_a_machine_that_was_off_for_years_is_believed(
     files, image = left(context, at), overlay(engine, at.days(-1))
     at.leave(context.folders.logs / "back.log", days=800)
     at.now = TODAY + dt.timedelta(days=808)
-    done = prune.prune(context, apply=True)
+    done = pruning.prune(context, apply=True)
     assert set(done.files) >= set(files)
     assert image not in engine.docker.known
 
@@ -134,7 +129,7 @@ def test_after_a_week_the_clock_of_a_machine_that_was_off_for_years_is_believed(
 def test_files_of_the_future_stay_and_disturb_nothing(context: Context, at: Clock) -> None:
     files = left(context, at)
     future = at.leave(context.folders.logs / "future.log", days=5000)
-    assert set(prune.prune(context, apply=True).files) == set(files[:5])
+    assert set(pruning.prune(context, apply=True).files) == set(files[:5])
     assert future.exists()
 
 
@@ -144,7 +139,7 @@ def test_an_overlay_that_was_made_while_the_clock_was_wrong_stays(
 ) -> None:
     left(context, at)
     image = overlay(engine, made)
-    prune.prune(context, apply=True)
+    pruning.prune(context, apply=True)
     assert image in engine.docker.known
     config = {"created": made, "config": {"Labels": {"quay.expires-after": "3d"}}}
     assert not expiry.has_expired(config, clock.now())

@@ -76,6 +76,14 @@ def test_only_the_end_of_a_long_output_is_kept() -> None:
     assert len(done.tail) < 1000
 
 
+def test_a_line_without_end_comes_in_pieces() -> None:
+    pieces: list[str] = []
+    done = process.run(["head", "-c", str(10 * 2**20), "/dev/zero"], on_line=pieces.append)
+    assert done.returncode == 0
+    assert sum(map(len, pieces)) == 10 * 2**20
+    assert max(map(len, pieces)) <= 1 << 16
+
+
 def test_bytes_that_are_no_text_do_not_stop_it() -> None:
     assert process.run(["printf", r"a\377b\n"]).text == "a\N{REPLACEMENT CHARACTER}b"
 
@@ -157,27 +165,24 @@ def test_what_ignores_an_interrupt_is_terminated_and_then_killed(
     assert is_gone(tmp_path)
 
 
-def test_a_second_ctrl_c_does_not_wait_out_the_grace(tmp_path: Path) -> None:
-    # The program itself sends us the second one, while we wait for it to end.
+def test_a_second_ctrl_c_does_not_wait_out_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_GRACE_S", 60.0)
+    # The program itself sends us the second one, while we wait for it to end; it says so if it may go on.
     busy = f"""
-    trap 'echo INT >> "$1/signals"; kill -INT {os.getpid()}; while :; do :; done' INT
+    trap 'echo INT >> "$1/signals"; kill -INT {os.getpid()}; sleep 10 & wait $!; echo OVER >> "$1/signals"; exit' INT
     echo $$ > "$1/pid"; echo ready
     while :; do sleep 0.01; done
     """
-    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         process.run(["sh", "-c", busy, "sh", tmp_path], on_line=interrupt)
-    assert time.monotonic() - start < 5
     assert signals(tmp_path) == ["INT"]
     assert is_gone(tmp_path)
 
 
 def test_a_program_that_says_much_when_interrupted_can_end(tmp_path: Path) -> None:
     talkative = _TIDY.replace("sleep 0.1; sleep 0.1", "seq 100000")
-    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         process.run(["sh", "-c", talkative, "sh", tmp_path], on_line=interrupt)
-    assert time.monotonic() - start < 5
     assert signals(tmp_path) == ["INT"]
     assert (tmp_path / "tidy").exists()
 

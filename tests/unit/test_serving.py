@@ -12,7 +12,7 @@ from build.config.model_name import ModelName
 from build.engine import labels, serving
 from build.engine.client import Capabilities, Image
 from build.gate import ending
-from build.gate.push import Pushed
+from build.gate.transfer import Pushed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,11 +27,6 @@ MARKS = {"commit": COMMIT, "flavor": "cpu", "version": "0.32.0+cpu"}
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path) -> Context:
     folders = Folders(state=tmp_path, cache=tmp_path)
     settings = SimpleNamespace(repository="llm-d-dev")

@@ -25,11 +25,6 @@ LOGIN = Login(username="me", password="word", identity_token="")  # noqa: S106
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
 def image(engine: FakeEngine) -> Image:
     return engine.hold(LOCAL, kind="overlay")
 
