@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ import requests
 from build.engine.serving import PORT
 from smoke.server import tiny_model
 from tests.engine.conftest import LOCAL, commit_all
+from tests.unit.runner import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +66,7 @@ def healthy() -> bool:
 
 def test_line_of_a_pushed_image_serves_on_loopback(cli: Cli, clone: git.Repo, engine: Engine, model: Path) -> None:
     commit_all(clone, "To be served by hand")
-    ran = cli("dev", clone.working_dir, "HEAD", "--model", str(model), "--json")
+    ran = cli("dev", clone.working_dir, "HEAD", "--json")
     assert ran.returncode == 0, ran.stderr
     assert ran.json["pinned"] == f"{cli.repository}@{ran.json['digest']}"
     page = Path(ran.json["report"], "report.html")
@@ -72,7 +74,10 @@ def test_line_of_a_pushed_image_serves_on_loopback(cli: Cli, clone: git.Repo, en
     assert cli("report", ran.json["image"], DISPLAY="", WAYLAND_DISPLAY="").stdout == f"{page}\n"
     assert cli("report", "--json").json["reports"][0]["page"] == str(page)
     assert f"report of {ran.json['image']}: {page}\n" in cli("status").stdout
-    with run(engine, ran.json["run"]) as name:
+    pinned = ran.json["pinned"]
+    tested = cli("smoke", pinned, "--model", str(model), "--json")
+    assert tested.json["pinned"] == pinned, tested.stderr
+    with run(engine, tested.json["run"]) as name:
         deadline = time.monotonic() + 60
         while not healthy():
             assert time.monotonic() < deadline, "the line serves nothing"
@@ -90,3 +95,21 @@ def test_an_image_that_is_not_pushed_is_called_by_its_id(cli: Cli, clone: git.Re
     assert ran.json["pinned"] == ran.json["id"]
     shown = cli("dev", clone.working_dir, "HEAD", "--no-smoke").stdout
     assert f"run: {ran.json['run']}\n" in shown
+
+
+def test_workflow_verifies_an_image_of_a_registry(cli: Cli, clone: git.Repo, tmp_path: Path) -> None:
+    commit_all(clone, "Verified by a workflow")
+    pinned = cli("dev", clone.working_dir, "HEAD", "--json").json["pinned"]
+    machine = Machine(folder=tmp_path / "machine")
+    machine.variables = {**cli.environment, **machine.variables, "GITHUB_ACTIONS": "true"}
+    machine.make_up(machine.folder / "temp/llm-d-dev/bin/python", f'exec {sys.executable} "$@"')
+    pulled = machine.run("verify/smoke/Pull", IMAGE=pinned)
+    assert pulled.returncode == 0, pulled.stderr
+    passed = machine.run("verify/smoke/Verify", IMAGE=pinned, COMMIT="", GPUS="auto")
+    assert passed.returncode == 0, passed.stderr
+    assert passed.stderr.startswith("::group::smoke\n")
+    outputs = dict(line.split("=") for line in (machine.folder / "output").read_text(encoding="utf-8").splitlines())
+    assert outputs["verdict"] == "pass"
+    assert outputs["digest"] == pinned.partition("@")[2]
+    assert Path(outputs["report"], "report.html").is_file()
+    assert "## smoke: ✅ passed" in (machine.folder / "summary").read_text(encoding="utf-8")

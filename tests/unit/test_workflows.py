@@ -2,89 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml  # type: ignore[import-untyped] # for one test
 
-from build.config.folders import REPOSITORY
+from tests.unit.runner import STEPS, WORKFLOWS, Machine, read
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 IMAGE = f"host:5000/a/b@sha256:{'d' * 64}"
-
-
-def read(name: str) -> dict[Any, Any]:
-    document: dict[Any, Any] = yaml.safe_load((REPOSITORY / ".github/workflows" / name).read_text(encoding="utf-8"))
-    return document
-
-
-def steps() -> Iterator[tuple[str, dict[str, Any]]]:
-    """All steps that are scripts, with the workflow and the job that they belong to."""
-    for path in WORKFLOWS:
-        for job, content in read(path.name)["jobs"].items():
-            for step in content.get("steps", ()):
-                if "run" in step:
-                    yield f"{path.stem}/{job}/{step['name']}", step
-
-
-STEPS = dict(steps())
-
-
-@dataclass(kw_only=True)
-class Machine:
-    """A runner on which some programs are made up: each writes down how it was called, and does what a script says."""
-
-    folder: Path
-    variables: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.bin = self.folder / "bin"
-        self.called = self.folder / "called"
-        self.called.touch()
-        self.variables = {
-            "PATH": f"{self.bin}:{os.environ['PATH']}",
-            "RUNNER_TEMP": str(self.folder / "temp"),
-            "GITHUB_OUTPUT": str(self.folder / "output"),
-            "GITHUB_STEP_SUMMARY": str(self.folder / "summary"),
-            "GITHUB_REPOSITORY": "Owner/Name",
-            "GITHUB_RUN_ID": "7",
-            "GITHUB_RUN_ATTEMPT": "1",
-            "GITHUB_ACTOR": "me",
-            "GH_TOKEN": "of-the-job",
-            "TOKEN": "of-the-job",
-            "CALLED": str(self.called),
-        }
-
-    def make_up(self, path: Path, does: str = "") -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f'#!/bin/bash\necho "{path.name} $*" >>"$CALLED"\n{does}\n', encoding="utf-8")
-        path.chmod(0o755)
-
-    def run(self, step: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a step's script as a runner does (docs.github.com, "Workflow syntax", jobs.<id>.steps[*].shell)."""
-        script = self.folder / "script.sh"
-        script.write_text(STEPS[step]["run"], encoding="utf-8")
-        return subprocess.run(
-            ["bash", "-e", script],
-            cwd=self.folder,
-            env=self.variables | variables,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    @property
-    def calls(self) -> list[str]:
-        return self.called.read_text(encoding="utf-8").splitlines()
 
 
 @pytest.fixture
