@@ -482,3 +482,6 @@ _TOGETHER = tuple(
 
 FAULTS = {fault.name: fault for fault in (*IMAGE, *BINARIES, *SERVER, *OPENAI, *SHUTDOWN, *ANY_USER)}
 """All of them by name."""
+
+BATCHES = {fault.name: batch for batch in batches(FAULTS.values()) for fault in batch}
+"""The faults that are tried in one run, by the name of each."""

@@ -15,6 +15,7 @@ import requests
 
 from build.base.store import PYTHON
 from build.engine.confinement import LOG_BYTES, Limits
+from build.engine.executed import EndlessError, execute
 from build.engine.serving import PORT
 from smoke.server import relay, tiny_model
 from smoke.server.launch import Launch, await_healthy, running
@@ -107,6 +108,19 @@ def test_server_with_a_network_publishes_no_port(engine: Engine, standin: str, t
         _, reached = Inside(server.container).status("cat", "/proc/net/route")
     assert not host["PortBindings"]
     assert "eth0" in reached
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [("yes", "printed more than 1024 KiB"), ("echo a; exec sleep 600", "not done after 3 s")]
+)
+def test_command_in_a_container_has_an_end(engine: Engine, standin: str, words: str, said: str) -> None:
+    options = {"entrypoint": ["sleep"], "command": ["inf"], "init": True, "network_mode": "none"}
+    with engine.created(standin, **options) as container:
+        container.start()
+        done = execute(container, ["sh", "-c", "echo out; echo err >&2; exit 7"], limit=99, seconds=60)
+        assert (done.status, done.output, done.errors) == (7, b"out\n", b"err\n")
+        with pytest.raises(EndlessError, match=said):
+            execute(container, ["sh", "-c", words], limit=2**20, seconds=3 if "sleep" in words else 60)
 
 
 def test_network_is_for_models_alone(engine: Engine) -> None:

@@ -22,7 +22,7 @@ from build.gate.verdict import Verdict
 from build.host import identity
 from smoke.server import tiny_model
 from tests.engine.conftest import commit_all, make_cli
-from tests.engine.faults import FAULTS, GONE, OWNER, Fault, batches
+from tests.engine.faults import BATCHES, FAULTS, GONE, OWNER, Fault
 from tests.standin import faults, trial
 from tests.standin.image import changed
 from tests.standin.verdicts import passing
@@ -136,12 +136,8 @@ class Tried:
     outcome: Outcome
 
 
-BATCHES = {fault.name: batch for batch in batches(FAULTS.values()) for fault in batch}
-"""The faults that are tried in one run, by the name of each."""
-
-
 @pytest.fixture(scope="session")
-def tried(engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tried]:
+def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tried]:
     """Tries a fault, once."""
 
     @functools.cache
@@ -149,6 +145,7 @@ def tried(engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFacto
         batch, folder = BATCHES[first], tmp_path_factory.mktemp(first)
         if batch[0].on == "server":
             return Tried(batch=batch, outcome=_served(batch, folder))
+        engine, ground = request.getfixturevalue("engine"), request.getfixturevalue("ground")
         with ground.broken(batch) as image_id:
             outcome = trial.run(engine, image_id, folder, *batch[0].options, **ground.variables)
         return Tried(batch=batch, outcome=outcome)
@@ -163,13 +160,7 @@ def _served(batch: Sequence[Fault], folder: Path) -> Outcome:
         return trial.run_url(url, folder / "report", *batch[0].options, VLLM_API_KEY=trial.KEY)
 
 
-def each(*names: str) -> pytest.MarkDecorator:
-    """Parameters of a test of faults: each is tried on the worker that has the tests of its batch."""
-    groups = {name: pytest.mark.xdist_group(f"fault {BATCHES[name][0].name}") for name in names}
-    return pytest.mark.parametrize("fault", [pytest.param(name, marks=mark) for name, mark in groups.items()])
-
-
-@each(*FAULTS)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_fault_is_found_and_named(tried: Callable[[str], Tried], fault: str) -> None:
     run, expected = tried(fault), FAULTS[fault]
     outcome = run.outcome
@@ -299,7 +290,7 @@ def test_arbitrary_user_can_use_caches(
     assert outcome.named("passed") >= _ANY_USER
 
 
-@each("writes-to-its-source")
+@pytest.mark.parametrize("fault", ["writes-to-its-source"])
 def test_log_of_the_server_that_failed_is_shown(tried: Callable[[str], Tried], fault: str) -> None:
     outcome = tried(fault).outcome
     report, page = outcome.report, (outcome.folder / "report.html").read_text(encoding="utf-8")
@@ -332,13 +323,13 @@ def test_progress_is_printed(sound: Outcome) -> None:
     assert "healthy after" in sound.text
 
 
-@each("crash", "entry-point-runs-nothing")
+@pytest.mark.parametrize("fault", ["crash", "entry-point-runs-nothing"])
 def test_death_is_noticed_before_the_time_to_start_is_over(tried: Callable[[str], Tried], fault: str) -> None:
     (health,) = (check for check in tried(fault).outcome.report["checks"] if check["name"] == "server/health")
     assert "the server exited with status" in health["message"]
 
 
-@each("crash")
+@pytest.mark.parametrize("fault", ["crash"])
 def test_log_of_the_dead_is_shown(tried: Callable[[str], Tried], fault: str) -> None:
     outcome = tried(fault).outcome
     assert "exited with status 1" in outcome.text
@@ -346,7 +337,7 @@ def test_log_of_the_dead_is_shown(tried: Callable[[str], Tried], fault: str) -> 
     assert "RuntimeError: this is the reason" in (outcome.folder / "server.log").read_text(encoding="utf-8")
 
 
-@each("commands-the-terminal")
+@pytest.mark.parametrize("fault", ["commands-the-terminal"])
 def test_words_of_the_image_do_not_command_the_terminal(tried: Callable[[str], Tried], fault: str) -> None:
     outcome = tried(fault).outcome
     assert r"\x1b]52;c;" in outcome.text
@@ -356,13 +347,13 @@ def test_words_of_the_image_do_not_command_the_terminal(tried: Callable[[str], T
     assert "\r" not in outcome.text
 
 
-@each("prints-without-end")
+@pytest.mark.parametrize("fault", ["prints-without-end"])
 def test_output_without_end_is_not_kept(tried: Callable[[str], Tried], fault: str) -> None:
     log = tried(fault).outcome.folder / "server.log"
     assert 0 < log.stat().st_size < 20 * 2**20
 
 
-@each("says-nothing", "streams-without-end")
+@pytest.mark.parametrize("fault", ["says-nothing", "streams-without-end"])
 def test_server_that_does_not_answer_is_asked_once(tried: Callable[[str], Tried], fault: str) -> None:
     checks = {check["name"]: check for check in tried(fault).outcome.report["checks"]}
     after = [checks[f"openai/{name}"] for name in ("completion_is_right", "chat", "no_key")]
@@ -370,7 +361,7 @@ def test_server_that_does_not_answer_is_asked_once(tried: Callable[[str], Tried]
     assert all("did not answer in time" in check["message"] for check in after)
 
 
-@each("redirects")
+@pytest.mark.parametrize("fault", ["redirects"])
 def test_where_a_redirect_leads_is_said(tried: Callable[[str], Tried], fault: str) -> None:
     (metrics,) = (check for check in tried(fault).outcome.report["checks"] if check["name"] == "server/metrics")
     assert "answered with 302, a redirect to 'http://127.0.0.1:1/" in metrics["message"]

@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import os
 import time
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -86,10 +85,7 @@ def left(context: Context, at: Clock) -> list[Path]:
 
 
 def overlay(engine: FakeEngine, created: str) -> str:
-    marks = {"kind": "overlay", "repository": "llm-d-dev"}
-    image = engine.hold(LOCAL, created=created, **marks)
-    engine.docker.known[image.id]["Config"]["Labels"]["quay.expires-after"] = "3d"
-    return image.id
+    return engine.hold(LOCAL, created=created, expires="3d", kind="overlay", repository="llm-d-dev").id
 
 
 @pytest.mark.parametrize("now", [dt.datetime(2040, 1, 1, tzinfo=dt.UTC), dt.datetime(1970, 1, 1, 0, 5, tzinfo=dt.UTC)])
@@ -147,8 +143,7 @@ def test_an_overlay_that_was_made_while_the_clock_was_wrong_stays(
 
 @pytest.mark.parametrize("after", ["9" * 30 + "w", "999999999d", "99999w"])
 def test_a_lifetime_beyond_the_calendar_is_none(engine: FakeEngine, at: Clock, after: str) -> None:
-    image = engine.hold(LOCAL, created=at.days(-1), kind="overlay")
-    image = replace(image, labels={**image.labels, "quay.expires-after": after})
+    image = engine.hold(LOCAL, created=at.days(-1), expires=after, kind="overlay")
     rules = retention.Rules(repository="llm-d-dev", keep_bases=1, now=clock.now(), failed=lambda _: False, used=())
     (decided,) = retention.decide([image], rules)
     assert decided.keep
