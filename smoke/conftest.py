@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import traceback
@@ -15,7 +16,7 @@ import requests
 
 from build.config.folders import REPOSITORY
 from build.errors import EngineError, LlmdDevError
-from build.harmless import coloured, harmless
+from build.harmless import coloured, harmless, inert, is_in_actions
 from smoke.diagnosis.cause import Diagnosis
 from smoke.image.contents import UnreadableError
 from smoke.results import summary
@@ -98,7 +99,8 @@ class _Guarded:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(coloured(text))
+        text = coloured(text)
+        return self._stream.write(inert(text) if is_in_actions(os.environ) else text)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a stream has
         return getattr(self._stream, name)
@@ -372,7 +374,9 @@ def pytest_runtest_makereport(
     if report.when == "call" or not report.passed:
         message = run.redacted(_words(call.excinfo) if call.excinfo else item.stash.get(_NOTE, ""))
         lost = run.engine_lost(call.excinfo.value if call.excinfo else None)
-        _note(run, item, "inconclusive" if lost else _outcome(run, report), _EXCEPTION.sub("", message))
+        outcome = "inconclusive" if lost else _outcome(run, report)
+        traced = run.exception_since(call.start) if outcome == "failed" else None
+        _note(run, item, outcome, _EXCEPTION.sub("", message), traced)
     _shorten(run, item, call, report)
     return report
 
@@ -414,7 +418,7 @@ def _outcome(run: Run | UrlRun, report: pytest.TestReport) -> Outcome:
     return "failed" if run.look_into_failure() else "inconclusive"
 
 
-def _note(run: Run | UrlRun, item: pytest.Item, outcome: Outcome, message: str) -> None:
+def _note(run: Run | UrlRun, item: pytest.Item, outcome: Outcome, message: str, traced: tuple[int, str] | None) -> None:
     tier = Tier.of(item.path)
     function: Any = getattr(item, "function", None)
     seconds: float = item.stash[_SECONDS]
@@ -425,6 +429,8 @@ def _note(run: Run | UrlRun, item: pytest.Item, outcome: Outcome, message: str) 
         outcome=outcome,
         seconds=round(seconds, 2),
         message=message[:_MESSAGE_LIMIT],
+        log_line=run.redacted(traced[1])[:_MESSAGE_LIMIT] if traced else None,
+        log_line_number=traced[0] if traced else None,
     )
     run.findings.add(check, tier)
 

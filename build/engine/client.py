@@ -83,18 +83,19 @@ class Image:
     def parse(cls, attrs: Mapping[str, Any], *, called: str | None = None) -> Image:
         """From the engine's ``GET /images/{name}/json``, as whoever asked for it calls it."""
         config = attrs.get("Config") or {}
-        names = attrs.get("RepoTags") or ()
+        names, digests = attrs.get("RepoTags") or (), attrs.get("RepoDigests") or ()
+        known = (*names, *digests)
         return cls(
             id=attrs["Id"],
             tags=tuple(sorted(name for name in names if not name.startswith(TEMPORARY_REPOSITORY))),
-            digests=tuple(sorted(attrs.get("RepoDigests") or ())),
+            digests=tuple(sorted(digests)),
             labels=config.get("Labels") or {},
             diff_ids=tuple(attrs.get("RootFS", {}).get("Layers") or ()),
             size=attrs["Size"],
             # Optional (OCI image-spec v1.1, config.md).
             created=attrs.get("Created") or "",
             config=config,
-            called=next((name for name in names if name in (called, f"{called}:latest")), None),
+            called=next((name for name in known if name in (called, f"{called}:latest")), None),
         )
 
     def tags_in(self, repository: str) -> list[str]:

@@ -11,7 +11,7 @@ from build.gate.verdict import Verdict
 from smoke.diagnosis.cause import Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from build.engine.client import Image
@@ -56,6 +56,8 @@ class Check:
             ``inconclusive`` if something other than the image was in the way.
         seconds: How long it took, with what had to be started for it.
         message: Why it did not pass, or what is to be said although it did.
+        log_line: What the server's log says of it: the exception that its request raised; None if it says nothing.
+        log_line_number: Its number in the log, from 1.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Check:
     outcome: Outcome
     seconds: float
     message: str
+    log_line: str | None = None
+    log_line_number: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -143,8 +147,13 @@ class Findings:
             )
         return None
 
-    def report(self, image: Image | None) -> dict[str, Any]:
-        """The document ``report.json``; of no image if the server ran already."""
+    def report(self, image: Image | None, header: Sequence[str] = ()) -> dict[str, Any]:
+        """The document ``report.json``.
+
+        Args:
+            image: The image; None if the server ran already.
+            header: What was tested where, in words.
+        """
         reason = self.reason
         return {
             "result": self.result,
@@ -153,6 +162,7 @@ class Findings:
             "line_number": reason.line_number if reason else None,
             "advice": reason.advice if reason else None,
             "image_id": image.id if image else None,
+            "header": list(header),
             "checks": [asdict(check) for check in self.checks.values()],
             "figures": self.figures,
         }

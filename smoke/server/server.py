@@ -14,6 +14,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from build.engine import confinement
+from build.engine.serving import PORT
 from build.registry.exchange import Exchange, TooLargeError
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from testcontainers.core.container import DockerContainer
 
     from build.registry.exchange import Answer
-
-PORT = 8000
-"""vLLM's default (vllm/entrypoints/launchers/cli_args.py, 0.32.0)."""
 
 TAIL_LINES = 40
 """How much of a log is shown of a server that failed."""
@@ -258,13 +256,16 @@ class ContainerServer(Server):
             raise KeyError(PORT)
         return "http://{}:{}".format(*self.address)
 
-    def log(self, *, tail: int | None = None) -> str:
+    def log(self, *, tail: int | None = None, timestamps: bool = False) -> str:
         """What it printed, as far as that is kept, the API key blacked out.
 
         Args:
             tail: How many of the last lines; all by default.
+            timestamps: Whether each line begins with the engine's time, as RFC 3339 has it with nine digits, and a
+                space.
         """
-        return self.redacted(confinement.printed(self._wrapped, tail=tail).decode(errors="replace"))
+        said = confinement.printed(self._wrapped, tail=tail, timestamps=timestamps)
+        return self.redacted(said.decode(errors="replace"))
 
     def kill(self) -> None:
         """End it at once: from then on it prints nothing."""

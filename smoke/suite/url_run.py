@@ -63,6 +63,11 @@ class UrlRun:
         """Whether the server is to blame: nothing else is known of it."""
         return True
 
+    def exception_since(self, moment: float) -> tuple[int, str] | None:
+        """Nothing: its log cannot be read."""
+        del moment
+        return None
+
     def conclude(self) -> None:
         """Leave the findings as they are: there is no verdict that they could be too few for."""
 
@@ -71,7 +76,7 @@ class UrlRun:
         folder = self.options.report
         if folder is None:
             return
-        write_json(folder / "report.json", report.cleaned(self.findings.report(None), self.redacted))
+        write_json(folder / "report.json", report.cleaned(self.findings.report(None, self.header), self.redacted))
         expect = [str(expectation) for expectation in self.options.expect]
         page = report.page(
             self.findings,

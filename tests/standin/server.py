@@ -383,7 +383,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, arguments: Namespace, broken: frozenset[str]) -> None:
         super().__init__(("0.0.0.0", arguments.port), Handler)  # noqa: S104 - in a container
-        self.model = arguments.served_model_name
+        self.model = arguments.served_model_name or arguments.model
         self._broken = broken
         self.asked = False
         self.running = 0

@@ -91,7 +91,7 @@ def main():
 
 def add_options(parser):
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--served-model-name", required=True)
+    parser.add_argument("--served-model-name")
     parser.add_argument("--max-model-len", type=int)
     parser.add_argument("--enforce-eager", action="store_true")
     parser.add_argument("--dtype")

@@ -128,6 +128,8 @@ def test_report() -> None:
         "outcome": "passed",
         "seconds": 0.1,
         "message": "",
+        "log_line": None,
+        "log_line_number": None,
     }
 
 
