@@ -295,7 +295,7 @@ class _Standstill:
         self._since = time.monotonic()
 
     def lasts(self, row: dict[str, Any]) -> bool:
-        """Whether it has lasted too long with this row."""
+        """Return whether it has lasted too long with this row."""
         step = (row.get("id"), row.get("status"))
         current = int((row.get("progressDetail") or {}).get("current") or 0)
         if current > self._seen.get(step, -1):

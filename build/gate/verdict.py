@@ -155,7 +155,7 @@ def recall(folder: Path, image_id: str, *, model: str | None = None) -> Verdict 
 
 
 def has_others(folder: Path, image_id: str) -> bool:
-    """Whether verdicts about an image with other models than the suite's own are kept."""
+    """Return whether verdicts about an image with other models than the suite's own are kept."""
     return any(folder.glob(f"{image_id.removeprefix('sha256:')}.*.json"))
 
 

@@ -115,7 +115,7 @@ def _has_plugin(name: str) -> bool:
 
 
 def _present(package: str) -> bool:
-    """Whether what a package provides is on this machine, whoever put it there."""
+    """Return whether what a package provides is on this machine, whoever put it there."""
     if plugin := _PLUGINS.get(package):
         return _has_plugin(plugin)
     return program(_PROGRAMS.get(package, package)) is not None
@@ -271,7 +271,7 @@ class Apt:
         return process.run(["apt-get", *self.options, verb, *arguments], env=_environment(), on_line=report)
 
     def knows(self, package: str) -> bool:
-        """Whether one of the sources has the package."""
+        """Return whether one of the sources has the package."""
         return process.run(["apt-cache", *self.options, "show", package]).returncode == 0
 
 

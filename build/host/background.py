@@ -58,7 +58,7 @@ class Daemon:
         return Path(self.argv[0]).name
 
     def owns(self, pid: int) -> bool:
-        """Whether a process is this daemon, also while it is just being launched."""
+        """Return whether a process is this daemon, also while it is just being launched."""
         words = arguments(pid)[-len(self.argv) :]
         return words[1:] == self.argv[1:] and [Path(word).name for word in words[:1]] == [self.name]
 
@@ -206,7 +206,7 @@ def end(pid: int, *, ours: Callable[[int], bool], grace_s: float) -> None:
 
 
 def _gone(handle: int, number: signal.Signals, seconds: float) -> bool:
-    """Whether a process ends within so many seconds of a signal: its pidfd is then readable."""
+    """Return whether a process ends within so many seconds of a signal: its pidfd is then readable."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(handle, number)
     poller = select.poll()

@@ -29,7 +29,7 @@ def tomorrow() -> dt.datetime:
 
 
 def is_past(moment: dt.datetime) -> bool:
-    """Whether something can have been made at a moment."""
+    """Return whether something can have been made at a moment."""
     return FIRST <= moment <= tomorrow()
 
 

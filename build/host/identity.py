@@ -39,7 +39,7 @@ def identity(pid: int | None = None) -> str:
 
 
 def alive(who: str) -> bool:
-    """Whether the process behind an :func:`identity` string still runs.
+    """Return whether the process behind an :func:`identity` string still runs.
 
     A process that cannot be looked at from here counts as alive: one of another machine, of another PID namespace, or
     of another user where ``/proc`` hides those. So does what is not an identity.

@@ -89,5 +89,5 @@ def _printed(lines: Sequence[str]) -> list[str]:
 
 
 def _goes_on(lines: Sequence[str]) -> bool:
-    """Whether what a build printed follows."""
+    """Return whether what a build printed follows."""
     return any(map(_OUTPUT.match, lines[:1]))

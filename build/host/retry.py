@@ -29,7 +29,7 @@ _TRANSIENT = re.compile(
 
 
 def can_get_better(text: str) -> bool:
-    """Whether the words of a failure are those of a network or of an overloaded server."""
+    """Return whether the words of a failure are those of a network or of an overloaded server."""
     return bool(_TRANSIENT.search(text))
 
 

@@ -86,7 +86,7 @@ def _require_kin(target: Target, base: BaseContents) -> None:
 
 
 def _builds_alike(target: Target, path: str, old: Entry, new: Entry) -> bool:
-    """Whether a changed file of build requirements only asks for less of PyTorch."""
+    """Return whether a changed file of build requirements only asks for less of PyTorch."""
     if not requirements.is_for_build(path) or SUBMODULE in (old.mode, new.mode):
         return False
     try:

@@ -76,7 +76,7 @@ def test_an_image_that_is_not_there(cli: Cli) -> None:
 
 
 def test_an_image_name_that_is_none(cli: Cli) -> None:
-    assert_refused(cli("push", "No Image", "--json"), 2, "usage", "'No Image' is no image name")
+    assert_refused(cli("push", "No Image", "--json"), 2, "usage", "'No Image' is not an image name")
 
 
 def test_a_base_that_is_not_there(cli: Cli, vllm: Path) -> None:
