@@ -21,13 +21,15 @@ from smoke.image.contents import UnreadableError
 from smoke.results import summary
 from smoke.results.findings import EXIT_STATUS, Check, Outcome, Tier
 from smoke.server import client as client_of
+from smoke.server.ask import Asking
 from smoke.server.server import ServerFailedError
 from smoke.suite import options
+from smoke.suite.at_once import AtOnce, is_coroutine
 from smoke.suite.image_run import NotVerifiedError, Run
 from smoke.suite.url_run import Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterator
     from types import FrameType
 
     from build.engine.client import Image
@@ -43,6 +45,7 @@ _MESSAGE_LIMIT = 2000
 # What pytest puts before the words of a check.
 _EXCEPTION = re.compile(r"^(?:Skipped|Failed|AssertionError): ")
 _RUN: pytest.StashKey[Run | Remote] = pytest.StashKey()
+_AT_ONCE: pytest.StashKey[AtOnce] = pytest.StashKey()
 _SECONDS: pytest.StashKey[float] = pytest.StashKey()
 
 _INHERITED = "no base: an overlay inherits what decides it, others choose their user; --any-user asks for it"
@@ -86,6 +89,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     except LlmdDevError as error:
         raise pytest.UsageError(harmless(f"{error.what}\ntry: {error.hint}")) from error
     session.config.stash[_RUN] = run
+    session.config.stash[_AT_ONCE] = AtOnce()
     _guard_terminal(session.config)
     _heed_signals(run)
 
@@ -176,6 +180,17 @@ class CheckTimeoutError(TimeoutError):
     """A check took longer than any may."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run the checks that are coroutines at once; any other one has the server for itself."""
+    at_once = pyfuncitem.config.stash[_AT_ONCE]
+    if is_coroutine(pyfuncitem):
+        at_once.result(pyfuncitem)
+        return True
+    at_once.settle()
+    return None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Bound what one check takes, whatever it waits for; the next is not tried on a server that does not answer."""
@@ -229,8 +244,7 @@ def image(run: Run) -> Image:
 def foreseeable(pytestconfig: pytest.Config, server: Server) -> bool:
     """Whether the server serves the suite's own model, whose answers are known."""
     del server  # which model it serves is known when it was started
-    found = pytestconfig.stash[_RUN]
-    return isinstance(found, Run) and found.exact
+    return pytestconfig.stash[_RUN].exact
 
 
 @pytest.fixture(scope="session")
@@ -342,6 +356,24 @@ def connect(server: Server) -> Callable[[str], openai.OpenAI]:
 def connect_async(server: Server) -> Callable[[], openai.AsyncOpenAI]:
     """Makes an openai client of the server for many requests at once."""
     return lambda: client_of.connect_async(server)
+
+
+@pytest.fixture(scope="session")
+def asking(server: Server, connect_async: Callable[[], openai.AsyncOpenAI], *, foreseeable: bool) -> Asking:
+    """Asks the server in each way."""
+    return Asking(server=server, connect=connect_async, exact=foreseeable)
+
+
+@pytest.fixture(scope="session")
+def run_now(pytestconfig: pytest.Config) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Waits for questions while nothing else is asked."""
+    return pytestconfig.stash[_AT_ONCE].run
+
+
+@pytest.fixture(scope="session")
+def alone(pytestconfig: pytest.Config) -> bool:
+    """Whether nobody else asks the server."""
+    return isinstance(pytestconfig.stash[_RUN], Run)
 
 
 @pytest.fixture(scope="session")

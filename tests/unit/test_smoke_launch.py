@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from build.engine.client import Engine
 
-MODEL = launch.MODEL_FOLDER
+MODEL = server.MODEL_FOLDER
 
 
 @pytest.mark.parametrize(
