@@ -29,6 +29,10 @@ def run(session: nox.Session, *words: str) -> None:
     session.run("python", *words, *session.posargs, interrupt_timeout=PATIENCE_S, terminate_timeout=PATIENCE_S)
 
 
+# Half of what a test of the engine takes is waiting, so there are more workers than processors on small machines.
+AT_ONCE = ("--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
+
+
 @nox.session
 def quickstart(session: nox.Session) -> None:
     """The main job from nothing: engine, registry, cpu base, overlay, smoke test, gated push."""
@@ -111,7 +115,14 @@ def uninstall(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests: unit, engine, e2e; starts the engine they need."""
     session.install(*PINNED)
-    run(session, "-m", "pytest")
+    run(session, "-m", "pytest", *AT_ONCE, "--no-skips", "--durations=15")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """What shows only after many repetitions; takes longer than all tests."""
+    session.install(*PINNED)
+    run(session, "-m", "pytest", *AT_ONCE, "--no-skips", "-m", "soak")
 
 
 @nox.session

@@ -110,7 +110,9 @@ FAULTS = {
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
+def engine(quickstart: Any) -> Iterator[Engine]:  # noqa: ANN401 - JSON
+    """The engine that the quickstart used, and started if it was down."""
+    del quickstart
     found = engines.find(embedded_socket=str(embedded.socket(Folders.default())))
     assert found is not None
     with contextlib.closing(found):

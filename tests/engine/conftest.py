@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import git
 import pytest
 import requests
+from filelock import FileLock
 
 from build.base import seal
 from build.config import settings
@@ -53,6 +54,12 @@ Word = str | os.PathLike[str]
 """A word of a command line."""
 
 _NUMBER = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def making(tmp_path_factory: pytest.TempPathFactory) -> FileLock:
+    """Held by the worker that makes what all of them use: the others find it there."""
+    return FileLock(tmp_path_factory.getbasetemp().parent / "llm-d-dev-tests.lock")
 
 
 @pytest.fixture(scope="session")
@@ -91,13 +98,14 @@ _OPEN_REGISTRY = {
 
 
 @pytest.fixture(scope="session")
-def registry_address(engine: Engine) -> Iterator[str]:
+def registry_address(engine: Engine, making: FileLock) -> Iterator[str]:
     """A registry that asks for no login, such as a team has on its own network; gone with the tests.
 
     The embedded one has tests of its own.
     """
     context = Context(settings=settings.load({}), console=Console(quiet=False))
-    image = registry_image.ensure(context)
+    with making:
+        image = registry_image.ensure(context)
     context.engine.close()
     words = ["serve", "/var/lib/registry/config.yml"]
     with engine.created(image.id, command=words, user="0", ports={"5000/tcp": ("127.0.0.1", None)}) as container:
@@ -128,10 +136,11 @@ def _wait_for_registry(address: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def system(engine: Engine) -> Image:
+def system(engine: Engine, making: FileLock) -> Image:
     """The Debian root file system."""
     image = settings.load({}).rootfs_image
-    return rootfs.ensure(engine, image=image, install=True, console=Console(quiet=False))
+    with making:
+        return rootfs.ensure(engine, image=image, install=True, console=Console(quiet=False))
 
 
 @pytest.fixture(scope="session")
@@ -167,6 +176,12 @@ def unsealed(engine: Engine, system: Image, vllm: Path) -> Image:
     image_id = build_standin(engine, system.tags[0], source=vllm, marks={RUN: LOCAL})
     engine.tag(image_id, f"{LOCAL}:unsealed")
     return engine.image(image_id)
+
+
+@pytest.fixture(scope="session")
+def standin(engine: Engine, system: Image) -> str:
+    """ID of a stand-in that this tool did not seal, as others make images."""
+    return build_standin(engine, system.tags[0])
 
 
 @pytest.fixture(scope="session")

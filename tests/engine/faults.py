@@ -62,7 +62,8 @@ class Fault:
 
     Attributes:
         name: In words.
-        on: What is broken: the sealed ``base``, the ``overlay``, or ``foreign``, an image that is not ours.
+        on: What is broken: the sealed ``base``, the ``overlay``, ``foreign``, an image that is not ours, or a
+            ``server`` that runs without an image.
         edits: Texts by path that a commit on top of the overlay's brings, empty to delete a file.
         script: Shell script that breaks files of the image.
         later: Shell script of one more layer.
@@ -93,6 +94,11 @@ def _standin(fault: str, *failed: str, cause: str = "check-failed", options: tup
         failed=failed,
         cause=cause,
     )
+
+
+def _served(fault: str, *failed: str, options: tuple[str, ...] = ()) -> Fault:
+    """A fault that the API shows, whatever it is served from."""
+    return Fault(name=fault, on="server", changes=(f"ENV STANDIN_FAULT={fault}",), options=options, failed=failed)
 
 
 def _elsewhere(fault: str, cause: str) -> Fault:
@@ -311,8 +317,8 @@ SERVER = (
     _standin("hangs", "server/health", cause="timeout", options=("--start-timeout", "2")),
     _standin("prints-without-end", "server/health", cause="timeout", options=("--start-timeout", "4")),
     _standin("drips", "server/health", cause="timeout", options=("--start-timeout", "4")),
-    _standin("redirects", "server/metrics"),
-    _standin("floods", "server/metrics"),
+    _served("redirects", "server/metrics"),
+    _served("floods", "server/metrics"),
     Fault(
         name="commands-the-terminal",
         changes=("ENV STANDIN_FAULT=commands-the-terminal,hangs",),
@@ -330,7 +336,7 @@ SERVER = (
         changes=("ENV STANDIN_FAULT=wrong-version",),
         failed=("server/version",),
     ),
-    _standin("no-route", "server/routes"),
+    _served("no-route", "server/routes"),
     _standin("no-metrics", "server/metrics"),
     Fault(
         name="change-not-seen",
@@ -339,56 +345,43 @@ SERVER = (
     ),
     Fault(
         name="route-not-there",
+        on="server",
         options=("--expect", "/nowhere=vllm"),
         failed=("server/expectation[/nowhere=vllm]",),
     ),
 )
 
 _COMPLETIONS = (
-    *("completion", "completion_is_right", "completion_stream", "length", "stop", "n", "many_at_once"),
+    *("completion", "completion_stream", "length", "stop", "n", "many_at_once"),
     *("bad_parameter", "too_long", "unknown_model"),
 )
 
 OPENAI = (
-    _standin("too-short", "openai/length"),
-    _standin("ignores-stop", "openai/stop"),
-    _standin("ignores-n", "openai/n"),
-    _standin("wrong-logprobs", "openai/logprobs"),
-    _standin("unstructured", "openai/structured_output"),
+    _served("too-short", "openai/length"),
+    _served("ignores-stop", "openai/stop"),
+    _served("ignores-n", "openai/n"),
+    _served("wrong-logprobs", "openai/logprobs"),
+    _served("unstructured", "openai/structured_output"),
     _standin("wrong-response", "openai/responses"),
     _standin("mixes-up", "openai/many_at_once"),
     _standin("keeps-cancelled", "openai/many_at_once"),
-    _standin("takes-too-long", "openai/too_long"),
+    _served("takes-too-long", "openai/too_long"),
     _standin("wrong-model", "openai/models"),
-    _standin("wrong-tokens", "openai/tokens"),
-    _standin("wrong-usage", "openai/completion", "openai/chat"),
+    _served("wrong-tokens", "openai/tokens"),
+    _served("wrong-usage", "openai/completion", "openai/chat"),
     _standin("wrong-text", "openai/completion_is_right", "openai/stop", "openai/many_at_once"),
-    _standin("broken-stream", "openai/completion_stream", "openai/chat_stream"),
-    _standin("stream-in-one-piece", "openai/completion_stream", "openai/chat_stream"),
-    _standin("wrong-role", "openai/chat"),
+    _served("broken-stream", "openai/completion_stream", "openai/chat_stream"),
+    _served("stream-in-one-piece", "openai/completion_stream", "openai/chat_stream"),
+    _served("wrong-role", "openai/chat"),
     _standin("wrong-chat", "openai/chat_is_right"),
-    _standin("no-400", "openai/bad_parameter"),
-    _standin("bare-400", "openai/bad_parameter"),
-    _standin("no-404", "openai/unknown_model"),
-    _standin("no-auth", "openai/no_key", "openai/wrong_key"),
-    _standin("any-key", "openai/wrong_key"),
-    Fault(
-        name="packs",
-        changes=("ENV STANDIN_FAULT=packs",),
-        failed=tuple(f"openai/{name}" for name in _COMPLETIONS),
-    ),
-    Fault(
-        name="streams-without-end",
-        changes=("ENV STANDIN_FAULT=streams-without-end",),
-        options=("--answer-timeout", "2"),
-        failed=("openai/completion",),
-    ),
-    Fault(
-        name="says-nothing",
-        changes=("ENV STANDIN_FAULT=says-nothing",),
-        options=("--answer-timeout", "2"),
-        failed=("openai/completion",),
-    ),
+    _served("no-400", "openai/bad_parameter"),
+    _served("bare-400", "openai/bad_parameter"),
+    _served("no-404", "openai/unknown_model"),
+    _served("no-auth", "openai/no_key", "openai/wrong_key"),
+    _served("any-key", "openai/wrong_key"),
+    _served("packs", *(f"openai/{name}" for name in _COMPLETIONS)),
+    _served("streams-without-end", "openai/completion", options=("--answer-timeout", "2")),
+    _served("says-nothing", "openai/completion", options=("--answer-timeout", "2")),
     _standin("dies-at-completion", "openai/completion", cause="engine-died"),
 )
 
@@ -454,7 +447,8 @@ def _fit(fault: Fault, batch: list[Fault]) -> bool:
     failed = {check for one in batch for check in one.failed}
     tiers = {check.partition("/")[0] for check in (*failed, *fault.failed)}
     alone = [one for one in (*batch, fault) if one not in _TOGETHER]
-    return not alone and len(tiers) == 1 and failed.isdisjoint(fault.failed)
+    on = {one.on for one in (*batch, fault)}
+    return not alone and len(tiers) == len(on) == 1 and failed.isdisjoint(fault.failed)
 
 
 # A server whose answers have no end keeps others from being found.

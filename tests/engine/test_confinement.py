@@ -20,13 +20,12 @@ from smoke.server.launch import Launch, await_healthy, running
 from smoke.server.server import PORT
 from tests.engine.inside import Inside
 from tests.standin import trial
-from tests.standin.image import build_standin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
     from smoke.server.server import ContainerServer
 
 # Everything that a server might ask: the caller's machine, the gateway, the metadata of clouds, anybody.
@@ -41,11 +40,6 @@ for host in ("172.17.0.1", "169.254.169.254", "192.0.2.1", "host.docker.internal
         found[host] = type(error).__name__
 print(json.dumps([sorted(os.listdir("/sys/class/net")), found]))
 """
-
-
-@pytest.fixture(scope="module")
-def standin(engine: Engine, system: Image) -> str:
-    return build_standin(engine, system.tags[0])
 
 
 @contextlib.contextmanager

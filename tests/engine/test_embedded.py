@@ -145,13 +145,11 @@ class TestRunning:
         assert folders.runtime.stat().st_mode & 0o777 == 0o700
         assert private_network.listeners() == []
 
-    def test_a_second_up_changes_nothing_and_is_fast(self, engine: Engine, folders: Folders) -> None:
+    def test_a_second_up_changes_nothing(self, engine: Engine, folders: Folders) -> None:
         configuration = folders.engine / "daemon.json"
         before = embedded.status(folders).pid, configuration.stat().st_mtime_ns
-        begin = time.monotonic()
         with up(folders) as again:
             assert again.host == engine.host
-        assert time.monotonic() - begin < 1
         assert (embedded.status(folders).pid, configuration.stat().st_mtime_ns) == before
 
     def test_another_user_of_the_product_gets_it_and_leaves_it_alone(
@@ -316,13 +314,11 @@ def test_a_containerd_that_outlived_its_engine_is_stopped(folders: Folders) -> N
         assert survivor.wait(timeout=10) == -signal.SIGTERM
 
 
-def test_an_engine_that_cannot_start_says_why_at_once_and_leaves_nothing(folders: Folders) -> None:
+def test_an_engine_that_cannot_start_says_why_and_leaves_nothing(folders: Folders) -> None:
     folders.engine.mkdir(parents=True)
     (folders.engine / "data").write_text("no folder", encoding="utf-8")
-    begin = time.monotonic()
-    with pytest.raises(EngineError, match=r"data.* points to a file") as caught:
+    with pytest.raises(EngineError, match=r"ended while starting: .*data.* points to a file") as caught:
         embedded.up(folders, install=False, console=QUIET)
-    assert time.monotonic() - begin < 10
     assert "dockerd.log" in caught.value.hint
     assert traces(folders) == []
 

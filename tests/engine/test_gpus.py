@@ -15,13 +15,13 @@ from tests.engine import gpu_standin
 from tests.engine.conftest import inside
 from tests.engine.gpu_standin import FAULTS, FOLDER
 from tests.standin import trial
-from tests.standin.image import build_standin, changed
+from tests.standin.image import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
     from tests.engine.gpu_standin import MadeUp
     from tests.standin.trial import Outcome
 
@@ -33,8 +33,8 @@ def made_up(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def cuda(engine: Engine, system: Image) -> Iterator[str]:
-    with gpu_standin.cuda_standin(engine, build_standin(engine, system.tags[0])) as image_id:
+def cuda(engine: Engine, standin: str) -> Iterator[str]:
+    with gpu_standin.cuda_standin(engine, standin) as image_id:
         yield image_id
 
 

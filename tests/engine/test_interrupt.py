@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import re
 import shutil
 import signal
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,8 +22,7 @@ from tests.engine.relay import Relay
 from tests.standin.image import another_base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Sequence
 
     from build.engine.client import Engine, Image
     from tests.engine.conftest import Cli, Ran, Word
@@ -34,9 +31,6 @@ if TYPE_CHECKING:
 FAULTS = "vllm/entrypoints/launchers/faults.py"
 REACHED_S = 60.0
 ENDS_S = 20.0
-# Each is half waiting.
-_AT_ONCE = 2 * (os.cpu_count() or 1)
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -221,7 +215,7 @@ def make_work(source: Path, folder: Path, message: str, *, hangs: bool = False, 
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def scene(
     engine: Engine, registry_address: str, base: Image, vllm: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Scene:
@@ -237,40 +231,20 @@ def scene(
     return Scene(engine, registry_address, folder, works, images, cli.folders.cache)
 
 
-@pytest.fixture(scope="module")
-def played(request: pytest.FixtureRequest, scene: Scene) -> Iterator[Callable[[str, signal.Signals], Outcome]]:
-    """Gives the outcome of a step and a signal. Those that are asked for run side by side: each is mostly waiting."""
-    wanted = dict.fromkeys(pair for item in request.session.items if (pair := _pair(item)))
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        started: dict[tuple[str, signal.Signals], Future[Outcome]] = {
-            pair: pool.submit(scene.play, BY_NAME[pair[0]], pair[1]) for pair in wanted
-        }
-        yield lambda step, number: started[step, number].result()
-
-
-def _pair(item: pytest.Item) -> tuple[str, signal.Signals] | None:
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return (parameters["step"], parameters["number"]) if {"step", "number"} <= parameters.keys() else None
-
-
-@pytest.mark.parametrize("number", INTERRUPTS)
-@pytest.mark.parametrize("step", BY_NAME)
-def test_interrupt_leaves_nothing(
-    played: Callable[[str, signal.Signals], Outcome], step: str, number: signal.Signals
-) -> None:
-    outcome = played(step, number)
+@pytest.mark.parametrize(
+    ("step", "number"), [*((step, signal.SIGINT) for step in BY_NAME), ("overlay started", signal.SIGTERM)]
+)
+def test_interrupt_leaves_nothing(scene: Scene, step: str, number: signal.Signals) -> None:
+    outcome = scene.play(BY_NAME[step], number)
     assert outcome.returncode == 130, outcome.output
     assert (outcome.survivors, outcome.left) == (set(), [])
     assert "Traceback" not in outcome.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL])
 @pytest.mark.parametrize("step", BY_NAME)
-def test_kill_leaves_nothing_that_the_next_run_stumbles_over(
-    played: Callable[[str, signal.Signals], Outcome], step: str, number: signal.Signals
-) -> None:
-    outcome = played(step, number)
-    assert outcome.returncode == -number
+def test_kill_leaves_nothing_that_the_next_run_stumbles_over(scene: Scene, step: str) -> None:
+    outcome = scene.play(BY_NAME[step], signal.SIGKILL)
+    assert outcome.returncode == -signal.SIGKILL
     assert outcome.next is not None
     assert outcome.next.returncode == 0, outcome.next.stderr
     # A name for the registry is the next push's; a lock's file says who had it.
@@ -292,7 +266,7 @@ def test_interrupt_before_anything_is_done(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("released")
-@pytest.mark.parametrize("number", [*INTERRUPTS, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_nightly_that_waits_for_the_package_index(cli: Cli, engine: Engine, number: signal.Signals) -> None:
     words = ["nightly", "--json"]
     with contextlib.ExitStack() as stack:

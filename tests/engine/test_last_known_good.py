@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,8 +16,7 @@ from tests.engine.relay import Relay
 from tests.standin.image import another_base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Iterator
     from pathlib import Path
 
     from build.engine.client import Engine, Image
@@ -150,7 +147,7 @@ class Scene:
         return [names.get(what, "new") for what in found]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def scene(
     engine: Engine, registry_address: str, base: Image, vllm: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
@@ -164,19 +161,9 @@ def scene(
         yield Scene(engine, registry_address, engine.image(old), engine.image(new), vllm, folder)
 
 
-@pytest.fixture(scope="module")
-def played(request: pytest.FixtureRequest, scene: Scene) -> Iterator[Callable[[str], Outcome]]:
-    """Gives the outcome of a step. Those that are asked for run side by side: each is mostly waiting."""
-    calls = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
-    wanted = [BY_NAME[call.params["step"]] for call in calls if call and "step" in call.params]
-    with ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1)) as pool:
-        started: dict[str, Future[Outcome]] = {step.name: pool.submit(scene.play, step) for step in wanted}
-        yield lambda name: started[name].result()
-
-
 @pytest.mark.parametrize("step", BY_NAME)
-def test_a_kill_leaves_the_old_base_or_the_new_one(played: Callable[[str], Outcome], step: str) -> None:
-    outcome = played(step)
+def test_a_kill_leaves_the_old_base_or_the_new_one(scene: Scene, step: str) -> None:
+    outcome = scene.play(BY_NAME[step])
     moved = BY_NAME[step].moved
     # A place that never had one has none until it gets the new one.
     assert outcome.after in [_state(count) for count in moved]

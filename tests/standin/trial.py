@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import requests
 
 from build.config.folders import REPOSITORY
 from build.engine import labels
 from build.host import identity
+from tests.standin.source import VERSION, source_tree, version_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from docker.models.containers import Container
@@ -22,6 +28,10 @@ if TYPE_CHECKING:
     from build.engine.client import Engine
 
 _TIMEOUT_S = 300
+_UP_S = 60.0
+
+KEY = "a-key-of-ones-own-0123456789"
+"""API key of a stand-in that runs as a process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +71,15 @@ class Outcome:
 
 def start(engine: Engine, *options: str | Path, **variables: str) -> subprocess.Popen[str]:
     """Start the suite, with some variables; it runs on after this returns."""
+    return _start(*options, **dict(engine.environment) | variables)
+
+
+def _start(*options: str | Path, **variables: str) -> subprocess.Popen[str]:
     argv = [sys.executable, "-m", "pytest", "smoke", "-p", "no:cacheprovider", *map(str, options)]
     return subprocess.Popen(
         argv,
         cwd=REPOSITORY,
-        env=_path() | engine.environment | variables,
+        env=_path() | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -90,6 +104,62 @@ def run(engine: Engine, image_id: str, folder: Path, *options: str, **variables:
         who = identity.identity(process.pid)
         text, _ = process.communicate(timeout=_TIMEOUT_S)
     return Outcome(status=process.returncode, text=text, folder=folder, left=containers_of(engine, who))
+
+
+def run_url(url: str, folder: Path, *options: str | Path, **variables: str) -> Outcome:
+    """Run the suite on a server that already runs, where no engine answers.
+
+    Args:
+        url: Its address.
+        folder: For the report.
+        options: Further options.
+        variables: Further variables.
+    """
+    status, text = run_alone("--url", url, "--report", folder, *options, **variables)
+    return Outcome(status=status, text=text, folder=folder, left=())
+
+
+def run_alone(*options: str | Path, **variables: str) -> tuple[int, str]:
+    """Run the suite where no engine answers; returns its exit status and what it printed."""
+    with _start(*options, **{"DOCKER_HOST": "unix:///nowhere"} | variables) as process:
+        text, _ = process.communicate(timeout=_TIMEOUT_S)
+    return process.returncode, text
+
+
+@contextlib.contextmanager
+def serving(folder: Path, fault: str = "", **variables: str) -> Iterator[str]:
+    """A stand-in that runs on this machine, without an image, while the block runs; yields its address."""
+    source_tree(folder)
+    (folder / "vllm/_version.py").write_text(version_file(VERSION, None), encoding="utf-8")
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    words = ("serve", str(folder), "--served-model-name", "their-model", "--port", str(port))
+    environment = {**os.environ, "VLLM_API_KEY": KEY, "STANDIN_FAULT": fault, "PYTHONPATH": str(folder), **variables}
+    argv = [sys.executable, "-c", "from vllm.entrypoints.cli.main import main; main()", *words]
+    with subprocess.Popen(argv, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            _await(url)
+            yield url
+        finally:
+            process.kill()
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await(url: str) -> None:
+    deadline = time.monotonic() + _UP_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(requests.ConnectionError):
+            requests.get(f"{url}/health", timeout=_UP_S)
+            return
+        time.sleep(0.05)
+    raise AssertionError("the stand-in did not start")
 
 
 def containers_of(engine: Engine, who: str) -> list[Container]:

@@ -157,27 +157,24 @@ def test_what_ignores_an_interrupt_is_terminated_and_then_killed(
     assert is_gone(tmp_path)
 
 
-def test_a_second_ctrl_c_does_not_wait_out_the_grace(tmp_path: Path) -> None:
-    # The program itself sends us the second one, while we wait for it to end.
+def test_a_second_ctrl_c_does_not_wait_out_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_GRACE_S", 60.0)
+    # The program itself sends us the second one, while we wait for it to end; it says so if it may go on.
     busy = f"""
-    trap 'echo INT >> "$1/signals"; kill -INT {os.getpid()}; while :; do :; done' INT
+    trap 'echo INT >> "$1/signals"; kill -INT {os.getpid()}; sleep 10 & wait $!; echo OVER >> "$1/signals"; exit' INT
     echo $$ > "$1/pid"; echo ready
     while :; do sleep 0.01; done
     """
-    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         process.run(["sh", "-c", busy, "sh", tmp_path], on_line=interrupt)
-    assert time.monotonic() - start < 5
     assert signals(tmp_path) == ["INT"]
     assert is_gone(tmp_path)
 
 
 def test_a_program_that_says_much_when_interrupted_can_end(tmp_path: Path) -> None:
     talkative = _TIDY.replace("sleep 0.1; sleep 0.1", "seq 100000")
-    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         process.run(["sh", "-c", talkative, "sh", tmp_path], on_line=interrupt)
-    assert time.monotonic() - start < 5
     assert signals(tmp_path) == ["INT"]
     assert (tmp_path / "tidy").exists()
 

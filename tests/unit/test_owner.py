@@ -104,7 +104,9 @@ def test_a_process_with_an_odd_name_is_read_right(tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.parametrize(
-    "who", [altered(host="other"), altered(machine="0" * 8), "", "x", "a:b:c", f"{socket.gethostname()}:1:1"]
+    "who",
+    [altered(host="other"), altered(machine="0" * 8), "", "x", "a:b:c", f"{socket.gethostname()}:1:1"],
+    ids=["host", "machine", "empty", "word", "words", "short"],
 )
 def test_what_is_of_another_machine_or_no_identity_is_not_ours_to_judge(who: str) -> None:
     assert identity.alive(who)
