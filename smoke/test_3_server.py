@@ -56,11 +56,13 @@ def test_routes(server: Server) -> None:
     assert not missing, f"no {', '.join(missing)}"
 
 
-def test_calls(server: Server) -> None:
+def test_calls(server: Server, *, foreseeable: bool) -> None:
     """Each route that clients count on answers, and no other one below /v1 fails when it is asked for nothing."""
     wrong = []
     for route, (document, content) in _ROUTES.items():
         answer = server.get(route) if document is None else server.post(route, {"model": server.model, **document})
+        if not foreseeable and "chat template" in answer.text:
+            continue  # a model that is not made for chats
         if not answer.ok or content not in answer.text:
             wrong.append(f"{route} answered {answer.status} {answer.text[:_SHOWN]!r}")
     for route, methods in server.get("/openapi.json").json()["paths"].items():

@@ -5,6 +5,7 @@ The names are those of the suite's checks, ``<tier>/<check>``. A test compares t
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from build.engine import labels
@@ -98,13 +99,16 @@ def _names(*tables: dict[str, str]) -> frozenset[str]:
     return frozenset(f"{tier}/{name}" for table in tables for tier, names in table.items() for name in names.split())
 
 
-_EXACT = "completion_is_right chat_is_right text stop echo sampling penalty tools conversation tokens prefix_cache"
+_EXACT = (
+    "completion_is_right text stop echo sampling penalty prefix_cache tokens[spaces] tokens[unicode] tokens[special]"
+)
 EXACT = frozenset(
     name
-    for name in _names(_ALWAYS)
-    if name.partition("[")[0].removeprefix("openai/") in _EXACT.split() and name != "openai/tokens[plain]"
+    for name in _names({"openai": _ALWAYS["openai"]})
+    if re.search("chat|responses|conversation", name)
+    or {name.removeprefix("openai/"), name.removeprefix("openai/").partition("[")[0]} & {*_EXACT.split()}
 )
-"""Checks that need the suite's own model: of what it says, and of what others are not sure of or may not know."""
+"""Checks that need the suite's own model: of what it says, of what others are not sure of, and of chats."""
 
 
 def missing(found: Verdict, image: Image) -> list[str]:

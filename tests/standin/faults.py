@@ -115,6 +115,8 @@ RUNNING = (
     "drops-spaces",
     "works-on",
     "open-to-delete",
+    "breaks-messages",
+    "logs-key",
     "wrong-response",
     "mixes-up",
     "keeps-cancelled",

@@ -6,6 +6,7 @@ printable character by the next one in ASCII.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hmac
 import importlib
@@ -37,7 +38,7 @@ _GUARDED = ("/v1",)
 _CONTEXT = 512
 _USER = 2000
 """Whom the image runs as."""
-_SHORT = 3
+_SHORT, _REFERENCE = 3, 16
 _LONG = 64
 """Tokens above which an answer takes its time, so that a client can go away meanwhile."""
 _PACE_S = 0.002
@@ -300,6 +301,8 @@ class Handler(BaseHTTPRequestHandler):
         raise Refusal(HTTPStatus.NOT_FOUND, "Not Found", "Not Found")
 
     def _check_key(self) -> None:
+        if self.server.broken("logs-key"):
+            log(f"Headers: {base64.b64encode(str(self.headers).encode()).decode()}")
         if not self.path.startswith(_GUARDED) or self.server.broken("no-auth"):
             return
         given = self.headers.get("Authorization", "")
@@ -419,11 +422,9 @@ class Handler(BaseHTTPRequestHandler):
             return follow("", asked.length)
         if self._broken("too-short") and asked.length <= _SHORT:
             asked.length -= 1
-        if (self._broken("wavers") and asked.is_plain) or (
-            self._broken("ignores-seed") and "seed" not in asked.request
-        ):
-            if self._broken("wavers") or asked.request.get("temperature", 1) > 1:
-                asked.request |= {"seed": random.random(), "temperature": 2}  # noqa: S311 - nothing is secret
+        seedless = self._broken("ignores-seed") and asked.request.get("temperature", 1) > 1
+        if seedless or (self._broken("wavers") and asked.is_plain):
+            asked.request |= {"seed": random.random(), "temperature": 2}  # noqa: S311 - nothing is secret
         wrong = {"completions": "wrong-text", "chat": "wrong-chat", "responses": "wrong-response"}[asked.api]
         text = asked.said()
         return text[::-1] if self._broken(wrong) and asked.is_plain and not asked.stream else text
@@ -450,6 +451,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _message(self) -> None:
         self._request()
+        if self.server.broken("breaks-messages"):
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError", "it broke")
         self._send({"type": "message", "role": "assistant", "content": [{"type": "text", "text": "!"}]})
 
     def _tokenize(self) -> None:
@@ -493,7 +496,7 @@ class Reply:
         self._kind = "text_completion" if asked.api == "completions" else "chat.completion"
         self._echoed = self._echo()
         handler.server.count("request_success", 1)
-        handler.server.count("prompt_tokens", len(tokenized(asked.prompt)) + handler.server.broken("counts-wrong"))
+        handler.server.count("prompt_tokens", len(tokenized(asked.prompt)) - handler.server.broken("counts-wrong"))
 
     def _echo(self) -> str:
         if not self._asked.request.get("echo"):
@@ -544,14 +547,16 @@ class Reply:
     def _rows(self, text: str) -> list[dict[str, Any]]:
         """The log-probabilities of a text's tokens, in the form of a chat's."""
         top = [-0.1, -3.0, -4.0, -5.0, -6.0]
-        if self._asked.request.get("cache_salt") in self._server.salts and self._broken("stale-prefix"):
-            top[0] = -2.0
         if self._broken("positive-logprobs"):
             top[0] = 0.5
         if self._broken("logprobs-out-of-order"):
             top.reverse()
         taken = top[1] if self._broken("logprobs-of-others") else top[0]
-        self._server.salts.add(self._asked.request.get("cache_salt"))
+        salt = self._asked.request.get("cache_salt")
+        if salt in self._server.salts and self._broken("stale-prefix"):
+            taken -= 1
+        if salt:
+            self._server.salts.add(salt)
         tops = [{"token": str(number), "logprob": value} for number, value in enumerate(top)]
         return [{"token": letter, "logprob": taken, "top_logprobs": tops} for letter in text]
 
@@ -569,12 +574,15 @@ class Reply:
 
     def _response(self, text: str) -> dict[str, Any]:
         usage = self._usage
-        part = {"type": "output_text", "text": text, "annotations": []}
+        part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": []}
         part["logprobs"] = self._rows(text) if self._asked.request.get("top_logprobs") else []
         message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
         call = {"type": "function_call", "id": "fc_1", "call_id": "call-1", "status": "completed"}
         return {
-            **self._frame, "id": "resp_1", "object": "response", "created_at": 1,
+            **self._frame,
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1,
             "status": "incomplete" if self._reason == "length" else "completed",
             "output": [{**call, **one} for one in self._calls] or [message],
             "usage": {
@@ -589,7 +597,7 @@ class Reply:
     def events(self) -> Iterator[dict[str, Any]]:
         """It as the events of a stream."""
         pieces = [self._text] if self._broken("stream-in-one-piece") else list(self._text)
-        if self._broken("broken-stream") and self._asked.request.keys() <= {*_PLAIN, "stream_options"}:
+        if self._broken("broken-stream") and len(pieces) == _REFERENCE:
             del pieces[len(pieces) // 2]
         if self._asked.api == "responses":
             yield from self._numbered(pieces)
@@ -603,7 +611,7 @@ class Reply:
             yield self._chunk([])
 
     def _numbered(self, pieces: list[str]) -> Iterator[dict[str, Any]]:
-        deltas = [{"type": "response.output_text.delta", "delta": piece} for piece in pieces]
+        deltas: list[dict[str, Any]] = [{"type": "response.output_text.delta", "delta": piece} for piece in pieces]
         first = {"type": "response.created", "response": {"id": "resp_1"}}
         last = {"type": "response.completed", "response": self._response("".join(pieces))}
         for number, event in enumerate([first, *deltas, last]):
@@ -631,7 +639,7 @@ class Reply:
         for piece in pieces:
             content = {"text": piece} if self._asked.api == "completions" else {"delta": {"content": piece}}
             yield self._chunk([{"index": index, **content, "logprobs": self._logprobs(piece)}])
-        ended = {"text": ""} if self._asked.api == "completions" else {"delta": {}}
+        ended: dict[str, Any] = {"text": ""} if self._asked.api == "completions" else {"delta": {}}
         last = self._chunk([{"index": index, **ended, "finish_reason": self._reason}])
         yield {**last, "prompt_token_ids": self._of_prompt().get("prompt_token_ids")}
 
