@@ -34,9 +34,9 @@ _MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": P
 _LONGEST = 2**21
 """Characters of a prompt that is longer than any context, for a server that does not say how long its own is."""
 _AT_ONCE = 32
-_LEAVING = 12
+_LEAVING = 8
 _TRIES = 3
-_POLL_S = 0.1
+_POLL_S = 0.02
 _LONG = 4096
 _ROUNDING = 0.1
 _FEWEST = 4
@@ -361,7 +361,7 @@ async def test_sampling(asking: Asking, way: Way, name: str) -> None:
 
 
 _PENALTIES = {"presence_penalty": 2, "frequency_penalty": 2, "repetition_penalty": 8}
-_PAIRS = ("17", "28", "39", "4X", "5Q")
+_PAIRS = ("17", "4X")
 
 
 @_each("completions", "chat", "responses")
@@ -424,9 +424,9 @@ async def test_letters(asking: Asking, way: Way) -> None:
     assert not broken, f"the stream has broken letters: {broken}"
 
 
-_PICK, _OTHER = "pick", "other"
-_WORDS = {"type": "object", "properties": {"word": {"enum": list(_ALLOWED)}}, "required": ["word"]}
-_CALL = json.dumps({"name": _PICK, "arguments": {"word": "yes"}})
+_PICK, _OTHER = "f", "g"
+_GIVEN = {"type": "object", "properties": {"x": {"enum": list(_ALLOWED)}}, "required": ["x"]}
+_CALL = json.dumps({"name": _PICK, "arguments": {"x": "yes"}})
 # A text that is a call in the words of vLLM's parser "hermes".
 _HERMES = {"structured_outputs": {"choice": [f"<tool_call>\n{_CALL}\n</tool_call>"]}}
 
@@ -434,7 +434,7 @@ _HERMES = {"structured_outputs": {"choice": [f"<tool_call>\n{_CALL}\n</tool_call
 def _with_tools(way: Way, choice: str) -> dict[str, Any]:
     """Parameters for a question with two tools. The penalty keeps a model from going on with spaces for ever."""
     described = [
-        {"name": name, "parameters": _WORDS | {"additionalProperties": False}, "strict": True}
+        {"name": name, "parameters": _GIVEN | {"additionalProperties": False}, "strict": True}
         for name in (_PICK, _OTHER)
     ]
     if way.api == "responses":
@@ -453,13 +453,13 @@ async def test_tools(asking: Asking, way: Way, choice: str) -> None:
     if not asking.exact:
         pytest.skip("not asked: whether this model calls tools, and in what words, is not known")
     forced = _HERMES if choice == "auto" else {}
-    answer = await asking.ask(way, length=160, **_with_tools(way, choice), **forced)
+    answer = await asking.ask(way, length=200, **_with_tools(way, choice), **forced)
     names = {"auto": {_PICK}, "required": {_PICK, _OTHER}, "named": {_OTHER}, "none": set[str]()}[choice]
     called = [name for name, _ in answer.calls]
     assert set(called) <= names, f"it called {called}, with tool_choice {choice}"
     assert bool(called) == bool(names), f"it called {called} and said {answer.text!r}, with tool_choice {choice}"
     for name, arguments in answer.calls:
-        assert _parsed(arguments) in ({"word": word} for word in _ALLOWED), f"{name} was called with {arguments!r}"
+        assert _parsed(arguments) in ({"x": word} for word in _ALLOWED), f"{name} was called with {arguments!r}"
     ends = ("stop", "length") if choice == "none" else ("tool_calls", *(("stop",) if choice == "named" else ()))
     assert answer.reasons[0] in ends, f"it ended for {answer.reasons}, with tool_choice {choice}"
 
@@ -584,14 +584,15 @@ async def test_prefix_cache(asking: Asking, way: Way) -> None:
         pytest.skip("not asked: by how much this model rounds is not known")
     # Not printable bytes: the suite's own model is least sure of what follows them.
     begin = "".join(chr(0x4E00 + number) for number in range(100))
-    prompts = [f"{begin}{end}" for end in ("\u00e9\u00e8", "\u00e9\u00e8", "\u00fc\u00f6")]
+    first, other = (f"{begin}{end}" for end in ("\u00e9\u00e8", "\u00fc\u00f6"))
     salt = uuid.uuid4().hex
 
     async def ask(prompt: str, salt: str) -> Answer:
-        return await asking.ask(way, prompt, length=4, logprobs=2, ignore_eos=True, cache_salt=salt)
+        return await asking.ask(way, prompt, length=2, logprobs=2, ignore_eos=True, cache_salt=salt)
 
-    for prompt in prompts:
-        cached, fresh = await ask(prompt, salt), await ask(prompt, uuid.uuid4().hex)
+    alone = {first: await ask(first, salt), other: await ask(other, uuid.uuid4().hex)}
+    for prompt, fresh in alone.items():
+        cached = await ask(prompt, salt)
         off = abs(cached.tokens[0].logprob - fresh.tokens[0].logprob)
         assert off < _ROUNDING, f"with a cached prefix the first token's logprob is off by {off:.3f}"
 
@@ -674,7 +675,7 @@ def _at_least(now: float, then: float, expected: float) -> bool:
     return now - then >= expected
 
 
-@_each("completions", "completions-stream", "chat", "chat-stream", "responses-stream")
+@_each(*_WAYS)
 def test_client_gone(asking: Asking, server: Server, run_now: Callable[..., Any], way: Way) -> None:
     """A client that goes away ends its request: the rest of a long answer is not made, and nothing is left of it."""
     # What is asked for has to fit, however long a chat template is.

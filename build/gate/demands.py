@@ -42,7 +42,7 @@ _CONTRACT = {
     "too_long": _WAYS,
     "unknown_model": _WAYS,
     "prefix_cache": "completions chat",
-    "client_gone": "completions completions-stream chat chat-stream responses-stream",
+    "client_gone": _WAYS,
 }
 # The same, of several things each.
 _TABLES = {

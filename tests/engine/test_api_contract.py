@@ -84,7 +84,7 @@ ROWS = (
     _row("takes-too-long", WAYS, "too_long[{way}]"),
     _row("no-404", WAYS, "unknown_model[{way}]"),
     _row("stale-prefix", ("completions", "chat"), "prefix_cache[{way}]"),
-    _row("works-on", (*_CHOICES, "responses-stream"), "client_gone[{way}]"),
+    _row("works-on", WAYS, "client_gone[{way}]"),
 )
 # What keeps others from being found, each in a run of its own, in the ways that it is tried in.
 ALONE = (
@@ -105,7 +105,7 @@ ALONE = (
     ),
     _row("counts-wrong,drops-spaces,open-to-delete", ("",), "counters", "tokens[spaces]", "key[none]", "key[wrong]"),
     _row("mixes-up", ("",), _TOGETHER),
-    _row("keeps-cancelled", ("",), *(f"client_gone[{way}]" for way in (*_CHOICES, "responses-stream"))),
+    _row("keeps-cancelled", ("",), *(f"client_gone[{way}]" for way in WAYS)),
     *(
         _row(
             fault,

@@ -163,7 +163,7 @@ class Asked:
             return [{"name": one["name"], "arguments": json.dumps(one["arguments"])} for one in found]
         named = choice if choice == "required" else choice.get("function", choice)
         name = tools[0]["name"] if named == "required" else named["name"]
-        return [{"name": name, "arguments": '{"word": "yes"}'}]
+        return [{"name": name, "arguments": '{"x": "yes"}'}]
 
     def said(self) -> str:
         """What the model says: as long as it may be."""
