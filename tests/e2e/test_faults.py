@@ -85,7 +85,7 @@ FAULTS = {
         failed=("openai/completion", "openai/usage[completions]"),
     ),
     "wrong usage in the last chunk of a chat": Fault(
-        edits=((f"{_CHAT}/serving.py", "=num_prompt_tokens + num_completion_tokens", "=1 + num_completion_tokens"),),
+        edits=((f"{_CHAT}/serving.py", "=num_prompt_tokens + completion_tokens", "=1 + completion_tokens"),),
         failed=("openai/usage[chat-stream]",),
     ),
     "a chat's stream without its end": Fault(
