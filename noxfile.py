@@ -30,7 +30,7 @@ def run(session: nox.Session, *words: str) -> None:
 
 
 # Half of what a test of the engine takes is waiting, so there are more workers than processors on small machines.
-AT_ONCE = ("--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
+AT_ONCE = ("--numprocesses", "4", "--no-loadscope-reorder")
 
 
 @nox.session

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
@@ -148,6 +148,14 @@ class Console:
             wide = self._out.options.update(width=_UNBOUNDED)
             self._out.width = self._out.measure(renderable, options=wide).maximum
         self._out.print(renderable, markup=False if text else None)
+
+    def show(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Print a verb's document as lines of name and value; returns it."""
+        for name, value in document.items():
+            if value not in (None, [], {}):
+                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+                self.result(f"{name}: {text}")
+        return document
 
 
 def without_standard_output() -> None:

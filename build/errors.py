@@ -147,6 +147,21 @@ def full(said: str) -> DiskError:
     )
 
 
+def full_engine(what: str, said: str) -> DiskError | None:
+    """The failure that a full disk of the engine is; None if the engine's words say something else.
+
+    Args:
+        what: What was to be made.
+        said: The engine's words, which have Go's spelling.
+    """
+    if "no space left on device" not in said and "disk quota exceeded" not in said:
+        return None
+    return DiskError(
+        f"{what}: no space left on the engine's disk",
+        hint="`docker buildx prune` and `docker image prune` free space; then run this again",
+    )
+
+
 def as_ours(error: Exception) -> LlmdDevError:
     """An expected failure as it is; the engine's as one of the engine; a disk's as that; all else as a defect."""
     if isinstance(error, LlmdDevError):

@@ -16,24 +16,24 @@ import requests
 from build.config.folders import REPOSITORY
 from build.errors import EngineError, LlmdDevError
 from build.harmless import coloured, harmless
-from smoke.diagnosis.diagnose import Diagnosis
+from smoke.diagnosis.cause import Diagnosis
 from smoke.image.contents import UnreadableError
 from smoke.results import summary
 from smoke.results.findings import EXIT_STATUS, Check, Outcome, Tier
-from smoke.server import client as client_of
+from smoke.server import openai_client
 from smoke.server.ask import Asking
 from smoke.server.server import ServerFailedError
-from smoke.suite import options
+from smoke.suite import suite_options
 from smoke.suite.at_once import AtOnce, is_coroutine
 from smoke.suite.image_run import NotVerifiedError, Run
-from smoke.suite.url_run import Remote
+from smoke.suite.url_run import UrlRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
     from types import FrameType
 
+    from build.base.apart import Look
     from build.engine.client import Image
-    from smoke.image.binaries import Probe
     from smoke.image.contents import Contents
     from smoke.server.server import ContainerServer, Server
 
@@ -44,9 +44,10 @@ _AGAIN_S = 1.0
 _MESSAGE_LIMIT = 2000
 # What pytest puts before the words of a check.
 _EXCEPTION = re.compile(r"^(?:Skipped|Failed|AssertionError): ")
-_RUN: pytest.StashKey[Run | Remote] = pytest.StashKey()
+_RUN: pytest.StashKey[Run | UrlRun] = pytest.StashKey()
 _AT_ONCE: pytest.StashKey[AtOnce] = pytest.StashKey()
 _SECONDS: pytest.StashKey[float] = pytest.StashKey()
+_NOTE: pytest.StashKey[str] = pytest.StashKey()
 
 _INHERITED = "no base: an overlay inherits what decides it, others choose their user; --any-user asks for it"
 
@@ -63,7 +64,7 @@ _INCOMPLETE = Diagnosis(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
-    options.add(parser)
+    suite_options.add(parser)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own junitxml looks at its option
@@ -81,8 +82,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
     try:
-        chosen = options.parse(session.config)
-        run = Remote.prepare(chosen) if chosen.url else Run.prepare(chosen)
+        chosen = suite_options.parse(session.config)
+        run = UrlRun.prepare(chosen) if chosen.url else Run.prepare(chosen)
     except EngineError as error:
         text = harmless(f"error[{error.word}]: {error.what}\ntry: {error.hint}")
         pytest.exit(text, returncode=EXIT_STATUS["inconclusive"])
@@ -113,7 +114,7 @@ def _guard_terminal(config: pytest.Config) -> None:
         terminal._tw._file = _Guarded(terminal._tw._file)  # noqa: SLF001 - pytest has no public name for it
 
 
-def _heed_signals(run: Run | Remote) -> None:
+def _heed_signals(run: Run | UrlRun) -> None:
     """Make SIGTERM end the run as Ctrl-C does, container and all, and remember that either came.
 
     Python drops an exception that a signal raises in a destructor; the run then goes on with damage done.
@@ -143,7 +144,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one check of each ``--expect``."""
     if "expectation" not in metafunc.fixturenames:
         return
-    wanted = options.expectations(metafunc.config.getoption("--expect"))
+    wanted = suite_options.expectations(metafunc.config.getoption("--expect"))
     none = pytest.param(None, id="none", marks=pytest.mark.skip(reason="not applicable: no --expect"))
     metafunc.parametrize("expectation", [pytest.param(one, id=str(one)) for one in wanted] or [none])
 
@@ -236,7 +237,7 @@ def _is_timeout(error: BaseException | None) -> bool:
 def run(pytestconfig: pytest.Config) -> Run:
     """The run, if it is one on an image."""
     found = pytestconfig.stash[_RUN]
-    if isinstance(found, Remote):
+    if isinstance(found, UrlRun):
         pytest.skip("not applicable: the server ran already")
     return found
 
@@ -287,7 +288,7 @@ def anybodys_server(run: Run, starting: Callable[[], ContainerServer], say: Call
 @pytest.fixture
 def anybodys_client(anybodys_server: ContainerServer) -> Iterator[openai.OpenAI]:
     """An openai client of that server."""
-    with client_of.connect(anybodys_server, anybodys_server.key) as made:
+    with openai_client.connect(anybodys_server, anybodys_server.key) as made:
         yield made
 
 
@@ -295,7 +296,7 @@ def anybodys_client(anybodys_server: ContainerServer) -> Iterator[openai.OpenAI]
 def server(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Server:
     """The server under test, healthy if it is the image's."""
     found = pytestconfig.stash[_RUN]
-    of_run: Server = found.server if isinstance(found, Remote) else request.getfixturevalue("contained")
+    of_run: Server = found.server if isinstance(found, UrlRun) else request.getfixturevalue("contained")
     of_run.answer_s = found.options.answer_timeout
     return of_run
 
@@ -317,7 +318,7 @@ def contents(run: Run) -> Contents:
 
 
 @pytest.fixture(scope="session")
-def probe(run: Run, starting: Callable[[], ContainerServer]) -> Probe:
+def probe(run: Run, starting: Callable[[], ContainerServer]) -> Look:
     """What is found from within the image, while its server starts."""
     del starting
     with _told_shortly():
@@ -356,13 +357,13 @@ def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
 @pytest.fixture(scope="session")
 def connect(server: Server) -> Callable[[str], openai.OpenAI]:
     """Makes an openai client of the server with a given API key. It repeats nothing and uses no proxy."""
-    return lambda key: client_of.connect(server, key)
+    return lambda key: openai_client.connect(server, key)
 
 
 @pytest.fixture(scope="session")
 def connect_async(server: Server) -> Callable[[], openai.AsyncOpenAI]:
     """Makes an openai client of the server for many requests at once."""
-    return lambda: client_of.connect_async(server)
+    return lambda: openai_client.connect_async(server)
 
 
 @pytest.fixture(scope="session")
@@ -390,6 +391,12 @@ def client(server: Server, connect: Callable[[str], openai.OpenAI]) -> Iterator[
         yield made
 
 
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Says something about a check that passes."""
+    return lambda text: request.node.stash.__setitem__(_NOTE, text)
+
+
 # --- Results ---------------------------------------------------------------------------------------------
 
 
@@ -402,14 +409,14 @@ def pytest_runtest_makereport(
     run = item.config.stash[_RUN]
     item.stash[_SECONDS] = item.stash.get(_SECONDS, 0.0) + call.duration
     if report.when == "call" or not report.passed:
-        message = run.redacted(_words(call.excinfo)) if call.excinfo else ""
+        message = run.redacted(_words(call.excinfo) if call.excinfo else item.stash.get(_NOTE, ""))
         lost = run.engine_lost(call.excinfo.value if call.excinfo else None)
         _note(run, item, "inconclusive" if lost else _outcome(run, report), _EXCEPTION.sub("", message))
     _shorten(run, item, call, report)
     return report
 
 
-def _shorten(run: Run | Remote, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+def _shorten(run: Run | UrlRun, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Leave of a failure what tells something, unless pytest was asked for more by ``--tb``."""
     report.sections = [(title, run.redacted(text)) for title, text in report.sections]
     if not report.failed or call.excinfo is None:
@@ -436,7 +443,7 @@ def _is_check(path: Path) -> bool:
     return path.parent == _SUITE and path.name.startswith("test_")
 
 
-def _outcome(run: Run | Remote, report: pytest.TestReport) -> Outcome:
+def _outcome(run: Run | UrlRun, report: pytest.TestReport) -> Outcome:
     if report.passed:
         return "passed"
     if report.when == "teardown":
@@ -446,7 +453,7 @@ def _outcome(run: Run | Remote, report: pytest.TestReport) -> Outcome:
     return "failed" if run.look_into_failure() else "inconclusive"
 
 
-def _note(run: Run | Remote, item: pytest.Item, outcome: Outcome, message: str) -> None:
+def _note(run: Run | UrlRun, item: pytest.Item, outcome: Outcome, message: str) -> None:
     tier = Tier.of(item.path)
     function: Any = getattr(item, "function", None)
     seconds: float = item.stash[_SECONDS]

@@ -2,7 +2,7 @@
 
 import sys
 
-from smoke.diagnosis.diagnose import main
+from smoke.diagnosis.cause import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from build.engine import labels
-from smoke.image import credentials, layer_scan
+from smoke.image import layer_scan, secret_patterns
 from smoke.image.contents import UnreadableError, has
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def test_history(run: Run, image: Image) -> None:
     texts = {f"history, step {len(rows) - number}": row.get("CreatedBy") or "" for number, row in enumerate(rows)}
     texts |= {f"variable {word.partition('=')[0]}": word for word in image.config.get("Env") or ()}
     texts |= {f"label {name}": value for name, value in image.labels.items()}
-    found = [f"{place} ({kind})" for place, text in texts.items() for kind in credentials.kinds(text)]
+    found = [f"{place} ({kind})" for place, text in texts.items() for kind in secret_patterns.kinds(text)]
     assert not found, f"a credential is in {_some(found)}"
 
 

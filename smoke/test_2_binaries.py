@@ -16,8 +16,8 @@ from smoke.image.binaries import misfits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from build.base.apart import Look
     from build.engine.client import Image
-    from smoke.image.binaries import Probe
     from smoke.image.contents import Contents
     from smoke.suite.image_run import Run
 
@@ -38,7 +38,7 @@ def refuse(run: Run) -> Callable[[str], NoReturn]:
 
 
 @pytest.fixture
-def look(probe: Probe, run: Run, refuse: Callable[[str], NoReturn]) -> Callable[[str], Any]:
+def look(probe: Look, run: Run, refuse: Callable[[str], NoReturn]) -> Callable[[str], Any]:
     """Gives the finding of a stage."""
 
     def look(stage: str) -> Any:  # noqa: ANN401 - each stage has its own

@@ -10,7 +10,7 @@ from smoke.gpu.observed import Seen
 
 if TYPE_CHECKING:
     from smoke.gpu.nvidia import Machine
-    from smoke.gpu.observed import Findings, Torch
+    from smoke.gpu.observed import ComputingTorch, Observed
     from smoke.server.server import ContainerServer
     from smoke.suite.image_run import Run
 
@@ -36,7 +36,7 @@ def inside(seen: Seen) -> Machine:
 
 
 @pytest.fixture
-def findings(seen: Seen) -> Findings:
+def findings(seen: Seen) -> Observed:
     """What the image's own Python finds."""
     if seen.findings is None:
         pytest.fail(seen.failure, pytrace=False)
@@ -44,11 +44,11 @@ def findings(seen: Seen) -> Findings:
 
 
 @pytest.fixture
-def torch(findings: Findings) -> Torch:
+def torch(findings: Observed) -> ComputingTorch:
     """The image's torch."""
-    if findings.torch is None:
-        pytest.fail(f"torch cannot be used: {findings.torch_failure}", pytrace=False)
-    return findings.torch
+    if findings.torch.found is None:
+        pytest.fail(f"torch cannot be used: {findings.torch.failure}", pytrace=False)
+    return findings.torch.found
 
 
 def test_devices(inside: Machine, run: Run) -> None:
@@ -57,26 +57,26 @@ def test_devices(inside: Machine, run: Run) -> None:
     assert visible == asked, f"visible are {', '.join(sorted(visible))}; asked for were {', '.join(sorted(asked))}"
 
 
-def test_torch(torch: Torch) -> None:
+def test_torch(torch: ComputingTorch) -> None:
     """The image's torch is built for CUDA and can use a GPU."""
     assert torch.cuda, f"torch {torch.version} is built for the CPU"
     assert torch.available, f"torch {torch.version} (CUDA {torch.cuda}) cannot use the GPU"
 
 
-def test_platform(findings: Findings) -> None:
+def test_platform(findings: Observed) -> None:
     """The platform that vLLM chooses is CUDA."""
-    why = findings.platform_failure or findings.platform
-    assert findings.platform == "cuda", f"it chooses {why}"
+    why = findings.platform.failure or findings.platform.found
+    assert findings.platform.found == "cuda", f"it chooses {why}"
 
 
-def test_product(torch: Torch) -> None:
+def test_product(torch: ComputingTorch) -> None:
     """Each GPU multiplies matrices as the processor does."""
     assert torch.products, "torch sees no GPU to multiply on"
     wrong = [str(number) for number, right in enumerate(torch.products) if not right]
     assert not wrong, f"the product is wrong on GPU {', '.join(wrong)}"
 
 
-def test_process(seen: Seen, inside: Machine, findings: Findings) -> None:
+def test_process(seen: Seen, inside: Machine, findings: Observed) -> None:
     """The server's processes compute on the GPUs that it was given, and on no others."""
     if seen.computing is None:
         # Most drivers tell nothing of processes inside a container.

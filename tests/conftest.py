@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+from tests.engine.faults import BATCHES
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -19,6 +22,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _HERE = Path(__file__).parent
 # Those that take longest: whoever starts with them does not end with them.
 _FIRST = ("e2e", "engine", "unit")
+_APART = tuple(f"tests/engine/test_{name}.py" for name in ("interrupt", "last_known_good", "smoke"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,15 +39,31 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of several workers, have one run all tests of a file, unless they say otherwise, and all on real vLLM."""
-    for item in items:
-        folder = item.path.relative_to(_HERE).parts[0]
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(folder if folder == "e2e" else item.path.stem))
+    """Of several workers, have some begin at once with what takes longest."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _FIRST.index(item.path.relative_to(_HERE).parts[0]))
+
+
+def group(nodeid: str) -> str:
+    """What one worker tries: all on real vLLM, a file, or, where each takes its time, a broken image or a test."""
+    path, _, test = nodeid.partition("::")
+    if path.startswith("tests/e2e/"):
+        return "tests/e2e"
+    if path not in _APART:
+        return path
+    batch = BATCHES.get(test.partition("[")[2].removesuffix("]"))
+    return f"{path}::{batch[0].name}" if batch else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:  # noqa: ANN401 - xdist has no types
+    """Have workers take groups.
+
+    ``--dist loadgroup`` and its marks would, if pytest 9.2 still let names of tests be changed (pytest-xdist#1386).
+    """
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = group
+    return scheduler
 
 
 def _git_helpers() -> dict[int, str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import docker.errors
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from build.base import store
+from build.base import apart, store
 from build.base.store import AbsolutePath, VersionText
 from build.config.folders import INSIDE
 from build.engine import confinement
@@ -19,12 +18,13 @@ from build.errors import BuildError, SourceError
 if TYPE_CHECKING:
     from build.engine.client import Engine, Image
 
+_SCRIPT = INSIDE / "probe.py"
 _TIMEOUT_S = 300
 
 _WHAT_A_BASE_NEEDS = "a base needs vLLM editable at /opt/vllm-source and its environment at /opt/vllm"
 
 
-class Torch(BaseModel):
+class InstalledTorch(BaseModel):
     """The torch of an image.
 
     Attributes:
@@ -48,7 +48,6 @@ class Found(BaseModel):
         gid: Its group.
         folder_mode: Its permissions.
         file_mode: Permissions of a source file.
-        vllm: Folder that ``import vllm`` imports; None if there is none.
         version: What ``vllm.__version__`` says.
         distributions: Version of each installed distribution, by normalised name.
         provided: Extras that they have, by normalised name.
@@ -69,7 +68,6 @@ class Found(BaseModel):
     gid: int
     folder_mode: int
     file_mode: int
-    vllm: str | None
     version: VersionText
     distributions: Mapping[str, str]
     provided: Mapping[str, list[str]]
@@ -78,8 +76,12 @@ class Found(BaseModel):
     programs: list[str]
     python: VersionText
     machine: str
-    torch: Torch
+    torch: InstalledTorch
     has_repository: bool
+
+
+# Not by pydantic's own reader of JSON: names of files that are no UTF-8 hold surrogates.
+_READERS: apart.Readers = {"files": Found.model_validate, "vllm": TypeAdapter(str | None).validate_python}
 
 
 def probe(engine: Engine, image: Image) -> Found:
@@ -89,46 +91,20 @@ def probe(engine: Engine, image: Image) -> Found:
         SourceError: It has no vLLM where a base has it.
         BuildError: The script did not run through, or printed something else than what it is to find.
     """
-    script = (INSIDE / "probe.py").read_text(encoding="utf-8")
-    options = {
-        "entrypoint": [str(store.PYTHON)],
-        "command": ["-c", script, str(store.SOURCE)],
-        **confinement.options(engine, Limits()),
-    }
-    with engine.created(image.id, **options) as container:
-        try:
-            container.start()
-        except docker.errors.APIError as error:
-            said = error.explanation or error
-            raise SourceError(f"{image.short_id} has no {store.PYTHON}: {said}", hint=_WHAT_A_BASE_NEEDS) from error
-        status = container.wait(timeout=_TIMEOUT_S)["StatusCode"]
-        if status:
-            last = container.logs(tail=1).decode(errors="replace").strip()
-            raise BuildError(f"{image.short_id} could not be looked at: {last}", hint=_WHAT_A_BASE_NEEDS)
-        printed = container.logs(stdout=True, stderr=False)
-        found = _parse(image, printed.rstrip().rpartition(b"\n")[2])
-    expected = str(store.SOURCE / "vllm")
-    if found.vllm != expected:
+    argv = apart.words(str(store.PYTHON), _SCRIPT, str(store.SOURCE))
+    options = confinement.options(engine, Limits())
+    try:
+        looked = apart.look(engine, image.id, argv, readers=_READERS, seconds=_TIMEOUT_S, **options)
+    except docker.errors.APIError as error:
+        said = error.explanation or error
+        raise SourceError(f"{image.short_id} has no {store.PYTHON}: {said}", hint=_WHAT_A_BASE_NEEDS) from error
+    if looked.end:
+        raise BuildError(f"{image.short_id} could not be looked at: {looked.end}", hint=_WHAT_A_BASE_NEEDS)
+    found: Found = looked.stages["files"]
+    vllm, expected = looked.stages["vllm"], str(store.SOURCE / "vllm")
+    if vllm != expected:
         raise SourceError(
-            f"{image.short_id} imports vllm from {found.vllm}, not from {expected}",
+            f"{image.short_id} imports vllm from {vllm}, not from {expected}",
             hint="install vLLM there with `pip install --editable`",
         )
     return found
-
-
-def _parse(image: Image, line: bytes) -> Found:
-    try:
-        # Not by pydantic's own reader of JSON: names of files that are no UTF-8 hold surrogates.
-        return Found.model_validate(json.loads(line))
-    except ValueError as error:
-        raise BuildError(
-            f"{image.short_id} does not say what it holds: {_first(error)}", hint=_WHAT_A_BASE_NEEDS
-        ) from error
-
-
-def _first(error: ValueError) -> str:
-    """What is wrong first, in one line."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    found = error.errors(include_url=False, include_input=False)[0]
-    return ": ".join((*(".".join(map(str, found["loc"])),) * bool(found["loc"]), found["msg"]))

@@ -12,8 +12,7 @@ from build.base import store
 from build.base.probe import probe
 from build.base.store import Facts
 from build.config.folders import INSIDE
-from build.engine import buildx, labels
-from build.engine import content as identity
+from build.engine import buildx, content, labels
 from build.errors import SourceError
 from build.host import scratch
 from build.layer import gitdir
@@ -72,30 +71,33 @@ def seal(
         progress("reading what the image holds")
         found = probe(engine, image)
         target = Target.of(source, commit)
-        tree = target.tree
-        held = _held(found, commit, tree)
-        with (
-            scratch.folder() as folder,
-            scratch.folder() as git_folder,
-            engine.temporary_tag(image.id) as name,
-        ):
+        held = _held(found, commit, target.tree)
+        with scratch.folder() as folder, engine.temporary_tag(image.id) as name:
             progress("writing its description and git directory")
-            state = State(commit=commit.id, tree=tree, present=frozenset(held.files))
-            git = Path(git_folder) / ".git"
-            write = gitdir.write_shared_index if found.has_repository else gitdir.write_full
-            index = write(git, source=source, state=state)
-            facts = _facts(found, flavor=flavor, target=target, held=held, shared_index=index)
-            files = {**store.files(facts, held, tree), store.MADE: _made(found, facts).serialize()}
             with (Path(folder) / "seal.tar").open("wb") as stream:
-                _write_tar(stream, files, git, facts=facts, timestamp=commit.timestamp)
-            request = buildx.Request(
+                facts = _write(stream, found, flavor=flavor, target=target, held=held)
+            request = buildx.ImageBuild(
                 dockerfile=DOCKERFILE,
                 context=Path(folder),
                 contexts={"inside": INSIDE},
                 arguments={"BASE": name, "BASE_USER": image.config.get("User") or "root"},
                 labels={**_labels(facts), **marks},
             )
-            return identity.mark(engine, buildx.build(engine, request, progress=progress), progress=progress)
+            return content.mark(engine, buildx.build(engine, request, progress=progress), progress=progress)
+
+
+def _write(stream: IO[bytes], found: Found, *, flavor: str, target: Target, held: Listing) -> Facts:
+    """Write the archive of what sealing adds; returns what it says of the base."""
+    tree, commit = target.tree, target.commit
+    with scratch.folder() as folder:
+        git = Path(folder) / ".git"
+        if not found.has_repository:
+            state = State(commit=commit.id, tree=tree, present=frozenset(held.files))
+            gitdir.write_full(git, source=target.source, state=state)
+        facts = _facts(found, flavor=flavor, target=target, held=held)
+        files = {**store.files(facts, held, tree), store.MADE: _made(found, facts).serialize()}
+        _write_tar(stream, files, git, facts=facts, timestamp=commit.timestamp)
+    return facts
 
 
 def _held(found: Found, commit: Commit, tree: Listing) -> Listing:
@@ -124,7 +126,7 @@ def _modified(held: Mapping[str, Entry], tree: Listing) -> list[str]:
     return sorted(path for path, entry in held.items() if entry.oid != tree.files[path].oid)
 
 
-def _facts(found: Found, *, flavor: str, target: Target, held: Listing, shared_index: str) -> Facts:
+def _facts(found: Found, *, flavor: str, target: Target, held: Listing) -> Facts:
     """What is to be known of the base."""
     installed = _installed(found)
     return Facts(
@@ -152,7 +154,6 @@ def _facts(found: Found, *, flavor: str, target: Target, held: Listing, shared_i
         entry_points=target.pyproject.entry_points_text,
         programs=tuple(sorted(target.pyproject.programs.keys() & set(found.programs))),
         own_git=found.has_repository,
-        shared_index=shared_index,
     )
 
 
@@ -190,10 +191,10 @@ def _runs(path: str) -> bool:
 
 
 def _write_tar(stream: IO[bytes], files: Mapping[str, bytes], git: Path, *, facts: Facts, timestamp: int) -> None:
-    """Write what sealing adds: the description, and the git directory or what is laid over the image's own."""
+    """Write what sealing adds: the description, and a git directory where the image has none of its own."""
     root = store.SOURCE.relative_to("/")
-    existing = {"opt", str(root), *([f"{root}/.git"] if facts.own_git else ())}
-    with Tarball(stream, owner=facts.owner, timestamp=timestamp, existing=frozenset(existing)) as tarball:
+    existing = frozenset({"opt", str(root)})
+    with Tarball(stream, owner=facts.owner, timestamp=timestamp, existing=existing) as tarball:
         for name, content in files.items():
             tarball.add_bytes(store.FACTS.relative_to("/") / name, content, mode=REGULAR)
         tarball.add_tree(root / ".git", git, mode=REGULAR)

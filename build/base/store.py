@@ -15,8 +15,8 @@ from packaging.version import Version
 from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
-from build.engine import content as identity
 from build.engine import labels, names
+from build.engine.content import trouble
 from build.errors import IncompatibleError, SourceError
 from build.host import stored
 from build.layer.archive import Ownership
@@ -55,8 +55,11 @@ VersionText = Annotated[str, AfterValidator(_is_a_version)]
 AbsolutePath = Annotated[str, AfterValidator(_is_absolute)]
 """A path inside an image."""
 
-SCHEMA = 6
+SCHEMA = 7
 """Of what sealing writes, the git directory included. Another number, and the next nightly makes a new base."""
+
+_FORMER = {6: {"shared_index"}}
+"""Schemas that overlays can still stand on, and what their descriptions say besides."""
 
 
 class AnotherSchemaError(ValueError):
@@ -87,7 +90,6 @@ class Facts:
         entry_points: Its ``entry_points.txt`` as its pyproject.toml makes it.
         programs: Which of the programs that it declares are installed.
         own_git: Whether it brought a git directory, which then need not know where to fetch what it lacks.
-        shared_index: Name of the file in its git directory that the indexes of overlays build on.
     """
 
     flavor: str
@@ -109,7 +111,6 @@ class Facts:
     entry_points: str
     programs: tuple[str, ...]
     own_git: bool
-    shared_index: str
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -125,9 +126,11 @@ class Facts:
         """
         if not isinstance(document, dict):
             raise ValueError("no description")  # noqa: TRY004 - a value that makes no sense, as the others
-        if document.get("schema") != SCHEMA:
-            raise AnotherSchemaError(f"schema {document.get('schema')!r}, not {SCHEMA}")
-        return TypeAdapter(cls).validate_python({key: value for key, value in document.items() if key != "schema"})
+        schema = document.get("schema")
+        if schema not in (SCHEMA, *_FORMER):
+            raise AnotherSchemaError(f"schema {schema!r}, not {SCHEMA}")
+        dropped = {"schema", *_FORMER.get(schema, ())}
+        return TypeAdapter(cls).validate_python({key: value for key, value in document.items() if key not in dropped})
 
     @property
     def installed(self) -> Installed:
@@ -141,7 +144,7 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
+class BaseContents:
     """What a base holds, as far as a delta needs to know.
 
     Attributes:
@@ -156,7 +159,7 @@ class Contents:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base(Contents):
+class Base(BaseContents):
     """A sealed image and what it holds.
 
     Attributes:
@@ -211,7 +214,7 @@ def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) 
     """
     if image.labels.get(labels.KIND) != "base":
         raise _no_base(image)
-    if why := identity.trouble(image):
+    if why := trouble(image):
         raise SourceError(
             f"{image.name} {why}", hint="name the base that it was made from; `python -m build nightly` makes a new one"
         )

@@ -3,29 +3,57 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import InvalidVersion, Version
 
-from build.cli import deliver
+from build.cli import deliver, options
+from build.cli.deliver import Delivery
 from build.engine.names import Stem
 from build.errors import SourceError
 from build.source import releases
 from build.source.mirror import Mirror, Remote
+from build.source.remotes import REMOTES
 from build.source.repository import Repository
 from build.source.target import Target
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
-    from build.cli.deliver import Request, Result
+    from build.cli.deliver import Delivered
+    from build.cli.options import Defaults
     from build.context import Context
+
+EXAMPLE = "%(prog)s pull/12345"
 
 PACKAGE_INDEX = "pypi"
 """Name of the package index among the remotes: it has releases, and machines reach it that do not reach GitHub."""
 
 
-def build(context: Context, *, wanted: str, remote: str, request: Request) -> Result:
+def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
+    """The commit, and what its overlay goes through."""
+    parser.add_argument(
+        "commit", metavar="COMMIT", type=options.word, help="full or short id, branch, tag, pull/NUMBER; or release"
+    )
+    parser.add_argument(
+        "--remote",
+        metavar="NAME",
+        type=options.word,
+        default="vllm",
+        help=f"{', '.join(REMOTES)}, a repository's address, or {PACKAGE_INDEX}: then COMMIT is a release "
+        "(default: vllm)",
+    )
+    deliver.add_options(parser)
+
+
+def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the verb."""
+    made = build(context, wanted=arguments.commit, remote=arguments.remote, request=Delivery.of(arguments))
+    return context.console.show(made.document())
+
+
+def build(context: Context, *, wanted: str, remote: str, request: Delivery) -> Delivered:
     """Make an overlay of a commit elsewhere, test it, push it.
 
     Args:

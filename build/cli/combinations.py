@@ -12,15 +12,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _OVERLAYS = ("build", "dev")
-_OF_TRIALS = ("expect", "gpus", "model", "force", "start_timeout")
-_OF_CUDA = (
-    *("commit", "remote", "llm_d", "llm_d_ref", "build_args", "build_secrets"),
-    *("compile", "preflight", "builder", "cache_to"),
-)
+_OF_TRIALS = ("expect", "gpus", "model", "numbers", "force", "start_timeout")
+OF_CUDA = {
+    "commit": "--commit",
+    "remote": "--remote",
+    "llm_d": "--llm-d",
+    "llm_d_ref": "--llm-d-ref",
+    "compile": "--compile",
+    "builder": "--builder",
+    "cache_to": "--cache-to",
+    "build_args": "--build-arg",
+    "build_secrets": "--build-secret",
+    "preflight": "--no-preflight",
+}
+"""Options of the cuda flavor by their attribute, in the order in which they are named to the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class Conflict:
     """A pair of options of which one decides that the other has no effect.
 
     Attributes:
@@ -39,22 +48,25 @@ class Rule:
 
 
 RULES = (
-    Rule(
+    Conflict(
         verbs=("dev", "plan"),
         lost="ref",
         beside="dirty",
         why="the working tree is taken as it is, on the commit that is checked out",
     ),
-    *(Rule(verbs=_OVERLAYS, lost=name, beside="smoke", why="no test runs") for name in _OF_TRIALS),
-    *(Rule(verbs=_OVERLAYS, lost="registry", beside=name, why="nothing is pushed") for name in ("smoke", "push")),
-    Rule(
+    *(Conflict(verbs=_OVERLAYS, lost=name, beside="smoke", why="no test runs") for name in _OF_TRIALS),
+    *(
+        Conflict(verbs=_OVERLAYS, lost="registry", beside=name, why="nothing is pushed")
+        for name in ("smoke", "push", "model")
+    ),
+    Conflict(
         verbs=(*_OVERLAYS, "plan"),
         lost="flavor",
         beside="base",
         why="the base that is named decides the flavor",
         when=lambda given: "auto" not in (given.base, given.flavor),
     ),
-    Rule(
+    Conflict(
         verbs=("plan",),
         lost="base",
         beside="base_commit",
@@ -62,10 +74,10 @@ RULES = (
         when=lambda given: given.base != "auto",
     ),
     *(
-        Rule(verbs=("nightly",), lost="vllm_version", beside=name, why="only cpu bases are built from a release")
-        for name in _OF_CUDA
+        Conflict(verbs=("nightly",), lost="vllm_version", beside=name, why="only cpu bases are built from a release")
+        for name in OF_CUDA
     ),
-    Rule(
+    Conflict(
         verbs=("nightly",),
         lost="vllm_version",
         beside="flavor",
@@ -73,7 +85,7 @@ RULES = (
         when=lambda given: given.flavor == "cuda",
     ),
     *(
-        Rule(
+        Conflict(
             verbs=("schedule",),
             lost=name,
             beside="action",

@@ -5,25 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from build.cli import options, smoke, wishes
 from build.errors import BusyError
 from build.gate import publish, smoke_run
 from build.nightly import freshness
-from build.overlay import choice
-from build.overlay import image as overlay
-from build.overlay.image import Overlay
+from build.overlay import choice, overlay
+from build.overlay.overlay import Overlay
 
 if TYPE_CHECKING:
+    import argparse
+
     from build.context import Context
     from build.engine.client import Image
     from build.engine.names import Stem
-    from build.gate.push import Pushed
-    from build.gate.smoke_run import Options, Trial
-    from build.overlay.choice import Wishes
+    from build.gate.smoke_run import SmokeOptions, Trial
+    from build.gate.transfer import Pushed
+    from build.overlay.choice import BaseWishes
     from build.source.target import Target
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What an overlay goes through."""
+    wishes.add_options(parser)
+    smoke.add_test_options(parser)
+    parser.add_argument(
+        "--allow-native", action="store_true", help="make it although native sources differ; never pushed by this run"
+    )
+    parser.add_argument(
+        "--install-deps", action="store_true", help="install what the commit requires and the base lacks"
+    )
+    parser.add_argument("--no-smoke", dest="smoke", action="store_false", help="do not test, and so do not push")
+    options.add_push(parser)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class Delivery:
     """What an overlay is to go through.
 
     Attributes:
@@ -36,17 +52,35 @@ class Request:
         options: What the smoke suite is told.
     """
 
-    wishes: Wishes
+    wishes: BaseWishes
     allow_native: bool
     install_deps: bool
     smoke: bool
     push: bool
     force: bool
-    options: Options
+    options: SmokeOptions
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Delivery:
+        """From the command line."""
+        return cls(
+            wishes=wishes.of(arguments),
+            allow_native=arguments.allow_native,
+            install_deps=arguments.install_deps,
+            smoke=arguments.smoke,
+            push=arguments.push,
+            force=arguments.force,
+            options=smoke.options_of(arguments),
+        )
+
+    @property
+    def pushes(self) -> bool:
+        """Whether what passes is pushed: the gate asks for a test with the suite's own model."""
+        return self.push and self.smoke and self.options.model is None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Delivered:
     """What came of it.
 
     Attributes:
@@ -83,17 +117,22 @@ class Result:
         }
 
 
-def require_registry(context: Context, request: Request) -> None:
-    """Ask the registry before the work, if it will be needed after it.
+def require_registry(context: Context, request: Delivery) -> None:
+    """Ask the registry before the work, if it will be needed after it; else say why it will not.
 
     Raises:
         RegistryError: It does not answer, or refuses.
     """
-    if request.push and request.smoke:
+    if request.pushes:
         context.open_registry().require_reachable()
+    elif request.push and request.smoke:
+        context.console.note(
+            "not pushed by this run: --model tests with another model than the gate asks for; the same command without "
+            "--model pushes"
+        )
 
 
-def deliver(context: Context, target: Target, request: Request, *, name: Stem) -> Result:
+def deliver(context: Context, target: Target, request: Delivery, *, name: Stem) -> Delivered:
     """Make an overlay, test it, push it.
 
     Args:
@@ -127,8 +166,8 @@ def deliver(context: Context, target: Target, request: Request, *, name: Stem) -
     image, built = _build(context, made)
     tested = smoke_run.run(context, image, request.options, force=request.force) if request.smoke else None
     _require_name(context, image, f"{context.settings.repository}:{made.tag}")
-    pushed = publish.push(context, image) if request.push and tested and _may_push(context, made, image) else None
-    return Result(image=image, overlay=made, built=built, trial=tested, pushed=pushed)
+    pushed = publish.push(context, image) if request.pushes and _may_push(context, made, image) else None
+    return Delivered(image=image, overlay=made, built=built, trial=tested, pushed=pushed)
 
 
 def _build(context: Context, made: Overlay) -> tuple[Image, bool]:

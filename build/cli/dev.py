@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from build.base.store import NOT_IN_IMAGES
-from build.engine.names import Stem
-from build.errors import SourceError
-from build.source.repository import Repository
-from build.source.target import Target
-from build.source.worktree import snapshot
+from build.cli import checkout, deliver
+from build.cli.deliver import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import argparse
     from pathlib import Path
 
-    from build.cli.deliver import Request, Result
-    from build.console import Console
+    from build.cli.deliver import Delivered
+    from build.cli.options import Defaults
     from build.context import Context
 
-_NAMED = 5
+EXAMPLE = "%(prog)s ~/vllm HEAD"
 
 
-def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Request) -> Result:
+def add_options(parser: argparse.ArgumentParser, defaults: Defaults) -> None:
+    """The commit, and what its overlay goes through."""
+    checkout.add_options(parser, defaults)
+    deliver.add_options(parser)
+
+
+def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the verb."""
+    path, request = checkout.path_of(context, arguments), Delivery.of(arguments)
+    made = dev(context, path=path, ref=arguments.ref, dirty=arguments.dirty, request=request)
+    return context.console.show(made.document())
+
+
+def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Delivery) -> Delivered:
     """Make an overlay of a local ref or working tree, test it, push it.
 
     Args:
@@ -40,64 +48,7 @@ def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Request
         SmokeError: It is broken; nothing was pushed.
         GateError: What arrived in the registry is not what was tested.
     """
-    from build.cli import deliver  # noqa: PLC0415 - what it needs to talk to an engine; a plan may need none
-
     carried = request.wishes.carried
-    with local(path, ref, dirty=dirty, carried=carried, console=context.console) as (target, name):
+    with checkout.local(path, ref, dirty=dirty, carried=carried, console=context.console) as (target, name):
         deliver.require_registry(context, request)
         return deliver.deliver(context, target, request, name=name)
-
-
-@contextlib.contextmanager
-def local(
-    path: Path, ref: str, *, dirty: bool, carried: frozenset[str], console: Console
-) -> Iterator[tuple[Target, Stem]]:
-    """What a local ref or working tree is, and the name of its image, while the block runs.
-
-    Args:
-        path: A vLLM repository.
-        ref: A commit-ish of it.
-        dirty: Take the working tree instead.
-        carried: Top-level entries of the working tree that are read although images do not hold them.
-        console: For what the user should know.
-
-    Raises:
-        SourceError: Path or ref cannot be used.
-    """
-    with contextlib.closing(Repository(path)) as source:
-        if dirty:
-            with snapshot(source, carried=carried, absent=NOT_IN_IMAGES) as work:
-                console.note(f"{work.head.short} {work.head.subject}, with the uncommitted work")
-                if work.unfiltered:
-                    console.note(f"git's filters are not run, files go in as they lie: {_few(work.unfiltered)}")
-                yield _required(Target.of(work.source, work.commit, apart=work.apart)), work.name
-            return
-        commit = source.commit(ref)
-        console.note(f"{commit.short} {commit.subject}")
-        target = _required(Target.of(source, commit))
-        _mention_uncommitted_work(source, console)
-        yield target, Stem.local(commit.id)
-
-
-def _required(target: Target) -> Target:
-    """The same, if it is vLLM's: before an engine is asked for."""
-    target.require_vllm()
-    return target
-
-
-def _few(paths: tuple[str, ...]) -> str:
-    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return ", ".join(paths[:_NAMED]) + more
-
-
-def _mention_uncommitted_work(source: Repository, console: Console) -> None:
-    if not source.is_users:
-        # Git itself would refuse (git-config(1), safe.directory): only what was asked for is read.
-        console.note(f"{source.path} belongs to another user: its working tree is not looked at (--dirty takes it)")
-        return
-    try:
-        if source.is_dirty:
-            console.note(f"uncommitted work in {source.path} is not in the image (--dirty takes it)")
-    except SourceError as error:
-        # It is not asked for; the commit is all the same.
-        console.note(error.what)

@@ -51,7 +51,7 @@ _FOLDERS = ("source", "llm_d", "state", "cache", "model")
 
 
 @checked(frozen=True, kw_only=True)
-class _Made:
+class _Installation:
     """What the command's environment was made from, and which files and folders were made for it."""
 
     requirements: str
@@ -59,11 +59,11 @@ class _Made:
     folders: tuple[Path, ...]
 
 
-_FORM = TypeAdapter(_Made).validate_python
+_FORM = TypeAdapter(_Installation).validate_python
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class UserFiles:
     """Where a user's commands and completions are.
 
     Attributes:
@@ -75,7 +75,7 @@ class Place:
     completions: Mapping[str, Path]
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Place:
+    def of(cls, environment: Mapping[str, str]) -> UserFiles:
         """The user's own places.
 
         bash-completion's README ("FAQ"), fish's documentation ("Where to put completions"); zsh has none, so that
@@ -107,7 +107,7 @@ class Place:
 
 
 def install(
-    place: Place, parser: argparse.ArgumentParser, *, environment: Mapping[str, str], console: Console
+    place: UserFiles, parser: argparse.ArgumentParser, *, environment: Mapping[str, str], console: Console
 ) -> dict[str, Any]:
     """Write the command and its completions.
 
@@ -133,7 +133,7 @@ def install(
     return {"installed": [str(file) for file in texts]}
 
 
-def _refuse_foreign(place: Place) -> None:
+def _refuse_foreign(place: UserFiles) -> None:
     for file in place.files:
         if os.path.lexists(file) and _checkout(file) is None:
             raise UsageError(
@@ -141,7 +141,7 @@ def _refuse_foreign(place: Place) -> None:
             )
 
 
-def _write(place: Place, texts: Mapping[Path, str]) -> None:
+def _write(place: UserFiles, texts: Mapping[Path, str]) -> None:
     earlier = _environment(place)
     before = _recorded(earlier)
     made = [folder for file in texts for folder in _make(file.parent)]
@@ -152,7 +152,7 @@ def _write(place: Place, texts: Mapping[Path, str]) -> None:
     _record(Path(sys.prefix), before, files=texts, folders=made)
 
 
-def uninstall(place: Place, *, console: Console) -> dict[str, Any]:
+def uninstall(place: UserFiles, *, console: Console) -> dict[str, Any]:
     """Remove what :func:`install` wrote from this checkout; what is of another one, or not there, is left.
 
     Args:
@@ -234,7 +234,7 @@ def _digest() -> str:
     return hashlib.sha256((REPOSITORY / "requirements.txt").read_bytes()).hexdigest()
 
 
-def _environment(place: Place) -> Path:
+def _environment(place: UserFiles) -> Path:
     """The Python environment that the installed command uses; this one if there is no such command."""
     try:
         text = place.command.read_text(encoding="utf-8", errors="replace")
@@ -253,7 +253,7 @@ def _words(text: str) -> list[str]:
         return []
 
 
-def _record(environment: Path, before: _Made | None, *, files: Iterable[Path], folders: Iterable[Path]) -> None:
+def _record(environment: Path, before: _Installation | None, *, files: Iterable[Path], folders: Iterable[Path]) -> None:
     document = {
         "requirements": _digest(),
         "files": sorted(map(str, {*(before.files if before else ()), *files})),
@@ -262,12 +262,12 @@ def _record(environment: Path, before: _Made | None, *, files: Iterable[Path], f
     stored.write(environment / _RECORD, document)
 
 
-def _recorded(environment: Path) -> _Made | None:
+def _recorded(environment: Path) -> _Installation | None:
     """What is recorded; None where there is no record."""
     return stored.read(environment / _RECORD, _FORM)
 
 
-def _advise(place: Place, environment: Mapping[str, str], console: Console) -> None:
+def _advise(place: UserFiles, environment: Mapping[str, str], console: Console) -> None:
     folder = place.command.parent
     places = [Path(one) for one in environment.get("PATH", "").split(os.pathsep) if one]
     earlier = next((one / NAME for one in places if (one / NAME).exists()), place.command)

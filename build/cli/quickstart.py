@@ -9,23 +9,41 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from build.cli import deliver, dev, sample, status
+from build.cli import deliver, dev, options, sample, status
 from build.engine import buildx, embedded, names
 from build.flavors import cpu
-from build.gate.smoke_run import Options
-from build.nightly import run
-from build.overlay.choice import Wishes
+from build.gate.smoke_run import SmokeOptions
+from build.nightly.run import BaseRequest, Promoted, nightly
+from build.overlay.choice import BaseWishes
 
 if TYPE_CHECKING:
+    import argparse
+
     from rich.console import RenderableType
 
+    from build.cli.options import Defaults
     from build.cli.sample import Sample
     from build.console import Duration
     from build.context import Context
 
+EXAMPLE = ""
+
+
+def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
+    """The release of the base, and a deadline."""
+    options.add_timeout(parser)
+    options.add_version(parser)
+
+
+def run(context: Context, _: argparse.Namespace) -> dict[str, Any]:
+    """Run the verb."""
+    result = quickstart(context)
+    context.console.result(result.table())
+    return result.document()
+
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Inventory:
     """What exists now.
 
     Attributes:
@@ -36,8 +54,8 @@ class Result:
         durations: What each step took.
     """
 
-    base: run.Result
-    overlay: deliver.Result
+    base: Promoted
+    overlay: deliver.Delivered
     sample: Sample
     images: tuple[status.Row, ...]
     durations: tuple[Duration, ...]
@@ -71,7 +89,7 @@ class Result:
         return Group(status.table(self.images), "", steps, "", f"[bold]try next[/]\n{hints}")
 
 
-def quickstart(context: Context) -> Result:
+def quickstart(context: Context) -> Inventory:
     """Bring up what is missing, then do the main job. What is in place already is not done again.
 
     Raises:
@@ -87,18 +105,18 @@ def quickstart(context: Context) -> Result:
         with console.step("registry"):
             console.note(f"image registry at {context.embedded_registry().address}")
     with console.step("cpu nightly"):
-        base = run.nightly(context, run.Request(flavor=names.CPU, force=False, push=True))
+        base = nightly(context, BaseRequest(flavor=names.CPU, force=False, push=True))
     with console.step("overlay of a local commit"):
         working = sample.ensure(context, cpu.Cpu(context=context).commit())
-        request = deliver.Request(
-            wishes=Wishes(base=base.image.id, flavor=None, carried=frozenset()),
+        request = deliver.Delivery(
+            wishes=BaseWishes(base=base.image.id, flavor=None, carried=frozenset()),
             allow_native=False,
             install_deps=False,
             smoke=True,
             push=True,
             force=False,
-            options=Options(expect=(sample.EXPECTATION,)),
+            options=SmokeOptions(expect=(sample.EXPECTATION,)),
         )
         overlay = dev.dev(context, path=working.path, ref=working.ref, dirty=False, request=request)
     images = tuple(status.rows(context))
-    return Result(base=base, overlay=overlay, sample=working, images=images, durations=console.durations)
+    return Inventory(base=base, overlay=overlay, sample=working, images=images, durations=console.durations)

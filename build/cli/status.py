@@ -9,18 +9,42 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from build.engine import ages, labels
+from build.cli import options
+from build.engine import ages, labels, names
 from build.engine.names import Upload
-from build.gate import demands, verdict
-from build.gate import rules as suite
-from build.nightly import retention
+from build.gate import demands, fingerprints, verdict
+from build.nightly import freshness, record, retention
 from build.source.repository import SHORT_DIGITS
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
+    from build.cli.options import Defaults
     from build.context import Context
     from build.engine.client import Image
+    from build.gate.verdict import Verdict
+
+EXAMPLE = ""
+
+
+def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
+    """How much is shown."""
+    parser.add_argument("--last", metavar="N", type=options.count, default=5, help="nightlies to show (default: 5)")
+
+
+def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the verb."""
+    found = rows(context)
+    nights = record.recall(context.folders.nightlies, last=arguments.last)
+    context.console.result(table(found))
+    for row in found:
+        if names.is_last_good(row.image, context.settings.repository):
+            freshness.tell(context, row.image)
+    if nights:
+        context.console.result("")
+        context.console.result(record.table(nights))
+    return {"images": [row.document() for row in found], "nightlies": [night.document() for night in nights]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +56,7 @@ class Row:
         verdict: ``pass``, ``fail``, ``outdated`` (by another version of the suite) or ``untested``.
         digest: Of the manifest in the registry it was last pushed to; None if it was not.
         pushed: Names it has in a registry.
+        changed: Whether it passed with other numbers than its base's, on purpose.
         own: Bytes that an overlay adds to its base; None for a base, and where the base is not on the engine.
     """
 
@@ -39,6 +64,7 @@ class Row:
     verdict: str
     digest: str | None
     pushed: tuple[str, ...]
+    changed: bool
     own: int | None
 
     @property
@@ -64,6 +90,7 @@ class Row:
             "version": marks.get(labels.VERSION),
             "base": marks.get(labels.BASE),
             "verdict": self.verdict,
+            "numbers_changed": self.changed,
             "digest": self.digest,
             "pushed": list(self.pushed),
             "bytes": self.image.size,
@@ -74,12 +101,13 @@ class Row:
 
 def rows(context: Context) -> list[Row]:
     """Bases, then overlays, of the local repository, unnamed ones too; of each kind the newest first."""
-    rules, repository = suite.rules(), context.settings.repository
+    rules, repository = fingerprints.rules(), context.settings.repository
     images = [*context.engine.images(kind="base"), *context.engine.images(kind="overlay")]
     return [_row(context, image, rules) for image in images if retention.is_ours(image, repository)]
 
 
 def _row(context: Context, image: Image, rules: str) -> Row:
+    found = verdict.recall(context.folders.verdicts, image.id)
     digests = [name.partition("@") for name in image.digests]
     repositories = {repository: digest for repository, _, digest in digests}
     named = [name for name in image.tags if not Upload.parse(name.rpartition(":")[2])]
@@ -87,9 +115,10 @@ def _row(context: Context, image: Image, rules: str) -> Row:
     digest = repositories.get(pushed[-1].rpartition(":")[0]) if pushed else None
     return Row(
         image=image,
-        verdict=_verdict(context, image, rules),
+        verdict=_verdict(context, found, image, rules),
         digest=digest,
         pushed=pushed,
+        changed=bool(found and found.ok and found.changes_numbers),
         own=_own(context, image),
     )
 
@@ -101,16 +130,14 @@ def _own(context: Context, image: Image) -> int | None:
     return image.size - below.size if below else None
 
 
-def _verdict(context: Context, image: Image, rules: str) -> str:
-    folder = context.folders.verdicts
-    found = verdict.recall(folder, image.id)
+def _verdict(context: Context, found: Verdict | None, image: Image, rules: str) -> str:
     if found is None:
         return "untested"
     if found.configuration.get("suite") != rules:
         return "outdated"
     if not found.ok:
         return "fail"
-    return "untested" if demands.shortcoming(folder, image, rules=rules) else "pass"
+    return "untested" if demands.shortcoming(context.folders.verdicts, image, rules=rules) else "pass"
 
 
 _COLOURS = {"pass": "green", "fail": "red", "outdated": "yellow", "untested": "yellow"}
@@ -127,7 +154,7 @@ def table(found: Sequence[Row]) -> Table:
             escape("\n".join(row.called)),
             escape(f"{marks[labels.KIND]} ({marks.get(labels.FLAVOR, '?')})"),
             escape(marks.get(labels.COMMIT, "")[:SHORT_DIGITS]),
-            f"[{_COLOURS[row.verdict]}]{row.verdict}[/]",
+            f"[{_COLOURS[row.verdict]}]{row.verdict}[/]" + (", numbers changed" if row.changed else ""),
             ages.of(row.image).removesuffix(" old"),
             f"{row.image.size / 1e9:.2f} GB",
             "" if row.own is None else decimal(row.own),

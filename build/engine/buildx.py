@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build.config.folders import REPOSITORY
-from build.errors import BuildError, DiskError, EngineError, LlmdDevError, UsageError
+from build.errors import BuildError, EngineError, LlmdDevError, UsageError, full_engine
 from build.host import apt, process, reason, scratch
 from build.host.retry import can_get_better
 from build.host.secrets import redacted
@@ -36,7 +36,7 @@ _NO_BUILDER = re.compile(r"^ERROR: no builder .* found", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class ImageBuild:
     """One build.
 
     Attributes:
@@ -103,7 +103,7 @@ class Request:
         return [*words, str(self.context)]
 
 
-def build(engine: Engine, request: Request, *, progress: process.OnLine) -> str:
+def build(engine: Engine, request: ImageBuild, *, progress: process.OnLine) -> str:
     """Build an image.
 
     Args:
@@ -133,7 +133,7 @@ def build(engine: Engine, request: Request, *, progress: process.OnLine) -> str:
     return _image_id(engine, request, made)
 
 
-def _image_id(engine: Engine, request: Request, made: Mapping[str, Any]) -> str:
+def _image_id(engine: Engine, request: ImageBuild, made: Mapping[str, Any]) -> str:
     """What the engine calls the image: the digest of its configuration or, in the containerd store, of its manifest."""
     for key in ("containerimage.digest", "containerimage.config.digest"):
         digest = made.get(key)
@@ -146,14 +146,11 @@ def _image_id(engine: Engine, request: Request, made: Mapping[str, Any]) -> str:
     )
 
 
-def _failure(request: Request, tail: tuple[str, ...]) -> LlmdDevError:
+def _failure(request: ImageBuild, tail: tuple[str, ...]) -> LlmdDevError:
     text = "\n".join(tail)
     name = request.dockerfile.name
-    if "no space left on device" in text:
-        return DiskError(
-            f"{name}: no space left on the engine's disk",
-            hint="`docker buildx prune` and `docker image prune` free space; then run this again",
-        )
+    if full := full_engine(name, text):
+        return full
     if _ENGINE_GONE.search(text):
         return EngineError(
             f"{name}: the engine went away during the build",

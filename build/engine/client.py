@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import socket
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +22,12 @@ import docker.errors
 import docker.utils.config
 import requests
 
-from build.engine import cdi, confinement, labels
+from build.engine import confinement, labels
+from build.engine.capabilities import Capabilities, read
 from build.engine.endpoint import Endpoint, Tls, chosen
 from build.engine.ssh import Tunnel, forwarded
 from build.errors import EngineError, SourceError, UsageError
-from build.host import clock, identity
+from build.host import clock, identity, processor
 from build.host.address import is_loopback
 from build.host.deadline import within
 
@@ -39,54 +41,16 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 TEMPORARY_REPOSITORY = "llm-d-dev-temporary"
 """Repository of temporary tags: ``<repository>:<first digits of the image ID>-<identity of the process>``."""
 
-# How `docker info` tells the containerd image store: https://docs.docker.com/engine/storage/containerd/
-_CONTAINERD = ("driver-type", "io.containerd.snapshotter.v1")
-
 _ANSWER_TIMEOUT_S = 5
+_POLL_S = 0.25
 _SSH_TIMEOUT_S = 20
-_CALL_TIMEOUT_S = 600
+CALL_TIMEOUT_S = 600
+"""How long an engine may say nothing."""
+IN_FLIGHT_S = 5.0
+"""How long a container may take to appear whose creation was interrupted."""
 
 _START_OR_UNSET = "start that engine, or unset DOCKER_HOST to use the one of this machine"
 _START_OR_USE = "start that engine, or `docker context use default` to use the one of this machine"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Capabilities:
-    """What an engine can do, read once.
-
-    Attributes:
-        server_version: The engine's release.
-        api_version: The newest API version it speaks.
-        buildkit: Whether the engine has BuildKit (``Builder-Version`` of its ping).
-        nvidia_runtime: Whether the NVIDIA container runtime is registered.
-        cdi: Whether CDI devices can be requested.
-        cdi_gpus: Whether it knows a CDI device that is an NVIDIA GPU. Reading specifications alone is not enough.
-        storage_driver: Such as ``overlay2``, or ``overlayfs`` with the containerd image store.
-        takes_thin_images: Whether an image can be loaded without the layers that the engine has: not into the
-            containerd image store, which wants the registry's form of each.
-        root_dir: Folder of its data, on the engine's machine.
-        cpus: Processors of the engine's machine.
-        memory_bytes: Memory of the engine's machine.
-    """
-
-    server_version: str
-    api_version: str
-    buildkit: bool
-    nvidia_runtime: bool
-    cdi: bool
-    cdi_gpus: bool
-    storage_driver: str
-    takes_thin_images: bool
-    root_dir: str
-    cpus: int
-    memory_bytes: int
-
-    @property
-    def passes_gpus(self) -> str | None:
-        """What it passes an NVIDIA GPU to a container by, in words; None if it cannot."""
-        if self.nvidia_runtime:
-            return "the NVIDIA runtime"
-        return "CDI devices" if self.cdi_gpus else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +154,7 @@ class Engine:
 
     def new_client(self) -> docker.DockerClient:
         """Another client of the SDK; whoever asks for it closes it."""
-        return self._connected(timeout=_CALL_TIMEOUT_S, version=self._version)
+        return self._connected(timeout=CALL_TIMEOUT_S, version=self._version)
 
     def _connected(self, *, timeout: int, version: str | None = None) -> docker.DockerClient:
         tls = self.tls.sdk() if self.tls else False
@@ -268,23 +232,7 @@ class Engine:
     @functools.cached_property
     def capabilities(self) -> Capabilities:
         """What it can do."""
-        info = self.client.info()
-        version = self.client.version()
-        ping = self.client.api.get(self.client.api.base_url + "/_ping")
-        return Capabilities(
-            server_version=version["Version"],
-            api_version=version["ApiVersion"],
-            # https://docs.docker.com/reference/api/engine/, SystemPing: 2 means BuildKit.
-            buildkit=ping.headers.get("Builder-Version") == "2",
-            nvidia_runtime="nvidia" in (info.get("Runtimes") or {}),
-            cdi=bool(info.get("CDISpecDirs")),
-            cdi_gpus=cdi.has_gpus(info, api_version=version["ApiVersion"], is_here=self.is_here),
-            storage_driver=info["Driver"],
-            takes_thin_images=_CONTAINERD not in [tuple(row) for row in info.get("DriverStatus") or ()],
-            root_dir=info["DockerRootDir"],
-            cpus=info["NCPU"],
-            memory_bytes=info["MemTotal"],
-        )
+        return read(self.client, is_here=self.is_here)
 
     def is_insecure(self, registry: str) -> bool:
         """Whether the engine speaks to a registry without TLS, or with TLS that it does not verify.
@@ -306,8 +254,7 @@ class Engine:
     @functools.cached_property
     def architecture(self) -> str:
         """Its processor, and so its images', as ``uname -m`` has it."""
-        found: str = self.client.info()["Architecture"]
-        return found
+        return processor.named(self.client.info()["Architecture"])
 
     def free_disk(self) -> int | None:
         """Bytes free where its images are kept; None where that is on another machine."""
@@ -415,16 +362,40 @@ class Engine:
             image_id: Which image.
             options: As ``docker.containers.create`` has them.
         """
-        # Removed by its name: an interrupt may fall between its creation and our learning its ID.
         name = f"llm-d-dev-{secrets.token_hex(8)}"
         marks = labels.of_container(name, owner=identity.identity())
+        # An image without entry point needs some command, also for a container that never runs.
+        given = {"command": ["-"], "log_config": confinement.log_config(), **options}
+        patience = 0.0
         try:
-            # An image without entry point needs some command, also for a container that never runs.
-            given = {"command": ["-"], "log_config": confinement.log_config(), **options}
-            yield self.client.containers.create(image_id, **given, name=name, labels=marks)
+            try:
+                container = self.client.containers.create(image_id, **given, name=name, labels=marks)
+            except KeyboardInterrupt:
+                patience = IN_FLIGHT_S
+                raise
+            yield container
         finally:
-            with contextlib.suppress(docker.errors.NotFound):
+            self.remove_container(name, patience=patience)
+
+    def remove_container(self, name: str, *, patience: float) -> None:
+        """Remove a container of this run, running or not, with its volumes. One that is not there is not missed.
+
+        By its name: an interrupt may fall between its creation and our learning its ID, and labels are inherited.
+
+        Args:
+            name: The container's name.
+            patience: Seconds to wait for it to appear. It may never appear.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
                 self.client.api.remove_container(name, force=True, v=True)
+            except docker.errors.NotFound:
+                if time.monotonic() >= deadline:
+                    return
+            else:
+                return
+            time.sleep(_POLL_S)
 
     @contextlib.contextmanager
     def temporary_tag(self, image_id: str) -> Iterator[str]:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 from docker.types import LogConfig
 
 if TYPE_CHECKING:
+    from docker.models.containers import Container
+
     from build.config.settings import Settings
     from build.engine.client import Engine
 
 LOG_BYTES = 64 * 2**20
 """Of what the engine keeps of a container's output, twice: the newest, and what was before. A server's own is a few."""
+
+_LOG_LIMIT = 16 * 2**20
 
 # Of the machine's memory: the rest is for the engine, and for whoever has to end the container.
 _SHARE = 0.9
@@ -60,3 +64,25 @@ def options(engine: Engine, limits: Limits) -> dict[str, Any]:
         "mem_limit": memory,
         "log_config": log_config(),
     }
+
+
+def printed(container: Container, *, tail: int | None = None, **streams: bool) -> bytes:
+    """What a container printed; of more than 16 MiB the beginning and the end.
+
+    Args:
+        container: The container.
+        tail: How many of the last lines; all by default.
+        streams: ``stdout`` and ``stderr``, whether it is asked for.
+    """
+    head, end = bytearray(), bytearray()
+    left_out = 0
+    chunks = container.logs(stream=True, follow=False, tail="all" if tail is None else tail, **streams)
+    for chunk in chunks:
+        if len(head) + len(chunk) <= _LOG_LIMIT // 4:
+            head += chunk
+            continue
+        end += chunk
+        if len(end) > _LOG_LIMIT:
+            left_out += len(end) - _LOG_LIMIT // 2
+            del end[: -_LOG_LIMIT // 2]
+    return bytes(head) + (b"\n[%d bytes left out]\n" % left_out if left_out else b"") + bytes(end)

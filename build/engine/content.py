@@ -62,6 +62,11 @@ def is_genuine(image: Image) -> bool:
     return trouble(image) is None
 
 
+def is_derived(image: Image) -> bool:
+    """Whether an image was made from a base or overlay of this tool: its labels are that one's."""
+    return labels.CONTENT in image.labels and not is_genuine(image)
+
+
 def mark(engine: Engine, image_id: str, *, tags: tuple[str, ...] = (), progress: process.OnLine) -> str:
     """Add the label that says what an image holds, once it has been built.
 
@@ -79,7 +84,7 @@ def mark(engine: Engine, image_id: str, *, tags: tuple[str, ...] = (), progress:
     """
     image = engine.image(image_id)
     with scratch.folder() as empty, engine.temporary_tag(image_id) as name:
-        request = buildx.Request(
+        request = buildx.ImageBuild(
             dockerfile=DOCKERFILE,
             context=Path(empty),
             tags=tags,

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import json
 import logging
+import os
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HUB = "docker.io"
+_HUBS = (HUB, "index.docker.io", "registry-1.docker.io")
 _HUBS_KEY = "https://index.docker.io/v1/"
 _TOKEN_USER = "<token>"  # noqa: S105 - a helper's user name that marks the secret as an identity token
 _NOT_FOUND = "credentials not found"
@@ -74,7 +77,7 @@ class Stored:
             "password": self.login.password,
             "identitytoken": self.login.identity_token,
         }
-        address = _HUBS_KEY if self.host == HUB else self.host
+        address = _HUBS_KEY if _server(self.host) == HUB else self.host
         return {**{name: value for name, value in words.items() if value}, "serveraddress": address}
 
 
@@ -85,10 +88,9 @@ def stored(host: str, environment: Mapping[str, str]) -> Stored:
         host: The registry with its port, ``docker.io`` for Docker Hub.
         environment: The process's environment variables.
     """
-    configuration = read_configuration(environment)
-    key = _HUBS_KEY if host == HUB else host
-    helpers = configuration.get("credHelpers")
-    helper = helpers.get(key) if isinstance(helpers, dict) else None
+    configuration, trouble = read_configuration(environment)
+    key = _HUBS_KEY if _server(host) == HUB else host
+    helper = _of_registry(configuration.get("credHelpers"), key)
     helper = configuration.get("credsStore") if helper is None else helper
     try:
         if helper:
@@ -96,16 +98,43 @@ def stored(host: str, environment: Mapping[str, str]) -> Stored:
     except (OSError, subprocess.SubprocessError, process.LimitError, ValueError, RecursionError) as error:
         trouble = _words(f"docker-credential-{helper}", error)
         log.warning("%s", trouble)
-        login, _ = _of_file(configuration.get("auths"), key, environment)
-        return Stored(host=host, login=login, trouble=trouble)
     login, broken = _of_file(configuration.get("auths"), key, environment)
-    return Stored(host=host, login=login, trouble=broken)
+    return Stored(host=host, login=login, trouble=trouble or broken)
+
+
+def _of_registry(entries: object, key: str) -> Any:  # noqa: ANN401 - what the file holds
+    """That of a registry's entries which counts; None without one.
+
+    Docker takes the one of this very name, else one whose host is that (docker/cli 29, credentials.ConvertToHostname
+    and fileStore.Get). Other programs store Docker Hub under its other names, and a host in other letters or with the
+    port that it has anyway.
+    """
+    if not isinstance(entries, dict):
+        return None
+    ways = (str, _host, _server)
+    found = (entry for way in ways for address, entry in entries.items() if way(address) == way(key))
+    return next(found, None)
+
+
+def _host(address: str) -> str:
+    """The host of an address, with its port."""
+    return address.partition("://")[2 * ("://" in address)].partition("/")[0]
+
+
+def _server(address: str) -> str:
+    """The registry that an address leads to, the same for all of its names."""
+    host = _host(address).lower()
+    host = host if address.startswith("http://") else host.removesuffix(":443")
+    return HUB if host in _HUBS else host
 
 
 def _words(program: str, error: Exception) -> str:
     """Why a helper gave nothing. Its standard output is never quoted whole: it may hold a secret."""
+    named = f"{program}, which Docker's config.json names,"
     if isinstance(error, FileNotFoundError):
-        return f"{program}, which Docker's config.json names, is not installed"
+        return f"{named} is not installed" if error.filename is None else f"{named} needs a program that is missing"
+    if isinstance(error, PermissionError):
+        return f"{named} may not be run: `chmod +x {error.filename}` lets it"
     if isinstance(error, process.LimitError):
         return f"{program} was ended: {error}"
     if isinstance(error, subprocess.CalledProcessError):
@@ -125,6 +154,8 @@ def _of_helper(name: str, key: str) -> Login | None:
     """
     program = f"docker-credential-{name}"
     if not shutil.which(program):
+        if file := shutil.which(program, mode=os.F_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
         raise FileNotFoundError(program)
     with tempfile.TemporaryFile() as question:
         question.write(key.encode())
@@ -146,26 +177,16 @@ def _of_helper(name: str, key: str) -> Login | None:
 
 def _of_file(entries: object, key: str, environment: Mapping[str, str]) -> tuple[Login | None, str | None]:
     """The login of a registry in ``auths``, or what is wrong with its entry. Others' broken entries are a warning."""
-    found: dict[str, Login | None] = {}
-    broken: dict[str, str] = {}
+    read: dict[str, tuple[Login | None, str | None]] = {}
     for address, entry in entries.items() if isinstance(entries, dict) else ():
         try:
-            found[address] = _of_entry(entry)
+            read[address] = _of_entry(entry), None
         except (ValueError, TypeError, AttributeError):
             place = configuration_folder(environment) / "config.json"
-            broken[address] = f"the entry of {address} in {place} cannot be read"
-            log.warning("%s", broken[address])
-    for address in (key, *(address for address in (*found, *broken) if _hostname(address) == _hostname(key))):
-        if address in found:
-            return found[address], None
-        if address in broken:
-            return None, broken[address]
-    return None, None
-
-
-def _hostname(address: str) -> str:
-    """The part of an address by which older versions stored a login."""
-    return address.removeprefix("https://").removeprefix("http://").partition("/")[0]
+            broken = f"the entry of {address} in {place} cannot be read"
+            log.warning("%s", broken)
+            read[address] = None, broken
+    return _of_registry(read, key) or (None, None)
 
 
 def _of_entry(entry: Mapping[str, Any]) -> Login | None:

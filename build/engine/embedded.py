@@ -44,7 +44,7 @@ _STOP_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class EngineStatus:
     """What the embedded engine does.
 
     Attributes:
@@ -265,10 +265,10 @@ def _lives_on(pid: int, data: Path) -> bool:
     return any(path.is_relative_to(data) and path.exists() for path in paths)
 
 
-def status(folders: Folders) -> Status:
+def status(folders: Folders) -> EngineStatus:
     """What the embedded engine does; starts and changes nothing."""
     pid = _dockerd(folders).pid()
-    return Status(
+    return EngineStatus(
         running=pid is not None,
         pid=pid,
         socket=socket(folders),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from docker.api.client import APIClient
+
+log = logging.getLogger(__name__)
 
 _NO_TLS = ("unix://", "ssh://")
 
@@ -94,13 +97,28 @@ def configuration_folder(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
 
 
-def read_configuration(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The ``docker`` program's ``config.json``; empty where there is none, or it cannot be read as that."""
+def read_configuration(environment: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
+    """The ``docker`` program's ``config.json``, and in words why it could not be read.
+
+    The ``docker`` program reads JSON without a byte order mark, comments and trailing commas too, warns and goes on.
+    """
+    file = configuration_folder(environment) / "config.json"
     try:
-        found = json.loads((configuration_folder(environment) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        # Without its content there is nothing to read (docker/cli 28, configfile.LoadFromReader: io.EOF).
+        found = json.loads(file.read_text(encoding="utf-8") or "{}")
+    except FileNotFoundError:
+        return {}, None
+    except (OSError, ValueError, RecursionError) as error:
+        trouble = f"Docker's {file} cannot be read{_why(error)}"
+        log.warning("%s", trouble)
+        return {}, trouble
+    return (found, None) if isinstance(found, dict) else ({}, None)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f" as JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+    return f": {error.strerror}" if isinstance(error, OSError) else " as JSON"
 
 
 def chosen(environment: Mapping[str, str]) -> Endpoint | None:
@@ -113,14 +131,22 @@ def chosen(environment: Mapping[str, str]) -> Endpoint | None:
         EngineError: The chosen context does not exist, or has no engine's address.
     """
     if host := environment.get("DOCKER_HOST"):
-        address = host if "://" in host else f"tcp://{host}"
+        address = _address(host.strip())
         return Endpoint(host=address, origin="DOCKER_HOST", tls=_tls_of_variables(address, environment))
     if name := environment.get("DOCKER_CONTEXT"):
         return _of_context(name, f"docker context {name!r} (DOCKER_CONTEXT)", environment)
-    name = read_configuration(environment).get("currentContext")
+    configuration, _ = read_configuration(environment)
+    name = configuration.get("currentContext")
     if isinstance(name, str) and name:
         return _of_context(name, f"docker context {name!r}", environment)
     return None
+
+
+def _address(host: str) -> str:
+    """An address with its scheme: a path is a socket's (docker/cli 29, opts/hosts.go)."""
+    if "://" in host:
+        return host
+    return f"unix://{Path(host).absolute()}" if host.startswith(("/", "./")) else f"tcp://{host}"
 
 
 def _tls_of_variables(host: str, environment: Mapping[str, str]) -> Tls | None:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import docker.errors
 
-from build.engine import content as identity
-from build.engine import labels
-from build.errors import BuildError, DiskError
+from build.engine import content, labels
+from build.errors import BuildError, LlmdDevError, full_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -78,12 +77,9 @@ def load(engine: Engine, image: Thin, *, tag: str) -> Image:
     return replace(found, called=tag)
 
 
-def _refused(said: str) -> BuildError | DiskError:
-    if "no space left on device" in said:
-        return DiskError(
-            "the overlay: no space left on the engine's disk",
-            hint="`docker image prune` frees space; then run this again",
-        )
+def _refused(said: str) -> LlmdDevError:
+    if full := full_engine("the overlay", said):
+        return full
     # A layer that it was to have: it then looks for it in the archive.
     if "no such file or directory" in said:
         return BuildError(f"the base was removed meanwhile ({said})", hint="run this again: it takes another base")
@@ -95,18 +91,18 @@ def _archive(image: Thin, config: bytes, config_name: str, tag: str) -> Iterator
     layers = [f"{number}.tar" for number in range(len(image.base.diff_ids))]
     manifest = [{"Config": config_name, "RepoTags": [tag], "Layers": [*layers, _LAYER]}]
     yield from _member(config_name, len(config), [config])
-    with image.layer.open("rb") as content:
-        yield from _member(_LAYER, image.layer.stat().st_size, iter(lambda: content.read(_CHUNK_BYTES), b""))
+    with image.layer.open("rb") as file:
+        yield from _member(_LAYER, image.layer.stat().st_size, iter(lambda: file.read(_CHUNK_BYTES), b""))
     text = json.dumps(manifest).encode()
     yield from _member("manifest.json", len(text), [text])
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _member(name: str, size: int, content: Iterable[bytes]) -> Iterator[bytes]:
+def _member(name: str, size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
     member = tarfile.TarInfo(name)
     member.size = size
     yield member.tobuf()
-    yield from content
+    yield from chunks
     yield bytes(-size % tarfile.BLOCKSIZE)
 
 
@@ -114,11 +110,11 @@ def _config(engine: Engine, image: Thin) -> bytes:
     """The image's configuration (OCI image-spec v1.1, config.md); its digest is the image ID."""
     base = image.base
     found = engine.client.images.get(base.id)
-    with image.layer.open("rb") as content:
-        diff_id = hashlib.file_digest(content, "sha256").hexdigest()
+    with image.layer.open("rb") as file:
+        diff_id = hashlib.file_digest(file, "sha256").hexdigest()
     diff_ids = [*base.diff_ids, f"sha256:{diff_id}"]
     marks = {**base.labels, **image.labels}
-    marks[labels.CONTENT] = identity.content(base.config, marks, diff_ids)
+    marks[labels.CONTENT] = content.content(base.config, marks, diff_ids)
     document = {
         **{key: found.attrs[name] for name, key in _PLATFORM.items() if found.attrs.get(name)},
         "created": image.created,

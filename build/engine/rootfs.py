@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,8 @@ import docker.utils
 import requests
 
 from build.engine import ages, credentials, labels
-from build.errors import BuildError
-from build.host import apt, process, scratch
+from build.errors import BuildError, EngineError, full_engine
+from build.host import apt, process, processor, scratch
 from build.host.secrets import redacted
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def ensure(
 
     Raises:
         BuildError: mmdebstrap failed.
-        EngineError: mmdebstrap is missing and may not be installed.
+        EngineError: mmdebstrap is missing and may not be installed, or the engine has another processor.
     """
     name = f"{NAME}:{_fingerprint(image)}"
     found = engine.find_image(name)
@@ -113,7 +113,16 @@ def _make(
         console: For progress.
         progress: Called with lines of output.
         why: Why it was not pulled.
+
+    Raises:
+        EngineError: The engine's machine has another processor.
     """
+    here = processor.here()
+    if engine.architecture != here:
+        raise EngineError(
+            f"a root file system made here is for {here}, and the engine is on {engine.architecture}; {why}",
+            hint=_otherwise(image),
+        )
     apt.ensure(["mmdebstrap"], allowed=install, console=console, otherwise=_otherwise(image))
     with scratch.folder() as folder:
         archive = Path(folder) / "rootfs.tar"
@@ -183,12 +192,14 @@ def _bootstrap(archive: Path, progress: process.OnLine, *, otherwise: str, why: 
 
 
 def _import(engine: Engine, archive: Path, name: str) -> None:
-    """Streamed by the docker client: the SDK would hold the archive in memory."""
-    argv = ["docker", "import", "--change", f"LABEL {labels.KIND}=rootfs", str(archive), name]
+    repository, _, tag = name.partition(":")
+    mark = f"LABEL {labels.KIND}=rootfs"
     try:
-        process.output(argv, env=engine.environment)
-    except subprocess.CalledProcessError as error:
-        raise BuildError(
-            f"the engine did not take the root file system: {error.stderr.decode(errors='replace').strip()}",
-            hint="check the engine's free disk with `docker system df`, then run this again",
-        ) from error
+        said = engine.client.api.import_image(src=str(archive), repository=repository, tag=tag, changes=[mark])
+    except docker.errors.APIError as error:
+        said = json.dumps({"error": str(error.explanation or error)})
+    # An error that comes in the middle is a row of the answer.
+    if wrong := next((row["error"] for row in map(json.loads, said.splitlines()) if "error" in row), None):
+        raise full_engine("the root file system", wrong) or BuildError(
+            f"the engine did not take the root file system: {wrong}", hint="the engine's own log says more"
+        )

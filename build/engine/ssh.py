@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from build.errors import EngineError
-from build.host import process as command
+from build.host.process import mortal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -147,7 +147,7 @@ def _ssh(host: str, words: Sequence[str], said: Path) -> Iterator[subprocess.Pop
         raise EngineError("ssh is not installed on this machine", hint="install the package openssh-client")
     with said.open("wb") as errors:
         process = subprocess.Popen(
-            command.mortal(words),
+            mortal(words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,

@@ -21,8 +21,7 @@ from build.engine import buildx, labels, names, rootfs
 from build.flavors import recipe
 from build.flavors.recipe import Recipe
 from build.llmd.arguments import Arguments, Given
-from build.pypi import download
-from build.pypi import uv as uvtool
+from build.pypi import download, uv
 from build.source import releases
 from build.source.repository import Repository
 
@@ -131,7 +130,7 @@ class Cpu:
         known = commit.id if commit else None
         given = {"ROOTFS": settings.rootfs_image, "VLLM_VERSION": f"{release}+cpu"}
         origins = {"ROOTFS": "setting rootfs_image", "VLLM_VERSION": "setting vllm_version"}
-        request = buildx.Request(dockerfile=DOCKERFILE, context=Path("CONTEXT"), arguments=given, uncached=_UNCACHED)
+        request = buildx.ImageBuild(dockerfile=DOCKERFILE, context=Path("CONTEXT"), arguments=given, uncached=_UNCACHED)
         marks = {labels.KIND: "base", labels.FLAVOR: self.name, labels.VERSION: f"{release}+cpu"}
         return Recipe(
             flavor=self.name,
@@ -206,7 +205,7 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
         index.handed_in(torch=index.torch_for("cpu")) as handed,
         engine.temporary_tag(system.id) as rootfs_name,
     ):
-        request = buildx.Request(
+        request = buildx.ImageBuild(
             dockerfile=DOCKERFILE,
             context=folders["main"],
             contexts={"wheel": folders["wheel"], "uv": parts.uv, **handed.contexts},
@@ -227,9 +226,7 @@ def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, machine: 
         wanted=releases.cpu_wheel(machine),
         console=console,
     )
-    return Parts(
-        commit=commit, wheel=wheel, uv=uvtool.ensure(settings.folders, index, machine=machine, console=console)
-    )
+    return Parts(commit=commit, wheel=wheel, uv=uv.ensure(settings.folders, index, machine=machine, console=console))
 
 
 @contextlib.contextmanager

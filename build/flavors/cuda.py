@@ -23,8 +23,8 @@ from build.flavors.recipe import Recipe
 from build.flavors.wheels import Wheel, WheelIndex
 from build.host import scratch
 from build.llmd import arguments, dockerfile, fit, wheel_rule
-from build.llmd import tree as llmd
 from build.llmd.arguments import Given
+from build.llmd.tree import DOCKERFILE, open_tree
 from build.pypi.index import PackageIndex
 from build.source.listing import SUBMODULE
 from build.source.mirror import Mirror, Remote
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from build.llmd.dockerfile import Dockerfile
     from build.llmd.fit import Difference
     from build.llmd.tree import Tree
-    from build.llmd.wheel_rule import Rule
+    from build.llmd.wheel_rule import WheelRule
     from build.source.repository import Commit
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ _COMPILES = "Compiling fully from source"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class CudaWishes:
     """What the command line says about a cuda base.
 
     Attributes:
@@ -103,13 +103,13 @@ class Wishes:
 
 
 @contextlib.contextmanager
-def opened(context: Context, wishes: Wishes) -> Iterator[Cuda]:
+def opened(context: Context, wishes: CudaWishes) -> Iterator[Cuda]:
     """The flavor with its llm-d tree, while the block runs.
 
     Raises:
         SourceError: There is no such tree, or it cannot be fetched.
     """
-    with llmd.opened(wishes.llm_d, wishes.llm_d_ref, cache=context.folders.cache, console=context.console) as tree:
+    with open_tree(wishes.llm_d, wishes.llm_d_ref, cache=context.folders.cache, console=context.console) as tree:
         yield Cuda(context=context, wishes=wishes, tree=tree)
 
 
@@ -124,7 +124,7 @@ class Cuda:
 
     name = "cuda"
 
-    def __init__(self, *, context: Context, wishes: Wishes, tree: Tree) -> None:
+    def __init__(self, *, context: Context, wishes: CudaWishes, tree: Tree) -> None:
         self._context = context
         self._settings = context.settings
         self._wishes = wishes
@@ -278,7 +278,7 @@ class Cuda:
             return Wheel(commit=commit, variant=variant, architecture=architecture, address=None, rule=place)
         if variant is None:
             raise SourceError(
-                f"{llmd.DOCKERFILE} does not say for which CUDA version it builds, and its scripts not which wheel "
+                f"{DOCKERFILE} does not say for which CUDA version it builds, and its scripts not which wheel "
                 "they take",
                 hint="--no-preflight goes on without looking for the wheel",
             )
@@ -303,7 +303,7 @@ class Cuda:
             self._context.console.note(f"{oid} has no wheel yet; that of {found.commit} has the same native sources")
         return found
 
-    def _rule(self, commit: str, oid: str, architecture: str) -> tuple[Rule | None, str | None]:
+    def _rule(self, commit: str, oid: str, architecture: str) -> tuple[WheelRule | None, str | None]:
         """What the tree's script takes, and the variant; each None where it cannot be read.
 
         Args:
@@ -326,7 +326,7 @@ class Cuda:
         major, minor = (file.value(f"CUDA_{part}", chosen.values) for part in ("MAJOR", "MINOR"))
         return f"cu{major}{minor}" if major and minor else None
 
-    def _wheel_index(self, rule: Rule | None) -> str:
+    def _wheel_index(self, rule: WheelRule | None) -> str:
         """The setting, unless it is the default and the tree's script looks elsewhere."""
         address = self._settings.wheel_index
         default = type(self._settings).model_fields["wheel_index"].default
@@ -409,7 +409,7 @@ class Cuda:
         wheel = self.wheel(oid, architecture=architecture)
         chosen = self.arguments(oid, wheel=wheel.commit if wheel else oid, architecture=architecture)
         remarks = [*chosen.remarks, *self._wheel_remarks(wheel), *self.require_fit(oid, chosen)]
-        request = self._request(chosen, dockerfile=self._tree.path / llmd.DOCKERFILE)
+        request = self._request(chosen, dockerfile=self._tree.path / DOCKERFILE)
         wishes, settings = self._wishes, self._settings
         return Recipe(
             flavor=self.name,
@@ -481,14 +481,14 @@ class Cuda:
         def watch(line: str) -> None:
             if line.startswith(_COMPILES) and not self._wishes.compile:
                 raise BuildError(
-                    f"{llmd.DOCKERFILE} does not find the wheel and begins to compile vLLM, which was not asked for",
+                    f"{DOCKERFILE} does not find the wheel and begins to compile vLLM, which was not asked for",
                     hint="--compile, if that is wanted; else another commit of llm-d with --llm-d-ref",
                 )
             progress(line)
 
         return watch
 
-    def _request(self, chosen: Arguments, *, dockerfile: Path) -> buildx.Request:
+    def _request(self, chosen: Arguments, *, dockerfile: Path) -> buildx.ImageBuild:
         proxies = {name: value for upper, value in self._network.proxies.items() for name in (upper, upper.lower())}
         secrets = {name: path.expanduser().absolute() for name, path in self._settings.build_secrets.items()}
         secrets |= {_CA_SECRET: self._network.bundle} if self._network.bundle else {}
@@ -496,7 +496,7 @@ class Cuda:
             if not path.is_file() or "," in str(path):
                 raise UsageError(f"secret {name}: {path} is no file that can be handed in", hint="check build_secrets")
         cache_to, cache_from = self._cache()
-        return buildx.Request(
+        return buildx.ImageBuild(
             dockerfile=dockerfile,
             context=self._tree.path,
             target=self._tree.dockerfile.stage(_STAGE),
@@ -545,7 +545,7 @@ class Cuda:
     @contextlib.contextmanager
     def _dockerfile(self) -> Iterator[Path]:
         """The Dockerfile, or one made of it whose steps trust this machine's certificate bundle."""
-        original = self._tree.path / llmd.DOCKERFILE
+        original = self._tree.path / DOCKERFILE
         if self._network.bundle is None:
             yield original
             return
@@ -553,7 +553,7 @@ class Cuda:
             file = Path(name) / original.name
             text = dockerfile.with_secret(
                 original.read_text(encoding="utf-8"),
-                name=llmd.DOCKERFILE,
+                name=DOCKERFILE,
                 secret_id=_CA_SECRET,
                 target=_CA_TARGET,
                 variables=_CA_VARIABLES,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from build.llmd.wheel_rule import Rule
+    from build.llmd.wheel_rule import WheelRule
     from build.source.target import Target
 
 SEARCHED = 20
@@ -61,7 +61,7 @@ class Wheel:
         return {**told, "variant": "default" if self.variant == "" else self.variant, "checked": checked}
 
 
-class _TransientError(Exception):
+class _BusyIndexError(Exception):
     """The answer may be another next time."""
 
 
@@ -103,14 +103,14 @@ class WheelIndex:
             raise SourceError(
                 f"{base}metadata.json is no list of wheels: {error!r}", hint="check the setting wheel_index"
             ) from error
-        except (_TransientError, http.RequestException) as error:
+        except (_BusyIndexError, http.RequestException) as error:
             raise SourceError(
                 f"the wheels at {self.address} cannot be looked at: {error}",
                 hint="check the network and proxies; --no-preflight goes on without looking",
             ) from error
 
     @retry(
-        retry=retry_if_exception_type((_TransientError, http.ConnectionError, http.Timeout)),
+        retry=retry_if_exception_type((_BusyIndexError, http.ConnectionError, http.Timeout)),
         stop=stop_after_attempt(3),
         wait=wait_exponential(multiplier=1, max=8),
         reraise=True,
@@ -120,7 +120,7 @@ class WheelIndex:
         if answer.status_code in _ABSENT:
             return []
         if answer.status_code == http.codes.too_many_requests or answer.status_code >= http.codes.server_error:
-            raise _TransientError(f"HTTP {answer.status_code}")
+            raise _BusyIndexError(f"HTTP {answer.status_code}")
         answer.raise_for_status()
         rows: list[dict[str, Any]] = answer.json()
         return rows
@@ -132,7 +132,7 @@ def choose(
     *,
     variant: str,
     architecture: str,
-    rule: Rule | None = None,
+    rule: WheelRule | None = None,
     ancestors: Callable[[], Sequence[str]],
     native: Callable[[str], Sequence[str]],
 ) -> Wheel:

@@ -68,6 +68,7 @@ _ALWAYS = {
             ),
         ]
     ),
+    "numbers": "steady as_base",
     "shutdown": "still_healthy no_traceback no_key_in_log sigterm",
 }
 # Of bases and overlays, and of what was made from them, whatever its labels say.
@@ -102,7 +103,7 @@ def _names(*tables: dict[str, str]) -> frozenset[str]:
 _EXACT = (
     "completion_is_right text stop echo sampling penalty prefix_cache tokens[spaces] tokens[unicode] tokens[special]"
 )
-EXACT = frozenset(
+EXACT = _names({"numbers": _ALWAYS["numbers"]}) | frozenset(
     name
     for name in _names({"openai": _ALWAYS["openai"]})
     if re.search("chat|responses|conversation", name)
@@ -137,7 +138,7 @@ def shortcoming(folder: Path, image: Image, *, rules: str) -> str | None:
     Args:
         folder: Where verdicts are kept.
         image: The image.
-        rules: Fingerprint of the rules as they are now (:func:`build.gate.rules.rules`).
+        rules: Fingerprint of the rules as they are now (:func:`build.gate.fingerprints.rules`).
     """
     found = verdict.recall(folder, image.id)
     if found is None:

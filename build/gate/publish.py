@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from build.engine import content, labels, names
 from build.errors import GateError
-from build.gate import push as gate
-from build.gate import rules as suite
+from build.gate import fingerprints, transfer
 from build.source.repository import SHORT_DIGITS
 
 if TYPE_CHECKING:
     from build.context import Context
     from build.engine.client import Image
-    from build.gate.push import Pushed
+    from build.gate.transfer import Pushed
 
 
 def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushed:
@@ -33,7 +32,7 @@ def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushe
     _require_genuine(image)
     _require_passed(context, image)
     if not allow_native:
-        gate.require_same_native(image)
+        transfer.require_same_native(image)
     tags = _tags(context, image)
 
     def require_allowed() -> None:
@@ -47,7 +46,7 @@ def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushe
 
     with context.console.step("push") as progress:
         progress(f"{', '.join(tags)} to {context.registry}")
-        return gate.push(
+        return transfer.push(
             context.engine,
             image,
             context.registry,
@@ -66,7 +65,7 @@ def _require_genuine(image: Image) -> None:
 
 
 def _require_passed(context: Context, image: Image) -> None:
-    gate.require_passed(context.folders.verdicts, image, rules=suite.rules())
+    transfer.require_passed(context.folders.verdicts, image, rules=fingerprints.rules())
 
 
 def _tags(context: Context, image: Image) -> list[str]:

@@ -17,8 +17,7 @@ from build.config.folders import REPOSITORY
 from build.config.gpus import AUTO, Selection
 from build.config.settings import ENV_PREFIX
 from build.errors import EngineError, SmokeError, UsageError
-from build.gate import demands, verdict
-from build.gate import rules as suite
+from build.gate import demands, fingerprints, verdict
 from build.host import process, stored
 
 if TYPE_CHECKING:
@@ -36,18 +35,20 @@ _FOREIGN = ("PYTEST_", "PYTHON")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class SmokeOptions:
     """What the suite is told.
 
     Attributes:
         expect: ``ROUTE=TEXT`` each: the answer to GET ROUTE must contain TEXT.
         gpus: GPUs that the image is given.
         model: Folder of a model, or its name on the hub; None for the one made on the spot.
+        numbers: Whether the image's numbers are the ``same`` as its base's, or ``changed``.
     """
 
     expect: tuple[str, ...] = ()
     gpus: Selection = AUTO
     model: Path | None = None
+    numbers: str = "same"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +66,9 @@ class Trial:
     figures: Mapping[str, float]
 
 
-def known(context: Context, image: Image, options: Options) -> Verdict | None:
+def known(context: Context, image: Image, options: SmokeOptions) -> Verdict | None:
     """A passing verdict that answers the same question, or None."""
-    rules, folder = suite.rules(), context.folders.verdicts
+    rules, folder = fingerprints.rules(), context.folders.verdicts
     if options.model is None:
         found = None if demands.shortcoming(folder, image, rules=rules) else verdict.recall(folder, image.id)
     else:
@@ -84,7 +85,7 @@ def _known_with(folder: Path, image: Image, model: Path, rules: str) -> Verdict 
     """A passing verdict with the model in a folder. What the hub has under a name is not known here."""
     if not model.is_dir():
         return None
-    digest = suite.model(model)
+    digest = fingerprints.model(model)
     # A copy of the suite's own model is that model.
     others = (verdict.recall(folder, image.id, model=digest), verdict.recall(folder, image.id))
     return next(
@@ -100,7 +101,7 @@ def _known_with(folder: Path, image: Image, model: Path, rules: str) -> Verdict 
     )
 
 
-def run(context: Context, image: Image, options: Options, *, force: bool = False) -> Trial:
+def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = False) -> Trial:
     """Test an image, unless a verdict is known.
 
     Args:
@@ -120,7 +121,7 @@ def run(context: Context, image: Image, options: Options, *, force: bool = False
     if not force and (found := known(context, image, options)):
         context.console.note(f"{name} is already verified ({len(found.passed)} checks, {found.finished})")
         return Trial(verdict=found, report=None, figures={})
-    rules, report = suite.rules(), _report(context, image)
+    rules, report = fingerprints.rules(), _report(context, image)
     with context.console.step("smoke") as progress:
         done = process.run(
             _argv(context, image, options, report),
@@ -152,9 +153,10 @@ def _environment(context: Context) -> dict[str, str]:
     return {**context.engine.environment, **named}
 
 
-def _argv(context: Context, image: Image, options: Options, report: Path) -> list[str]:
-    argv = [sys.executable, "-m", "pytest", str(suite.SUITE), "--image", image.id, "--report", str(report)]
+def _argv(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
+    argv = [sys.executable, "-m", "pytest", str(fingerprints.SUITE), "--image", image.id, "--report", str(report)]
     argv += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
+    argv += ["--numbers", options.numbers]
     if options.model:
         # The suite runs elsewhere than its caller.
         argv += ["--model", str(options.model.absolute() if options.model.exists() else options.model)]

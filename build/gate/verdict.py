@@ -26,6 +26,7 @@ _KNOWN: dict[str, TypeAdapter[Any]] = {
     # Parts of the names of files.
     **dict.fromkeys(("model", "base"), TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[\w:.-]*$")] | None)),
     "exact": TypeAdapter(bool),
+    "numbers": TypeAdapter(str | None),
     **dict.fromkeys(("expect", "gpu_names"), TypeAdapter(tuple[str, ...] | list[str])),
 }
 """Forms of what is known of a configuration; further entries may be anything."""
@@ -62,6 +63,11 @@ class Verdict:
     def ok(self) -> bool:
         """Whether the image passed: something was checked, and nothing failed."""
         return bool(self.passed) and not self.failed
+
+    @property
+    def changes_numbers(self) -> bool:
+        """Whether the image computes other numbers than its base, on purpose."""
+        return (self.configuration.get("numbers") or "").startswith("changed")
 
     def statement(self) -> dict[str, Any]:
         """The in-toto statement."""

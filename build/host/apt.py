@@ -54,7 +54,7 @@ _REFUSED = "#!/bin/sh\n# llm-d-dev: no service may start while its packages are 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
+class Distribution:
     """A distribution's release, as os-release(5) has it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Release:
         return self.id == "debian" and self.codename == _BORROWER
 
 
-def release(root: Path) -> Release:
+def release(root: Path) -> Distribution:
     """The release installed below ``root``; unknown fields are empty.
 
     Args:
@@ -91,7 +91,7 @@ def release(root: Path) -> Release:
         with contextlib.suppress(OSError):
             fields = _os_release((root / name).read_text(encoding="utf-8"))
             break
-    return Release(
+    return Distribution(
         id=fields.get("ID", ""),
         like=tuple(fields.get("ID_LIKE", "").split()),
         codename=fields.get("VERSION_CODENAME", ""),
@@ -185,7 +185,7 @@ def ensure(
 
 
 def _check_possible(
-    wanted: Sequence[str], here: Release, *, allowed: bool, user: int, otherwise: str = ANOTHER_ENGINE
+    wanted: Sequence[str], here: Distribution, *, allowed: bool, user: int, otherwise: str = ANOTHER_ENGINE
 ) -> None:
     names = " ".join(wanted)
     if not allowed:
@@ -288,7 +288,7 @@ def _environment() -> Mapping[str, str]:
 
 
 @contextlib.contextmanager
-def _private_apt(root: Path, here: Release) -> Iterator[Apt]:
+def _private_apt(root: Path, here: Distribution) -> Iterator[Apt]:
     """Apt on copies of the machine's sources and preferences, gone when the block ends."""
     with scratch.folder() as name:
         folder = Path(name)

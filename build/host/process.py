@@ -34,6 +34,8 @@ _TAIL_LINES = 200
 _GRACE_S = 30.0
 _LOOK_S = 0.2
 _CHUNK_BYTES = 1 << 16
+_LINE_BYTES = 1 << 16
+"""Longer lines are taken in pieces: a program may print without ever ending a line."""
 _HEED_S = 0.5
 
 
@@ -126,10 +128,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _await_end(process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _GRACE_S
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # What it still prints is read: a full pipe would keep it from ending.
-            process.communicate(timeout=_LOOK_S)
+    if process.stdin:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    with selectors.DefaultSelector() as selector:
+        for pipe in filter(None, (process.stdout, process.stderr)):
+            selector.register(pipe, selectors.EVENT_READ)
+        while process.poll() is None and time.monotonic() < deadline:
+            # What it still prints is read, and not kept: a full pipe would keep it from ending.
+            for key, _ in selector.select(timeout=_LOOK_S):
+                if not os.read(key.fd, _CHUNK_BYTES):
+                    selector.unregister(key.fileobj)
 
 
 def run(
@@ -167,7 +176,7 @@ def run(
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a pipe as they come.
+    """Yield the lines of a pipe as they come, those that are longer than 64 KiB in pieces.
 
     The stream itself would wait for a whole line in one go, and notice an interrupt that comes while it takes in a part
     of one only with the next output: after minutes, perhaps.
@@ -185,6 +194,9 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
             if b"\n" in chunk:
                 *lines, rest = rest.split(b"\n")
                 yield from map(bytes, lines)
+            while len(rest) > _LINE_BYTES:
+                yield bytes(rest[:_LINE_BYTES])
+                del rest[:_LINE_BYTES]
     if rest:
         yield bytes(rest)
 
@@ -227,7 +239,10 @@ def output(
 
 
 def _bounded(process: subprocess.Popen[bytes], limit: float, seconds: float) -> tuple[bytes, bytes]:
-    """Standard output and errors of a program to their ends; of the errors no more than the limit is kept."""
+    """Standard output and errors of a program to their ends; of the errors no more than the limit is kept.
+
+    When it has ended, all that it wrote is there: what it has started may hold its pipes for as long as it likes.
+    """
     assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
     assert process.stderr is not None  # noqa: S101 - the same
     kept = {process.stdout: bytearray(), process.stderr: bytearray()}
@@ -236,7 +251,11 @@ def _bounded(process: subprocess.Popen[bytes], limit: float, seconds: float) -> 
         for pipe in kept:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
-            for key, _ in selector.select(timeout=_HEED_S):
+            ended = process.poll() is not None
+            ready = selector.select(timeout=0 if ended else _HEED_S)
+            if ended and not ready:
+                break
+            for key, _ in ready:
                 pipe = cast("IO[bytes]", key.fileobj)
                 chunk = os.read(key.fd, _CHUNK_BYTES)
                 if not chunk:

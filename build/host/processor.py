@@ -7,7 +7,11 @@ import platform
 _OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
+def named(name: str) -> str:
+    """A processor by its name here."""
+    return _OTHER_NAMES.get(name.lower(), name)
+
+
 def here() -> str:
     """This machine's."""
-    found = platform.machine()
-    return _OTHER_NAMES.get(found.lower(), found)
+    return named(platform.machine())

@@ -24,14 +24,11 @@ from build.source.listing import SUBMODULE, Listing
 from build.source.remotes import REMOTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
-    from build.source.listing import Entry
     from build.source.repository import Repository
 
 log = logging.getLogger(__name__)
-
-_NOTHING = "0" * 40
 
 BASE_REF = "refs/llm-d-dev/base"
 """Names the base's commit inside an image: ``git diff llm-d-dev/base`` shows what an overlay changed."""
@@ -65,22 +62,14 @@ class State:
         files = self.tree.files
         return (files[path].oid for path in sorted(self.present) if files[path].mode != SUBMODULE)
 
-    @property
-    def rows(self) -> dict[str, tuple[Entry, bool]]:
-        """Every file of the tree, and whether the image holds it."""
-        return {path: (entry, path in self.present) for path, entry in self.tree.files.items()}
 
-
-def write_full(target: Path, *, source: Repository, state: State) -> str:
+def write_full(target: Path, *, source: Repository, state: State) -> None:
     """Write the git directory of a base.
 
     Args:
         target: The new ``.git`` folder.
         source: Repository that has the commit.
         state: What it is to describe.
-
-    Returns:
-        The name of its shared index, which those of overlays build on.
     """
     for folder in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info"):
         (target / folder).mkdir(parents=True)
@@ -88,38 +77,12 @@ def write_full(target: Path, *, source: Repository, state: State) -> str:
     _write_sparse(target, state)
     with _Workshop(source) as workshop:
         workshop.pack([state.commit, *state.tree.trees.values(), *state.contents], target / "objects" / "pack")
-        shared = workshop.shared_index(state)
-        shutil.copy(shared, target)
-        shutil.copy(workshop.index, target)
+        workshop.index(state, target / "index")
     _write_head(target, commit=state.commit, base=state.commit, shallow=[state.commit])
-    return shared.name
-
-
-def write_shared_index(target: Path, *, source: Repository, state: State) -> str:  # noqa: D417 - as above
-    """Write only what overlays need, for a base that brings a git directory of its own.
-
-    Args:
-        target: Folder that is laid over that one.
-
-    Returns:
-        As above.
-    """
-    target.mkdir()
-    with _Workshop(source) as workshop:
-        shared = workshop.shared_index(state)
-        shutil.copy(shared, target)
-        return shared.name
 
 
 def write_move(  # noqa: D417 - `source` is as above
-    target: Path,
-    *,
-    source: Repository,
-    old: State,
-    new: State,
-    complete: bool,
-    published: bool,
-    shared_index: str,
+    target: Path, *, source: Repository, old: State, new: State, complete: bool, published: bool
 ) -> None:
     """Write those files of a git directory that move a base's one to another commit.
 
@@ -130,7 +93,6 @@ def write_move(  # noqa: D417 - `source` is as above
         complete: Whether the contents of all files go along, however many have changed: the base brought a git
             directory of its own, which cannot fetch them and need not be sparse.
         published: Whether the remotes have the commit.
-        shared_index: Name of the shared index that the base's has.
     """
     (target / "objects" / "pack").mkdir(parents=True)
     if not complete:
@@ -142,12 +104,7 @@ def write_move(  # noqa: D417 - `source` is as above
             blobs = _contents(source, old, new, complete=complete, published=published)
             trees = [oid for oid in new.tree.trees.values() if oid not in known]
             workshop.pack([new.commit, *trees, *blobs], target / "objects" / "pack")
-        shared = workshop.shared_index(old)
-        # It may differ only if the base was made with a git that writes indexes otherwise.
-        if shared.name != shared_index:
-            shutil.copy(shared, target)
-        workshop.move_index(old, new)
-        shutil.copy(workshop.index, target)
+        workshop.index(new, target / "index")
     # A commit on the base's is shown against it; one whose parents are not here is shown as if it had none.
     cut = {old.commit} if set(source.parents(new.commit)) == {old.commit} else {old.commit, new.commit}
     _write_head(target, commit=new.commit, base=old.commit, shallow=sorted(cut))
@@ -190,12 +147,12 @@ def _write_head(target: Path, *, commit: str, base: str, shallow: Iterable[str])
 
 
 def _config() -> str:
-    lines = ["[core]", "\trepositoryformatversion = 1", "\tfilemode = true", "\tbare = false"]
+    lines = ["[core]", "\trepositoryformatversion = 0", "\tfilemode = true", "\tbare = false"]
     # Files that the image leaves out stay left out when another commit is checked out.
     lines += ["\tsparseCheckout = true", "\tsharedRepository = group"]
     # Objects that are not here are promised by the remotes, fetched only when something asks for them. Git asks them as
-    # they are listed, save that the one named here comes last (git's partial-clone.txt, "Using many promisor remotes").
-    lines += ["[extensions]", f"\tpartialClone = {list(REMOTES)[-1]}"]
+    # they are listed (git's partial-clone.txt, "Using many promisor remotes"). No `extensions.partialClone`: git needs
+    # none beside `promisor`, and libgit2 opens no repository that has it.
     for name, address in REMOTES.items():
         lines += [
             f'[remote "{name}"]',
@@ -255,37 +212,16 @@ class _Workshop:
         for pack in folder.glob("pack-*.pack"):
             pack.with_suffix(".promisor").touch()
 
-    @property
-    def index(self) -> Path:
-        """The index that :meth:`shared_index` starts and :meth:`move_index` changes."""
-        return self._dir / "index"
-
-    def shared_index(self, state: State) -> Path:
+    def index(self, state: State, target: Path) -> None:
         """Write an index of the whole tree in which what the image leaves out is marked skip-worktree.
 
-        All of it is in a file of its own, to which the index only refers (git-update-index(1), split index): an
-        overlay brings the entries that it changes, not 20 bytes that do not compress for each file of the tree.
-
-        Returns:
-            That file. Its name is its digest; the same state gives the same.
+        All of it is in this one file: a split index would be smaller, but only git itself can read one (libgit2#6132).
         """
         # Version 4 stores paths by their difference to the one before: two thirds of the size.
-        self._git("-c", "index.version=4", "update-index", "-z", "--index-info", lines=_info(state.rows))
-        absent = _names(path for path in state.tree.files if path not in state.present)
-        self._git("update-index", "--split-index", "-z", "--skip-worktree", "--stdin", lines=absent)
-        return next(self._dir.glob("sharedindex.*"))
-
-    def move_index(self, old: State, new: State) -> None:
-        """Make the index that of another tree, with only what differs in it."""
-        before, after = old.rows, new.rows
-        changed = {path: row for path, row in after.items() if before.get(path) != row}
-        gone = before.keys() - after.keys()
-        # However much differs, git is not to start another shared index.
-        split = ("-c", "core.splitIndex=true", "-c", "splitIndex.maxPercentChange=100")
-        self._git(*split, "update-index", "-z", "--index-info", lines=_info(changed, gone))
-        absent = _names(path for path, (_, present) in changed.items() if not present)
-        if absent:
-            self._git(*split, "update-index", "-z", "--skip-worktree", "--stdin", lines=absent)
+        self._git("-c", "index.version=4", "update-index", "-z", "--index-info", lines=_info(state.tree))
+        absent = "".join(f"{path}\0" for path in sorted(state.tree.files.keys() - state.present))
+        self._git("update-index", "-z", "--skip-worktree", "--stdin", lines=_bytes(absent))
+        shutil.copy(self._dir / "index", target)
 
 
 def _alternate(folder: Path) -> bytes:
@@ -294,12 +230,10 @@ def _alternate(folder: Path) -> bytes:
     return b'"' + escaped + b'"'
 
 
-def _info(rows: Mapping[str, tuple[Entry, bool]], gone: Iterable[str] = ()) -> bytes:
-    """What ``git update-index --index-info`` reads: what is removed, then what is there."""
-    removed = (f"0 {_NOTHING}\t{path}\0" for path in sorted(gone))
-    added = (f"{entry.mode} {entry.oid}\t{path}\0" for path, (entry, _) in sorted(rows.items()))
-    return "".join((*removed, *added)).encode("utf-8", "surrogateescape")
+def _info(tree: Listing) -> bytes:
+    """What ``git update-index --index-info`` reads."""
+    return _bytes("".join(f"{entry.mode} {entry.oid}\t{path}\0" for path, entry in sorted(tree.files.items())))
 
 
-def _names(paths: Iterable[str]) -> bytes:
-    return "".join(f"{path}\0" for path in sorted(paths)).encode("utf-8", "surrogateescape")
+def _bytes(paths: str) -> bytes:
+    return paths.encode("utf-8", "surrogateescape")

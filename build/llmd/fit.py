@@ -15,18 +15,29 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from build.llmd import tree as llmd
+from build.llmd import written
+from build.llmd.references import expand, names_in
+from build.llmd.tree import CONSTRAINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from build.llmd.dockerfile import Dockerfile
     from build.llmd.tree import Tree
+    from build.llmd.written import Written
 
 FLASHINFER = "FLASHINFER_VERSION"
 _FLASHINFER_PACKAGES = ("flashinfer-python", "flashinfer-cubin")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _NAMED = 3
+_NOT_COMPARED = "cannot be compared with what the commit requires"
+# Files of constraints, by variables and options of uv and pip; those of overrides and of builds among them.
+_HELD_TO = re.compile(
+    r"""(?:\b(?:UV|PIP)_(?P<variable>(?:BUILD_)?CONSTRAINT|OVERRIDE)S?[= ]
+    |--(?P<option>(?:build-)?constraint|override)s?[= ]|(?<=\s)-c[ ](?=\S+\.txt\b))
+    \s*["']?(?P<path>[^\s"';&|\\]+)""",
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,33 +105,68 @@ def pins(tree: Tree, dockerfile: Dockerfile, given: Mapping[str, str]) -> Pins:
             *dict(tree.scripts_of(dockerfile)).values(),
         )
     )
-    found: list[Pin] = []
-    unread: list[str] = []
-    for path in (one for one in llmd.CONSTRAINTS if re.search(rf"(?<![\w-]){re.escape(one.rpartition('/')[2])}", ran)):
-        for number, line in enumerate((tree.text(path) or "").splitlines(), start=1):
-            if text := _COMMENT.sub("", line).strip():
-                place = f"{path}:{number}"
-                try:
-                    # An override replaces what is required; builds have environments of their own.
-                    pin = Pin(requirement=Requirement(text), place=place, binding=path == llmd.CONSTRAINTS[0])
-                    found.append(pin)
-                except InvalidRequirement:
-                    unread.append(f"{place} cannot be compared with what the commit requires: {text}")
-    if "UV_CONSTRAINT" in ran and tree.text(llmd.CONSTRAINTS[0]) is None:
-        unread.append(
-            f"UV_CONSTRAINT is not {llmd.CONSTRAINTS[0]}, and cannot be compared with what the commit requires"
-        )
+    lines = list(_lines(tree, dockerfile, ran, dockerfile.environment(given)))
+    found = [one for one in lines if isinstance(one, Pin)]
+    unread = [one for one in lines if isinstance(one, str)]
     version = dockerfile.value(FLASHINFER, given) if ran.count(FLASHINFER) else None
     if version and _is_version(version):
         texts = (f"{name}=={version.removeprefix('v')}" for name in _FLASHINFER_PACKAGES)
         found += [Pin(requirement=Requirement(text), place=FLASHINFER, binding=True) for text in texts]
     elif version:
         unread.append(f"{FLASHINFER}={version} cannot be compared with what the commit requires: it is not a version")
-    overridden = {one.name for one in found if one.place.startswith(llmd.CONSTRAINTS[1])}
+    overridden = {one.name for one in found if one.place.startswith(CONSTRAINTS[1])}
     # A script of vLLM's that takes torch out of the requirements.
     overridden |= {"torch"} if "use_existing_torch" in ran else set()
     bound = (replace(one, binding=one.binding and one.name not in overridden) for one in found)
     return Pins(pins=tuple(bound), unread=tuple(unread))
+
+
+def _lines(tree: Tree, dockerfile: Dockerfile, ran: str, environment: Mapping[str, str]) -> Iterator[Pin | str]:
+    """Pins of all files that installations are held to, or in words why one cannot be compared."""
+    made = _written(tree, dockerfile)
+    others = re.sub("|".join(map(re.escape, made)) or "$^", "", ran)
+    for path in CONSTRAINTS:
+        if re.search(rf"(?<![\w-]){re.escape(path.rpartition('/')[2])}", others):
+            rows = enumerate((tree.text(path) or "").splitlines(), start=1)
+            # An override replaces what is required; builds have environments of their own.
+            yield from _pins(((f"{path}:{n}", row) for n, row in rows), binding=path == CONSTRAINTS[0])
+    known = {path.rpartition("/")[2] for path in CONSTRAINTS if tree.text(path) is not None}
+    for match in {one["path"]: one for one in _HELD_TO.finditer(ran)}.values():
+        path = expand(match["path"], environment)
+        if path in made:
+            way = (match["variable"] or match["option"] or "constraint").lower()
+            yield from _pins(_expanded(made[path], environment), binding=way == "constraint")
+        elif path.rpartition("/")[2] not in known:
+            yield f"{path or match['path']}, which installations are held to, {_NOT_COMPARED}"
+
+
+def _pins(rows: Iterable[tuple[str, str]], *, binding: bool) -> Iterator[Pin | str]:
+    for place, row in rows:
+        if text := _COMMENT.sub("", row).strip():
+            try:
+                yield Pin(requirement=Requirement(text), place=place, binding=binding)
+            except InvalidRequirement:
+                yield f"{place} {_NOT_COMPARED}: {text}"
+
+
+def _written(tree: Tree, dockerfile: Dockerfile) -> dict[str, list[tuple[str, Written]]]:
+    """Files that the build writes itself, with what goes into each and the place that says so."""
+    texts = [(place, written.by_shell(text)) for place, text in tree.scripts_of(dockerfile)]
+    copies = [one for one in dockerfile.instructions if one.keyword in {"COPY", "ADD"}]
+    texts += [(f"{dockerfile.name}:{one.line}", written.by_copy(one.text)) for one in copies]
+    found: dict[str, list[tuple[str, Written]]] = {}
+    for place, files in texts:
+        for file in files:
+            found.setdefault(file.path, []).append((place, file))
+    return found
+
+
+def _expanded(parts: list[tuple[str, Written]], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Lines of a file with their place; one with a variable that is not known stays as it is, and cannot be read."""
+    for place, file in parts:
+        for line in file.lines:
+            known = not file.literal and names_in(line) <= environment.keys()
+            yield place, expand(line, environment) if known else line
 
 
 def differences(found: Pins, requires: Sequence[str], environment: Mapping[str, str]) -> list[Difference]:

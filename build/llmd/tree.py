@@ -135,7 +135,7 @@ class Tree:
 
 
 @contextlib.contextmanager
-def opened(
+def open_tree(
     path: Path | None, ref: str | None, *, cache: Path, console: Console, home: Path = REPOSITORY
 ) -> Iterator[Tree]:
     """The tree, while the block runs.

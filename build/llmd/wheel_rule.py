@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build.llmd.dockerfile import expand, unguarded
+from build.llmd.references import expand, unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ _MACHINES = {"x86_64": {"x86_64", "amd64"}, "aarch64": {"aarch64", "arm64"}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class WheelRule:
     """What a tree's script takes.
 
     Attributes:
@@ -50,7 +50,9 @@ class Rule:
         return f"{self.place} takes {tags} of {self.variant or 'the default variant'}"
 
 
-def read(found: Iterable[tuple[str, str]], *, environment: Mapping[str, str], commit: str, machine: str) -> Rule | None:
+def read(
+    found: Iterable[tuple[str, str]], *, environment: Mapping[str, str], commit: str, machine: str
+) -> WheelRule | None:
     """The rule of the first text that has one; None where there is none that can be read.
 
     Args:
@@ -66,7 +68,7 @@ def read(found: Iterable[tuple[str, str]], *, environment: Mapping[str, str], co
             if tags is None and "manylinux" in plain:
                 return None
             index, variant = address
-            return Rule(place=place, index=index, variant=variant, tags=tags)
+            return WheelRule(place=place, index=index, variant=variant, tags=tags)
     return None
 
 

@@ -18,7 +18,7 @@ from build.host import clock
 from build.host.background import tail
 from build.host.secrets import redacted
 from build.host.timestamps import moment
-from build.nightly import log, record
+from build.nightly import nightlog, record
 from build.nightly.record import FAIL, KILLED, PASS, RUNNING
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _text(context: Context, ended: Record) -> str | None:
     commit = f", commit {ended.commit}" if ended.commit else ""
     if ended.verdict == FAIL and ended.error:
         cause = f"error[{ended.error['category']}]: {ended.error['what']}\ntry: {ended.error['hint']}"
-        end = "\n".join(redacted(line) for line in tail(log.PATH, lines=_LINES))
+        end = "\n".join(redacted(line) for line in tail(nightlog.PATH, lines=_LINES))
         kept = "the base of before stays in use"
         return f"{where} failed{commit}; {kept}\n{cause}\n```\n{end}\n```"
     if ended.verdict == PASS and _was_bad(context, ended):

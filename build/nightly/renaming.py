@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from build.engine import labels, names
+from build.engine import content, labels, names
 from build.host.files import write_atomic
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def rename(context: Context) -> None:
     repository = context.settings.repository
     for image in context.engine.images():
         flavor = names.flavor_of(image)
-        if flavor in names.FLAVORS:
+        if flavor in names.FLAVORS and not content.is_derived(image):
             for tag in names.tags(image, repository):
                 if tag.flavor != flavor:
                     _rename(context, image, tag, tag.of(flavor))

@@ -1,11 +1,11 @@
-"""What may go and what must stay: decided from labels, names and ages alone, to be shown before it is done."""
+"""What may go and what must stay: decided from labels, names and ages, to be shown before it is done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build.engine import labels, names
+from build.engine import content, labels, names
 from build.engine.ages import created, order
 from build.host import clock
 from build.host.timestamps import expires
@@ -60,9 +60,12 @@ def is_ours(image: Image, repository: str) -> bool:
     """Whether this repository made the image or has a name for it.
 
     Every image with our labels is somebody's: of another local repository, of tests, of another user of the engine.
+    What is made from an image inherits them: without a name, only an image that is as this tool made it counts.
     """
-    known = image.labels.get(labels.KIND) in _KINDS
-    return known and (bool(image.tags_in(repository)) or image.labels.get(labels.REPOSITORY) == repository)
+    if image.labels.get(labels.KIND) not in _KINDS or content.is_derived(image):
+        return False
+    is_made_here = content.is_genuine(image) or image.labels[labels.KIND] == "unsealed"
+    return bool(image.tags_in(repository)) or (is_made_here and image.labels.get(labels.REPOSITORY) == repository)
 
 
 def foreign_names(image: Image, repository: str) -> list[str]:
@@ -84,15 +87,26 @@ def decide(images: Sequence[Image], rules: Rules) -> list[Decision]:
         rules: What decides.
     """
     ours = [image for image in images if is_ours(image, rules.repository)]
-    bases = [image for image in ours if image.labels[labels.KIND] == "base"]
-    kept = _good(bases, rules) | {image.id: why for image in ours if (why := _tied(image, rules))}
-    kept |= {image.id: why for image in ours if image.id not in kept and (why := _valid(image, rules))}
-    # Last, because it depends on what else stays; overlays of other repositories count too.
+    good = _good([image for image in ours if image.labels[labels.KIND] == "base"], rules)
+    # The first reason that an image has is the one that is told.
+    reasons: tuple[Callable[[Image], str | None], ...] = (
+        lambda image: _tied(image, rules),
+        lambda image: good.get(image.id),
+        lambda image: _valid(image, rules),
+    )
+    kept = {image.id: why for image in ours if (why := next(filter(None, (one(image) for one in reasons)), None))}
+    # Overlays of other repositories count too.
     stay = [image for image in images if image.id in kept or not is_ours(image, rules.repository)]
-    for image in stay:
-        if (below := image.labels.get(labels.BASE)) and image.labels[labels.KIND] == "overlay":
-            kept.setdefault(below, f"{image.name} stands on it")
+    kept = _stood_on(stay) | kept
     return [_decision(image, kept) for image in ours]
+
+
+def _stood_on(images: Sequence[Image]) -> dict[str, str]:
+    """Bases of overlays, by ID."""
+    overlays = [
+        image for image in reversed(images) if image.labels[labels.KIND] == "overlay" and not content.is_derived(image)
+    ]
+    return {base: f"{image.name} stands on it" for image in overlays if (base := image.labels.get(labels.BASE))}
 
 
 def _decision(image: Image, kept: Mapping[str, str]) -> Decision:

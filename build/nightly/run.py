@@ -10,20 +10,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from build import errors
-from build.base import seal
-from build.base import store as bases
+from build.base import seal, store
 from build.config import folders
 from build.config.gpus import AUTO, Selection
 from build.engine import ages, content, labels, names
 from build.errors import BusyError, LlmdDevError
 from build.flavors import cuda
+from build.flavors.cpu import Cpu
 from build.gate import publish, smoke_run
-from build.gate.smoke_run import Options
+from build.gate.smoke_run import SmokeOptions
 from build.host import lock
 from build.host.files import write_atomic
 from build.host.retry import patiently
-from build.nightly import log as nightlog
-from build.nightly import notify, prune, record, renaming
+from build.nightly import nightlog, notify, pruning, record, renaming
 from build.nightly.retention import is_ours
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
     from build.engine.client import Image
     from build.flavors.flavor import Flavor
     from build.flavors.recipe import Recipe
-    from build.gate.push import Pushed
     from build.gate.smoke_run import Trial
+    from build.gate.transfer import Pushed
     from build.nightly.record import Recorder
     from build.source.repository import Commit
 
@@ -42,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class BaseRequest:
     """What ``nightly`` is told.
 
     Attributes:
@@ -56,12 +55,12 @@ class Request:
     flavor: str
     force: bool
     push: bool
-    wishes: cuda.Wishes = field(default_factory=cuda.Wishes)
+    wishes: cuda.CudaWishes = field(default_factory=cuda.CudaWishes)
     gpus: Selection = AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Promoted:
     """What came of it.
 
     Attributes:
@@ -90,7 +89,7 @@ class Result:
         }
 
 
-def nightly(context: Context, request: Request) -> Result:
+def nightly(context: Context, request: BaseRequest) -> Promoted:
     """Make the base that overlays stand on. The old one stays in place until the new one has passed.
 
     Raises:
@@ -107,7 +106,7 @@ def nightly(context: Context, request: Request) -> Result:
         return _attended(context, request)
 
 
-def plan(context: Context, request: Request) -> Recipe:
+def plan(context: Context, request: BaseRequest) -> Recipe:
     """How the base would be built. Needs no engine; with a full commit id and no wheel preflight no network either.
 
     Raises:
@@ -134,34 +133,37 @@ def _alone(context: Context, flavor: str) -> Iterator[None]:
         yield
 
 
-def _attended(context: Context, request: Request) -> Result:
+def _attended(context: Context, request: BaseRequest) -> Promoted:
     """The run itself, and what has to be done because nobody is looking: record, pruning, word to a webhook."""
     recording = record.kept(context.folders.nightlies, flavor=request.flavor, console=context.console)
-    recorder = None
+    with contextlib.ExitStack() as told, recording as recorder:
+        # After the record is closed.
+        told.callback(lambda: notify.tell(context, recorder.record))
+        with _pruned(context, recorder):
+            return _run(context, request, recorder)
+
+
+@contextlib.contextmanager
+def _pruned(context: Context, recorder: Recorder) -> Iterator[None]:
+    """Prune when the block ends, also with a failure: nights that fail must not fill the disk."""
     try:
-        with recording as recorder:
-            try:
-                return _run(context, request, recorder)
-            finally:
-                # Also after a failure: nights that fail must not fill the disk.
-                if not isinstance(sys.exception(), KeyboardInterrupt):
-                    _prune(context, recorder)
+        yield
     finally:
-        if recorder:
-            notify.tell(context, recorder.record)
+        if not isinstance(sys.exception(), KeyboardInterrupt):
+            _prune(context, recorder)
 
 
 def _prune(context: Context, recorder: Recorder) -> None:
     """Free what is of no use any more. It never decides how a nightly ends."""
     try:
-        recorder.update(freed=prune.carry_out(context).freed)
+        recorder.update(freed=pruning.carry_out(context).freed)
     except Exception as error:
         if not isinstance(error, LlmdDevError) and not errors.is_the_engines(error):
             raise
         context.console.warn(f"nothing was pruned: {errors.as_ours(error).what}")
 
 
-def _run(context: Context, request: Request, recorder: Recorder) -> Result:
+def _run(context: Context, request: BaseRequest, recorder: Recorder) -> Promoted:
     # Both must be there before anything is downloaded, and hours before the push.
     if request.push:
         context.open_registry().require_reachable()
@@ -174,7 +176,7 @@ def _run(context: Context, request: Request, recorder: Recorder) -> Result:
         found = None if request.force else _find(context, flavor, fingerprint)
         image = _candidate(context, found or _built(context, flavor, commit, fingerprint))
     recorder.update(image=image.id, bytes=image.size, built=found is None)
-    tested = smoke_run.run(context, image, Options(gpus=request.gpus), force=request.force)
+    tested = smoke_run.run(context, image, SmokeOptions(gpus=request.gpus), force=request.force)
     if found and tested.report is None:
         context.console.note(
             f"nothing to do: the last good {request.flavor} nightly is of {commit.short} {commit.subject}"
@@ -182,23 +184,20 @@ def _run(context: Context, request: Request, recorder: Recorder) -> Result:
     promoted = _promote(context, image, commit)
     pushed = publish.push(context, promoted) if request.push else None
     recorder.update(digest=pushed.digest if pushed else None)
-    return Result(image=promoted, built=found is None, trial=tested, pushed=pushed)
+    return Promoted(image=promoted, built=found is None, trial=tested, pushed=pushed)
 
 
 @contextlib.contextmanager
-def _flavor(context: Context, request: Request) -> Iterator[Flavor]:
+def _flavor(context: Context, request: BaseRequest) -> Iterator[Flavor]:
     if request.flavor == "cuda":
         with cuda.opened(context, request.wishes) as flavor:
             yield flavor
         return
-    # What reads the package index takes a while to load.
-    from build.flavors.cpu import Cpu  # noqa: PLC0415
-
     yield Cpu(context=context)
 
 
 def _fingerprint(context: Context, flavor: Flavor, commit: Commit) -> str:
-    parts = [flavor.fingerprint(commit), context.settings.nightly_expires_after, f"schema {bases.SCHEMA}"]
+    parts = [flavor.fingerprint(commit), context.settings.nightly_expires_after, f"schema {store.SCHEMA}"]
     parts += [path.read_text(encoding="utf-8") for path in (seal.DOCKERFILE, *sorted(folders.INSIDE.glob("*.py")))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

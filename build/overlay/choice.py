@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from build.base import chosen as flavors
-from build.base import store as bases
+from build.base import store
+from build.base.chosen import Chosen, chosen
 from build.engine import ages, names
 from build.errors import IncompatibleError, SourceError
 from build.overlay import comparison
-from build.overlay import delta as deltas
-from build.overlay.delta import native_paths
+from build.overlay.delta import native_paths, refusal
 from build.vllm import requirements
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class BaseWishes:
     """What is asked of a base.
 
     Attributes:
@@ -38,7 +37,7 @@ class Wishes:
 
 
 def choose(
-    context: Context, target: Target, wishes: Wishes, *, allow_native: bool, install_deps: bool
+    context: Context, target: Target, wishes: BaseWishes, *, allow_native: bool, install_deps: bool
 ) -> tuple[Base, Delta]:
     """The base to use, and what turns it into the target.
 
@@ -67,14 +66,14 @@ def choose(
         base, delta = nearest(pairs)
         hindered = replace(delta, native=()) if allow_native else delta
         comments = comparison.comment_changes(target, base, hindered.native)
-        raise deltas.refusal(hindered, base.name, remedy=_remedy(base, target), only_comments=comments)
+        raise refusal(hindered, base.name, remedy=_remedy(base, target), only_comments=comments)
     base, delta = nearest(usable)
     age = ages.of(base.image)
     context.console.note(f"base {base.name} ({base.facts.version}, {age}): {_why(pairs, delta, wishes)}")
     return base, delta
 
 
-def compare(context: Context, target: Target, wishes: Wishes) -> list[tuple[Base, Delta]]:
+def compare(context: Context, target: Target, wishes: BaseWishes) -> list[tuple[Base, Delta]]:
     """Every base that may be used, newest first, and what turns it into the target.
 
     Raises:
@@ -88,7 +87,7 @@ def compare(context: Context, target: Target, wishes: Wishes) -> list[tuple[Base
     return [(base, comparison.compare(target, base, carried=wishes.carried)) for base in loaded]
 
 
-def _asked_for(context: Context, wishes: Wishes) -> list[Image]:
+def _asked_for(context: Context, wishes: BaseWishes) -> list[Image]:
     image = context.engine.image(str(wishes.base))
     flavor = names.flavor_of(image)
     if wishes.flavor and flavor and flavor != wishes.flavor:
@@ -98,26 +97,26 @@ def _asked_for(context: Context, wishes: Wishes) -> list[Image]:
 
 def _of_one_flavor(context: Context, wanted: str | None) -> list[Image]:
     """Promoted bases of a flavor, newest first."""
-    images = bases.candidates(context.engine, context.settings.repository)
-    bases.require_any(images)
-    chosen = flavors.chosen(context, wanted or context.settings.flavor)
-    found = [image for image in images if names.flavor_of(image) == chosen.name]
+    images = store.candidates(context.engine, context.settings.repository)
+    store.require_any(images)
+    flavor = chosen(context, wanted or context.settings.flavor)
+    found = [image for image in images if names.flavor_of(image) == flavor.name]
     if not found:
-        raise _other_flavors_only(images, chosen)
+        raise _other_flavors_only(images, flavor)
     if others := len(images) - len(found):
         context.console.note(f"bases of another flavor not considered: {others} (--flavor takes them)")
     return found
 
 
-def _other_flavors_only(images: list[Image], chosen: flavors.Chosen) -> IncompatibleError:
+def _other_flavors_only(images: list[Image], flavor: Chosen) -> IncompatibleError:
     """What to say where every base has another flavor than the one that is meant."""
     there = sorted({names.flavor_of(image) or "unknown" for image in images})
-    what = f"there is no {chosen.name} base on this engine, only {' and '.join(there)}"
-    makes = f"`python -m build nightly --flavor {chosen.name}` makes a {chosen.name} base"
-    if not chosen.automatic:
+    what = f"there is no {flavor.name} base on this engine, only {' and '.join(there)}"
+    makes = f"`python -m build nightly --flavor {flavor.name}` makes a {flavor.name} base"
+    if not flavor.automatic:
         return IncompatibleError(what, hint=makes)
     uses = f"`--flavor {there[0]}` uses the {there[0]} base"
-    return IncompatibleError(f"{what}; {chosen.name} is meant because {chosen.why}", hint=f"{makes}; {uses}")
+    return IncompatibleError(f"{what}; {flavor.name} is meant because {flavor.why}", hint=f"{makes}; {uses}")
 
 
 def _outdated(images: list[Image]) -> IncompatibleError:
@@ -136,7 +135,7 @@ def _load(context: Context, image: Image, *, asked_for: bool) -> Base | None:
     try:
         # An image can have names in other repositories too, which are no business of this run's.
         name = image.called or names.promoted_as(image, context.settings.repository) or image.name
-        return bases.load(context.engine, image, context.folders.cache, name=name)
+        return store.load(context.engine, image, context.folders.cache, name=name)
     except SourceError as error:
         if asked_for:
             raise
@@ -159,7 +158,7 @@ def _remedy(base: Base, target: Target) -> str:
     return "`python -m build nightly --vllm-version RELEASE` builds a base of a release that has these sources"
 
 
-def _why(pairs: list[tuple[Base, Delta]], delta: Delta, wishes: Wishes) -> str:
+def _why(pairs: list[tuple[Base, Delta]], delta: Delta, wishes: BaseWishes) -> str:
     if delta.native:
         return f"although {len(delta.native)} native sources differ"
     if wishes.base:

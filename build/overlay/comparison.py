@@ -11,13 +11,12 @@ from packaging.utils import canonicalize_name
 from build.errors import SourceError
 from build.overlay.delta import Delta, between
 from build.source.listing import SUBMODULE
-from build.vllm import comments, requirements
-from build.vllm import paths as compatibility
+from build.vllm import comments, paths, requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from build.base.store import Contents
+    from build.base.store import BaseContents
     from build.source.listing import Entry
     from build.source.target import Target
 
@@ -25,7 +24,7 @@ _COMPARED = 20
 """Native files up to which they are compared without their comments."""
 
 
-def compare(target: Target, base: Contents, *, carried: frozenset[str] = frozenset()) -> Delta:
+def compare(target: Target, base: BaseContents, *, carried: frozenset[str] = frozenset()) -> Delta:
     """What turns a base into a target.
 
     Args:
@@ -58,7 +57,7 @@ def compare(target: Target, base: Contents, *, carried: frozenset[str] = frozens
     return found
 
 
-def _require_free(packages: Iterable[str], base: Contents) -> None:
+def _require_free(packages: Iterable[str], base: BaseContents) -> None:
     """Refuse a new package that Python would not import, because it has another one of that name.
 
     Raises:
@@ -72,15 +71,18 @@ def _require_free(packages: Iterable[str], base: Contents) -> None:
             )
 
 
-def _require_kin(target: Target, base: Contents) -> None:
+def _require_kin(target: Target, base: BaseContents) -> None:
     """Refuse another project's tree, of which every native source would differ.
 
     Raises:
-        SourceError: It has none of the base's.
+        SourceError: It has none of the base's, or none of their folders.
     """
-    native = {path for path in base.tree.files if compatibility.is_native(path)}
+    native = {path for path in base.tree.files if paths.is_native(path)}
     if native and native.isdisjoint(target.tree.files):
         raise target.not_vllm("it has none of vLLM's native sources")
+    folders = paths.source_folders(base.tree.top_level)
+    if folders and folders.isdisjoint(target.tree.top_level):
+        raise target.not_vllm(f"it has none of the folders of vLLM's native sources ({', '.join(sorted(folders))})")
 
 
 def _builds_alike(target: Target, path: str, old: Entry, new: Entry) -> bool:
@@ -94,7 +96,7 @@ def _builds_alike(target: Target, path: str, old: Entry, new: Entry) -> bool:
         return False
 
 
-def comment_changes(target: Target, base: Contents, paths: Iterable[str]) -> frozenset[str]:
+def comment_changes(target: Target, base: BaseContents, paths: Iterable[str]) -> frozenset[str]:
     """Those of some changed files that have the same code in a base, if there are few.
 
     Args:
@@ -108,7 +110,7 @@ def comment_changes(target: Target, base: Contents, paths: Iterable[str]) -> fro
     )
 
 
-def _same_code(target: Target, path: str, base: Contents) -> bool:
+def _same_code(target: Target, path: str, base: BaseContents) -> bool:
     old, new = base.tree.files[path], target.tree.files[path]
     if old.mode != new.mode or old.mode == SUBMODULE:
         return False

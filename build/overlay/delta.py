@@ -17,7 +17,7 @@ from build.vllm.pyproject import torch_pins
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from build.base.store import Contents, Facts
+    from build.base.store import BaseContents, Facts
     from build.source.listing import Apart
     from build.vllm.pyproject import Pyproject
 
@@ -100,7 +100,7 @@ def _never(_path: str, _old: Entry, _new: Entry) -> bool:
 
 
 def between(
-    base: Contents,
+    base: BaseContents,
     target: Listing,
     *,
     pyproject: Pyproject,
@@ -130,24 +130,13 @@ def between(
     untouched = built | {version.FILE}
     wanted = {path: entry for path, entry in inside.items() if entry.mode != SUBMODULE and path not in untouched}
     classes = _classes(base.facts, base.tree, target)
-
-    def alike(path: str) -> bool:
-        old, new = base.tree.files.get(path), target.files.get(path)
-        return old is not None and new is not None and same(path, old, new)
-
-    native = {path for path, kind in classes.items() if kind is PathClass.NATIVE and not alike(path)} | built
-    # Without one, what is compiled fits the torch that is there.
-    pins = torch_pins(pyproject.build_requires)
-    if not pins <= torch_pins(base.facts.build_requires) or _PYPROJECT not in target.files:
-        native.add(_PYPROJECT)
-    submodules = {path for path in classes.keys() & inside.keys() if inside[path].mode == SUBMODULE}
     unmet = requirements.news(requires, base.facts.installed, known=base.facts.unmet)
-    # Compiled code fits one torch only, wherever another one is asked for.
-    if any(requirements.name(line) == "torch" for line in unmet):
-        native.add(requirements.file_of(base.facts.flavor))
+    compiled = _compiled(classes, base.tree, target, same)
+    native = built | compiled | _other_torch(base.facts, target, pyproject) | _unmet_torch(base.facts, unmet)
+    submodules = {path for path in classes.keys() & inside.keys() if inside[path].mode == SUBMODULE}
     return Delta(
         written={path: entry for path, entry in wanted.items() if held.get(path) != entry},
-        deleted=tuple(sorted(path for path in held.keys() - wanted.keys() - untouched)),
+        deleted=tuple(sorted(held.keys() - wanted.keys() - untouched)),
         native=tuple(sorted(native)),
         dependencies=tuple(line for line in unmet if requirements.name(line) != "torch"),
         constraints=requirements.constraints(requires, base.facts.installed),
@@ -157,6 +146,29 @@ def between(
         present=frozenset(wanted),
         packages=tuple(sorted(_modules(wanted, within=carried - base.tree.top_level))),
     )
+
+
+def _compiled(
+    classes: Mapping[str, PathClass], old: Listing, new: Listing, same: Callable[[str, Entry, Entry], bool]
+) -> set[str]:
+    """Changed files that decide what is compiled, less those that decide the same."""
+
+    def alike(path: str) -> bool:
+        before, after = old.files.get(path), new.files.get(path)
+        return before is not None and after is not None and same(path, before, after)
+
+    return {path for path, kind in classes.items() if kind is PathClass.NATIVE and not alike(path)}
+
+
+def _other_torch(facts: Facts, target: Listing, pyproject: Pyproject) -> set[str]:
+    """pyproject.toml, where vLLM is to be compiled with another torch; without a pin what is compiled fits any."""
+    pinned_alike = torch_pins(pyproject.build_requires) <= torch_pins(facts.build_requires)
+    return set() if pinned_alike and _PYPROJECT in target.files else {_PYPROJECT}
+
+
+def _unmet_torch(facts: Facts, unmet: Iterable[str]) -> set[str]:
+    """The file of requirements, where it asks for another torch: compiled code fits one only."""
+    return {requirements.file_of(facts.flavor) for line in unmet if requirements.name(line) == "torch"}
 
 
 def _modules(paths: Iterable[str], *, within: frozenset[str]) -> set[str]:
@@ -169,7 +181,7 @@ def _left_out(paths: Iterable[str]) -> Counter[str]:
     return Counter(path.partition("/")[0] for path in paths)
 
 
-def _built(base: Contents) -> set[str]:
+def _built(base: BaseContents) -> set[str]:
     """Files that the build has made and the folders that hold them, less what the base's commit tracks as a file."""
     places = {place for made in base.facts.made_by_build for place in (made, *map(str, PurePosixPath(made).parents))}
     return places - base.tree.files.keys()

@@ -93,41 +93,41 @@ def _opened(index: PackageIndex, project: str) -> Iterator[PyPISimple]:
     with requests.Session() as session:
         if index.bundle:
             session.verify = str(index.bundle)
-        if not should_bypass_proxies(index_address, no_proxy=index.proxies.get("NO_PROXY")):
+        proxies = dict(index.proxies)
+        if not should_bypass_proxies(index_address, no_proxy=proxies.pop("NO_PROXY", None)):
             # requests knows the environment's by itself, but not pip's.
-            session.proxies.update(
-                {
-                    name.removesuffix("_PROXY").lower(): address
-                    for name, address in index.proxies.items()
-                    if name != "NO_PROXY"
-                }
-            )
+            session.proxies.update({name.removesuffix("_PROXY").lower(): one for name, one in proxies.items()})
         try:
             yield PyPISimple(endpoint=index_address, session=session)
-        except NoSuchProjectError as error:
-            raise SourceError(
-                f"the package index has no {project}", hint="check index-url with `pip config list`"
-            ) from error
-        except DigestMismatchError as error:
-            raise SourceError(
-                f"{project} arrived with another hash than the package index states: {error}",
-                hint="run this again; if it stays, the index or a proxy on the way serves a wrong file",
-            ) from error
-        except (NoDigestsError, UnsupportedContentTypeError, UnsupportedRepoVersionError) as error:
-            raise SourceError(
-                f"the package index cannot be used for {project}: {error}",
-                hint="check index-url with `pip config list`",
-            ) from error
-        except requests.HTTPError as error:
-            raise SourceError(
-                f"the package index answers {error.response.status_code} {error.response.reason} for {project}",
-                hint="check index-url and its credentials with `pip config list`; 5xx: try again later",
-            ) from error
-        except requests.RequestException as error:
-            raise SourceError(
-                f"the package index does not answer for {project}: {type(error).__name__}",
-                hint="check the network, proxies and `pip config list`, then run this again",
-            ) from error
+        except (*_OF_THE_INDEX, requests.RequestException) as error:
+            raise _failure(error, project) from error
+
+
+_UNUSABLE = (NoDigestsError, UnsupportedContentTypeError, UnsupportedRepoVersionError)
+_OF_THE_INDEX = (NoSuchProjectError, DigestMismatchError, *_UNUSABLE)
+
+
+def _failure(error: Exception, project: str) -> SourceError:
+    """What went wrong with the index, in words."""
+    settings = "check index-url with `pip config list`"
+    if isinstance(error, NoSuchProjectError):
+        return SourceError(f"the package index has no {project}", hint=settings)
+    if isinstance(error, DigestMismatchError):
+        what = f"{project} arrived with another hash than the package index states: {error}"
+        return SourceError(
+            what, hint="run this again; if it stays, the index or a proxy on the way serves a wrong file"
+        )
+    if isinstance(error, _UNUSABLE):
+        return SourceError(f"the package index cannot be used for {project}: {error}", hint=settings)
+    if isinstance(error, requests.HTTPError):
+        what = f"the package index answers {error.response.status_code} {error.response.reason} for {project}"
+        return SourceError(
+            what, hint="check index-url and its credentials with `pip config list`; 5xx: try again later"
+        )
+    return SourceError(
+        f"the package index does not answer for {project}: {type(error).__name__}",
+        hint="check the network, proxies and `pip config list`, then run this again",
+    )
 
 
 def wheel_for(machine: str) -> Callable[[DistributionPackage], bool]:

@@ -72,26 +72,15 @@ class PackageIndex:
     @classmethod
     def parse(cls, listed: str, environment: Mapping[str, str]) -> PackageIndex:
         """From the output of ``pip config list`` (``section.key='value'`` a line) and the environment."""
-        settings: dict[str, str] = {}
-        rows = [row for row in listed.splitlines() if "=" in row]
-        for section in _SECTIONS:
-            for row in rows:
-                key, _, value = row.partition("=")
-                if key.startswith(f"{section}."):
-                    settings[key.removeprefix(f"{section}.")] = str(ast.literal_eval(value))
+        settings = _settings(listed)
         bundles = [settings.get("cert"), *(environment.get(name) for name in _BUNDLE_VARIABLES)]
         folders = (_local_folder(place) for place in settings.get("find-links", "").split())
-        # curl's rule: the lower-case name wins.
-        both = {name: environment.get(name.lower()) or environment.get(name) for name in _PROXY_VARIABLES}
-        proxies = {name: value for name, value in both.items() if value}
-        if proxy := settings.get("proxy"):
-            proxies |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy}
         return cls(
             index=settings.get("index-url"),
             extra=tuple(settings.get("extra-index-url", "").split()),
             find_links=tuple(folder for folder in folders if folder and folder.is_dir()),
             bundle=next((Path(bundle) for bundle in bundles if bundle and Path(bundle).is_file()), None),
-            proxies=proxies,
+            proxies=_proxies(settings.get("proxy"), environment),
         )
 
     def has_local(self, prefix: str) -> bool:
@@ -153,7 +142,7 @@ class PackageIndex:
 
 @dataclass(frozen=True, kw_only=True)
 class HandedIn:
-    """What a :class:`build.engine.buildx.Request` takes to install packages as the host would.
+    """What a :class:`build.engine.buildx.ImageBuild` takes to install packages as the host would.
 
     Attributes:
         secrets: Files by secret id (``environment``, ``uv.toml``, perhaps ``ca.pem``).
@@ -162,6 +151,24 @@ class HandedIn:
 
     secrets: Mapping[str, Path]
     contexts: Mapping[str, Path]
+
+
+def _settings(listed: str) -> dict[str, str]:
+    """Settings by key, whichever section they are in: of several the one that pip takes."""
+    rows = [row.partition("=")[::2] for row in listed.splitlines() if "=" in row]
+    return {
+        key.removeprefix(f"{section}."): str(ast.literal_eval(value))
+        for section in _SECTIONS
+        for key, value in rows
+        if key.startswith(f"{section}.")
+    }
+
+
+def _proxies(of_pip: str | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """Proxy variables as curl reads them, the lower-case name first; pip's own proxy outweighs them."""
+    both = {name: environment.get(name.lower()) or environment.get(name) for name in _PROXY_VARIABLES}
+    proxies = {name: value for name, value in both.items() if value}
+    return proxies | (dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), of_pip) if of_pip else {})
 
 
 def _pip_config(*words: str) -> str:

@@ -11,7 +11,8 @@ from build.engine import labels, names, uploads
 from build.host import clock
 from build.host.timestamps import expires, moment
 from build.registry import local
-from build.registry.client import Registry, RepositoryName
+from build.registry.client import Registry
+from build.registry.repository_name import RepositoryName
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from build.registry.image import Machine
+    from build.registry.container_image import Surroundings
 
 
 def has_expired(config: Mapping[str, Any], now: dt.datetime) -> bool:
@@ -75,7 +76,7 @@ def abandoned(registry: Registry, locks: Path) -> set[str]:
     return found
 
 
-def waiting(context: Machine, repository: str) -> tuple[Registry, set[str], set[str]] | None:
+def waiting(context: Surroundings, repository: str) -> tuple[Registry, set[str], set[str]] | None:
     """The embedded registry, digests of its manifests and tags of it that may go; None if it does not run.
 
     Args:
@@ -92,7 +93,7 @@ def waiting(context: Machine, repository: str) -> tuple[Registry, set[str], set[
     return registry, expired(registry, clock.now()), abandoned(registry, context.folders.locks)
 
 
-def sweep(context: Machine, repository: str) -> int:
+def sweep(context: Surroundings, repository: str) -> int:
     """Remove expired images from the embedded registry, if it runs; arguments as :func:`waiting` has them.
 
     Returns:

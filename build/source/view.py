@@ -9,6 +9,7 @@ whenever it is changed, no git that runs on the view can start it.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import stat
@@ -39,16 +40,19 @@ _OWN = ("refs", "logs", "reftable")
 _PSEUDO_REF = re.compile(r"[A-Z][A-Z_]*")
 _SHARED_INDEX = "sharedindex.*"
 
+_ALTERNATES = 5
 _CONFIG_BYTES = 2**20
 _REF_BYTES = 2**16
 _INFO_BYTES = 2**23
 _TRUE = ("true", "yes", "on", "1")
 
+_LINK = "gitdir:"
+
 _HINT = "give the path of a vLLM clone: `dev -- PATH [REF]`"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Layout:
     """Where the parts of a repository are, all absolute.
 
     Attributes:
@@ -75,7 +79,7 @@ class Place:
         return is_true(self.settings.get("core.sparsecheckout", ""))
 
 
-def find(path: Path) -> Place:
+def find(path: Path) -> Layout:
     """The repository that a path is in or names.
 
     Args:
@@ -95,37 +99,51 @@ def find(path: Path) -> Place:
     return _require(next(filter(None, map(_around, folders)), None), path)
 
 
-def _require(found: Place | None, path: Path) -> Place:
+def _require(found: Layout | None, path: Path) -> Layout:
     if found is None:
         raise SourceError(f"{path} is not a git repository", hint=_HINT)
     return found
 
 
-def _around(folder: Path) -> Place | None:
+def _around(folder: Path) -> Layout | None:
     """The repository whose working tree or git directory a folder is."""
     if (folder / ".git").is_file():
         return _in_folder(folder)
     return _named(folder / ".git") or _named(folder)
 
 
-def _in_folder(folder: Path) -> Place:
+def _in_folder(folder: Path) -> Layout:
     """That of a linked worktree, a submodule, or ``git init --separate-git-dir``.
 
     The working tree is where the file ``.git`` is, as for git itself (gitrepository-layout(5)): what the git directory
     says of it is the path before somebody moved the folder, or that of another folder of which this one is a copy.
     """
-    link = folder / ".git"
-    text = _text(link, _REF_BYTES).removeprefix("gitdir:").strip()
-    git_dir = (folder / text).resolve()
-    if not text or not _is_git_dir(git_dir):
+    text = _text(folder / ".git", _REF_BYTES)
+    named = text.removeprefix(_LINK).strip()
+    if not text.startswith(_LINK) or not named:
         raise SourceError(
-            f"{folder} is not a git repository: its .git points to {text}",
+            f"{folder} is not a git repository: its file .git {_why_no_link(text)}",
+            hint=f"write `{_LINK} PATH OF THE GIT DIRECTORY` into it, or clone again",
+        )
+    git_dir = (folder / named).resolve()
+    if not _is_git_dir(git_dir):
+        raise SourceError(
+            f"{folder} is not a git repository: its .git points to {named}",
             hint="`git worktree repair` in the repository that it belongs to mends the link of one that was moved",
         )
     return _place(git_dir, work_tree=folder)
 
 
-def _named(git_dir: Path) -> Place | None:
+def _why_no_link(text: str) -> str:
+    """What is wrong with a file ``.git`` that git does not take for a link (setup.c, read_gitfile_gently)."""
+    if not text.strip():
+        return "is empty"
+    if os.fsencode(text).startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "begins with a byte order mark, which git does not read"
+    return "names no folder" if text.startswith(_LINK) else f"does not begin with `{_LINK}`"
+
+
+def _named(git_dir: Path) -> Layout | None:
     """A git directory that was found as such."""
     return _place(git_dir, work_tree=None) if _is_git_dir(git_dir) else None
 
@@ -140,13 +158,13 @@ def _has_objects(folder: Path) -> bool:
     return (folder / "objects").is_dir() and (folder / "refs").is_dir()
 
 
-def _place(git_dir: Path, *, work_tree: Path | None) -> Place:
+def _place(git_dir: Path, *, work_tree: Path | None) -> Layout:
     common_dir = _common_dir(git_dir)
     settings = _settings(common_dir / "config")
     if is_true(settings.get("extensions.worktreeconfig", "")):
         settings |= _settings(git_dir / "config.worktree")
     found = work_tree or _work_tree(git_dir, common_dir, settings)
-    return Place(git_dir=git_dir, common_dir=common_dir, work_tree=found, settings=settings)
+    return Layout(git_dir=git_dir, common_dir=common_dir, work_tree=found, settings=settings)
 
 
 def _common_dir(git_dir: Path) -> Path:
@@ -173,6 +191,21 @@ def _linked(git_dir: Path) -> Path | None:
     link = git_dir / _text(git_dir / "gitdir", _REF_BYTES).strip()
     pointed = link.parent / _text(link, _REF_BYTES).removeprefix("gitdir:").strip()
     return link.parent.resolve() if link.is_file() and pointed.resolve() == git_dir else None
+
+
+def missing_alternates(objects: Path, *, depth: int = _ALTERNATES) -> list[Path]:
+    """Folders that an object database borrows from and that are not there (gitrepository-layout(5)).
+
+    Args:
+        objects: The database.
+        depth: Databases that borrow from one another (git's object-file.c goes as far).
+    """
+    text = _text(objects / "info/alternates", _INFO_BYTES)
+    named = [(objects / line).resolve() for line in text.splitlines() if line and not line.startswith("#")]
+    if not depth:
+        return []
+    further = (folder for one in named if one.is_dir() for folder in missing_alternates(one, depth=depth - 1))
+    return [*(one for one in named if not one.is_dir()), *further]
 
 
 def is_true(value: str) -> bool:
@@ -214,7 +247,7 @@ def _users_settings() -> dict[str, str]:
         return {}
 
 
-def write(folder: Path, place: Place) -> Path:
+def write(folder: Path, place: Layout) -> Path:
     """Write a view of a repository.
 
     Args:
@@ -271,7 +304,7 @@ def _copy_info(source: Path, target: Path, names: Iterable[str]) -> None:
             (target / "info" / name).write_bytes(file.read_bytes())
 
 
-def _config(place: Place) -> str:
+def _config(place: Layout) -> str:
     given, users = place.settings, _users_settings()
     both = {**users, **given}
     taken = {key: both[key] for key in _TAKEN if key in both}

@@ -1,8 +1,8 @@
 """Uncommitted work as a commit that is in no repository.
 
 The working tree is taken as it is: staged, unstaged and new files that are not ignored, deletions, modes. The
-user's index and objects stay as they are: git works on a copy of the index and writes objects to a throw-away
-folder that has the repository's as alternates. No filter is run: a file goes in with the bytes that lie there, its line
+user's index and objects stay as they are, their time stamps too: git works on a copy of the index and writes objects
+to a throw-away folder. No filter is run: a file goes in with the bytes that lie there, its line
 ends as git keeps them.
 
 Only what images can hold is read. What is left out is named: repositories within, files that the user told git not to
@@ -24,7 +24,7 @@ from build.errors import SourceError
 from build.host import scratch
 from build.source.git import Git, GitError
 from build.source.listing import SUBMODULE, SYMLINK, Apart, blob_id
-from build.source.repository import Commit, Repository
+from build.source.repository import UNPACKED_BYTES, Commit, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -94,7 +94,8 @@ def snapshot(
     scope = (repository.listing(head).top_level - frozenset(absent)) | carried
     with scratch.folder() as name:
         place = Path(name)
-        work = _Work(folder=folder, git=repository.on_copy(place), scope=scope, sparse=repository.is_sparse)
+        git = repository.on_copy(place)
+        work = _Work(folder=folder, git=git, alone=repository.alone(place), scope=scope, sparse=repository.is_sparse)
         with _told(folder):
             work.require_no_conflicts()
             changes = work.changes()
@@ -140,12 +141,14 @@ class _Work:
     Attributes:
         folder: The working tree.
         git: Git on it.
+        alone: Git on it that writes.
         scope: Top-level entries that are read.
         sparse: Whether files may be left out of it on purpose.
     """
 
     folder: Path
     git: Git
+    alone: Git
     scope: frozenset[str]
     sparse: bool
 
@@ -219,12 +222,26 @@ class _Work:
 
     def tree(self, changes: _Changes) -> str:
         """Id of the tree with some changes."""
+        rows = self.git.output("ls-files", "--stage", "-z")
+        self.alone.output("update-index", "-z", "--index-info", stdin=rows)
+        self._bring(rows, frozenset(changes.taken))
         if changes.removed:
-            self.git.output("update-index", "--force-remove", "-z", "--stdin", stdin=_lines(changes.removed))
+            self.alone.output("update-index", "--force-remove", "-z", "--stdin", stdin=_lines(changes.removed))
         if changes.taken:
-            self.git.output("update-index", "--add", "--replace", "-z", "--stdin", stdin=_lines(changes.taken))
-        # A partial clone lacks contents of files that are not checked out.
-        return self.git.text("write-tree", "--missing-ok")
+            self.alone.output("update-index", "--add", "--replace", "-z", "--stdin", stdin=_lines(changes.taken))
+        # What did not change is not here, and a partial clone lacks contents of files that are not checked out.
+        return self.alone.text("write-tree", "--missing-ok")
+
+    def _bring(self, rows: bytes, paths: frozenset[str]) -> None:
+        """Have what the index holds of some files: whether it has carriage returns decides what becomes of theirs."""
+        entries = (row.partition("\t") for row in _names(rows))
+        oids = {facts.split()[1] for facts, _, path in entries if path in paths and not facts.startswith(SUBMODULE)}
+        asked = "".join(f"{oid}\n" for oid in sorted(oids)).encode("ascii")
+        known = map(str.split, self.git.text("cat-file", "--batch-check", stdin=asked).splitlines())
+        if found := [words[0] for words in known if words[1] == "blob" and int(words[2]) <= FILE_BYTES]:
+            lines = "\n".join(found).encode("ascii")
+            pack = self.git.output("pack-objects", "--quiet", "--stdout", stdin=lines, limit=UNPACKED_BYTES)
+            self.alone.output("unpack-objects", "-q", stdin=pack)
 
     def commit(self, tree: str, head: Commit) -> Commit:
         """A commit of a tree on what is checked out."""

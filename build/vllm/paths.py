@@ -45,6 +45,8 @@ _TABLE: tuple[tuple[str, PathClass], ...] = (
 
 _RUST = ("rust/*", "rust-toolchain.toml", "tools/build_rust.py")
 
+_SOURCE_FOLDERS = frozenset({"csrc", "cmake", "rust"})
+
 # Made by vLLM's build and ignored by its .gitignore (vLLM 0.32.0). A checkout leaves them as they are.
 _MADE_BY_BUILD = (
     "*.so",
@@ -77,6 +79,11 @@ def made_by_build(path: str) -> bool:
 def is_native(path: str) -> bool:
     """Whether a path decides what is compiled, in a base that ships everything that vLLM compiles."""
     return next((kind for pattern, kind in _TABLE if _matches(path, (pattern,))), None) is PathClass.NATIVE
+
+
+def source_folders(top_level: frozenset[str]) -> frozenset[str]:
+    """Those of a tree's top-level entries that hold nothing but what is compiled."""
+    return top_level & _SOURCE_FOLDERS
 
 
 def classify(path: str, *, has_rust: bool, tracked: bool) -> PathClass:

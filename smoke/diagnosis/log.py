@@ -133,7 +133,7 @@ class Weight(enum.IntEnum):
     """A process says that it failed of this."""
 
 
-class Kind(enum.Enum):
+class LineKind(enum.Enum):
     """What a line is to Python."""
 
     SAID = enum.auto()
@@ -164,7 +164,7 @@ class Line(NamedTuple):
     body_at: int
     speaker: str
     weight: Weight
-    kind: Kind
+    kind: LineKind
     ending: bool
 
     @property
@@ -187,27 +187,27 @@ class _Speaker:
     in_traceback: bool = False
     fatal_at: str = ""
 
-    def kind(self, body: str) -> Kind:
+    def kind(self, body: str) -> LineKind:
         """What a line of it is; tracebacks are followed from line to line."""
         if body.endswith(_TRACEBACK) or _PLACE.match(body):
             self.in_traceback = True
-            return Kind.FRAME
+            return LineKind.FRAME
         if self.in_traceback and body[:1] in (" ", "\t"):
-            return Kind.FRAME
+            return LineKind.FRAME
         if _CHAINED.match(body):
-            return Kind.CHAINED
+            return LineKind.CHAINED
         match = _NAME.match(body)
         if match and (self.in_traceback or _NAMED_SO.search(match["name"])):
             self.in_traceback = False
-            return Kind.RAISED
-        return Kind.SAID
+            return LineKind.RAISED
+        return LineKind.SAID
 
-    def is_dropped(self, body: str, kind: Kind) -> bool:
+    def is_dropped(self, body: str, kind: LineKind) -> bool:
         """Whether a line belongs to an exception that was printed and dropped."""
-        if _DROPPED.search(body, 0, _HEAD) or (kind is Kind.CHAINED and self.was_dropped):
+        if _DROPPED.search(body, 0, _HEAD) or (kind is LineKind.CHAINED and self.was_dropped):
             self.dropped = _DROPPED_LINES
         dropped = self.dropped > 0
-        if kind is Kind.RAISED:
+        if kind is LineKind.RAISED:
             self.dropped, self.was_dropped = 0, dropped
         else:
             self.dropped = max(0, self.dropped - 1)
@@ -287,13 +287,13 @@ def _ends(text: str) -> bool:
     return any(word in text for word in _ENDING_WORDS) and bool(_ENDING.search(text))
 
 
-def _judged(speaker: _Speaker, rest: str, record: re.Match[str] | None, body: str) -> tuple[Weight, Kind]:
+def _judged(speaker: _Speaker, rest: str, record: re.Match[str] | None, body: str) -> tuple[Weight, LineKind]:
     said = _level(rest, record)
     if said is Weight.NOTHING:
-        return said, Kind.SAID
+        return said, LineKind.SAID
     kind = speaker.kind(body)
     fatal = record is not None and speaker.is_fatal(body, record["place"])
-    if speaker.is_dropped(body, kind) or kind is Kind.FRAME or _OVERCOME.search(rest) or _LAST_WORDS.search(rest):
+    if speaker.is_dropped(body, kind) or kind is LineKind.FRAME or _OVERCOME.search(rest) or _LAST_WORDS.search(rest):
         return Weight.NOTHING, kind
     return (Weight.FATAL if fatal else said), kind
 

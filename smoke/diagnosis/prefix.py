@@ -46,6 +46,8 @@ _KNOWN = tuple(
         r" {0,4}(?P<source>\d{1,4}): ?",
         r"\[ {0,12}\d{1,12}\.\d{1,9}\] ",
         r"> ",
+        # The left side of a frame that a terminal program draws around a log.
+        r"[\u2502\u2503] ",
         # A program that repeats a server's lines under a level of its own.
         r"(?:DEBUG|INFO|WARNING|ERROR) - \[[\w-]{1,80}\] (?=\(|(?:DEBUG|INFO|WARNING|ERROR)\b)",
     )
@@ -58,7 +60,7 @@ _FEW = 5
 _NEARLY_ALL = 0.9
 
 
-class Part(NamedTuple):
+class Printed(NamedTuple):
     """A line without what others put before it.
 
     Attributes:
@@ -86,13 +88,13 @@ class Prefix:
             self._patterns.append(found)
             sample = [rest for line in sample if (rest := _without(found, line).text).strip()]
 
-    def off(self, line: str) -> Part:
+    def off(self, line: str) -> Printed:
         """Take it off a line that has it."""
         sources = []
         for pattern in self._patterns:
             source, line = _without(pattern, line)
             sources.append(source)
-        return Part(" ".join(filter(None, sources)), line)
+        return Printed(" ".join(filter(None, sources)), line)
 
 
 def _shared(sample: Sequence[str]) -> re.Pattern[str] | None:
@@ -112,11 +114,11 @@ def _shared_words(sample: Sequence[str]) -> re.Pattern[str] | None:
     return None
 
 
-def _without(pattern: re.Pattern[str], line: str) -> Part:
+def _without(pattern: re.Pattern[str], line: str) -> Printed:
     match = pattern.match(line)
     if match is None:
-        return Part("", line)
-    return Part(match.groupdict().get("source") or "", line[match.end() :])
+        return Printed("", line)
+    return Printed(match.groupdict().get("source") or "", line[match.end() :])
 
 
 def unfolded(line: str) -> Iterable[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from smoke.diagnosis.log import Kind, Line, Weight
+from smoke.diagnosis.log import Line, LineKind, Weight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 PASSED_ON = re.compile(
     r"Engine core initialization failed|Frontend process failed during|EngineDeadError|AsyncEngineDeadError"
     r"|EngineGenerateError|WorkerProc initialization failed|EngineCore encountered|[Ee]ngine ?[Cc]ore.* died"
-    r"|died unexpectedly|died with exit code|MQEngineDeadError|Engine process failed to start"
+    r"|died unexpectedly|died with exit code|LLMEngine is (?:already )?dead|MQEngineDeadError"
+    r"|Engine process failed to start"
     r"|Worker failed with (?:error|KV connector output)|RuntimeError: (?:Executor failed|One or more workers failed)"
     r"|server shut down unexpectedly|managed Python headless engine exited"
 )
@@ -65,9 +66,9 @@ def raised(lines: Sequence[Line]) -> list[Raised]:
     chains: dict[str, int] = {}
     linked: set[str] = set()
     for index, line in enumerate(lines):
-        if line.kind is Kind.CHAINED:
+        if line.kind is LineKind.CHAINED:
             linked.add(line.speaker)
-        elif line.kind is Kind.RAISED and line.weight > Weight.NOTHING:
+        elif line.kind is LineKind.RAISED and line.weight > Weight.NOTHING:
             if line.speaker not in linked:
                 chains[line.speaker] = index
             linked.discard(line.speaker)

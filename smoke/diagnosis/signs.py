@@ -75,6 +75,8 @@ _NETWORK = "check the machine's network and RDMA devices, and that the container
 _REACHED = "check the network, name servers and proxies between the container and the named host, then test again"
 _LIBRARY = "add the library to the base image: `ldd` on the named file shows what it lacks"
 
+_CRASHED = "the process crashed in native code: check that the binaries fit this processor and each other"
+
 EXPLAINED = ("missing-op", "missing-library", "undefined-symbol", "import-error", "no-gpu")
 """Causes that an earlier warning explains: binaries that did not load are missed later."""
 
@@ -85,12 +87,20 @@ _CAPABILITY = (
     r"|requires? (?:a )?(?:GPUs? with )?(?:CUDA )?(?:compute )?capability"
     r"|not supported for the current GPU|[Mm]inimum (?:compute )?capability|[Oo]nly supports? \w+ GPUs? or newer"
     r"|not supported (?:on|in|by) (?:this|your|the) (?:current )?(?:GPU|device|architecture)"
-    r"|peer access is not supported between|peer mapping resources exhausted|CPU does not support x86-64"
-    r"|only supported on \S{0,40} ?(?:GPUs|CUDA devices) with"
+    r"|peer access is not supported between|cudaErrorPeerAccessUnsupported|peer mapping resources exhausted"
+    r"|CPU does not support x86-64"
+    r"|[Dd]evice does not support multicast|only supported on \S{0,40} ?(?:GPUs|CUDA devices) with"
 )
 
 # Of several signs in one line the first here wins: put the narrow before the wide.
 SIGNS = (
+    _sign(
+        # libstdc++ (vterminate.cc): what was thrown says so itself, in a line of its own.
+        "engine-died",
+        r"terminate called (?:after throwing|without an active|recursively)",
+        _CRASHED,
+        consequence=True,
+    ),
     _sign(
         "driver-too-old",
         # cudart and the driver API (cudaErrorInsufficientDriver 35, 803, 804, 222), PyTorch's words for them, and
@@ -98,7 +108,8 @@ SIGNS = (
         r"NVIDIA driver on your system is too old|unsupported display driver|CUDA driver version is insufficient"
         r"|forward compatibility was attempted on non supported HW|compiled with an unsupported toolchain"
         r"|nvidia-container-cli: requirement error|unsatisfied condition: (?:cuda|driver)"
-        r"|This container was built for NVIDIA Driver Release|cudaErrorInsufficientDriver",
+        r"|This container was built for NVIDIA Driver Release|cudaErrorInsufficientDriver"
+        r"|cudaErrorUnsupportedPtxVersion|cudaErrorCompatNotSupportedOnDevice",
         "update the NVIDIA driver of the engine's machine, or test on one with a newer driver",
         image_at_fault=False,
         as_warning=True,
@@ -261,7 +272,22 @@ SIGNS = (
         _MODEL,
         image_at_fault=False,
     ),
+    _sign(
+        # transformers, dynamic_module_utils.py, resolve_trust_remote_code.
+        "model",
+        r"contains custom code which must be executed|requires you to execute the \w+ file in that repo",
+        "choose a model that vLLM serves without code of the model's own: the suite does not trust such code",
+        image_at_fault=False,
+    ),
     _sign("gpu-unsupported", _CAPABILITY, _UNSUPPORTED, image_at_fault=False),
+    _sign(
+        # NCCL 2.27, bootstrap.cc, misc/socket.cc: said below the exception, as its last error.
+        "nccl",
+        r"no socket interface found"
+        r"|socket\w{0,40} ?: [Cc]onnect to .{0,80} failed : (?:No route|Network is|Host is|Connection timed)",
+        _NETWORK,
+        image_at_fault=False,
+    ),
     _sign(
         "undefined-symbol",
         r"undefined symbol|relocation error: |with link time reference",
@@ -321,7 +347,7 @@ SIGNS = (
     _sign(
         "bad-arguments",
         r"is greater than the derived max_model_len|larger than the (?:derived )?max_model_len"
-        r"|longer than the maximum model",
+        r"|longer than the maximum model|must be divisible by (?:tensor|pipeline) parallel size",
         "give a smaller --max-model-len, or a model with a longer context",
         image_at_fault=False,
     ),
@@ -349,7 +375,10 @@ SIGNS = (
         general=True,
     ),
     _sign(
-        "gpu-unsupported", r"no kernel image is available|invalid device function", _OTHER_ARCHITECTURE, general=True
+        "gpu-unsupported",
+        r"no kernel image is available|invalid device function|cudaErrorNoKernelImageForDevice",
+        _OTHER_ARCHITECTURE,
+        general=True,
     ),
     _sign(
         "gpu-unsupported",
@@ -421,13 +450,13 @@ SIGNS = (
     _sign(
         "engine-died",
         r"[Ss]egmentation fault|Illegal instruction|LLVM ERROR|Floating point exception|Fatal Python error"
-        r"|terminate called"
+        r"|\bwhat\(\): |libc\+\+abi: terminating|pure virtual method called"
         r"|core dumped|double free or corruption|corrupted size vs\. prev_size|\bpanicked at\b"
         r"|(?:^|: )(?:free|malloc|realloc|calloc|munmap_chunk|malloc_consolidate)\(\): |stack smashing detected"
         r"|^Failed: Cuda error |Segfault encountered"
-        r"|Assertion `.{0,200}' failed"
+        r"|Assertion [`'].{0,200}' failed"
         r"|^Aborted$|Caught signal \d+|SIGSEGV|SIGABRT|SIGILL",
-        "the process crashed in native code: check that the binaries fit this processor and each other",
+        _CRASHED,
         general=True,
     ),
     _sign(

@@ -13,7 +13,7 @@ from build.config.gpus import ALL
 from build.engine import labels
 from build.engine.cdi import KIND
 from build.host import turn
-from smoke.diagnosis.diagnose import Diagnosis
+from smoke.diagnosis.cause import Diagnosis
 from smoke.gpu.driver_requirement import unsatisfied
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.config.gpus import Selection
-    from build.engine.client import Capabilities, Image
+    from build.engine.capabilities import Capabilities
+    from build.engine.client import Image
     from smoke.gpu.nvidia import Machine
 
 # What NVIDIA's base images set: https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/

@@ -6,12 +6,13 @@ import csv
 import re
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import docker.errors
 
 from build.engine import confinement
 from build.engine.confinement import Limits
+from build.engine.executed import EndlessError, execute
 from build.host import process
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     """Runs a command where the GPUs are looked at and returns its standard output; OSError if it fails."""
 
 # A driver that hangs must not hang the run.
-_PATIENCE_S = "30"
+_PATIENCE_S = 30
+# Of `nvidia-smi -q` of many GPUs.
+_OUTPUT_LIMIT = 4 << 20
 _FIELDS = ("index", "uuid", "name", "driver_version", "memory.used")
 _CUDA = re.compile(r"CUDA (?:UMD )?Version *: *(\d+\.\d+)")
 _BRAND = re.compile(r"^ *Product Brand *: *(.+?) *$", re.MULTILINE)
@@ -171,7 +174,7 @@ def here(argv: Sequence[str]) -> str:
         OSError: It is not there, fails, or does not end within 30 s.
     """
     try:
-        return process.output(["timeout", _PATIENCE_S, *argv]).decode(errors="replace")
+        return process.output(["timeout", str(_PATIENCE_S), *argv]).decode(errors="replace")
     except subprocess.CalledProcessError as error:
         raise OSError(f"{argv[0]} ended with status {error.returncode}") from error
 
@@ -181,14 +184,13 @@ def within(container: Container) -> Ask:
 
     def ask(argv: Sequence[str]) -> str:
         try:
-            result: Any = container.exec_run([*argv], demux=True)
-        except docker.errors.APIError as error:
-            raise OSError(str(error.explanation or error)) from error
-        output, errors = ((part or b"").decode(errors="replace") for part in result.output)
-        if result.exit_code:
-            last = (errors or output).strip().splitlines()[-1:]
-            raise OSError(f"it ended with status {result.exit_code}: {''.join(last)}")
-        return output
+            done = execute(container, argv, limit=_OUTPUT_LIMIT, seconds=_PATIENCE_S)
+        except (docker.errors.APIError, EndlessError) as error:
+            raise OSError(str(getattr(error, "explanation", None) or error)) from error
+        if done.status:
+            last = (done.errors or done.output).decode(errors="replace").strip().splitlines()[-1:]
+            raise OSError(f"it ended with status {done.status}: {''.join(last)}")
+        return done.output.decode(errors="replace")
 
     return ask
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import docker.errors
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from build.base import apart
+from build.base.apart import Look
 from build.base.store import PYTHON
 from build.config.folders import REPOSITORY
 from build.engine import labels
+from build.engine.executed import EndlessError, execute
 from smoke.gpu import nvidia
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Torch(_Strict):
+class ComputingTorch(_Strict):
     """The image's torch: its version, the CUDA it was built for, and for each device whether it computes."""
 
     version: str
@@ -40,21 +44,42 @@ class Torch(_Strict):
     products: list[bool]
 
 
-class Findings(_Strict):
-    """What ``smoke/inside/gpu.py`` printed.
+class AskedTorch(_Strict):
+    """What the image's torch says when asked, or why it says nothing."""
+
+    found: ComputingTorch | None
+    failure: str
+
+
+class AskedPlatform(_Strict):
+    """The device that the image's vLLM chose, or why it says nothing."""
+
+    found: str | None
+    failure: str
+
+
+_READERS: apart.Readers = {
+    "holders": TypeAdapter(dict[str, list[str]]).validate_python,
+    "torch": AskedTorch.model_validate,
+    "platform": AskedPlatform.model_validate,
+}
+
+_OUTPUT_LIMIT = 1 << 20
+_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What ``smoke/inside/gpu.py`` found.
 
     Attributes:
-        torch: None if it cannot be used.
-        torch_failure: Why.
-        platform: The device that vLLM chose; None if it cannot be asked.
-        platform_failure: Why.
+        torch: Its torch.
+        platform: The device that vLLM chose.
         holders: GPUs that each process has open.
     """
 
-    torch: Torch | None
-    torch_failure: str = ""
-    platform: str | None
-    platform_failure: str = ""
+    torch: AskedTorch
+    platform: AskedPlatform
     holders: dict[str, list[str]]
 
 
@@ -70,7 +95,7 @@ class Seen:
     """
 
     machine: Machine | None
-    findings: Findings | None
+    findings: Observed | None
     failure: str
     computing: frozenset[str] | None
 
@@ -84,7 +109,7 @@ class Seen:
             here: Whether it runs on this machine.
         """
         ask = nvidia.within(container)
-        findings, failure = _findings(ask, image)
+        findings, failure = _findings(container, image)
         return cls(
             machine=nvidia.Machine.look(ask),
             findings=findings,
@@ -106,15 +131,14 @@ class Seen:
         return any(mib >= _GREW_MIB for mib in self.grown(grant).values())
 
 
-def _findings(ask: nvidia.Ask, image: Image) -> tuple[Findings | None, str]:
-    ours = labels.KIND in image.labels
+def _findings(container: Container, image: Image) -> tuple[Observed | None, str]:
+    python = str(PYTHON) if labels.KIND in image.labels else "python3"
     try:
-        output = ask([str(PYTHON) if ours else "python3", "-c", SCRIPT.read_text(encoding="utf-8")])
-        return Findings.model_validate_json(output), ""
-    except OSError as error:
+        done = execute(container, apart.words(python, SCRIPT), limit=_OUTPUT_LIMIT, seconds=_TIMEOUT_S)
+    except (docker.errors.APIError, EndlessError) as error:
         return None, f"the image's Python does not run: {error}"
-    except ValidationError:
-        return None, "the image's Python printed something else than it was asked for"
+    looked = Look.parse(done.output, status=done.status, errors=done.errors, readers=_READERS)
+    return (None, looked.end) if looked.end else (Observed(**looked.stages), "")
 
 
 def _computing(container: Container, ask: nvidia.Ask, *, here: bool) -> frozenset[str] | None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import docker.errors
-import requests
-from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter
 
+from build.base import apart
+from build.base.apart import Look
 from build.base.store import PYTHON, SOURCE
 from build.config.folders import REPOSITORY
 from build.engine import confinement
 from smoke.server.launch import ENVIRONMENT
-from smoke.server.server import printed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from build.engine.client import Engine
     from smoke.image.contents import Contents
@@ -39,7 +38,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Torch(_Strict):
+class ImportedTorch(_Strict):
     """The image's torch: why it cannot be imported, its version and the CUDA version it was built for."""
 
     failure: _Text | None
@@ -86,11 +85,16 @@ class ImportFailure(_Strict):
     sealed: bool
 
 
+def _reader(form: TypeAdapter[Any]) -> Callable[[Any], Any]:
+    # As JSON: a tuple of the model is a list there.
+    return lambda finding: form.validate_json(json.dumps(finding))
+
+
 _STAGES: Mapping[str, TypeAdapter[Any]] = {
     "compile": TypeAdapter(list[tuple[_Text, _Text]]),
     "files": TypeAdapter(dict[_Text, _Text]),
     "writable": TypeAdapter(list[_Text]),
-    "torch": TypeAdapter(Torch),
+    "torch": TypeAdapter(ImportedTorch),
     "libraries": TypeAdapter(dict[_Text, list[_Text]]),
     "vllm": TypeAdapter(Vllm),
     "load": TypeAdapter(dict[_Text, _Text | None]),
@@ -99,56 +103,13 @@ _STAGES: Mapping[str, TypeAdapter[Any]] = {
     "modules": TypeAdapter(list[ImportFailure]),
 }
 
+READERS: apart.Readers = {stage: _reader(form) for stage, form in _STAGES.items()}
 
-_REPEATED = "importing"
+REPEATED = "importing"
 """The stage that is said of each module."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """What the script found.
-
-    Attributes:
-        stages: Finding by stage; those that it did not come to are missing.
-        end: How it broke off, None if it ran through or stopped at source that does not compile.
-    """
-
-    stages: Mapping[str, Any]
-    end: str | None
-
-    @classmethod
-    def parse(cls, output: str, *, status: int, errors: str) -> Probe:
-        """From what the script printed.
-
-        Args:
-            output: Its standard output.
-            status: Its exit status.
-            errors: The end of its error output.
-        """
-        stages: dict[str, Any] = {}
-        for line in output.splitlines():
-            try:
-                stage, finding = json.loads(line)
-                # As JSON: a tuple of the model is a list there.
-                read = _STAGES[stage].validate_json(json.dumps(finding))
-                again = stage in stages and stage != _REPEATED
-            except (ValueError, TypeError, KeyError, ValidationError):
-                return cls(
-                    stages=stages, end=f"its Python printed something else than it was asked for: {line[:200]!r}"
-                )
-            if again:
-                return cls(stages=stages, end=f"its Python said twice what it was asked for: {line[:200]!r}")
-            stages[stage] = read
-        if status:
-            where = f" while it imported {stages['importing']}" if "importing" in stages else ""
-            last = next((line for line in reversed(errors.splitlines()) if line.strip()), "it said nothing")
-            return cls(stages=stages, end=f"its Python ended with status {status}{where}: {last[:500]}")
-        if stages.get("compile") == [] and "modules" not in stages:
-            return cls(stages=stages, end="its Python ended before it was done")
-        return cls(stages=stages, end=None)
-
-
-def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | None) -> Probe:
+def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | None) -> Look:
     """Run the script in an image: as an arbitrary user of group 0, on a root that cannot be written to, offline.
 
     Args:
@@ -158,31 +119,23 @@ def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | N
         contents: What an image of ours holds; None for somebody else's, whose own user and Python are taken.
     """
     changed = sorted(path for path in contents.changed if path in contents.found and _plain(path)) if contents else []
-    script = SCRIPT.read_text(encoding="utf-8")
+    source, python = (str(SOURCE), str(PYTHON)) if contents else ("-", "python3")
     options: dict[str, Any] = {
-        "entrypoint": [str(PYTHON) if contents else "python3"],
-        "command": ["-I", "-S", "-c", script, flavor, str(SOURCE) if contents else "-", *changed],
         **confinement.options(engine, launch.limits),
         "read_only": True,
         # exec: Triton compiles a library there that asks the driver what GPU there is.
         "tmpfs": {"/tmp": "mode=1777,exec"},  # noqa: S108 - in the container, which is ours alone
         "device_requests": list(launch.devices),
         "environment": dict(ENVIRONMENT),
+        **({"user": ANYBODY} if contents else {}),
     }
-    if contents:
-        options["user"] = ANYBODY
-    with engine.created(launch.image.id, **options) as container:
-        try:
-            container.start()
-        except docker.errors.APIError as error:
-            return Probe(stages={}, end=f"its Python does not start: {error.explanation}")
-        try:
-            status = container.wait(timeout=_TIMEOUT_S)["StatusCode"]
-        except requests.RequestException:
-            return Probe(stages={}, end=f"its Python was not done after {_TIMEOUT_S} s")
-        output = printed(container, stdout=True, stderr=False).decode(errors="replace")
-        errors = printed(container, stdout=False, stderr=True, tail=20).decode(errors="replace")
-    return Probe.parse(output, status=status, errors=errors)
+    argv = apart.words(python, SCRIPT, flavor, source, *changed)
+    try:
+        return apart.look(
+            engine, launch.image.id, argv, readers=READERS, repeated=REPEATED, seconds=_TIMEOUT_S, **options
+        )
+    except docker.errors.APIError as error:
+        return Look(stages={}, end=f"its Python does not start: {error.explanation}")
 
 
 def _plain(path: str) -> bool:

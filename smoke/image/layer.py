@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Self, cast
 
-from smoke.image import credentials
+from smoke.image import secret_patterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,6 +143,6 @@ def _unpacked(stream: IO[bytes]) -> IO[bytes]:
 
 def _holds(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
     """Whether a file is where credentials are kept, and holds some."""
-    judge = credentials.judge(path)
+    judge = secret_patterns.judge(path)
     content = tar.extractfile(member) if judge else None
-    return bool(judge and content and judge(content.read(credentials.READ_BYTES).decode(errors="replace")))
+    return bool(judge and content and judge(content.read(secret_patterns.READ_BYTES).decode(errors="replace")))

@@ -34,7 +34,7 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
 from build.host import stored
-from smoke.image import credentials as secret
+from smoke.image import secret_patterns
 from smoke.image.contents import UnreadableError, has
 from smoke.image.layer import Layer, NotReadError, UnreadableLayerError, members
 
@@ -72,7 +72,7 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         # What is read of a layer, and what is looked for in it, wherever these modules lie.
-        self._rules = [_digest(sys.modules[Layer.__module__]), _digest(secret)]
+        self._rules = [_digest(sys.modules[Layer.__module__]), _digest(secret_patterns)]
 
     def get(self, digest: str) -> Layer | None:
         """A layer by the digest of its archive or of its blob; None if it was not read by the rules of today."""
@@ -137,7 +137,7 @@ def credentials(
         ]
         known = {path for layer in read.values() for path in layer.files}
         # Second names of files, and layers that could not be read.
-        return [*told, *(path for path in secret.files(container, homes) if path not in known)]
+        return [*told, *(path for path in secret_patterns.files(container, homes) if path not in known)]
 
 
 def look(
@@ -196,7 +196,7 @@ def _fate(container: Container, path: str) -> str:
     with contextlib.suppress(UnicodeEncodeError, docker.errors.APIError):  # the engine cannot be asked for any path
         if not has(container, PurePosixPath(path)):
             return ", which a later layer deletes"
-        if not secret.tells(container, path):
+        if not secret_patterns.tells(container, path):
             return ", which a later layer replaces"
     return ""
 
@@ -258,7 +258,7 @@ def _remember(memory: Memory, read: Mapping[str, Found]) -> None:
 def _known_places(container: Container, place: str, homes: Iterable[str]) -> Layer:
     """A layer on another machine, whose gigabytes are not fetched: the places where programs keep theirs must do."""
     there = [home for home in homes if has(container, PurePosixPath(place + home))]
-    return Layer(files=tuple(secret.files(container, there, root=place)), content_bytes=0)
+    return Layer(files=tuple(secret_patterns.files(container, there, root=place)), content_bytes=0)
 
 
 def _folder(container: Container, place: str) -> Found:

@@ -1,18 +1,8 @@
 """Look at the compiled parts and the modules of an image, from within, while nothing else of it runs.
 
-Run as ``python -I -S -c "$(cat binaries.py)" FLAVOR SOURCE CHANGED…``; SOURCE holds the folder ``vllm``, ``-`` looks
-for it; the changed files are relative to it. Each stage prints one line of JSON, ``[stage, finding]``, so that what was
-found is known also when a later one takes the process down.
-
-What is looked at may lie. So Python starts without the image's ``site``, its ``PYTHON*`` variables and start files,
-and imports what it needs of the standard library before anything else. Files are read by this process, which alone
-holds the standard output and which no process of its user may look into. What has to be imported is imported by a
-child, after all that was read: it says its findings through a pipe, each once and in their order, and this process
-passes them on. A child that ends early, says a stage twice or out of turn, ends the run as a failure.
-
-What stays inherent: the image's loader (``LD_PRELOAD``, ``ld.so.preload``), C library, interpreter and standard library
-are believed, and code that is imported could make up what it says of itself, such as torch's version or that a module
-can be imported. Files are also compared from outside the image, and that the server works is shown by its answers.
+A script for ``build/base/inside/apart.py``, run with FLAVOR SOURCE CHANGED…; SOURCE holds the folder ``vllm``, ``-``
+looks for it; the changed files are relative to it. Files are also compared from outside the image, and that the server
+works is shown by its answers.
 """
 
 from __future__ import annotations
@@ -21,7 +11,6 @@ import contextlib
 import hashlib
 import importlib.machinery
 import importlib.util
-import json
 import linecache
 import os
 import re
@@ -37,6 +26,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import ModuleType
+
+    from build.base.inside.apart import Report
 
 # Where vLLM defines the operators that every build of a flavor has, with what TORCH_EXTENSION_NAME stands for there
 # (0.32.0 and 0.33.0; 0.31.0 has those for CUDA in libtorch_stable). Those in other sources depend on the architectures
@@ -76,98 +67,27 @@ AVX512 = {"avx512f", "avx512vl", "avx512bw", "avx512dq"}
 SHOWN = 2000
 
 
-# What the child says, in this order; IMPORTING any number of times before the last.
-IMPORTED = ("torch", "libraries", "vllm", "load", "operators", "modules")
-IMPORTING = "importing"
-LINE_BYTES = 1 << 22
-
-PR_SET_DUMPABLE = 4  # prctl(2)
+STAGES = ("torch", "libraries", "vllm", "load", "operators", "modules")
+REPEATED = "importing"
 
 
-class Report:
-    """Says what was found on a file descriptor, line by line."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
-
-    def say(self, stage: str, finding: Any) -> None:  # noqa: ANN401 - any JSON value
-        """Print one stage's finding."""
-        self._stream.write(json.dumps([stage, finding]) + "\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Let go of it: in the child, before anything of the image runs there."""
-        self._stream.close()
-
-
-def main() -> None:
-    """Look at everything, the cheap and telling first; stop at source that does not compile."""
-    report = Report(os.dup(1))
-    # What libraries print while they are imported would otherwise come between the lines.
-    os.dup2(2, 1)
-    set_dumpable(0)
-    flavor, source, changed = sys.argv[1], source_folder(sys.argv[2], report), sys.argv[3:]
+def read(report: Report, arguments: Sequence[str]) -> tuple[str, SourceTree] | None:
+    """Look at the files, the cheap and telling first; stop at source that does not compile."""
+    flavor, source, changed = arguments[0], source_folder(arguments[1], report), arguments[2:]
     modules = [path for path in changed if path.startswith("vllm/") and path.endswith(".py")]
     # Looked at before anything is imported, which writes some.
     sealed = {module_name(path) for path in modules if has_bytecode(source / path)}
     faulty = list(uncompilable(source, [path for path in changed if path.endswith(".py")]))
     report.say("compile", faulty)
     if faulty:
-        return
+        return None
     compiled = sorted(compiled_files(source))
     report.say("files", {str(path.relative_to(source)): blob_id(path) for path in (*compiled, *modules_of(source))})
     report.say("writable", shut_folders(source))
-    reading, writing = os.pipe()
-    sys.stderr.flush()
-    if not (pid := os.fork()):
-        os.close(reading)
-        start(report)
-        look(Report(writing), flavor, Tree(source, compiled, modules, sealed))
-        sys.stderr.flush()
-        os._exit(0)
-    os.close(writing)
-    wrong = pass_on(reading, report)
-    sys.exit(wrong or ended(pid))
+    return flavor, SourceTree(source, compiled, modules, sealed)
 
 
-def set_dumpable(value: int) -> None:
-    """Say whether other processes of this user may look into this one (/proc/PID/fd, ptrace)."""
-    with contextlib.suppress(ImportError, OSError, AttributeError):
-        importlib.import_module("ctypes").CDLL(None).prctl(PR_SET_DUMPABLE, value, 0, 0, 0)
-
-
-def start(report: Report) -> None:
-    """Make this child what Python is without -S: with the image's packages and what they start, and no report."""
-    report.close()
-    set_dumpable(1)
-    if sys.flags.no_site:
-        importlib.import_module("site").main()
-
-
-def pass_on(reading: int, report: Report) -> str | None:
-    """Pass on what the child says as long as it is what it is to say; what was wrong about it, if anything."""
-    due = list(IMPORTED)
-    with os.fdopen(reading, "rb") as stream:
-        while line := stream.readline(LINE_BYTES):
-            try:
-                stage, finding = json.loads(line)
-            except ValueError:
-                return "what is imported printed something else than its findings"
-            if stage != IMPORTING and (not due or stage != due.pop(0)):
-                return "what is imported said more than its findings"
-            if stage == IMPORTING and due != list(IMPORTED[-1:]):
-                return "what is imported said its findings in another order"
-            report.say(stage, finding)
-    return None
-
-
-def ended(pid: int) -> str | int:
-    """The status that the child ended with, as a shell has it."""
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
-
-
-class Tree(NamedTuple):
+class SourceTree(NamedTuple):
     """The source folder, its compiled files, and of the changed modules which the base could import."""
 
     source: Path
@@ -176,8 +96,9 @@ class Tree(NamedTuple):
     sealed: set[str]
 
 
-def look(report: Report, flavor: str, tree: Tree) -> None:
+def look(report: Report, found: tuple[str, SourceTree]) -> None:
     """Look at what has to be imported."""
+    flavor, tree = found
     source, compiled, modules, sealed = tree
     # As when the base was sealed: flashinfer, tilelang and numba make folders for their caches while they are imported.
     os.environ.update(dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME"), tempfile.gettempdir()))
@@ -190,7 +111,7 @@ def look(report: Report, flavor: str, tree: Tree) -> None:
     report.say("operators", operator_facts(flavor, source, compiled))
     failed: list[dict[str, Any]] = []
     for name in (*map(module_name, modules), *SERVER):
-        report.say("importing", name)
+        report.say(REPEATED, name)
         if failure := import_failure(name, source):
             failed.append({**failure, "sealed": name in SERVER or name in sealed})
     report.say("modules", failed)
@@ -225,7 +146,7 @@ def source_folder(word: str, report: Report) -> Path:
     """The folder that was named, or the one that ``import vllm`` finds."""
 
     def found() -> str:
-        start(report)
+        report.leave()
         spec = importlib.util.find_spec("vllm")
         return str(Path(spec.origin).parent.parent) if spec and spec.origin else ""
 
@@ -383,7 +304,11 @@ def expected_variant() -> str:
 
 
 def defined(flavor: str, source: Path) -> Iterator[str]:
-    """Yield the operators, with their namespace, that the sources certainly define for a flavor."""
+    """Yield the operators, with their namespace, that the sources certainly define for a flavor.
+
+    The sources are asked, not a record of what the base had when it was sealed: a base whose binaries are another
+    commit's (``VLLM_PRECOMPILED_WHEEL_COMMIT``) is sealed with them.
+    """
     for name, extension in BINDINGS.get(flavor, {}).items():
         path = source / name
         if path.is_file():
@@ -463,6 +388,3 @@ def shut_folders(source: Path) -> list[str]:
 def may_write(status: os.stat_result) -> bool:
     """Whether group 0 may write to a folder, also where it is mounted for reading only now."""
     return bool(status.st_mode & stat.S_IWOTH) or (status.st_gid == 0 and bool(status.st_mode & stat.S_IWGRP))
-
-
-main()

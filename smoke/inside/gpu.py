@@ -1,17 +1,23 @@
 """Look at the GPUs from within the server's container, with the image's own torch and vLLM.
 
-Run as ``python -c "$(cat gpu.py)"``; prints one line of JSON.
+A script for ``build/base/inside/apart.py``.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from build.base.inside.apart import Report
+
+STAGES = ("torch", "platform")
 
 SIZE = 128
 # Entries below 4: every sum is a whole number below 2048, which even the least exact of a GPU's formats holds.
@@ -58,20 +64,18 @@ def holders() -> dict[str, list[str]]:
     return found
 
 
-def main() -> None:
-    """Print what is found, each finding or why it is missing."""
-    # What libraries print meanwhile goes to the error output.
-    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    findings: dict[str, Any] = {"holders": holders()}
-    for name, find in (("torch", torch_facts), ("platform", platform)):
+def read(report: Report, arguments: Sequence[str]) -> bool:
+    """Look at the processes."""
+    del arguments
+    report.say("holders", holders())
+    return True
+
+
+def look(report: Report, found: bool) -> None:  # noqa: FBT001 - called as any script is
+    """Look at what torch and vLLM say, or why they say nothing."""
+    del found
+    for stage, find in (("torch", torch_facts), ("platform", platform)):
         try:
-            findings[name] = find()
+            report.say(stage, {"found": find(), "failure": ""})
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the image
-            findings[name] = None
-            findings[f"{name}_failure"] = f"{type(error).__name__}: {error}"[:2000]
-    output.write(json.dumps(findings) + "\n")
-    output.flush()
-
-
-main()
+            report.say(stage, {"found": None, "failure": f"{type(error).__name__}: {error}"[:2000]})

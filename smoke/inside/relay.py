@@ -16,7 +16,7 @@ HEAD = 9
 CHUNK = 1 << 16
 
 
-class Relay:
+class Carrier:
     """The connections, by number."""
 
     def __init__(self, port: int, output: asyncio.StreamWriter) -> None:
@@ -95,7 +95,7 @@ async def main() -> None:
     transport, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(os.dup(1), "wb", 0))
     output = asyncio.StreamWriter(transport, protocol, None, loop)
     with contextlib.suppress(asyncio.IncompleteReadError):
-        await Relay(int(sys.argv[1]), output).serve(frames)
+        await Carrier(int(sys.argv[1]), output).serve(frames)
 
 
 asyncio.run(main())

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from build.gate.verdict import Verdict
-from smoke.diagnosis.diagnose import Diagnosis
+from smoke.diagnosis.cause import Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,7 @@ class Check:
         outcome: ``skipped`` if it did not run or does not apply, with the reason in the message;
             ``inconclusive`` if something other than the image was in the way.
         seconds: How long it took, with what had to be started for it.
-        message: Why it did not pass.
+        message: Why it did not pass, or what is to be said although it did.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Check:
 
 
 # What such a tier asks is one question of many; the others can be asked all the same.
-_INDEPENDENT = ("server", "openai")
+_INDEPENDENT = ("server", "openai", "numbers")
 _FIRST_OF_ALL = "server/health"
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from build.engine.client import Engine, Image
-    from smoke.diagnosis.diagnose import Diagnosis
+    from smoke.diagnosis.cause import Diagnosis
     from smoke.results.findings import Findings
 
 _HERE = REPOSITORY / "smoke"
@@ -78,7 +78,7 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Excerpt:
     """Lines of the log that follow each other.
 
     Attributes:
@@ -140,7 +140,7 @@ def _milestones(server_log: str) -> Iterator[tuple[str, int, datetime]]:
             del wanted[: reached + 1]
 
 
-def excerpt(server_log: str, marked: int | None) -> list[Part]:
+def excerpt(server_log: str, marked: int | None) -> list[Excerpt]:
     """What is shown of a log: its start, its end, and what is around the line of the cause.
 
     Args:
@@ -152,15 +152,15 @@ def excerpt(server_log: str, marked: int | None) -> list[Part]:
     wanted = {*range(_FIRST_LINES), *range(count - _LAST_LINES, count)}
     if marked:
         wanted |= set(range(marked - _AROUND_CAUSE, marked + _AROUND_CAUSE))
-    parts: list[Part] = []
+    parts: list[Excerpt] = []
     run: list[Shown] = []
     before = 0
     for index in sorted(wanted & set(range(count))):
         if run and run[-1].number != index:
-            parts.append(Part(left_out=before, lines=tuple(run)))
+            parts.append(Excerpt(left_out=before, lines=tuple(run)))
             before, run = index - run[-1].number, []
         run.append(Shown(number=index + 1, text=log.plain(lines[index].replace("\r", _OVERWRITTEN)[:_LINE_LIMIT])))
-    return [*parts, Part(left_out=before, lines=tuple(run))] if run else parts
+    return [*parts, Excerpt(left_out=before, lines=tuple(run))] if run else parts
 
 
 def lineage(engine: Engine, image: Image) -> dict[str, Any]:

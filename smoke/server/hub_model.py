@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import TypeAdapter
 
-from build.gate import rules
+from build.gate import fingerprints
 from build.host import stored, turn
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def fetch(model: ModelName, cache: Path, *, say: Callable[[str], None], timeout_
             shutil.rmtree(partial / ".cache", ignore_errors=True)
             for path in (partial, *partial.rglob("*")):
                 path.chmod(0o755 if path.is_dir() else 0o644)
-            stored.write(_record(folder), {"digest": rules.model(partial)})
+            stored.write(_record(folder), {"digest": fingerprints.model(partial)})
             partial.rename(folder)
     return folder
 
@@ -66,7 +66,7 @@ def is_damaged(folder: Path, digest: str) -> bool:
 
     Args:
         folder: What :func:`fetch` returned.
-        digest: Digest of what it holds now (:func:`build.gate.rules.model`).
+        digest: Digest of what it holds now (:func:`build.gate.fingerprints.model`).
     """
     known = stored.read(_record(folder), _RECORD, level=logging.DEBUG)
     # Older versions of this tool wrote none.

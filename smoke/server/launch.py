@@ -18,7 +18,7 @@ from testcontainers.core.transferable import build_transfer_tar
 
 from build.base.store import PYTHON
 from build.engine import confinement, labels
-from build.engine.client import without_logins
+from build.engine.client import IN_FLIGHT_S, without_logins
 from build.host import identity
 from smoke.server import relay
 from smoke.server.server import HEALTH_S, MODEL_FOLDER, POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
@@ -40,10 +40,8 @@ _SHARED_MEMORY = "2g"  # vLLM's processes exchange tensors there; Docker's defau
 # A folder that is copied goes through memory; a larger one is mounted.
 _COPY_LIMIT = 64 * 2**20
 _PROGRESS_S = 10.0
-_IN_FLIGHT_S = 5.0
 _DYING_S = 2.0
 _UNUSED, _UNUSED_VERSION = "unix:///nonexistent", "1.44"
-# Of the engine's machine: other machines have no business with a server under test.
 _LOOPBACK = "127.0.0.1"
 
 ENVIRONMENT = {
@@ -192,8 +190,6 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
         EngineError: The server cannot be reached from this machine.
         ServerFailedError: The engine refused to start it.
     """
-    if launch.network:
-        engine.require_reachable_ports()
     testcontainers_config.ryuk_disabled = True  # an image to pull; what it is for is done here
     # Logins are for pulling, and nothing is pulled: the image is on the engine.
     testcontainers_config._docker_auth_config = None  # noqa: SLF001 - its setter warns of an experiment
@@ -214,9 +210,10 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
             server.started = time.monotonic()
         except KeyboardInterrupt:
             # If it came while the engine was asked, there will be a container that we were not told of.
-            patience = _IN_FLIGHT_S if container.status == "not_started" else 0.0
+            patience = IN_FLIGHT_S if container.status == "not_started" else 0.0
             raise
-        with _reached(engine, server, launch):
+        with contextlib.ExitStack() as reached:
+            server.address = _carried(server, launch, reached)
             yield server
     finally:
         with _undisturbed():
@@ -224,24 +221,12 @@ def running(engine: Engine, launch: Launch, *, keep_log: Callable[[str], None]) 
                 server.kill()
                 keep_log(server.log())
             server.close()
-            remove(engine, name, patience=patience)
+            engine.remove_container(name, patience=patience)
             container.get_docker_client().client.close()
 
 
-@contextlib.contextmanager
-def _reached(engine: Engine, server: ContainerServer, launch: Launch) -> Iterator[None]:
-    """Give a server the address that it has here, while the block runs. One that ended at once has none."""
-    with contextlib.ExitStack() as stack:
-        if launch.network:
-            if port := server.published():
-                server.address = stack.enter_context(engine.reachable(port))
-        else:
-            server.address = _carried(server, launch, stack)
-        yield
-
-
 def _carried(server: ContainerServer, launch: Launch, stack: contextlib.ExitStack) -> tuple[str, int] | None:
-    """The address of a server without network.
+    """The address that a server has here; one that ended at once has none.
 
     Raises:
         ServerFailedError: The image has no Python that could lead to it.
@@ -251,7 +236,7 @@ def _carried(server: ContainerServer, launch: Launch, stack: contextlib.ExitStac
     except (relay.NoRelayError, docker.errors.APIError) as error:
         if server.exit_code(within=_DYING_S) is not None:
             return None
-        said = f"{error}: without network a server is reached through a Python of its image"
+        said = f"{error}: a server is reached through a Python of its image"
         raise ServerFailedError("the server cannot be reached", log=said, refused=True) from error
 
 
@@ -271,8 +256,6 @@ def _prepare(container: DockerContainer, engine: Engine, launch: Launch, *, name
         options |= {"user": launch.confined_to, "read_only": True}
     if launch.network:
         del options["network_mode"]
-        # testcontainers has no option for the address; docker-py takes (address,) for "any port there".
-        container.ports[f"{PORT}/tcp"] = (_LOOPBACK,)  # type: ignore[assignment]
     else:
         options["hostname"] = _LONELY_NAME
     container.with_kwargs(**options, mounts=_provide(container, launch.model))
@@ -337,25 +320,3 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
-
-
-def remove(engine: Engine, name: str, *, patience: float) -> None:
-    """Remove the container of a run.
-
-    By its name: an interrupt may fall between its creation and our learning its ID, and labels are inherited.
-
-    Args:
-        engine: Where.
-        name: The container's name.
-        patience: Seconds to wait for it to appear. None may.
-    """
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            engine.client.api.remove_container(name, force=True, v=True)
-        except docker.errors.NotFound:
-            if time.monotonic() >= deadline:
-                return
-        else:
-            return
-        time.sleep(POLL_S)

@@ -16,11 +16,12 @@ import socket
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import docker.errors
 
 from build.config.folders import REPOSITORY
+from build.engine.executed import Streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,16 +31,12 @@ if TYPE_CHECKING:
 SCRIPT = REPOSITORY / "smoke" / "inside" / "relay.py"
 
 HELLO, OPEN, DATA, END, GONE = range(5)
+"""What a frame is, as the script has it."""
 
 _WAITING = 16384
 """Pieces of an answer that wait for a client which does not read; a connection with more is dropped."""
-"""What a frame is, as the script has it."""
 
 _HEAD = struct.Struct("!BII")
-# Docker's frames of a process without terminal: which stream, and how many bytes (docs.docker.com, "Attach to a
-# container", "Stream format").
-_ENGINE_HEAD = struct.Struct("!BxxxI")
-_STANDARD_OUTPUT = 1
 _CHUNK = 1 << 16
 _LOOPBACK = "127.0.0.1"
 _READY_S = 60.0
@@ -54,13 +51,11 @@ class _Stream:
     """Standard input and output of the process inside.
 
     Args:
-        raw: What Docker's SDK gives for a process's streams.
+        streams: The process.
     """
 
-    def __init__(self, raw: Any) -> None:  # noqa: ANN401 - the SDK gives one of several classes
-        self._raw = raw  # holds the response, with which the connection would go
-        self._socket: socket.socket = getattr(raw, "_sock", raw)
-        self._socket.settimeout(None)
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
         self._sending = threading.Lock()
 
     def send(self, kind: int, number: int, content: bytes = b"") -> None:
@@ -70,11 +65,11 @@ class _Stream:
             OSError: The process is gone.
         """
         with self._sending:
-            self._socket.sendall(_HEAD.pack(kind, number, len(content)) + content)
+            self._streams.socket.sendall(_HEAD.pack(kind, number, len(content)) + content)
 
     def ready_within(self, seconds: float) -> bool:
         """Whether there is something to read in time."""
-        return bool(select.select([self._socket], [], [], seconds)[0])
+        return bool(select.select([self._streams.socket], [], [], seconds)[0])
 
     def answers(self) -> bool:
         """Whether what is read first is the answer to a greeting.
@@ -82,28 +77,15 @@ class _Stream:
         Raises:
             OSError: It does not come to its end.
         """
-        self._socket.settimeout(_READY_S)
-        said = self._exactly(_ENGINE_HEAD.size + _HEAD.size)
-        self._socket.settimeout(None)
-        return said[_ENGINE_HEAD.size :] == _HEAD.pack(HELLO, 0, 0)
-
-    def output(self) -> Iterator[bytes]:
-        """Yield the process's standard output as it comes."""
-        while head := self._exactly(_ENGINE_HEAD.size):
-            which, left = _ENGINE_HEAD.unpack(head)
-            while left:
-                chunk = self._socket.recv(min(left, _CHUNK))
-                if not chunk:
-                    return
-                left -= len(chunk)
-                if which == _STANDARD_OUTPUT:
-                    yield chunk
+        said = self._streams.greeting(_HEAD.size, until=time.monotonic() + _READY_S)
+        self._streams.socket.settimeout(None)
+        return said == _HEAD.pack(HELLO, 0, 0)
 
     def frames(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield what the process says: kind, number and content of a frame, a large one in pieces."""
         buffer = bytearray()
         left, kind, number = 0, 0, 0
-        for chunk in self.output():
+        for _, chunk in self._streams.frames():
             buffer += chunk
             while buffer:
                 if not left:
@@ -119,25 +101,9 @@ class _Stream:
                 left -= len(content)
                 yield kind, number, content
 
-    def _exactly(self, size: int) -> bytes:
-        found = b""
-        while len(found) < size:
-            chunk = self._socket.recv(size - len(found))
-            if not chunk:
-                return b""
-            found += chunk
-        return found
-
     def close(self) -> None:
         """End it, and with it whoever waits for it."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
-            self._socket.close()
-        # A TLS socket is closed only with what reads from it, which the response has.
-        for one in (self._raw, getattr(self._raw, "_response", self._raw)):
-            with contextlib.suppress(Exception):
-                one.close()
+        self._streams.close()
 
 
 class Relay:
@@ -274,9 +240,8 @@ def _started(container: Container, port: int, pythons: Sequence[str]) -> _Stream
     """The process inside, once it has answered."""
     deadline = time.monotonic() + _READY_S
     for python in dict.fromkeys((*pythons, *_running(container))):
-        stream = _Stream(
-            _executed(container, [python, "-I", "-S", "-c", SCRIPT.read_text(encoding="utf-8"), str(port)])
-        )
+        words = [python, "-I", "-S", "-c", SCRIPT.read_text(encoding="utf-8"), str(port)]
+        stream = _Stream(Streams(container, words, spoken_to=True))
         # The process inside is the first to be spoken to: what it said before, the SDK may have read already.
         with contextlib.suppress(OSError):
             stream.send(HELLO, 0)
@@ -294,10 +259,3 @@ def _running(container: Container) -> list[str]:
     except (docker.errors.APIError, KeyError, IndexError, TypeError):
         return []
     return first[:1] if first and first[0].rpartition("/")[2].startswith("python") else []
-
-
-def _executed(container: Container, words: Sequence[str]) -> Any:  # noqa: ANN401 - as the SDK has it
-    api = container.client.api if container.client else None
-    assert api is not None
-    made = api.exec_create(container.id, [*words], stdin=True, stdout=True, stderr=False)
-    return api.exec_start(made["Id"], socket=True)

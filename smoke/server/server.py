@@ -14,6 +14,7 @@ import docker.errors
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from build.engine import confinement
 from build.registry.exchange import Exchange, TooLargeError
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ TAIL_LINES = 40
 """How much of a log is shown of a server that failed."""
 
 POLL_S = 0.25
-
-_LOG_LIMIT = 16 * 2**20
 
 _LOAD = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
@@ -70,28 +69,6 @@ def refuse_redirect(route: str, status: int, headers: Mapping[str, str]) -> None
 
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-
-
-def printed(container: Container, *, tail: int | None = None, **streams: bool) -> bytes:
-    """What a container printed; of more than 16 MiB the beginning and the end.
-
-    Args:
-        container: The container.
-        tail: How many of the last lines; all by default.
-        streams: ``stdout`` and ``stderr``, whether it is asked for.
-    """
-    head, end = bytearray(), bytearray()
-    left_out = 0
-    chunks = container.logs(stream=True, follow=False, tail="all" if tail is None else tail, **streams)
-    for chunk in chunks:
-        if len(head) + len(chunk) <= _LOG_LIMIT // 4:
-            head += chunk
-            continue
-        end += chunk
-        if len(end) > _LOG_LIMIT:
-            left_out += len(end) - _LOG_LIMIT // 2
-            del end[: -_LOG_LIMIT // 2]
-    return bytes(head) + (b"\n[%d bytes left out]\n" % left_out if left_out else b"") + bytes(end)
 
 
 class ServerFailedError(Exception):
@@ -295,23 +272,17 @@ class ContainerServer(Server):
             raise KeyError(PORT)
         return "http://{}:{}".format(*self.address)
 
-    def published(self) -> int | None:
-        """Its port on the loopback interface of the engine's machine; None if it does not run."""
-        self._wrapped.reload()
-        bound = self._wrapped.attrs["NetworkSettings"]["Ports"].get(f"{PORT}/tcp")
-        return int(bound[0]["HostPort"]) if bound else None
-
     def log(self, *, tail: int | None = None) -> str:
         """What it printed, as far as that is kept, the API key blacked out.
 
         Args:
             tail: How many of the last lines; all by default.
         """
-        return self.redacted(printed(self._wrapped, tail=tail).decode(errors="replace"))
+        return self.redacted(confinement.printed(self._wrapped, tail=tail).decode(errors="replace"))
 
     def tells_key(self) -> list[str]:
         """Forms of its API key that it printed, in words."""
-        text = printed(self._wrapped)
+        text = confinement.printed(self._wrapped)
         forms = {"as it is": self.key.encode(), "in hexadecimal": self.key.encode().hex().encode()}
         # What base64 makes of the key's middle bytes hangs on how many are before it.
         for before in range(3):

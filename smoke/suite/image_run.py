@@ -18,21 +18,22 @@ from build.config.model_name import ModelName
 from build.engine import client, content, embedded, labels, leftovers
 from build.engine.confinement import Limits
 from build.errors import BusyError, EngineError
-from build.gate import demands
-from build.gate import rules as suite
+from build.gate import demands, fingerprints
 from build.harmless import harmless
 from build.host import secrets as redact
 from build.host.files import write_atomic, write_json
-from smoke.diagnosis.diagnose import TERMINATED, Diagnosis, diagnose
+from smoke.diagnosis.cause import TERMINATED, Diagnosis, diagnose
 from smoke.gpu import grant as gpus
 from smoke.gpu import nvidia
-from smoke.image.binaries import ANYBODY, Probe, probe
+from smoke.image.binaries import ANYBODY, probe
 from smoke.image.contents import Contents, is_ours
 from smoke.results import report
 from smoke.results.findings import Findings
 from smoke.server import hub_model, tiny_model
 from smoke.server.launch import Launch, await_healthy, running
+from smoke.server.numbers import STEADY, Record
 from smoke.server.server import TAIL_LINES, ContainerServer, ServerFailedError
+from smoke.suite import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
 
     from docker.types import DeviceRequest
 
+    from build.base.apart import Look
     from build.config.folders import Folders
     from build.engine.client import Engine, Image
     from build.gate.verdict import Verdict
-    from smoke.suite.options import Options
+    from smoke.server.numbers import Rounds
+    from smoke.suite.suite_options import Options
 
 # What talking to the engine raises when it went away.
 _ENGINE_ERRORS = (EngineError, docker.errors.DockerException, requests.RequestException)
@@ -102,6 +105,8 @@ class Run:
         last_words: The end of the log of a server that died after it had been healthy.
         start: The last start of the server.
         logs: Everything that the server printed, by its start, once it is gone.
+        numbers: How its numbers compare with its base's, once that is known.
+        record: Its numbers, to compare those of others with.
     """
 
     options: Options
@@ -114,10 +119,12 @@ class Run:
     model: str | None = None
     gpus: gpus.Grant = gpus.NONE
     folders: Folders = field(default_factory=lambda: settings.load({}).folders)
-    rules: str = field(default_factory=suite.rules)
+    rules: str = field(default_factory=fingerprints.rules)
     last_words: Sequence[str] = ()
     start: Start = FIRST
     logs: dict[Start, str] = field(default_factory=dict)
+    numbers: str | None = None
+    record: Record | None = None
     _serving: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @classmethod
@@ -223,10 +230,29 @@ class Run:
         """Whether the model is the suite's own, by its content: then every answer is known beforehand."""
         return self.options.model is None or (self.model is not None and self.model == _own_model())
 
+    def record_of_base(self, found: Rounds) -> Record | str:
+        """What the base answered in the same place; in words why there is nothing to compare with.
+
+        Args:
+            found: What the image's server answered.
+        """
+        place = recorded.place(self.engine.host, self.flavor, self.gpus.titles)
+        self.record = Record(place=place, spread=min(found.worst.size, STEADY[self.flavor]), answers=found.first)
+        if self._is_base:
+            before: Record | str = "kept for its overlays to be compared with"
+        else:
+            before = recorded.of(self.folders.verdicts, self.base, place=place)
+        self.numbers = before if isinstance(before, str) else "as its base's"
+        return before
+
     @property
     def any_user(self) -> bool:
         """Whether the server is also started as an arbitrary user."""
         return self.options.any_user or (self.sealed and self.base is None)
+
+    @property
+    def _is_base(self) -> bool:
+        return self.image.labels.get(labels.KIND) == "base"
 
     @property
     def _is_overlay(self) -> bool:
@@ -294,7 +320,7 @@ class Run:
         """
         return Contents.read(self.engine, self.image) if self.sealed else None
 
-    def probe(self) -> Probe:
+    def probe(self) -> Look:
         """What is found from within the image.
 
         Raises:
@@ -362,12 +388,12 @@ class Run:
 
     def _launch(self, scratch: Path, say: Callable[[str], None]) -> Launch:
         folder = self._model(scratch, say)
-        self.model = suite.model(folder)
+        self.model = fingerprints.model(folder)
         if isinstance(self.options.model, ModelName) and hub_model.is_damaged(folder, self.model):
             say(f"{self.options.model} was damaged in the cache: fetching it again")
             hub_model.forget(folder)
             folder = self._model(scratch, say)
-            self.model = suite.model(folder)
+            self.model = fingerprints.model(folder)
         return Launch(
             image=self.image,
             model=folder,
@@ -460,7 +486,7 @@ class Run:
 
     def conclude(self) -> None:
         """Note what keeps the findings from being a verdict, when the last check has ended."""
-        if suite.rules() != self.rules:
+        if fingerprints.rules() != self.rules:
             self.findings.void = _CHANGED
         elif verdict := self._passed():
             lacking = demands.missing(verdict, self.image)
@@ -479,7 +505,8 @@ class Run:
             return
         configuration = self._configuration()
         write_json(folder / "report.json", report.cleaned(self.findings.report(self.image), self.redacted))
-        if verdict := self.findings.verdict(self.image, configuration):
+        held = recorded.entry(self.record) if self.record and self._is_base else {}
+        if verdict := self.findings.verdict(self.image, configuration | held):
             write_json(folder / "verdict.json", verdict.statement())
         write_atomic(folder / "report.html", self._page(configuration))
 
@@ -512,6 +539,7 @@ class Run:
             "gpu_names": list(self.gpus.titles),
             "driver": self.gpus.driver,
             "expect": [str(expectation) for expectation in self.options.expect],
+            "numbers": self.numbers,
         }
 
 

@@ -16,11 +16,11 @@ from smoke.server.server import Server
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from smoke.suite.options import Options
+    from smoke.suite.suite_options import Options
 
 
 @dataclass(kw_only=True)
-class Remote:
+class UrlRun:
     """One run of the suite on a server that already runs.
 
     Attributes:
@@ -36,7 +36,7 @@ class Remote:
     last_words: Sequence[str] = ()
 
     @classmethod
-    def prepare(cls, options: Options) -> Remote:
+    def prepare(cls, options: Options) -> UrlRun:
         """Take the address and the key from the command line."""
         assert options.url is not None, "the command line was validated"
         return cls(options=options, server=Server(url=options.url, key=options.key or ""))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from build.base.store import SOURCE
 from build.engine import buildx
 from build.layer.archive import Tarball
-from build.overlay import image
+from build.overlay import overlay
 from build.source.repository import Repository
 from tests.bench.figures import Figure, medians
 from tests.bench.ground import Clone, Ground
@@ -21,7 +21,7 @@ from tests.bench.suite import smoke
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from build.overlay.image import Overlay
+    from build.overlay.overlay import Overlay
 
 ORIGINAL = Path(__file__).with_name("original.Dockerfile")
 ORIGINAL_BASE = Path(__file__).with_name("original_base.Dockerfile")
@@ -32,6 +32,8 @@ TIMES_FLOOR = 0.5
 DEV_S = 0.8
 PLAN_S = 0.6
 MORE_THAN_DELTA_KB = 350.0
+# A git index and the trees of a release each have 20 bytes that do not compress for every file: 8,513 in vLLM 0.33.0.
+MORE_THAN_DELTA_RELEASE_KB = 550.0
 PEAK_MB = 200.0
 
 MANY = 100
@@ -46,12 +48,12 @@ def _silent(_line: str) -> None:
 def _layer(ground: Ground, made: Overlay) -> Path:
     """The archive of an overlay's layer."""
     folder = Path(tempfile.mkdtemp(dir=ground.folder))
-    image.prepare(ground.context, made, folder)
-    return folder / image.ARCHIVE
+    overlay.prepare(ground.context, made, folder)
+    return folder / overlay.ARCHIVE
 
 
 def _engine_step(ground: Ground, change: Callable[[], str]) -> Callable[[], object]:
-    lay = image.prepare(ground.context, ground.overlay(change()), Path(tempfile.mkdtemp(dir=ground.folder)))
+    lay = overlay.prepare(ground.context, ground.overlay(change()), Path(tempfile.mkdtemp(dir=ground.folder)))
     return lambda: lay(ground.tag(), _silent)
 
 
@@ -72,7 +74,7 @@ def _originals_base(ground: Ground) -> str:
 
 def _build(ground: Ground, dockerfile: Path, arguments: Mapping[str, str], tag: str) -> None:
     """Build an image with the clone's whole git directory mounted."""
-    request = buildx.Request(
+    request = buildx.ImageBuild(
         dockerfile=dockerfile,
         context=Path(tempfile.mkdtemp(dir=ground.folder)),
         contexts={"git": ground.clone.path / ".git"},
@@ -173,17 +175,17 @@ def _dev(ground: Ground, clone: Clone, commit: str) -> Callable[[], object]:
 def size(ground: Ground, _runs: int) -> Iterator[Figure]:
     """What an overlay adds to a registry against the changed files alone, both compressed."""
     changes = {
-        "1 file": ground.clone.edited(ground.commit, files=1),
-        f"{MANY} files": ground.clone.edited(ground.commit, files=MANY),
-        "next release, forced": ground.newer,
+        "1 file": (MORE_THAN_DELTA_KB, ground.clone.edited(ground.commit, files=1)),
+        f"{MANY} files": (MORE_THAN_DELTA_KB, ground.clone.edited(ground.commit, files=MANY)),
+        "next release, forced": (MORE_THAN_DELTA_RELEASE_KB, ground.newer),
     }
-    for name, commit in changes.items():
+    for name, (goal, commit) in changes.items():
         made = ground.overlay(commit)
         layer, delta = _compressed(_layer(ground, made)), _compressed(_files_alone(ground, made))
         yield Figure(
             name=f"compressed layer beyond the compressed delta, {name}",
             value=(layer - delta) / 1e3,
-            goal=MORE_THAN_DELTA_KB,
+            goal=goal,
             unit="kB",
             detail=f"layer {layer / 1e3:.0f} kB, delta {delta / 1e3:.0f} kB",
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build.base import store as bases
+from build.base import store
 from build.config import settings
 from build.config.folders import REPOSITORY
 from build.context import Context
@@ -21,7 +21,7 @@ from build.engine import embedded, leftovers
 from build.errors import BuildError, IncompatibleError
 from build.host import scratch
 from build.overlay import comparison
-from build.overlay.image import Overlay
+from build.overlay.overlay import Overlay
 from build.source import releases
 from build.source.repository import Repository
 from build.source.target import Target
@@ -114,6 +114,7 @@ class Ground:
         clone: A clone of the releases.
         folder: For whatever else is needed; removed.
         environment: Variables that the command line is run with.
+        opened: What stays open until the end: overlays read their contents when they are made.
         console: For progress.
     """
 
@@ -125,6 +126,7 @@ class Ground:
     clone: Clone
     folder: Path
     environment: Mapping[str, str]
+    opened: contextlib.ExitStack
     console: Console
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -139,16 +141,16 @@ class Ground:
 
     def overlay(self, commit: str) -> Overlay:
         """The overlay of a commit of the clone, not yet made."""
-        with contextlib.closing(Repository(self.clone.path)) as source:
-            target = Target.of(source, source.commit(commit))
-            return Overlay(
-                base=self.base,
-                target=target,
-                tag="bench",
-                delta=comparison.compare(target, self.base),
-                expires_after="1d",
-                installed=(),
-            )
+        source = self.opened.enter_context(contextlib.closing(Repository(self.clone.path)))
+        target = Target.of(source, source.commit(commit))
+        return Overlay(
+            base=self.base,
+            target=target,
+            tag="bench",
+            delta=comparison.compare(target, self.base),
+            expires_after="1d",
+            installed=(),
+        )
 
     def cli(self, *words: str | Path) -> Ran:
         """Run a verb.
@@ -197,14 +199,14 @@ def ground(base_name: str, console: Console) -> Iterator[Ground]:
     context = Context(settings=loaded.model_copy(update={"repository": repository}), console=console)
     engine = embedded.up(loaded.folders, install=False, console=console)
     found = engine.find_image(base_name)
-    bases.require_any([found] if found else [])
+    store.require_any([found] if found else [])
     if found is None:  # for the type checker
         raise IncompatibleError("no base", hint="")
     leftovers.sweep(engine)
-    base = bases.load(engine, found, loaded.folders.cache)
+    base = store.load(engine, found, loaded.folders.cache)
     newer = releases.ensure(loaded.folders, context.index, _next(loaded.vllm_version), console=console)
     releases.ensure_cpu(loaded.folders, context.index, loaded.vllm_version, console=console)
-    with scratch.folder() as name, _no_images_left(engine):
+    with scratch.folder() as name, _no_images_left(engine), contextlib.ExitStack() as opened:
         folder = Path(name)
         clone = Clone(folder / "vllm")
         with console.step("clone the releases"):
@@ -221,6 +223,7 @@ def ground(base_name: str, console: Console) -> Iterator[Ground]:
             clone=clone,
             folder=folder,
             environment=_environment(engine, folder, repository, context),
+            opened=opened,
             console=console,
         )
 

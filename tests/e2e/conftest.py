@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -27,9 +28,14 @@ sys.exit(status)
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    """`python -m build` with the machine's own settings."""
+    """`python -m build` with the machine's own settings, and cpu images: other tests give the engine made-up GPUs."""
     return subprocess.run(
-        [sys.executable, "-m", "build", *words], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-m", "build", *words],
+        cwd=REPOSITORY,
+        env={**os.environ, "LLM_D_DEV_FLAVOR": "cpu"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
 
 

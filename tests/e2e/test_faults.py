@@ -11,8 +11,7 @@ import git
 import pytest
 
 from build.config.folders import Folders
-from build.engine import client as engines
-from build.engine import embedded, labels
+from build.engine import client, embedded, labels
 from tests.e2e.conftest import run
 from tests.standin import trial
 from tests.standin.image import changed
@@ -30,6 +29,7 @@ _COMPLETIONS = "vllm/entrypoints/openai/completion"
 _COMPLETION = f"{_COMPLETIONS}/serving.py"
 _CHAT = "vllm/entrypoints/openai/chat_completion"
 _KEYS = "vllm/entrypoints/serve/middleware/authenticate.py"
+_NORMS = "vllm/model_executor/layers/layernorm.py"
 
 # Changes bytes in compiled files, as if they came from another build; the file's layout stays.
 _PATCH = """\
@@ -141,6 +141,22 @@ FAULTS = {
         failed=("binaries/loading",),
         cause="undefined-symbol",
     ),
+    "norms scaled": Fault(
+        edits=((_NORMS, "self.weight.data if self.pass", "1.05 * self.weight.data if self.pass"),),
+        failed=("numbers/as_base",),
+    ),
+    "another epsilon": Fault(
+        edits=((_NORMS, "self.variance_epsilon = eps", "self.variance_epsilon = 1e-2"),),
+        failed=("numbers/as_base",),
+    ),
+    "rotary positions off by one": Fault(
+        edits=((_LLAMA, "self.rotary_emb(positions, q, k)", "self.rotary_emb(positions + 1, q, k)"),),
+        failed=("numbers/as_base",),
+    ),
+    "block of another prompt taken from the cache": Fault(
+        edits=(("vllm/v1/core/kv_cache_utils.py", "hash_function((parent_block_hash, ", "hash_function((NONE_HASH, "),),
+        failed=("numbers/steady", "numbers/as_base"),
+    ),
     "module altered": Fault(script=f"echo '# altered' >>{_LLAMA}", failed=("binaries/source",)),
 }
 
@@ -149,7 +165,7 @@ FAULTS = {
 def engine(quickstart: Any) -> Iterator[Engine]:  # noqa: ANN401 - JSON
     """The engine that the quickstart used, and started if it was down."""
     del quickstart
-    found = engines.find(embedded_socket=str(embedded.socket(Folders.default())))
+    found = client.find(embedded_socket=str(embedded.socket(Folders.default())))
     assert found is not None
     with contextlib.closing(found):
         yield found

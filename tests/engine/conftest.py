@@ -30,13 +30,14 @@ from build.engine import embedded, labels, rootfs
 from build.flavors import cpu
 from build.gate import verdict
 from build.nightly import run
-from build.registry import image as registry_image
+from build.registry import container_image
 from build.source.repository import Repository
+from smoke.suite import recorded
 from tests.engine import changes
 from tests.engine.inside import Inside
 from tests.standin.image import build_standin
 from tests.standin.source import source_tree
-from tests.standin.verdicts import passing
+from tests.standin.verdicts import numbers_on, passing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,7 +106,7 @@ def registry_address(engine: Engine, making: FileLock) -> Iterator[str]:
     """
     context = Context(settings=settings.load({}), console=Console(quiet=False))
     with making:
-        image = registry_image.ensure(context)
+        image = container_image.ensure(context)
     context.engine.close()
     words = ["serve", "/var/lib/registry/config.yml"]
     with engine.created(image.id, command=words, user="0", ports={"5000/tcp": ("127.0.0.1", None)}) as container:
@@ -274,8 +275,8 @@ class Cli:
         )
 
     def pass_smoke(self, image: Image) -> Verdict:
-        """Keep a verdict as a smoke run that the image passed does."""
-        passed = passing(image)
+        """Keep a verdict as a smoke run that the image passed on this engine does."""
+        passed = passing(image, **recorded.entry(numbers_on(self.environment["DOCKER_HOST"])))
         verdict.record(self.folders.verdicts, passed)
         return passed
 

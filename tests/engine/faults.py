@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from build.engine import labels
+from tests.standin import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 LLAMA = "vllm/model_executor/models/llama.py"
 OWNER = "vllm/entrypoints/serve/engine/protocol.py"
+MADE_NUMBERS = "vllm/entrypoints/launchers/numbers.py"
+SHIFTED = Path(numbers.__file__).read_text(encoding="utf-8").replace("SHIFT = 0.0", "SHIFT = 0.01")
+"""The stand-in's numbers, some of them a little off."""
 GONE = "vllm/_custom_ops.py"
 """A file of the base that the overlay's commit deletes."""
 
@@ -30,15 +36,21 @@ def _compiled(body: str, *options: str) -> str:
     )
 
 
-# Findings of a sound image, said in the place of the script: on everything that leads to its standard output.
+def forgery(script: str, findings: Sequence[tuple[str, Any]]) -> str:
+    """Python that says findings in the place of a script: on everything that leads to its standard output.
+
+    Args:
+        script: A word of the script.
+        findings: What it says.
+    """
+    words = "".join(json.dumps(one) + "\n" for one in (*findings, ("done", None)))
+    return _FORGERY.replace("SCRIPT", repr(script.encode())).replace("WORDS", repr(words))
+
+
 _FORGERY = r"""
 import glob, os
-if os.environ.get("HF_HUB_OFFLINE") and b"binaries" in open("/proc/self/cmdline", "rb").read():
-    words = (
-        '["compile", []]\n["files", {}]\n["writable", []]\n["torch", {"failure": null, "version": "2", "cuda": null}]\n'
-        '["libraries", {}]\n["vllm", {"failure": null, "file": "/opt/vllm-source/vllm/__init__.py"}]\n["load", {}]\n'
-        '["operators", {"failure": null, "chosen": [], "expected": null, "missing": []}]\n["modules", []]\n'
-    )
+if SCRIPT in open("/proc/self/cmdline", "rb").read():
+    words = WORDS
     for path in sorted({*glob.glob("/proc/*/fd/*")}):
         try:
             if "pipe" in os.readlink(path):
@@ -48,12 +60,28 @@ if os.environ.get("HF_HUB_OFFLINE") and b"binaries" in open("/proc/self/cmdline"
             pass
     os._exit(0)
 """
+_SOUND: Sequence[tuple[str, Any]] = (
+    ("compile", []),
+    ("files", {}),
+    ("writable", []),
+    ("torch", {"failure": None, "version": "2", "cuda": None}),
+    ("libraries", {}),
+    ("vllm", {"failure": None, "file": "/opt/vllm-source/vllm/__init__.py"}),
+    ("load", {}),
+    ("operators", {"failure": None, "chosen": [], "expected": None, "missing": []}),
+    ("modules", []),
+)
 _FORGED = ("binaries/source",)
 
 
-def _forged(name: str) -> str:
-    """A script that makes a file of the image's packages forge what is found of the image."""
-    return f"cat >{_SITE}/{name} <<'END'\n{_FORGERY}\nEND\n"
+def forging(module: str, script: str, findings: Sequence[tuple[str, Any]]) -> str:
+    """A shell script that makes a module of the image's packages forge what a script finds (:func:`forgery`)."""
+    return f"cat >{_SITE}/{module} <<'END'\n{forgery(script, findings)}\nEND\n"
+
+
+# Of a distribution's own, a sitecustomize may come first.
+STARTED = f"echo 'import started' >{_SITE}/started.pth; "
+"""A shell script that makes the image's Python import a module ``started`` whenever it starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,13 +276,13 @@ BINARIES = (
     Fault(
         name="start-file-forges-findings",
         on="base",
-        script=f"echo '# altered' >>{LLAMA}; " + _forged("sitecustomize.py"),
+        script=f"echo '# altered' >>{LLAMA}; " + STARTED + forging("started.py", "def uncompilable", _SOUND),
         failed=_FORGED,
     ),
     Fault(
         name="module-forges-findings",
         on="base",
-        script=f"echo '# altered' >>{LLAMA}; " + _forged("torch/__init__.py"),
+        script=f"echo '# altered' >>{LLAMA}; " + forging("torch/__init__.py", "def uncompilable", _SOUND),
         failed=_FORGED,
     ),
     Fault(
@@ -386,6 +414,16 @@ OPENAI = (
     _standin("dies-at-completion", "server/calls", cause="engine-died"),
 )
 
+NUMBERS = (
+    _standin("unsteady", "numbers/steady"),
+    Fault(
+        name="other-numbers",
+        on="overlay",
+        edits={MADE_NUMBERS: SHIFTED},
+        failed=("numbers/as_base",),
+    ),
+)
+
 SHUTDOWN = (
     _standin("unhealthy", "shutdown/still_healthy"),
     _standin("traceback", "shutdown/no_traceback"),
@@ -459,5 +497,8 @@ _TOGETHER = tuple(
     fault for fault in (*OPENAI, *SHUTDOWN) if fault.cause == "check-failed" and fault.name not in _ENDLESS
 )
 
-FAULTS = {fault.name: fault for fault in (*IMAGE, *BINARIES, *SERVER, *OPENAI, *SHUTDOWN, *ANY_USER)}
+FAULTS = {fault.name: fault for fault in (*IMAGE, *BINARIES, *SERVER, *OPENAI, *NUMBERS, *SHUTDOWN, *ANY_USER)}
 """All of them by name."""
+
+BATCHES = {fault.name: batch for batch in batches(FAULTS.values()) for fault in batch}
+"""The faults that are tried in one run, by the name of each."""

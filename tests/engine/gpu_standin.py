@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import tarfile
+import textwrap
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import docker.errors
 
 from build.base.store import PYTHON
 from build.engine import labels
+from tests.engine import faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,7 +52,7 @@ if word.startswith("--query-gpu="):
     for number, uuid in enumerate(uuids):
         print(f"{{number}}, {{uuid}}, Made-up GPU, 580.65.06, {{used}}")
 elif word.startswith("--query-compute-apps="):
-    shown = [] if fault in ("untold", "unused") else uuids[:1]
+    shown = [] if fault in ("untold", "unused", "forges") else uuids[:1]
     for uuid in ["GPU-eeeeeeee-eeee-eeee-eeee-eeeeeeeeeeee"] if fault == "other-process" else shown:
         print(f"1, {{uuid}}")
 elif word == "-L":
@@ -60,8 +62,19 @@ else:
     print("CUDA Version : 13.0")
 """
 
-_TORCH = """\
+_FORGED = (
+    ("holders", {"1": ["/dev/nvidia0"]}),
+    ("torch", {"found": {"version": "2", "cuda": "13.0", "available": True, "products": [True]}, "failure": ""}),
+    ("platform", {"found": "cuda", "failure": ""}),
+)
+
+_TORCH = (
+    f"""\
 import os
+if os.environ.get("STANDIN_GPU_FAULT") == "forges":
+{textwrap.indent(faults.forgery("def holders", _FORGED), "    ")}
+"""
+    """\
 from types import SimpleNamespace
 
 fault = os.environ.get("STANDIN_GPU_FAULT")
@@ -113,6 +126,7 @@ def arange(end):
 def equal(one, other):
     return one.rows == other.rows
 """
+)
 
 _VERSION = """\
 import os
@@ -136,7 +150,7 @@ _HOLD = """\
 import os
 from pathlib import Path
 
-if os.environ.get("STANDIN_GPU_FAULT") != "unused":
+if os.environ.get("STANDIN_GPU_FAULT") not in ("unused", "forges"):
     HELD = [node.open("rb") for node in Path("/dev").glob("nvidia[0-9]")]
 """
 
@@ -159,6 +173,7 @@ FAULTS = {
     "other-process": {"process"},
     "unused": {"process"},
     "no-memory": {"memory"},
+    "forges": {"torch", "product", "platform", "process"},
 }
 """Checks that each fault must fail."""
 

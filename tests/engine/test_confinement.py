@@ -15,6 +15,7 @@ import requests
 
 from build.base.store import PYTHON
 from build.engine.confinement import LOG_BYTES, Limits
+from build.engine.executed import EndlessError, execute
 from smoke.server import relay, tiny_model
 from smoke.server.launch import Launch, await_healthy, running
 from smoke.server.server import PORT
@@ -43,10 +44,13 @@ print(json.dumps([sorted(os.listdir("/sys/class/net")), found]))
 
 
 @contextlib.contextmanager
-def served(engine: Engine, image_id: str, folder: Path, limits: Limits) -> Iterator[ContainerServer]:
+def served(
+    engine: Engine, image_id: str, folder: Path, limits: Limits, *, network: bool = False
+) -> Iterator[ContainerServer]:
     """A healthy server of an image."""
-    tiny_model.write(folder / "model")
-    launch = Launch(image=engine.image(image_id), model=folder / "model", devices=(), key="key", limits=limits)
+    model = folder / "model"
+    tiny_model.write(model)
+    launch = Launch(image=engine.image(image_id), model=model, devices=(), key="key", limits=limits, network=network)
     with running(engine, launch, keep_log=lambda _text: None) as server:
         await_healthy(server, timeout=60, progress=lambda _line: None)
         yield server
@@ -94,6 +98,29 @@ def test_model_that_fetches_something_may_have_the_network(engine: Engine, stand
     tiny_model.write(tmp_path / "model")
     outcome = trial.run(engine, standin, tmp_path / "r", "--model", str(tmp_path / "model"), "--allow-network")
     assert outcome.status == 0, outcome.text
+
+
+def test_server_with_a_network_publishes_no_port(engine: Engine, standin: str, tmp_path: Path) -> None:
+    """So it is reached on every engine, also on one whose ports cannot be reached from here."""
+    with served(engine, standin, tmp_path, Limits(), network=True) as server:
+        assert server.get("/version").status == 200
+        host = server.container.attrs["HostConfig"]
+        _, reached = Inside(server.container).status("cat", "/proc/net/route")
+    assert not host["PortBindings"]
+    assert "eth0" in reached
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [("yes", "printed more than 1024 KiB"), ("echo a; exec sleep 600", "not done after 3 s")]
+)
+def test_command_in_a_container_has_an_end(engine: Engine, standin: str, words: str, said: str) -> None:
+    options = {"entrypoint": ["sleep"], "command": ["inf"], "init": True, "network_mode": "none"}
+    with engine.created(standin, **options) as container:
+        container.start()
+        done = execute(container, ["sh", "-c", "echo out; echo err >&2; exit 7"], limit=99, seconds=60)
+        assert (done.status, done.output, done.errors) == (7, b"out\n", b"err\n")
+        with pytest.raises(EndlessError, match=said):
+            execute(container, ["sh", "-c", words], limit=2**20, seconds=3 if "sleep" in words else 60)
 
 
 def test_network_is_for_models_alone(engine: Engine) -> None:

@@ -348,7 +348,7 @@ def test_a_builder_loads_what_it_builds(box: Box, engine: Engine) -> None:
     # The one builder that is on every machine; those that are not in the engine go the same way.
     overrides = {"builder": "default", "cache": box.cli.folders.cache, "state": box.cli.folders.state}
     context = Context(settings=settings.load(overrides), console=Console(quiet=True))
-    wishes = cuda.Wishes(
+    wishes = cuda.CudaWishes(
         commit=box.main,
         remote=Remote.named(str(box.vllm.working_dir)),
         llm_d=box.tree,

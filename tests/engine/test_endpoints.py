@@ -16,7 +16,7 @@ from build.engine import buildx
 from build.engine.client import connected
 from build.engine.confinement import Limits
 from build.engine.endpoint import chosen
-from build.host import process as command
+from build.host import process
 from smoke.server import tiny_model
 from smoke.server.launch import Launch, await_healthy, running
 from tests.engine import tls
@@ -107,11 +107,11 @@ def test_every_program_reaches_the_engine_of_a_context(
         # Its names are not compared: other tests give it some meanwhile.
         assert (reached.host, reached.image(base.id).id) == (secured, base.id)
         identity = ["docker", "info", "--format", "{{.ID}}"]
-        expected = command.output(identity, env=engine.environment)
+        expected = process.output(identity, env=engine.environment)
         # Whatever the process itself has.
-        assert command.output(identity, env={"DOCKER_CONTEXT": "gone", **reached.environment}) == expected
+        assert process.output(identity, env={"DOCKER_CONTEXT": "gone", **reached.environment}) == expected
         buildx.require_buildkit(reached)
-        builder = command.output(["docker", "buildx", "inspect", "default"], env=reached.environment).decode()
+        builder = process.output(["docker", "buildx", "inspect", "default"], env=reached.environment).decode()
         assert re.search(r"^Status: +running$", builder, re.MULTILINE)
         tiny_model.write(tmp_path / "model")
         launch = Launch(image=base, model=tmp_path / "model", devices=(), key="key", limits=Limits())

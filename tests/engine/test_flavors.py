@@ -104,7 +104,7 @@ def test_a_stage_without_the_cache_takes_in_what_is_new(engine: Engine, system: 
     file = tmp_path / "Dockerfile"
     stamp = "RUN cat /proc/sys/kernel/random/uuid >/stamp"
     file.write_text(f"FROM {system.tags[0]} AS system\n{stamp}\nFROM system\nRUN cp /stamp /copy\n", encoding="utf-8")
-    cached = buildx.Request(dockerfile=file, context=tmp_path, labels={labels.KIND: "unsealed", RUN: LOCAL})
+    cached = buildx.ImageBuild(dockerfile=file, context=tmp_path, labels={labels.KIND: "unsealed", RUN: LOCAL})
     anew = replace(cached, uncached=("system",))
     made = [buildx.build(engine, request, progress=lambda _: None) for request in (anew, cached, anew)]
     # What stands on the stage follows it.

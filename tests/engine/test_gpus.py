@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.config.gpus import Selection
-from build.engine.client import Capabilities
+from build.engine.capabilities import Capabilities
 from build.gate.verdict import Verdict
 from smoke.gpu import grant
 from tests.engine import gpu_standin
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from tests.standin.trial import Outcome
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def made_up(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[MadeUp]]:
     with gpu_standin.gpus(engine, tmp_path_factory.mktemp("gpus"), count=2) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cuda(engine: Engine, standin: str) -> Iterator[str]:
     with gpu_standin.cuda_standin(engine, standin) as image_id:
         yield image_id
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sound(engine: Engine, cuda: str, made_up: Sequence[MadeUp], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return trial.run(engine, cuda, tmp_path_factory.mktemp("sound"), "--gpus", ",".join(gpu.uuid for gpu in made_up))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def broken(
     engine: Engine, cuda: str, made_up: Sequence[MadeUp], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Outcome]:

@@ -16,14 +16,14 @@ from build.base import store as bases
 from build.base.probe import probe
 from build.base.store import SOURCE
 from build.cli import dev as dev_verb
-from build.cli.deliver import Request
+from build.cli.deliver import Delivery
 from build.config import settings
 from build.console import Console
 from build.context import Context
 from build.engine import labels
 from build.engine.client import Engine
-from build.gate.smoke_run import Options
-from build.overlay.choice import Wishes
+from build.gate.smoke_run import SmokeOptions
+from build.overlay.choice import BaseWishes
 from build.source.listing import Listing
 from build.source.repository import Repository
 from tests.engine import changes
@@ -112,14 +112,14 @@ def built(engine: Engine, folder: Path, target: git.Repo) -> dict[str, Any]:
     with contextlib.closing(Engine(host=engine.host, origin="tests")) as other:
         vars(other)["capabilities"] = replace_fields(engine.capabilities, takes_thin_images=False)
         vars(context)["engine"] = other
-        request = Request(
-            wishes=Wishes(base=None, flavor="cpu", carried=frozenset()),
+        request = Delivery(
+            wishes=BaseWishes(base=None, flavor="cpu", carried=frozenset()),
             allow_native=False,
             install_deps=False,
             smoke=False,
             push=False,
             force=False,
-            options=Options(),
+            options=SmokeOptions(),
         )
         return dev_verb.dev(context, path=Path(target.working_dir), ref="HEAD", dirty=False, request=request).document()
 

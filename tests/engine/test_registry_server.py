@@ -26,10 +26,11 @@ from build.console import Console
 from build.context import Context
 from build.engine import labels, leftovers
 from build.errors import EngineError, UsageError
-from build.nightly import prune
+from build.nightly import pruning
 from build.registry import expiry, local
 from build.registry import login as registry_login
-from build.registry.client import EMBEDDED_REPOSITORY, Registry, RepositoryName
+from build.registry.client import Registry
+from build.registry.repository_name import EMBEDDED_REPOSITORY, RepositoryName
 from tests.engine.conftest import LOCAL, assert_refused, make_cli
 from tests.engine.test_gate import make_image
 from tests.engine.traces import eventually
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from build.engine.client import Engine
-    from build.registry.client import Access
+    from build.registry.repository_name import Access
     from tests.engine.conftest import Cli
 
 
@@ -66,7 +67,7 @@ class Home:
         return local.down(self.engine, self.context().folders)
 
     @property
-    def status(self) -> local.Status:
+    def status(self) -> local.RegistryStatus:
         return local.status(self.engine, self.context().folders)
 
     @property
@@ -218,7 +219,7 @@ def test_no_sweep_takes_it_for_a_leftover(home: Home) -> None:
     home.up()
     before = home.container.id
     leftovers.sweep(home.engine)
-    prune.prune(home.context(repository=f"{LOCAL}-none"), apply=True)
+    pruning.prune(home.context(repository=f"{LOCAL}-none"), apply=True)
     assert home.status.running
     assert home.container.id == before
     assert home.container.labels[labels.KIND] == "registry"

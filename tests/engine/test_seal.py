@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build.base import seal
-from build.base import store as bases
+from build.base import seal, store
 from build.base.probe import probe
 from build.console import Console
 from build.engine import labels
@@ -18,6 +17,7 @@ from build.errors import BuildError, SourceError
 from build.layer import gitdir
 from build.source.remotes import REMOTES
 from build.source.repository import Repository
+from tests.engine import faults
 from tests.engine.conftest import commit_all, inside
 from tests.standin.image import changed
 
@@ -71,7 +71,7 @@ def commit(source: Repository) -> Commit:
 @pytest.fixture(scope="module")
 def sealed(engine: Engine, base: Image, tmp_path_factory: pytest.TempPathFactory) -> Base:
     """What the base says of itself."""
-    return bases.load(engine, base, tmp_path_factory.mktemp("cache"))
+    return store.load(engine, base, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_description_names_what_the_image_holds(sealed: Base, commit: Commit) ->
 
 
 def test_description_is_readable_json(shell: Inside, commit: Commit) -> None:
-    assert json.loads(shell.run("cat", str(bases.FACTS / "base.json")))["commit"] == commit.id
+    assert json.loads(shell.run("cat", str(store.FACTS / "base.json")))["commit"] == commit.id
 
 
 def test_listings_are_the_commits(sealed: Base, source: Repository, commit: Commit) -> None:
@@ -134,7 +134,7 @@ def test_git_knows_the_commit_and_sees_no_change(shell: Inside, commit: Commit) 
 
 
 def test_git_shows_a_change_without_network(shell: Inside) -> None:
-    shell.run("sh", "-c", f"echo '# more' >>{bases.SOURCE}/vllm/version.py")
+    shell.run("sh", "-c", f"echo '# more' >>{store.SOURCE}/vllm/version.py")
     try:
         assert "+# more" in shell.git("diff").splitlines()
         assert shell.git("status", "--porcelain") == " M vllm/version.py"
@@ -177,9 +177,9 @@ def test_group_0_may_change_the_source_however_the_build_leaves_it(
     try:
         with inside(engine, made) as container:
             assert container.python(_SHUT) == []
-            script = f"cd {bases.SOURCE}/vllm && echo '# x' >>version.py && touch new.py && git -C .. status --short"
+            script = f"cd {store.SOURCE}/vllm && echo '# x' >>version.py && touch new.py && git -C .. status --short"
             assert container.run("sh", "-c", script, user="1234567:0") == " M vllm/version.py\n?? vllm/new.py\n"
-        facts = bases.load(engine, made, tmp_path).facts
+        facts = store.load(engine, made, tmp_path).facts
         assert (facts.owner.file_mode & 0o660, facts.owner.folder_mode & 0o770, facts.owner.gid) == (0o660, 0o770, 0)
         inside_source = {path: marks for path, marks in facts.folders.items() if path.startswith("opt/vllm-source")}
         assert not [path for path, (mode, _, gid) in inside_source.items() if gid or mode & 0o770 != 0o770]
@@ -188,7 +188,7 @@ def test_group_0_may_change_the_source_however_the_build_leaves_it(
 
 
 def test_bytecode_can_be_written_by_whoever_may_edit(shell: Inside) -> None:
-    folder = PurePosixPath(bases.SOURCE, "vllm", "__pycache__")
+    folder = PurePosixPath(store.SOURCE, "vllm", "__pycache__")
     shell.run("sh", "-c", f"for file in {folder}/*; do test -w $file || exit 1; done; touch {folder}/new", user="99:0")
 
 
@@ -236,9 +236,9 @@ def test_a_base_without_its_bytecode_is_not_made(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("case $1 in -c) echo {}; exit 0;; esac", "does not say what it holds: files: Field required"),
-        ("case $1 in -c) echo no JSON; exit 0;; esac", "does not say what it holds"),
-        ("case $1 in -c) printf %080000000d 0; exit 0;; esac", "does not say what it holds"),
+        ("case $1 in -I) echo [{}, {}]; exit 0;; esac", "printed something else"),
+        ("case $1 in -I) echo no JSON; exit 0;; esac", "ended before it was done"),
+        ("case $1 in -I) printf [%080000000d 0; exit 0;; esac", "printed something else"),
     ],
 )
 def test_what_an_image_says_of_itself_is_checked(engine: Engine, unsealed: Image, words: str, said: str) -> None:
@@ -247,6 +247,20 @@ def test_what_an_image_says_of_itself_is_checked(engine: Engine, unsealed: Image
         pytest.raises(BuildError, match=said),
     ):
         probe(engine, engine.image(image_id))
+
+
+def test_what_an_image_starts_does_not_say_what_it_holds(
+    engine: Engine, unsealed: Image, source: Repository, commit: Commit
+) -> None:
+    sound = probe(engine, unsealed).model_dump(mode="json")
+    said = [("files", sound), ("vllm", f"{store.SOURCE}/vllm")]
+    forged = faults.STARTED + faults.forging("started.py", "def package_folders", said)
+    script = f"echo '# altered' >>vllm/version.py; {forged}"
+    with (
+        changed(engine, unsealed.id, (), script=script) as image_id,
+        pytest.raises(BuildError, match="ended with status 1"),
+    ):
+        try_to_seal(engine, engine.image(image_id), source, commit)
 
 
 def test_an_image_that_prints_before_it_answers_is_understood(
@@ -259,13 +273,13 @@ def test_an_image_that_prints_before_it_answers_is_understood(
 
 def test_what_is_made_from_a_base_is_no_base(engine: Engine, base: Image, tmp_path: Path) -> None:
     with (
-        changed(engine, base.id, (), script=f"echo '# mine' >>{bases.SOURCE}/vllm/version.py") as image_id,
+        changed(engine, base.id, (), script=f"echo '# mine' >>{store.SOURCE}/vllm/version.py") as image_id,
         pytest.raises(SourceError, match="was made from an image of this tool"),
     ):
-        bases.load(engine, engine.image(image_id), tmp_path)
+        store.load(engine, engine.image(image_id), tmp_path)
 
 
 def test_its_bytecode_is_listed(sealed: Base, shell: Inside) -> None:
-    there = {path.removeprefix(f"{bases.SOURCE}/") for path in shell.python(_BYTECODE)}
+    there = {path.removeprefix(f"{store.SOURCE}/") for path in shell.python(_BYTECODE)}
     assert sealed.compiled == {path for path in there if not path.startswith("/")}
     assert sealed.compiled

@@ -96,7 +96,7 @@ def image(
     dockerfile.write_text(cpu.DOCKERFILE.read_text(encoding="utf-8") + _CHECKED, encoding="utf-8")
     with index.handed_in() as handed, engine.temporary_tag(system.id) as name:
         sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {key}" for key, path in handed.secrets.items()]
-        request = buildx.Request(
+        request = buildx.ImageBuild(
             dockerfile=dockerfile,
             context=folder,
             target="checked",

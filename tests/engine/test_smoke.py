@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import signal
 import time
 from dataclasses import dataclass, replace
@@ -17,16 +18,17 @@ import pytest
 
 from build.config.folders import Folders
 from build.engine import labels, leftovers
-from build.gate import rules, verdict
+from build.gate import fingerprints, verdict
 from build.gate.verdict import Verdict
 from build.host import identity
 from smoke.server import tiny_model
+from smoke.suite import recorded
 from tests.engine.conftest import commit_all, make_cli
-from tests.engine.faults import FAULTS, GONE, OWNER, Fault, batches
+from tests.engine.faults import BATCHES, FAULTS, GONE, MADE_NUMBERS, OWNER, SHIFTED, Fault
 from tests.engine.test_api_contract import ALONE, ROWS
 from tests.standin import faults, trial
 from tests.standin.image import changed
-from tests.standin.verdicts import passing
+from tests.standin.verdicts import numbers_on, passing
 
 if TYPE_CHECKING:
     import subprocess
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from tests.engine.conftest import Cli
     from tests.standin.trial import Outcome
 
-_APPEARS_S = 30.0
+_APPEARS_S = 120.0
 _ANY_USER = {"any_user/health", "any_user/completion"}
 EXIT_STATUS = {"pass": 0, "fail": 1, "inconclusive": 8}
 
@@ -137,12 +139,8 @@ class Tried:
     outcome: Outcome
 
 
-BATCHES = {fault.name: batch for batch in batches(FAULTS.values()) for fault in batch}
-"""The faults that are tried in one run, by the name of each."""
-
-
 @pytest.fixture(scope="session")
-def tried(engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tried]:
+def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tried]:
     """Tries a fault, once."""
 
     @functools.cache
@@ -150,6 +148,7 @@ def tried(engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFacto
         batch, folder = BATCHES[first], tmp_path_factory.mktemp(first)
         if batch[0].on == "server":
             return Tried(batch=batch, outcome=_served(batch, folder))
+        engine, ground = request.getfixturevalue("engine"), request.getfixturevalue("ground")
         with ground.broken(batch) as image_id:
             outcome = trial.run(engine, image_id, folder, *batch[0].options, **ground.variables)
         return Tried(batch=batch, outcome=outcome)
@@ -164,13 +163,7 @@ def _served(batch: Sequence[Fault], folder: Path) -> Outcome:
         return trial.run_url(url, folder / "report", *batch[0].options, VLLM_API_KEY=trial.KEY)
 
 
-def each(*names: str) -> pytest.MarkDecorator:
-    """Parameters of a test of faults: each is tried on the worker that has the tests of its batch."""
-    groups = {name: pytest.mark.xdist_group(f"fault {BATCHES[name][0].name}") for name in names}
-    return pytest.mark.parametrize("fault", [pytest.param(name, marks=mark) for name, mark in groups.items()])
-
-
-@each(*FAULTS)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_fault_is_found_and_named(tried: Callable[[str], Tried], fault: str) -> None:
     run, expected = tried(fault), FAULTS[fault]
     outcome = run.outcome
@@ -222,6 +215,30 @@ def test_base_is_also_started_as_an_arbitrary_user(engine: Engine, ground: Groun
         assert "Starting vLLM server" in (tmp_path / log).read_text(encoding="utf-8")
     assert "any user healthy" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not outcome.left
+    assert outcome.verdict is not None
+    kept = Verdict.parse(outcome.verdict).configuration
+    assert kept["record"] == recorded.entry(numbers_on(engine.host))["record"]
+
+
+def test_numbers_that_are_changed_on_purpose_pass_and_are_kept(engine: Engine, ground: Ground, tmp_path: Path) -> None:
+    other = ground.overlay({MADE_NUMBERS: SHIFTED})
+    outcome = trial.run(engine, other, tmp_path, "--numbers", "changed", **ground.variables)
+    assert outcome.status == 0, outcome.text
+    assert outcome.verdict is not None
+    found = Verdict.parse(outcome.verdict)
+    assert found.changes_numbers
+    told = found.configuration["numbers"]
+    assert re.fullmatch(r"changed: prompt of .*: token \d .*, log-probabilities 0\.01 apart", told)
+    assert told in [check["message"] for check in outcome.report["checks"] if check["name"] == "numbers/as_base"]
+    assert told in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_numbers_are_not_compared_without_a_base_that_passed(engine: Engine, ground: Ground, tmp_path: Path) -> None:
+    other = ground.overlay({MADE_NUMBERS: SHIFTED})
+    outcome = trial.run(engine, other, tmp_path, LLM_D_DEV_STATE=str(tmp_path))
+    assert outcome.status == 0, outcome.text
+    assert outcome.verdict is not None
+    assert Verdict.parse(outcome.verdict).configuration["numbers"].startswith("not compared: ")
 
 
 @pytest.mark.parametrize("kind", ["overlay", "foreign"])
@@ -301,7 +318,7 @@ def test_arbitrary_user_can_use_caches(
     assert outcome.named("passed") >= _ANY_USER
 
 
-@each("writes-to-its-source")
+@pytest.mark.parametrize("fault", ["writes-to-its-source"])
 def test_log_of_the_server_that_failed_is_shown(tried: Callable[[str], Tried], fault: str) -> None:
     outcome = tried(fault).outcome
     report, page = outcome.report, (outcome.folder / "report.html").read_text(encoding="utf-8")
@@ -318,7 +335,7 @@ def test_verdict_is_about_the_image_that_was_started(sound: Outcome) -> None:
     assert found.ok
     assert found.image_id == sound.report["image_id"]
     asked = found.configuration
-    said = {"suite", "flavor", "model", "exact", "base", "sealed", "gpus", "gpu_names", "driver", "expect"}
+    said = {"suite", "flavor", "model", "exact", "base", "sealed", "gpus", "gpu_names", "driver", "expect", "numbers"}
     assert set(asked) == said
     assert asked["expect"] == ['/v1/models="owned_by": "somebody-else"']
     assert asked["exact"] is True
@@ -334,13 +351,13 @@ def test_progress_is_printed(sound: Outcome) -> None:
     assert "healthy after" in sound.text
 
 
-@each("crash", "entry-point-runs-nothing")
+@pytest.mark.parametrize("fault", ["crash", "entry-point-runs-nothing"])
 def test_death_is_noticed_before_the_time_to_start_is_over(tried: Callable[[str], Tried], fault: str) -> None:
     (health,) = (check for check in tried(fault).outcome.report["checks"] if check["name"] == "server/health")
     assert "the server exited with status" in health["message"]
 
 
-@each("crash")
+@pytest.mark.parametrize("fault", ["crash"])
 def test_log_of_the_dead_is_shown(tried: Callable[[str], Tried], fault: str) -> None:
     outcome = tried(fault).outcome
     assert "exited with status 1" in outcome.text
@@ -348,7 +365,7 @@ def test_log_of_the_dead_is_shown(tried: Callable[[str], Tried], fault: str) -> 
     assert "RuntimeError: this is the reason" in (outcome.folder / "server.log").read_text(encoding="utf-8")
 
 
-@each("commands-the-terminal")
+@pytest.mark.parametrize("fault", ["commands-the-terminal"])
 def test_words_of_the_image_do_not_command_the_terminal(tried: Callable[[str], Tried], fault: str) -> None:
     outcome = tried(fault).outcome
     assert r"\x1b]52;c;" in outcome.text
@@ -358,13 +375,13 @@ def test_words_of_the_image_do_not_command_the_terminal(tried: Callable[[str], T
     assert "\r" not in outcome.text
 
 
-@each("prints-without-end")
+@pytest.mark.parametrize("fault", ["prints-without-end"])
 def test_output_without_end_is_not_kept(tried: Callable[[str], Tried], fault: str) -> None:
     log = tried(fault).outcome.folder / "server.log"
     assert 0 < log.stat().st_size < 20 * 2**20
 
 
-@each("says-nothing", "streams-without-end")
+@pytest.mark.parametrize("fault", ["says-nothing", "streams-without-end"])
 def test_server_that_does_not_answer_is_asked_once(tried: Callable[[str], Tried], fault: str) -> None:
     checks = {check["name"]: check for check in tried(fault).outcome.report["checks"]}
     after = [checks[f"openai/{name}"] for name in ("completion_is_right", "chat", "key[none]")]
@@ -372,7 +389,7 @@ def test_server_that_does_not_answer_is_asked_once(tried: Callable[[str], Tried]
     assert all("did not answer in time" in check["message"] for check in after)
 
 
-@each("redirects")
+@pytest.mark.parametrize("fault", ["redirects"])
 def test_where_a_redirect_leads_is_said(tried: Callable[[str], Tried], fault: str) -> None:
     (metrics,) = (check for check in tried(fault).outcome.report["checks"] if check["name"] == "server/metrics")
     assert "answered with 302, a redirect to 'http://127.0.0.1:1/" in metrics["message"]
@@ -411,7 +428,7 @@ def test_model_of_ones_own(engine: Engine, standin: str, tmp_path: Path, padding
     assert outcome.status == 0, outcome.text
     assert "openai/chat_is_right" in outcome.named("skipped")
     assert outcome.verdict is not None
-    fingerprint = rules.fingerprint(tmp_path / "model", "**/*")
+    fingerprint = fingerprints.fingerprint(tmp_path / "model", "**/*")
     configuration = Verdict.parse(outcome.verdict).configuration
     assert (configuration["model"], configuration["exact"]) == (fingerprint, False)
 
@@ -457,7 +474,7 @@ def test_part_of_the_suite_passes_no_image(
         ([], "--image IMAGE"),
         (["--image", "no-such-image"], "'no-such-image' is not on this engine"),
         (["--image", "No Image"], "is no image name"),
-        (["--image", "x", "--expect", "models"], "give ROUTE=TEXT"),
+        (["--image", "x", "--expect", "models"], "is not ROUTE=TEXT"),
         (["--image", "x", "--model", "/nowhere"], "no folder with a config.json"),
         (["--image", "x", "--start-timeout", "0"], "seconds above 0"),
         (["--url", "http://127.0.0.1:1", "--any-user"], "give --image, not --url"),
@@ -550,12 +567,18 @@ def _left_at_last(engine: Engine, who: str) -> list[Container]:
 
 
 def _waits(engine: Engine, who: str) -> Container:
-    """The server's container, once the image was looked into and the server is waited for."""
+    """The server's container, once the image was looked into and the server is waited for.
+
+    The image is looked into by a container beside the server, which may not be there yet: so it must have ended.
+    """
+    ended = {"event": "die", "label": f"{labels.OWNER}={who}"}
+    since = int(time.time() - _APPEARS_S)
     deadline = time.monotonic() + _APPEARS_S
     while time.monotonic() < deadline:
         with contextlib.suppress(docker.errors.APIError):  # a container may go while it is looked at
             found = trial.containers_of(engine, who)
-            if len(found) == 1 and b"never comes" in found[0].logs():
+            looked = any(engine.client.events(since=since, until=int(time.time()), filters=ended))
+            if looked and len(found) == 1 and b"never comes" in found[0].logs():
                 found[0].reload()
                 return found[0]
         time.sleep(0.1)

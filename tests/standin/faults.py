@@ -129,6 +129,7 @@ RUNNING = (
     "traceback",
     "dies-at-completion",
     "dies-of-memory",
+    "unsteady",
     "unhealthy",
     "ignores-sigterm",
     "bad-exit",

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from build.base.store import SOURCE
-from build.engine import buildx, labels
-from build.engine import content as identity
+from build.engine import buildx, content, labels
 from tests.standin.source import VERSION, source_tree, version_file
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def build_standin(
         (context / "tree/vllm/_version.py").write_text(version_file(version, commit), encoding="utf-8")
         shutil.copy(_HERE / "extension.c", context / "extension.c")
         _write_site(context / "site", version)
-        request = buildx.Request(
+        request = buildx.ImageBuild(
             dockerfile=_HERE / "Dockerfile",
             context=context,
             arguments={"ROOTFS": rootfs},
@@ -145,7 +144,7 @@ def another_base(engine: Engine, image_id: str, changes: Sequence[str]) -> Itera
         # An image without a name goes when it is marked; this one goes with the block.
         name = f"llm-d-dev-test-{os.getpid()}:unmarked-{made[-12:]}"
         engine.tag(made, name)
-        marked = identity.mark(engine, made, progress=lambda _line: None)
+        marked = content.mark(engine, made, progress=lambda _line: None)
     try:
         yield marked
     finally:

@@ -27,7 +27,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import faults
+from . import faults, numbers
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -401,7 +401,11 @@ class Handler(BaseHTTPRequestHandler):
             )
 
     def _generate(self) -> None:
-        asked = Asked(_APIS[self.path], self._request())
+        request = self._request()
+        if isinstance(request.get("prompt"), list):
+            self._send_numbers(request)
+            return
+        asked = Asked(_APIS[self.path], request)
         self._misbehave()
         if len(tokenized(asked.prompt)) > _CONTEXT and not self._broken("takes-too-long"):
             message = f"This model's maximum context length is {_CONTEXT} tokens."
@@ -415,6 +419,18 @@ class Handler(BaseHTTPRequestHandler):
             self._stream(reply.events())
         else:
             self._send(reply.document())
+
+    def _send_numbers(self, request: dict[str, Any]) -> None:
+        prompts = request["prompt"]
+        # As after an answer from a cached block of another prompt.
+        strayed = [0] if self.server.broken("unsteady") and len(prompts) == 1 else []
+        answers = [numbers.answer([*strayed, *one], request["max_tokens"], request["logprobs"]) for one in prompts]
+        choices = [
+            {"index": index, "text": "", "finish_reason": "length", "logprobs": numbers.logprobs(steps)}
+            for index, steps in enumerate(answers)
+        ]
+        frame = {"id": "cmpl-1", "created": 1, "model": self.server.model, "object": "text_completion"}
+        self._send({**frame, "choices": choices})
 
     def _said(self, asked: Asked) -> str:
         """What the model says, as far as the server is in order."""

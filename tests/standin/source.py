@@ -172,7 +172,7 @@ def variant():
     "vllm/version.py": _LICENCE + "from ._version import __version__, __version_tuple__\n",
 }
 _EXECUTABLE = ("tools/check.sh",)
-_COPIED = ("server.py", "faults.py")
+_COPIED = ("server.py", "faults.py", "numbers.py")
 
 
 def source_tree(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from build.base.store import Contents, Facts
+from build.base.store import BaseContents, Facts
 from build.layer.archive import Ownership
 from build.source.listing import REGULAR, Entry, Listing, blob_id
 
@@ -32,7 +32,6 @@ FACTS = Facts(
     entry_points="",
     programs=("vllm-old",),
     own_git=False,
-    shared_index="",
 )
 
 PYPROJECT = '[build-system]\nrequires = ["torch == 2.13.0"]\n'
@@ -45,7 +44,7 @@ def listing(files: Mapping[str, str | tuple[str, str]]) -> Listing:
     return Listing(files=entries, trees={})
 
 
-def base(files: Mapping[str, str | tuple[str, str]], *, absent: tuple[str, ...] = (), **facts: Any) -> Contents:  # noqa: ANN401 - as Facts has them
+def base(files: Mapping[str, str | tuple[str, str]], *, absent: tuple[str, ...] = (), **facts: Any) -> BaseContents:  # noqa: ANN401 - as Facts has them
     """A base made of these files, which holds all but the absent ones.
 
     Args:
@@ -55,4 +54,4 @@ def base(files: Mapping[str, str | tuple[str, str]], *, absent: tuple[str, ...] 
     """
     tree = listing({"pyproject.toml": PYPROJECT, **files})
     held = {path: entry for path, entry in tree.files.items() if not path.startswith(absent)}
-    return Contents(facts=replace(FACTS, **facts), held=Listing(files=held, trees={}), tree=tree)
+    return BaseContents(facts=replace(FACTS, **facts), held=Listing(files=held, trees={}), tree=tree)

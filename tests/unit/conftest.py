@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.unit.fakes import FakeEngine
 from tests.unit.work import Work
 
 if TYPE_CHECKING:
@@ -78,3 +79,17 @@ def _outside(family: int, address: Any, nowhere: str) -> str | None:  # noqa: AN
 def work(tmp_path: Path) -> Work:
     """A git repository with nothing in it."""
     return Work.new(tmp_path / "vllm")
+
+
+@pytest.fixture
+def vllm(work: Work) -> Work:
+    """A repository that is vLLM, as far as this question goes."""
+    work.write("vllm/__init__.py")
+    work.commit()
+    return work
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    """One without images."""
+    return FakeEngine()

@@ -196,6 +196,8 @@ OF_THE_MACHINE = {
     "RuntimeError: torch._scaled_mm is only supported on CUDA devices with compute capability >= 9.0 or 8.9, or ROCm "
     "MI300+": "_scaled_mm",
     "RuntimeError: FlashAttention only supports Ampere GPUs or newer.": "Ampere",
+    "RuntimeError: [SymmDeviceMemory] Device does not support multicasting.": "multicasting",
+    "ValueError: Total number of attention heads (28) must be divisible by tensor parallel size (8).": "divisible",
     "ValueError: type fp8e4nv not supported in this architecture. The supported fp8 dtypes are ('fp8e5',)": "fp8e4nv",
     "RuntimeError: can't start new thread": "new thread",
     "BlockingIOError: [Errno 11] Resource temporarily unavailable": "Errno 11",
@@ -409,6 +411,10 @@ _NINJA = engine_failed("RuntimeError: Ninja build failed. Ninja output:\nninja: 
 _GCC = engine_failed(
     "torch._inductor.exc.InductorError: CalledProcessError: Command '['/usr/bin/gcc', '/x/main.c']' returned non-zero "
     "exit status 1."
+)
+_FRAMES = (
+    "Exception raised from c10_cuda_check_implementation at CUDAException.cpp:43 (most recent call first):\n"
+    "frame #0: c10::Error::Error(c10::SourceLocation, std::string) + 0x57 (0x7fdc6810f617 in libc10.so)\n"
 )
 _OUT_OF_MEMORY = engine_failed("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB")
 _TYPE_ERROR = engine_failed("TypeError: h() takes 1 positional argument but 2 were given")
@@ -653,7 +659,7 @@ OTHERS = {
     "frontend in Rust": Failure(
         "thread 'main' panicked at src/cmd/src/main.rs:70:18:\nfailed to install SIGTERM signal handler\n"
         "(APIServer pid=1) RuntimeError: Process RustFrontend (PID: 740) died with exit code 101\n",
-        Found("engine-died", "panicked", _IMAGE),
+        Found("engine-died", "failed to install SIGTERM signal handler", _IMAGE),
     ),
     "frontend without a word": Failure(
         "(APIServer pid=1) RuntimeError: Frontend process failed during engine core initialization. See root cause "
@@ -1264,7 +1270,7 @@ OTHERS = {
     ),
     "pybind": Failure(
         ("terminate called after throwing an instance of 'pybind11::error_already_set'\n  what():  TypeError: x\n"),
-        Found("engine-died", "terminate called after th", _IMAGE, 134),
+        Found("engine-died", "what():  TypeError: x", _IMAGE, 134),
     ),
     "nothing 139": Failure(
         ("(EngineCore pid=1) INFO 11-25 10:00:00 [x.py:1] a\n"),
@@ -1364,6 +1370,108 @@ OTHERS = {
         ),
         Found("unknown", "foo", _IMAGE),
     ),
+    # vllm#9308.
+    "watchdog ends the process": Failure(
+        "[rank0]:[E1012 13:52:01.1 ProcessGroupNCCL.cpp:1515] [PG 3 Rank 0] Process group watchdog thread terminated "
+        f"with exception: CUDA error: an illegal memory access was encountered\n{_FRAMES}"
+        "terminate called after throwing an instance of 'c10::DistBackendError'\n  what():  [PG 3 Rank 0] Process "
+        "group watchdog thread terminated with exception: CUDA error: an illegal memory access was encountered\n"
+        f"{_FRAMES}"
+        "Fatal Python error: Aborted\n",
+        Found("engine-died", "what():  [PG 3 Rank 0]", _IMAGE, 134),
+    ),
+    "thrown, and nothing of Python": Failure(
+        "terminate called after throwing an instance of 'std::out_of_range'\n  what():  _Map_base::at\n"
+        "Aborted (core dumped)\n",
+        Found("engine-died", "_Map_base::at", _IMAGE, 134),
+    ),
+    "thrown by a process of the server": Failure(
+        "(EngineCore pid=27) terminate called after throwing an instance of 'std::runtime_error'\n"
+        f"(EngineCore pid=27)   what():  a kernel of another version\n(EngineCore pid=27) Aborted\n{GAVE_UP}",
+        Found("engine-died", "a kernel of another version", _IMAGE),
+    ),
+    "thrown for memory of the GPU": Failure(
+        "terminate called after throwing an instance of 'c10::OutOfMemoryError'\n  what():  CUDA out of memory. Tried "
+        "to allocate 2.00 GiB.\n",
+        Found("gpu-memory", "CUDA out of memory", _MACHINE, 134),
+    ),
+    "thrown for the network": Failure(
+        "terminate called after throwing an instance of 'gloo::EnforceNotMet'\n  what():  [enforce fail at "
+        "../third_party/gloo/gloo/transport/tcp/device.cc:208] rp != nullptr. Unable to find address for: hsn0\n",
+        Found("network", "Unable to find address for", _MACHINE, 134),
+    ),
+    "thrown, with another runtime": Failure(
+        "libc++abi: terminating due to uncaught exception of type std::length_error: vector\nAborted (core dumped)\n",
+        Found("engine-died", "std::length_error: vector", _IMAGE, 134),
+    ),
+    "ended without an exception": Failure(
+        "pure virtual method called\nterminate called without an active exception\nAborted (core dumped)\n",
+        Found("engine-died", "pure virtual method called", _IMAGE, 134),
+    ),
+    "ended without a word": Failure(
+        f"terminate called without an active exception\n{GAVE_UP}",
+        Found("engine-died", "terminate called without an active exception", _IMAGE, 134),
+    ),
+    "assertion of the C++ library": Failure(
+        "/usr/include/c++/15/bits/stl_vector.h:1263: std::vector<_Tp>::operator[](size_type) [with _Tp = char32_t]: "
+        f"Assertion '__n < this->size()' failed.\n{GAVE_UP}",
+        Found("engine-died", "__n < this->size()", _IMAGE),
+    ),
+    # vllm#2084.
+    "no network interface for NCCL": Failure(
+        "(RayWorker pid=14) h:14:14 [0] NCCL INFO NCCL_SOCKET_IFNAME set by environment to ^lo,docker,veth\n"
+        "(RayWorker pid=14) h:14:14 [0] bootstrap.cc:45 NCCL WARN Bootstrap : no socket interface found\n"
+        f"{TRACEBACK}torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:1331, internal error\n"
+        "ncclInternalError: Internal check failed.\nLast error:\nBootstrap : no socket interface found\n",
+        Found("nccl", "no socket interface found", _MACHINE),
+    ),
+    "no network interface, without debugging": Failure(
+        worker_failed(
+            "Worker_TP0 pid=30",
+            "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:2588, internal error\n"
+            "ncclInternalError: Internal check failed.\nLast error:\nBootstrap : no socket interface found",
+        ),
+        Found("nccl", "no socket interface found", _MACHINE),
+    ),
+    "no route to another node": Failure(
+        engine_failed(
+            "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:1, remote process exited or there "
+            "was a network error\nncclRemoteError: A call failed.\nLast error:\nsocketStartConnect: Connect to "
+            "10.0.0.3<43210> failed : No route to host"
+        ),
+        Found("nccl", "No route to host", _MACHINE),
+    ),
+    "NCCL's own fault": Failure(
+        engine_failed(
+            "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:1, internal error\n"
+            "ncclInternalError: Internal check failed.\nLast error:\nunexpected topology"
+        ),
+        Found("nccl", "DistBackendError", _IMAGE),
+    ),
+    # vllm#9531.
+    "model with code of its own": Failure(
+        engine_failed(
+            "ValueError: Loading m/ requires you to execute the configuration file in that repo on your local machine."
+        ),
+        Found("model", "requires you to execute", _MACHINE),
+    ),
+    "model with code of its own, told by pydantic": Failure(
+        f"{TRACEBACK}pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, "
+        "The repository a/b contains custom code which must be executed to load it. [type=value_error]\n",
+        Found("model", "contains custom code", _MACHINE),
+    ),
+    # vllm#44003.
+    "GPUs that cannot reach each other": Failure(
+        worker_failed("Worker_TP1 pid=31", "RuntimeError: CUDA runtime error: cudaErrorPeerAccessUnsupported"),
+        Found("gpu-unsupported", "cudaErrorPeerAccessUnsupported", _MACHINE),
+    ),
+    # vllm#13939.
+    "server that ends because its engine is dead": Failure(
+        "CRITICAL 02-25 11:11:34 launcher.py:101] MQLLMEngine is already dead, terminating server process\n"
+        + recorded("", f"{TRACEBACK}RuntimeError: CUDA error: an illegal memory access was encountered")
+        + "INFO:     Shutting down\nINFO:     Application shutdown complete.\n",
+        Found("engine-died", "illegal memory access", _IMAGE, 0),
+    ),
     "sidecar beside the server": Failure(
         "[pod/d-0/routing-proxy] I1125 10:00:00.123456       1 main.go:12] permission denied\n"
         + "".join(f"[pod/d-0/vllm] {line}\n" for line in _OUT_OF_MEMORY.splitlines()),
@@ -1400,6 +1508,7 @@ PREFIXES: Mapping[str, Callable[[str], str]] = {
     "stern": lambda line: f"decode-0 vllm {line}",
     "stern with bars": lambda line: f"decode-0 \u203a vllm \u2502 {line}",
     "quotation": lambda line: f"> {line}",
+    "frame of a terminal program": lambda line: f"\u2502 {line}    \u2502",
     "logger around it": lambda line: f"2026-05-29 09:14:45,594 - INFO - [container] {line}",
     "Ray": lambda line: f"(RayWorkerWrapper pid=1450, ip=10.0.0.3) {line}",
     "json-file": lambda line: json.dumps({"log": f"{line}\n", "stream": "stderr", "time": _STAMP}),

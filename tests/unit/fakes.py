@@ -16,10 +16,10 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import docker.errors
 
-from build.engine import content as identity
-from build.engine import labels
+from build.engine import content, labels
 from build.engine.client import Engine, Image
 from build.engine.names import Upload
+from build.host import processor
 from tests.unit.loopback import Answer
 
 if TYPE_CHECKING:
@@ -59,6 +59,19 @@ class FakeContainer:
         return iter([self.archives[path]]), {}
 
 
+IMAGE = Image(
+    id="sha256:" + "1" * 64,
+    tags=(),
+    digests=(),
+    labels={},
+    diff_ids=("sha256:" + "2" * 64,),
+    size=1,
+    created="",
+    config={},
+)
+"""One of which nothing matters."""
+
+
 def _refuse(_name: str) -> list[dict[str, Any]]:
     raise docker.errors.APIError("500 Server Error", explanation="lookup hub.example: no such host")
 
@@ -69,6 +82,7 @@ class FakeDocker:
 
     Attributes:
         pulls: What happens when a name is pulled: gives the rows of the transfer. No registry answers by default.
+        imports: What happens when an archive becomes an image: gives the rows of the answer.
         pushes: What happens to an upload: takes name and image ID, gives the rows of the transfer.
         archives: Tar archives of the folders that containers have, by path.
         loads: Called while an image is loaded.
@@ -82,13 +96,14 @@ class FakeDocker:
     names: dict[str, str] = field(default_factory=dict)
     running: list[FakeContainer] = field(default_factory=list)
     pulls: Callable[[str], list[dict[str, Any]]] = _refuse
+    imports: Callable[[str], list[dict[str, Any]]] = lambda _: []
     pushes: Callable[[str, str], Iterable[dict[str, Any]]] = lambda _name, _id: []
     archives: dict[str, bytes] = field(default_factory=dict)
     loads: Callable[[], None] = lambda: None
     used: set[str] = field(default_factory=set)
     cache_prunes: list[dict[str, Any]] = field(default_factory=list)
     logins: list[Mapping[str, str] | None] = field(default_factory=list)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=lambda: {"Architecture": processor.here()})
 
     def info(self) -> Mapping[str, Any]:
         return self.about
@@ -117,6 +132,9 @@ class FakeDocker:
             pull=lambda repository, *, tag, **_: iter(self.pulls(f"{repository}:{tag}")),
             remove_container=self._remove,
             import_image_from_data=self._import,
+            import_image=lambda *, src, repository, tag, changes: "".join(  # noqa: ARG005
+                f"{json.dumps(row)}\n" for row in self.imports(f"{repository}:{tag}")
+            ),
             containers=lambda **_: [{"ImageID": image_id} for image_id in self.used],
             df=lambda: {"LayersSize": sum(attrs["Size"] for attrs in self.known.values())},
             prune_builds=self._prune_builds,
@@ -230,6 +248,7 @@ class FakeEngine(Engine):
         *names: str,
         created: str = "2026-01-01T00:00:00Z",
         layers: Sequence[str] = (digest("layer"),),
+        expires: str = "",
         **marks: str,
     ) -> Image:
         """Put an image on it: its names, the ids of its layers, and its labels by their last part.
@@ -238,9 +257,11 @@ class FakeEngine(Engine):
         """
         image_id = digest(f"{names}{created}{marks}")
         own = {f"{labels.PREFIX}{name}": value for name, value in marks.items()}
+        own |= {labels.QUAY_EXPIRES: expires} if expires else {}
+        told = {} if marks.get("kind") == "unsealed" else {labels.CONTENT: content.content({}, own, layers)}
         self.docker.known[image_id] = {
             "Id": image_id,
-            "Config": {"Labels": {labels.CONTENT: identity.content({}, own, layers), **own}},
+            "Config": {"Labels": {**told, **own}},
             "RootFS": {"Layers": list(layers)},
             "Size": 3_750_000_000,
             "Created": created,

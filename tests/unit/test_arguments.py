@@ -8,9 +8,9 @@ import pytest
 
 from build.errors import SourceError, UsageError
 from build.llmd import arguments
-from build.llmd import versions as common_versions
 from build.llmd.arguments import Arguments, Given
 from build.llmd.dockerfile import Dockerfile
+from build.llmd.versions import Unread, read
 
 TREES = Path(__file__).parents[1] / "standin_llmd"
 DECIDED = {"USE_SCCACHE": "false", "VLLM_COMMIT_SHA": "a" * 40, "VLLM_USE_PRECOMPILED": "1", "VLLM_REPO": "https://x"}
@@ -23,7 +23,7 @@ def dockerfile(year: str, *, without: str = "") -> Dockerfile:
 
 
 def choose(year: str, *asked: str, without: str = "", versions: bool = True, **decided: str) -> Arguments:
-    stated = common_versions.read(TREES / year / "docker/common-versions", name="docker/common-versions")
+    stated = read(TREES / year / "docker/common-versions", name="docker/common-versions")
     return arguments.choose(
         dockerfile(year, without=without),
         versions=[
@@ -131,7 +131,7 @@ def test_arguments_without_a_value_are_in_the_plan() -> None:
 
 @pytest.mark.parametrize(("name", "refused"), [("VLLM_PREBUILT", True), ("VLLM_REPO", False), ("OTHER", False)])
 def test_a_version_that_takes_a_shell_is_refused_where_it_counts(name: str, *, refused: bool) -> None:
-    unread = [common_versions.Unread(name=name, text=f"{name}=$(date)", place="cv:7")]
+    unread = [Unread(name=name, text=f"{name}=$(date)", place="cv:7")]
     decided = [Given(name=one, value=value, origin="nightly") for one, value in DECIDED.items()]
     prebuilt = [] if refused else [Given(name="VLLM_PREBUILT", value="0", origin="cv:1")]
     wheel = [Given(name="VLLM_PRECOMPILED_WHEEL_COMMIT", value="b" * 40, origin="nightly")]

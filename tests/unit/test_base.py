@@ -63,6 +63,11 @@ def test_facts_of_another_version_are_refused(change: dict[str, Any]) -> None:
         Facts.parse({**bases.FACTS.document(), **change})
 
 
+def test_facts_that_were_written_when_bases_had_a_split_index_are_read() -> None:
+    document = {**bases.FACTS.document(), "schema": 6, "shared_index": "sharedindex.1"}
+    assert Facts.parse(document) == bases.FACTS
+
+
 def test_what_an_image_holds_is_read_from_it_once(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
     first = store.load(engine, image, tmp_path)
     assert (first.facts, first.held, first.tree) == (SEALED.facts, SEALED.held, SEALED.tree)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.engine import buildx
-from build.engine.buildx import Request
+from build.engine.buildx import ImageBuild
 from build.errors import BuildError, DiskError, EngineError, UsageError
 from build.flavors import cpu
 from tests.unit.fakes import FakeEngine
@@ -20,7 +20,7 @@ from tests.unit.fakes import FakeEngine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-REQUEST = Request(
+REQUEST = ImageBuild(
     dockerfile=Path("/d/overlay.Dockerfile"),
     context=Path("/c"),
     tags=("llm-d-dev:one", "llm-d-dev:two"),
@@ -46,7 +46,7 @@ def test_everything_that_was_asked_for_is_in_the_command_line() -> None:
     assert options(words, "--label") == ["llm-d-dev.kind=overlay"]
     assert options(words, "--target") == []
     assert options(
-        Request(dockerfile=Path("d"), context=Path("c"), target="t").argv(metadata=Path("i")), "--target"
+        ImageBuild(dockerfile=Path("d"), context=Path("c"), target="t").argv(metadata=Path("i")), "--target"
     ) == ["t"]
 
 
@@ -65,7 +65,7 @@ def test_secrets_are_files() -> None:
 
 
 def test_values_of_hidden_arguments_and_secret_variables_stay_off_the_command_line() -> None:
-    words = Request(
+    words = ImageBuild(
         dockerfile=Path("d"),
         context=Path("c"),
         hidden_arguments={"HTTPS_PROXY": "http://me:password@proxy"},
@@ -77,14 +77,14 @@ def test_values_of_hidden_arguments_and_secret_variables_stay_off_the_command_li
 
 
 def test_another_builder_is_told_to_load_what_it_builds() -> None:
-    words = Request(dockerfile=Path("d"), context=Path("c"), builder="big").argv(metadata=Path("i"))
+    words = ImageBuild(dockerfile=Path("d"), context=Path("c"), builder="big").argv(metadata=Path("i"))
     assert options(words, "--builder") == ["big"]
     assert "--load" in words
     assert "--load" not in REQUEST.argv(metadata=Path("i"))
 
 
 def test_the_cache_goes_where_it_is_told() -> None:
-    request = Request(
+    request = ImageBuild(
         dockerfile=Path("d"), context=Path("c"), cache_to="type=local,dest=/k", cache_from="type=local,src=/k"
     )
     words = request.argv(metadata=Path("i"))
@@ -120,7 +120,7 @@ def build(
     says: str = "",
     ends: int = 0,
     made: dict[str, str] | None = None,
-    request: Request = REQUEST,
+    request: ImageBuild = REQUEST,
 ) -> tuple[str, list[str]]:
     made = made or {}
     docker.write_text(
@@ -222,11 +222,11 @@ def test_a_failure_without_a_word_is_one_too(docker: Path) -> None:
         buildx.build(FakeEngine(), REQUEST, progress=lambda _line: None)
 
 
-ELSEWHERE = Request(dockerfile=Path("d"), context=Path("c"), builder="big")
+ELSEWHERE = ImageBuild(dockerfile=Path("d"), context=Path("c"), builder="big")
 
 
 def test_hidden_arguments_are_in_the_environment(docker: Path) -> None:
-    request = Request(dockerfile=Path("d"), context=Path("c"), hidden_arguments={"HTTPS_PROXY": "http://proxy"})
+    request = ImageBuild(dockerfile=Path("d"), context=Path("c"), hidden_arguments={"HTTPS_PROXY": "http://proxy"})
     engine = FakeEngine()
     build(docker, engine, request=request, made={"containerimage.digest": engine.hold("x:1").id})
     assert (docker.parent / "environment").read_text() == "unix:///nonexistent http://proxy\n"
@@ -246,18 +246,20 @@ def test_what_another_builder_does_not_load_is_no_image(docker: Path) -> None:
         ('ERROR: no builder "big" found', ELSEWHERE, "there is no builder 'big'"),
         (
             "ERROR: Cache export is not supported for the docker driver.",
-            Request(dockerfile=Path("d"), context=Path("c"), cache_to="type=local,dest=/k"),
+            ImageBuild(dockerfile=Path("d"), context=Path("c"), cache_to="type=local,dest=/k"),
             "cannot export its cache",
         ),
     ],
 )
-def test_a_builder_that_cannot_is_a_setting_to_correct(docker: Path, says: str, request_: Request, what: str) -> None:
+def test_a_builder_that_cannot_is_a_setting_to_correct(
+    docker: Path, says: str, request_: ImageBuild, what: str
+) -> None:
     with pytest.raises(UsageError, match=what):
         build(docker, says=says, ends=1, request=request_)
 
 
 def test_stages_that_the_cache_would_leave_old_are_built_anew() -> None:
-    words = Request(dockerfile=Path("d"), context=Path("c"), uncached=("system",)).argv(metadata=Path("i"))
+    words = ImageBuild(dockerfile=Path("d"), context=Path("c"), uncached=("system",)).argv(metadata=Path("i"))
     assert words[words.index("--no-cache-filter") + 1] == "system"
-    assert "--no-cache-filter" not in Request(dockerfile=Path("d"), context=Path("c")).argv(metadata=Path("i"))
+    assert "--no-cache-filter" not in ImageBuild(dockerfile=Path("d"), context=Path("c")).argv(metadata=Path("i"))
     assert set(cpu._UNCACHED) <= set(re.findall(r"^FROM .* AS (\S+)$", cpu.DOCKERFILE.read_text(), re.MULTILINE))

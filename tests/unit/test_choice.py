@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from build.base import store as build_base
+from build.base import store
 from build.config.folders import Folders
 from build.console import Console
 from build.engine import names
 from build.errors import IncompatibleError, SourceError
 from build.host.files import write_atomic_bytes
-from build.overlay import choice, plan
-from build.overlay.choice import Wishes
+from build.overlay import choice, preview
+from build.overlay.choice import BaseWishes
 from build.source.repository import Repository
 from build.source.target import Target
 from tests.unit import bases
@@ -96,7 +96,7 @@ class Machine:
         described = replace(bases.FACTS, commit=commit.id, **facts)
         name = f"llm-d-dev:{names.nightly(described.flavor, commit.id)}"
         image = self.engine.hold(name, kind="base", flavor=described.flavor, created=created)
-        files = {**build_base.files(described, held, tree), "compiled.paths": b""}
+        files = {**store.files(described, held, tree), "compiled.paths": b""}
         for file, content in files.items():
             write_atomic_bytes(self._cache / "bases" / image.id.removeprefix("sha256:") / file, content)
         return name
@@ -119,14 +119,14 @@ class Machine:
         allow_native: bool = False,
         install_deps: bool = False,
     ) -> tuple[Base, Delta]:
-        wishes = Wishes(base=wanted, flavor=flavor, carried=frozenset())
+        wishes = BaseWishes(base=wanted, flavor=flavor, carried=frozenset())
         return choice.choose(
             self.context, target(self._source, ref), wishes, allow_native=allow_native, install_deps=install_deps
         )
 
-    def plan(self, ref: str, *, carried: frozenset[str] = frozenset()) -> plan.Plan:
-        wishes = Wishes(base=None, flavor=None, carried=carried)
-        return plan.plan(self.context, target(self._source, ref), wishes)
+    def plan(self, ref: str, *, carried: frozenset[str] = frozenset()) -> preview.Plan:
+        wishes = BaseWishes(base=None, flavor=None, carried=carried)
+        return preview.plan(self.context, target(self._source, ref), wishes)
 
 
 @pytest.fixture
@@ -348,6 +348,7 @@ def test_a_plan_says_what_would_be_done(machine: Machine) -> None:
         "left_out": {"tests": 1},
         "not_carried": {},
         "only_comments": [],
+        "not_checked": [],
         "written": 1,
         "deleted": 0,
         "bytes": 1500,
@@ -383,11 +384,11 @@ def test_what_cannot_be_carried_is_named(machine: Machine) -> None:
     ("ref", "verdict", "written"), [("python", "python", 1), ("native", "native", 1), ("needs", "dependencies", 1)]
 )
 def test_a_plan_on_a_commit_needs_no_engine(source: Repository, ref: str, verdict: str, written: int) -> None:
-    made = plan.plan_on_commit(target(source, ref), "base", flavor="cpu", carried=frozenset())
+    made = preview.plan_on_commit(target(source, ref), "base", flavor="cpu", carried=frozenset())
     assert made.base == source.commit("base").id
     assert (made.delta.verdict, len(made.delta.written)) == (verdict, written)
 
 
 def test_a_commit_that_does_not_exist_is_no_base(source: Repository) -> None:
     with pytest.raises(SourceError, match="'gone' names no commit"):
-        plan.plan_on_commit(target(source, "python"), "gone", flavor="cpu", carried=frozenset())
+        preview.plan_on_commit(target(source, "python"), "gone", flavor="cpu", carried=frozenset())

@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import os
 import time
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -17,23 +16,18 @@ from build.console import Console
 from build.engine import ages
 from build.host import clock
 from build.host.files import write_json
-from build.nightly import freshness, prune, record, retention
+from build.nightly import freshness, pruning, record, retention
 from build.nightly.record import Record
 from build.registry import expiry
-from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
+    from tests.unit.fakes import FakeEngine
 
 LOCAL = f"llm-d-dev:local-{1:040}"
 TODAY = dt.datetime(2026, 6, 15, 12, tzinfo=dt.UTC)
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 @pytest.fixture
@@ -91,10 +85,7 @@ def left(context: Context, at: Clock) -> list[Path]:
 
 
 def overlay(engine: FakeEngine, created: str) -> str:
-    marks = {"kind": "overlay", "repository": "llm-d-dev"}
-    image = engine.hold(LOCAL, created=created, **marks)
-    engine.docker.known[image.id]["Config"]["Labels"]["quay.expires-after"] = "3d"
-    return image.id
+    return engine.hold(LOCAL, created=created, expires="3d", kind="overlay", repository="llm-d-dev").id
 
 
 @pytest.mark.parametrize("now", [dt.datetime(2040, 1, 1, tzinfo=dt.UTC), dt.datetime(1970, 1, 1, 0, 5, tzinfo=dt.UTC)])
@@ -106,7 +97,7 @@ def test_nothing_goes_by_a_clock_that_jumped(
     # This run, and one of a minute ago.
     for name in ("this", "before"):
         os.utime(at.leave(context.folders.logs / f"{name}.log", days=0), (now.timestamp(), now.timestamp()))
-    done = prune.prune(context, apply=True)
+    done = pruning.prune(context, apply=True)
     assert [path for path in files if not path.exists()] == []
     assert image in engine.docker.known
     assert done.files == ()
@@ -115,7 +106,7 @@ def test_nothing_goes_by_a_clock_that_jumped(
 
 def test_a_clock_that_is_right_prunes_as_ever(context: Context, engine: FakeEngine, at: Clock) -> None:
     files, image = left(context, at), overlay(engine, at.days(-4))
-    done = prune.prune(context, apply=True)
+    done = pruning.prune(context, apply=True)
     assert set(done.files) == set(files[:5])
     assert image not in engine.docker.known
 
@@ -126,7 +117,7 @@ def test_after_a_week_the_clock_of_a_machine_that_was_off_for_years_is_believed(
     files, image = left(context, at), overlay(engine, at.days(-1))
     at.leave(context.folders.logs / "back.log", days=800)
     at.now = TODAY + dt.timedelta(days=808)
-    done = prune.prune(context, apply=True)
+    done = pruning.prune(context, apply=True)
     assert set(done.files) >= set(files)
     assert image not in engine.docker.known
 
@@ -134,7 +125,7 @@ def test_after_a_week_the_clock_of_a_machine_that_was_off_for_years_is_believed(
 def test_files_of_the_future_stay_and_disturb_nothing(context: Context, at: Clock) -> None:
     files = left(context, at)
     future = at.leave(context.folders.logs / "future.log", days=5000)
-    assert set(prune.prune(context, apply=True).files) == set(files[:5])
+    assert set(pruning.prune(context, apply=True).files) == set(files[:5])
     assert future.exists()
 
 
@@ -144,7 +135,7 @@ def test_an_overlay_that_was_made_while_the_clock_was_wrong_stays(
 ) -> None:
     left(context, at)
     image = overlay(engine, made)
-    prune.prune(context, apply=True)
+    pruning.prune(context, apply=True)
     assert image in engine.docker.known
     config = {"created": made, "config": {"Labels": {"quay.expires-after": "3d"}}}
     assert not expiry.has_expired(config, clock.now())
@@ -152,8 +143,7 @@ def test_an_overlay_that_was_made_while_the_clock_was_wrong_stays(
 
 @pytest.mark.parametrize("after", ["9" * 30 + "w", "999999999d", "99999w"])
 def test_a_lifetime_beyond_the_calendar_is_none(engine: FakeEngine, at: Clock, after: str) -> None:
-    image = engine.hold(LOCAL, created=at.days(-1), kind="overlay")
-    image = replace(image, labels={**image.labels, "quay.expires-after": after})
+    image = engine.hold(LOCAL, created=at.days(-1), expires=after, kind="overlay")
     rules = retention.Rules(repository="llm-d-dev", keep_bases=1, now=clock.now(), failed=lambda _: False, used=())
     (decided,) = retention.decide([image], rules)
     assert decided.keep

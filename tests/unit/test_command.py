@@ -76,6 +76,14 @@ def test_only_the_end_of_a_long_output_is_kept() -> None:
     assert len(done.tail) < 1000
 
 
+def test_a_line_without_end_comes_in_pieces() -> None:
+    pieces: list[str] = []
+    done = process.run(["head", "-c", str(10 * 2**20), "/dev/zero"], on_line=pieces.append)
+    assert done.returncode == 0
+    assert sum(map(len, pieces)) == 10 * 2**20
+    assert max(map(len, pieces)) <= 1 << 16
+
+
 def test_bytes_that_are_no_text_do_not_stop_it() -> None:
     assert process.run(["printf", r"a\377b\n"]).text == "a\N{REPLACEMENT CHARACTER}b"
 

@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import os
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -92,6 +93,80 @@ def test_an_entry_in_every_form(
 def test_addresses_of_older_versions(configure: Callable[[object], None], address: str) -> None:
     configure({"auths": {address: {"auth": AUTH}}})
     assert login() == USER
+
+
+@pytest.mark.parametrize("address", ["Registry.Example:5000", "https://REGISTRY.example:5000/v2/"])
+def test_a_host_in_other_letters_is_the_same_registry(configure: Callable[[object], None], address: str) -> None:
+    configure({"auths": {address: {"auth": AUTH}}})
+    assert login() == USER
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("https://r.example:443/", "r.example"),
+        ("r.example:443", "r.example"),
+        ("https://r.example", "r.example:443"),
+        ("r.example", "R.Example"),
+        ("docker.io", "docker.io"),
+        ("https://index.docker.io", "docker.io"),
+        ("index.docker.io", "docker.io"),
+        ("registry-1.docker.io", "docker.io"),
+        (HUBS_KEY, "index.docker.io"),
+        (HUBS_KEY, "registry-1.docker.io"),
+        ("https://INDEX.docker.io/v2/", "docker.io"),
+    ],
+)
+def test_a_registry_by_each_of_its_names(configure: Callable[[object], None], address: str, host: str) -> None:
+    configure({"auths": {address: {"auth": AUTH}}})
+    assert login(host) == USER
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [("r.example:5000", "r.example"), ("http://r.example:443", "r.example"), ("docker.io.example", "docker.io")],
+)
+def test_another_registry_is_another(configure: Callable[[object], None], address: str, host: str) -> None:
+    configure({"auths": {address: {"auth": AUTH}}})
+    assert login(host) is None
+
+
+def test_of_several_names_the_one_that_docker_takes_counts(configure: Callable[[object], None]) -> None:
+    other = {"auth": base64.b64encode(b"other:other").decode()}
+    configure({"auths": {"docker.io": other, HUBS_KEY: {"auth": AUTH}}})
+    assert login("docker.io") == USER
+    configure({"auths": {"REGISTRY.example:5000": other, f"https://{HOST}/v1/": {"auth": AUTH}}})
+    assert login() == USER
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("\ufeff{}", "line 1, column 1"),
+        ('{\n  // mine\n  "auths": {}\n}', "line 2, column 3"),
+        ('{\n  "auths": {},\n}', ": line "),
+        ("[" * 100_000, "as JSON"),
+    ],
+    ids=["byte-order-mark", "comment", "trailing-comma", "nested-too-deeply"],
+)
+def test_a_configuration_that_cannot_be_read_is_said_to_be_that_and_where(
+    configure: Callable[[object], None], isolated: Path, caplog: pytest.LogCaptureFixture, text: str, where: str
+) -> None:
+    configure({})
+    file = isolated / "docker/config.json"
+    file.write_text(text, encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        found = stored(HOST, os.environ)
+    assert found.login is None
+    assert str(found.trouble).startswith(f"Docker's {file} cannot be read as JSON")
+    assert where in str(found.trouble)
+    assert str(found.trouble) in caplog.text
+
+
+def test_an_empty_configuration_holds_no_login(configure: Callable[[object], None], isolated: Path) -> None:
+    configure({})
+    (isolated / "docker/config.json").write_text("")
+    assert stored(HOST, os.environ) == credentials.Stored(host=HOST, login=None, trouble=None)
 
 
 def test_docker_hub_is_under_its_old_address(configure: Callable[[object], None]) -> None:
@@ -200,12 +275,24 @@ def test_a_helper_that_fails_is_named(
     assert stored(HOST, os.environ) == credentials.Stored(host=HOST, login=None, trouble=said)
 
 
-def test_a_configuration_that_is_nested_too_deeply_holds_no_login(
-    configure: Callable[[object], None], isolated: Path
+def test_a_helper_that_may_not_be_run_is_said_to_be_that(
+    configure: Callable[[object], None], helper: Callable[[str, str], None], tmp_path: Path
 ) -> None:
-    configure({})
-    (isolated / "docker/config.json").write_text("[" * 100_000)
-    assert stored(HOST, os.environ) == credentials.Stored(host=HOST, login=None, trouble=None)
+    configure({"credsStore": "x"})
+    helper("x", gives("me", "word"))
+    (tmp_path / "docker-credential-x").chmod(0o644)
+    assert "may not be run: `chmod +x " in str(stored(HOST, os.environ).trouble)
+
+
+def test_a_helper_that_leaves_something_running_is_not_waited_for(
+    configure: Callable[[object], None], helper: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    configure({"credsStore": "x"})
+    # What is left holds the helper's output for longer than a helper is given.
+    helper("x", f"sleep 60 & echo $! > {tmp_path}/left; " + gives("me", "word"))
+    found = stored(HOST, os.environ)
+    os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
+    assert found == credentials.Stored(host=HOST, login=USER, trouble=None)
 
 
 def test_a_helper_that_is_missing_is_named_and_the_file_counts(configure: Callable[[object], None]) -> None:

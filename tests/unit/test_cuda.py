@@ -35,14 +35,14 @@ COMMIT = "d" * 40
 KNOWN = Commit(id=COMMIT, subject="x", timestamp=0)
 
 
-def wishes(**wanted: Any) -> cuda.Wishes:  # noqa: ANN401 - what Wishes takes
-    return cuda.Wishes(**{"commit": COMMIT, "llm_d": TREES / "2026", "preflight": False, **wanted})
+def wishes(**wanted: Any) -> cuda.CudaWishes:  # noqa: ANN401 - what Wishes takes
+    return cuda.CudaWishes(**{"commit": COMMIT, "llm_d": TREES / "2026", "preflight": False, **wanted})
 
 
 def recipe(*build_args: str, overrides: dict[str, Any] | None = None, **wanted: Any) -> Recipe:  # noqa: ANN401 - the same
     context = Context(settings=settings.load(overrides or {}), console=Console(quiet=True))
     asked = wishes(build_args=build_args, **wanted)
-    return run.plan(context, run.Request(flavor="cuda", force=False, push=True, wishes=asked))
+    return run.plan(context, run.BaseRequest(flavor="cuda", force=False, push=True, wishes=asked))
 
 
 def values(made: Recipe) -> dict[str, str]:
@@ -251,17 +251,22 @@ def test_the_fingerprint_is_of_commit_tree_and_arguments(upstream: Work) -> None
     assert fingerprint() != first
 
 
+def with_wheel(work: Work, commit: str, monkeypatch: pytest.MonkeyPatch) -> Remote:
+    """A repository as a remote that serves single files, where one commit has a wheel."""
+    git(work.path, "config", "uploadpack.allowFilter", "true")
+    git(work.path, "config", "uploadpack.allowAnySHA1InWant", "true")
+    monkeypatch.setattr(
+        "build.flavors.wheels.WheelIndex.find", lambda _self, asked, **_: "there" if asked == commit else None
+    )
+    return Remote(name="here", address=str(work.path))
+
+
 def test_main_is_resolved_without_a_clone_and_the_wheel_of_an_ancestor_found(
     work: Work, monkeypatch: pytest.MonkeyPatch, isolated: Path
 ) -> None:
     first = work.commit("First", **{"setup.py": "1"})
     second = work.commit("Second", **{"a.py": "1"})
-    git(work.path, "config", "uploadpack.allowFilter", "true")
-    git(work.path, "config", "uploadpack.allowAnySHA1InWant", "true")
-    monkeypatch.setattr(
-        "build.flavors.wheels.WheelIndex.find", lambda _self, commit, **_: "there" if commit == first else None
-    )
-    remote = Remote(name="here", address=str(work.path))
+    remote = with_wheel(work, first, monkeypatch)
     made = recipe(commit=None, preflight=True, remote=remote)
     assert (made.commit, made.origin) == (second, f"main of here ({work.path})")
     assert made.wheel
@@ -283,12 +288,7 @@ def test_main_is_resolved_without_a_clone_and_the_wheel_of_an_ancestor_found(
 def test_a_tree_of_2025_cannot_take_an_ancestors_wheel(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     first = work.commit("First")
     work.commit("Second", **{"a.py": "1"})
-    git(work.path, "config", "uploadpack.allowFilter", "true")
-    git(work.path, "config", "uploadpack.allowAnySHA1InWant", "true")
-    monkeypatch.setattr(
-        "build.flavors.wheels.WheelIndex.find", lambda _self, commit, **_: "there" if commit == first else None
-    )
-    remote = Remote(name="here", address=str(work.path))
+    remote = with_wheel(work, first, monkeypatch)
     with pytest.raises(SourceError, match="does not declare VLLM_PRECOMPILED_WHEEL_COMMIT"):
         recipe(commit=None, preflight=True, remote=remote, llm_d=TREES / "2025")
 

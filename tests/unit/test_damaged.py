@@ -20,13 +20,11 @@ from build.base import store
 from build.cli import launcher, status
 from build.config.folders import Folders
 from build.console import Console
-from build.engine.client import Image
 from build.errors import BusyError, LlmdDevError, as_ours
-from build.gate import demands, smoke_run, verdict
-from build.gate import rules as suite
+from build.gate import demands, fingerprints, smoke_run, verdict
 from build.host import lock, stored
 from build.host.files import write_json
-from build.nightly import freshness, notify, record, schedule
+from build.nightly import freshness, notify, record, timer
 from build.nightly.record import Record
 from build.pypi import uv
 from build.pypi.index import PackageIndex
@@ -38,25 +36,16 @@ from smoke.image.layer_scan import Memory
 from smoke.server import hub_model
 from tests.standin.verdicts import passing
 from tests.unit import bases, damage
-from tests.unit.fakes import FakeEngine, digest
+from tests.unit.fakes import IMAGE, FakeEngine
 from tests.unit.test_base import COMPILED, SEALED, archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from build.context import Context
+    from build.engine.client import Image
 
 QUIET = Console(quiet=True)
-IMAGE = Image(
-    id=digest("image"),
-    tags=(),
-    digests=(),
-    labels={},
-    diff_ids=(digest("layer"),),
-    size=1,
-    created="",
-    config={},
-)
 NIGHT = Record(
     started="2026-01-01T02:00:00Z",
     finished="2026-01-01T02:10:00Z",
@@ -196,7 +185,7 @@ def test_no_ill_typed_document_of_an_older_version_stops_a_verb(
 ) -> None:
     """Records and verdicts without a checksum are judged by their form; `status` and `smoke` read them."""
     # Reads every file of two packages, each time.
-    monkeypatch.setattr(suite, "rules", lambda: "0" * 64)
+    monkeypatch.setattr(fingerprints, "rules", lambda: "0" * 64)
     engine = FakeEngine()
     image = engine.hold("llm-d-dev:nightly", kind="base", flavor="cpu", commit="c" * 40)
     context = _context(tmp_path, engine)
@@ -212,7 +201,7 @@ def test_no_ill_typed_document_of_an_older_version_stops_a_verb(
         Console(quiet=False).result(status.table(status.rows(context)))
         Console(quiet=False).result(record.table(record.recall(context.folders.nightlies)))
         json.dumps([one.document() for one in record.recall(context.folders.nightlies)])
-        smoke_run.known(context, image, smoke_run.Options(expect=("/x=y",)))
+        smoke_run.known(context, image, smoke_run.SmokeOptions(expect=("/x=y",)))
         demands.shortcoming(context.folders.verdicts, image, rules="x")
         freshness.stale(context, image)
         notify.tell_stuck(context)
@@ -404,7 +393,7 @@ def test_a_password_is_one_or_is_made_anew(tmp_path: Path, data: st.DataObject) 
 
 @pytest.mark.parametrize("content", damage.EDITS, ids=range(len(damage.EDITS)))
 def test_a_command_that_was_damaged_can_be_removed_and_installed(tmp_path: Path, content: bytes) -> None:
-    place = launcher.Place.of({"HOME": str(tmp_path)})
+    place = launcher.UserFiles.of({"HOME": str(tmp_path)})
     place.command.parent.mkdir(parents=True)
     for text in (content, b"python='" + content, b"python=\n"):
         place.command.write_bytes(text)
@@ -415,10 +404,10 @@ def test_a_command_that_was_damaged_can_be_removed_and_installed(tmp_path: Path,
 @pytest.mark.parametrize("content", damage.EDITS, ids=range(len(damage.EDITS)))
 def test_a_timer_that_was_damaged_is_shown(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    place = schedule.Place(folders=_folders(tmp_path), environment={"HOME": str(tmp_path)}, console=QUIET)
+    place = timer.Owner(folders=_folders(tmp_path), environment={"HOME": str(tmp_path)}, console=QUIET)
     place.timer.parent.mkdir(parents=True, exist_ok=True)
     place.timer.write_bytes(content)
-    found = schedule.show(place)
+    found = timer.show(place)
     assert found is not None
     assert found.at == "?"
 
@@ -447,7 +436,7 @@ def test_a_report_that_was_damaged_is_no_verdict(
     context = _context(tmp_path, FakeEngine())
     vars(context.settings)["start_timeout"] = 1
     with pytest.raises(LlmdDevError) as caught:
-        smoke_run.run(context, IMAGE, smoke_run.Options())
+        smoke_run.run(context, IMAGE, smoke_run.SmokeOptions())
     assert caught.value.exit_code == 8
 
 
@@ -468,7 +457,7 @@ def test_a_verdict_with_a_null_is_tested_again(tmp_path: Path) -> None:
     del document["checksum"]
     write_json(path, document)
     context = _context(tmp_path)
-    assert smoke_run.known(context, IMAGE, smoke_run.Options()) is None
+    assert smoke_run.known(context, IMAGE, smoke_run.SmokeOptions()) is None
     assert demands.shortcoming(context.folders.verdicts, IMAGE, rules="x") == "was not tested"
     kept = replace(passing(IMAGE), failed=())
     verdict.record(context.folders.verdicts, kept)

@@ -18,7 +18,7 @@ from tests.unit.bases import PYPROJECT, base, listing
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from build.base.store import Contents
+    from build.base.store import BaseContents
     from build.overlay.delta import Delta
     from tests.engine.changes import Change
 
@@ -30,7 +30,7 @@ CPU = "requirements/cpu.txt"
 KEPT: Files = {"setup.py": "", "vllm/__init__.py": "", "vllm/version.py": ""}
 
 
-def between(start: Contents, files: Mapping[str, str | tuple[str, str]], **options: Any) -> Delta:  # noqa: ANN401 - as delta.between has them
+def between(start: BaseContents, files: Mapping[str, str | tuple[str, str]], **options: Any) -> Delta:  # noqa: ANN401 - as delta.between has them
     """The delta from a base to a tree of these contents."""
     whole = {"pyproject.toml": PYPROJECT, **files}
     texts = {path: content for path, content in whole.items() if isinstance(content, str)}

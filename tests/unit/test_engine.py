@@ -1,4 +1,4 @@
-"""Which registries an engine calls insecure."""
+"""Which engine is meant, and which registries it calls insecure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,35 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from build.engine.endpoint import chosen
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("/var/run/docker.sock", "unix:///var/run/docker.sock"),
+        (" unix:///x/docker.sock\n", "unix:///x/docker.sock"),
+        ("build-host:2375", "tcp://build-host:2375"),
+        ("ssh://me@build-host", "ssh://me@build-host"),
+    ],
+)
+def test_an_address_is_read_as_docker_reads_it(given: str, address: str) -> None:
+    found = chosen({"DOCKER_HOST": given})
+    assert found is not None
+    assert found.host == address
+
+
+def test_a_path_from_the_current_folder_is_a_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = chosen({"DOCKER_HOST": "./docker.sock"})
+    assert found is not None
+    assert found.host == f"unix://{tmp_path}/docker.sock"
+
 
 INFO = {
     "RegistryConfig": {

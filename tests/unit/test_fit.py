@@ -77,6 +77,53 @@ def test_flashinfer_is_compared_with_what_the_server_will_want(tmp_path: Path) -
     assert not fit.differences(pins(tmp_path, {}, flashinfer="0.6.18.post1"), requires, ENVIRONMENT)
 
 
+HELD = "ENV UV_CONSTRAINT=/tmp/c.txt\nRUN uv pip install vllm\n"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "COPY <<EOF /tmp/c.txt\n# for all\ntorch==2.10.0\nEOF\n",
+        "COPY --chmod=644 <<'c.txt' /tmp/\ntorch==2.10.0\nc.txt\n",
+        "RUN cat > /tmp/c.txt <<EOF\ntorch==2.10.0\nEOF\n",
+        "RUN cat <<'EOF' | tee /tmp/c.txt\ntorch==2.10.0\nEOF\n",
+        "RUN <<EOF\ncat > /tmp/c.txt <<-X\n\ttorch==2.10.0\n\tX\necho done\nEOF\n",
+        "RUN printf 'numpy\\ntorch==2.10.0\\n' > /tmp/c.txt\n",
+        "RUN printf '%s\\n' numpy \"torch==2.10.0\" > /tmp/c.txt && true\n",
+        "RUN echo numpy > /tmp/c.txt && \\\n    echo 'torch==2.10.0' >> /tmp/c.txt\n",
+        'ARG TORCH=2.10.0\nRUN echo "torch==${TORCH}" | tee -a /tmp/c.txt\n',
+    ],
+)
+def test_constraints_that_the_build_writes_itself_are_compared(written: str, tmp_path: Path) -> None:
+    for held in (HELD, "RUN uv pip install vllm --constraint /tmp/c.txt\n", "RUN pip install -c /tmp/c.txt vllm\n"):
+        found = pins(tmp_path, {}, dockerfile=f"FROM x\n{written}{held}")
+        (one,) = fit.differences(found, ["torch==2.14.0"], ENVIRONMENT)
+        assert one.pin.binding
+        assert one.said.endswith("has torch==2.10.0, the commit requires torch==2.14.0")
+        assert not found.unread
+
+
+def test_overrides_that_the_build_writes_itself_do_not_fail_it(tmp_path: Path) -> None:
+    text = "FROM x\nRUN echo torch==2.10.0 > /tmp/o.txt\nENV UV_OVERRIDE=/tmp/o.txt\nRUN uv pip install vllm\n"
+    (one,) = fit.differences(pins(tmp_path, {}, dockerfile=text), ["torch==2.14.0"], ENVIRONMENT)
+    assert not one.pin.binding
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("RUN { echo torch==1; } > /tmp/c.txt\n", "c.txt, which installations are held to, "),
+        ("RUN curl -o /tmp/c.txt https://h.example/c\n", "c.txt, which installations are held to, "),
+        ('RUN echo "torch==$(cat v)" > /tmp/c.txt\n', "D:2 "),
+        ("RUN echo torch==$UNKNOWN > /tmp/c.txt\n", "D:2 "),
+    ],
+)
+def test_constraints_that_cannot_be_read_are_said_not_to_be_compared(written: str, said: str, tmp_path: Path) -> None:
+    # A file of that name in the tree, which nothing uses, does not stand for it.
+    (text,) = pins(tmp_path, {"docker/constraints.txt": "torch==1\n"}, dockerfile=f"FROM x\n{written}{HELD}").unread
+    assert f"{said}cannot be compared with what the commit requires" in text
+
+
 def test_what_nothing_uses_is_no_pin(tmp_path: Path) -> None:
     unused = "FROM x\nARG FLASHINFER_VERSION=0.1\nRUN uv pip install vllm\n"
     assert pins(tmp_path, {"docker/constraints.txt": "torch==1\n"}, dockerfile=unused) == fit.Pins(pins=(), unread=())
@@ -101,7 +148,8 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     ]
     (tmp_path / "docker/constraints.txt").unlink()
     parsed = Dockerfile.parse(DOCKERFILE, name="D")
-    assert fit.pins(Tree(path=tmp_path, commit=None), parsed, {}).unread[0].startswith("UV_CONSTRAINT is not")
+    (unread,) = fit.pins(Tree(path=tmp_path, commit=None), parsed, {}).unread
+    assert "constraints.txt, which installations are held to, cannot be compared" in unread
 
 
 def test_long_lists_are_cut_short(tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ import pytest
 
 from build.base import chosen
 from build.base.chosen import Chosen
-from build.cli import main, options
+from build.cli import options, schedule
+from build.cli.nightly import flavor_of
+from build.cli.options import Defaults
 from build.config import settings
 from build.console import Console
 from build.context import Context
 from build.engine import names
 from build.errors import EngineError, UsageError
-from build.source.local import LocalSource
+from build.source.local_source import LocalSource
 from tests.unit.fakes import FakeEngine
 from tests.unit.test_smoke_gpus import PLAIN
 
@@ -62,7 +64,7 @@ def nightly(*words: str) -> argparse.Namespace:
 def test_auto_follows_the_engine_and_says_why(
     passes: str | None, name: str, why: str, capsys: pytest.CaptureFixture[str], *, answers: bool
 ) -> None:
-    found = main._chosen(machine(passes=passes, answers=answers), nightly())
+    found = flavor_of(machine(passes=passes, answers=answers), nightly())
     assert (found.name, found.why) == (name, why)
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"flavor {name}: {why}")
 
@@ -80,7 +82,7 @@ def test_auto_follows_the_engine_and_says_why(
     ],
 )
 def test_what_was_asked_for_needs_no_engine(asked: str, words: tuple[str, ...], name: str) -> None:
-    assert main._chosen(machine(asked=asked, answers=False), nightly(*words)).name == name
+    assert flavor_of(machine(asked=asked, answers=False), nightly(*words)).name == name
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_what_was_asked_for_needs_no_engine(asked: str, words: tuple[str, ...], 
 )
 def test_options_of_another_flavor_are_refused(asked: str, words: tuple[str, ...], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
-        main._chosen(machine(asked=asked), nightly(*words))
+        flavor_of(machine(asked=asked), nightly(*words))
 
 
 @pytest.mark.parametrize(
@@ -107,12 +109,11 @@ def test_options_of_another_flavor_are_refused(asked: str, words: tuple[str, ...
     ],
 )
 def test_a_timer_keeps_the_flavor_that_was_chosen(words: str, started: list[str]) -> None:
-    arguments = options.parse(
-        ["schedule", "install", f"--nightly={words}"], default=LocalSource(path=Path(), origin=None), default_ref=""
-    )
-    kept = main._scheduled(machine(passes="CDI devices"), arguments)
+    defaults = Defaults(source=LocalSource(path=Path(), origin=None), ref="")
+    arguments = options.parse(["schedule", "install", f"--nightly={words}"], defaults)
+    kept = schedule.scheduled(machine(passes="CDI devices"), arguments)
     assert kept == started
-    assert main._chosen(machine(), nightly(*kept)).name == started[-1]
+    assert flavor_of(machine(), nightly(*kept)).name == started[-1]
 
 
 def test_the_choice_in_one_line() -> None:

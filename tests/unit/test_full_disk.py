@@ -21,11 +21,10 @@ from build.errors import DiskError, EngineError
 from build.gate import smoke_run, verdict
 from build.host import lock, runlog
 from build.host.process import Completed
-from build.nightly import log as nightlog
-from build.nightly import record
+from build.nightly import nightlog, record
 from build.nightly.record import Record
 from tests.standin.verdicts import passing
-from tests.unit.test_damaged import IMAGE
+from tests.unit.fakes import IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,6 +7,7 @@ import itertools
 import json
 import tempfile
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,10 @@ import urllib3.exceptions
 from build.engine.credentials import Login
 from build.engine.names import Upload
 from build.errors import EngineError, GateError, RegistryError
-from build.gate import push as gate
-from build.gate import rules as suite
-from build.gate import verdict
+from build.gate import fingerprints, transfer, verdict
 from build.host import lock, retry
-from build.registry.client import Access, Registry, RepositoryName
+from build.registry.client import Registry
+from build.registry.repository_name import Access, RepositoryName
 from tests.standin.verdicts import passing
 from tests.unit.fakes import FakeEngine, FakeRegistry, digest
 from tests.unit.loopback import Answer, serving
@@ -36,11 +36,6 @@ LOWER = (digest("lowest"), digest("upper"))
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
 def image(engine: FakeEngine) -> Image:
     return engine.hold(f"llm-d-dev:local-{COMMIT}", kind="overlay", commit=COMMIT)
 
@@ -51,7 +46,7 @@ def image(engine: FakeEngine) -> Image:
 def refused(folder: Path, image: Image) -> str:
     """Why an image is refused."""
     with pytest.raises(GateError) as caught:
-        gate.require_passed(folder, image, rules=suite.rules())
+        transfer.require_passed(folder, image, rules=fingerprints.rules())
     assert caught.value.exit_code == 7
     assert f"python -m build smoke {image.name}" in caught.value.hint
     return caught.value.what
@@ -59,7 +54,7 @@ def refused(folder: Path, image: Image) -> str:
 
 def test_an_image_that_passed_may(tmp_path: Path, image: Image) -> None:
     verdict.record(tmp_path, passing(image))
-    gate.require_passed(tmp_path, image, rules=suite.rules())
+    transfer.require_passed(tmp_path, image, rules=fingerprints.rules())
 
 
 def test_an_image_that_nobody_tested_may_not(tmp_path: Path, image: Image) -> None:
@@ -93,7 +88,7 @@ def test_a_verdict_with_another_model_does_not_count(tmp_path: Path, image: Imag
 def test_a_run_with_another_model_leaves_the_verdict_with_the_suites_own(tmp_path: Path, image: Image) -> None:
     verdict.record(tmp_path, passing(image))
     verdict.record(tmp_path, replace(passing(image, exact=False), failed=("openai/chat",)))
-    gate.require_passed(tmp_path, image, rules=suite.rules())
+    transfer.require_passed(tmp_path, image, rules=fingerprints.rules())
 
 
 @pytest.mark.parametrize("marks", [{}, {"flavor": "cuda"}, {"kind": "base"}], ids=["overlay", "cuda", "base"])
@@ -104,13 +99,13 @@ def test_a_verdict_of_fewer_checks_does_not_count(tmp_path: Path, engine: FakeEn
         verdict.record(tmp_path, replace(whole, passed=tuple(one for one in whole.passed if one != name)))
         assert f"without 1 of its checks: {name}" in refused(tmp_path, image)
     verdict.record(tmp_path, whole)
-    gate.require_passed(tmp_path, image, rules=suite.rules())
+    transfer.require_passed(tmp_path, image, rules=fingerprints.rules())
 
 
 def test_a_verdict_without_its_expectations_does_not_count(tmp_path: Path, image: Image) -> None:
     found = passing(image, expect=["/v1/models=me"])
     verdict.record(tmp_path, found)
-    gate.require_passed(tmp_path, image, rules=suite.rules())
+    transfer.require_passed(tmp_path, image, rules=fingerprints.rules())
     verdict.record(
         tmp_path,
         replace(found, passed=tuple(name for name in found.passed if not name.startswith("server/expectation["))),
@@ -133,17 +128,17 @@ def test_an_overlay_that_leaves_checks_to_a_base_needs_its_pass(tmp_path: Path, 
     verdict.record(tmp_path, replace(passing(base), diff_ids=(LOWER[0], digest("other"))))
     assert "does not stand on the base it names" in refused(tmp_path, overlay)
     verdict.record(tmp_path, passing(base))
-    gate.require_passed(tmp_path, overlay, rules=suite.rules())
+    transfer.require_passed(tmp_path, overlay, rules=fingerprints.rules())
 
 
 @pytest.mark.parametrize("differing", ["0", None])
 def test_binaries_of_the_same_sources_are_fine(engine: FakeEngine, differing: str | None) -> None:
-    gate.require_same_native(engine.hold("llm-d-dev:x", **({"native": differing} if differing else {})))
+    transfer.require_same_native(engine.hold("llm-d-dev:x", **({"native": differing} if differing else {})))
 
 
 def test_an_overlay_over_other_native_sources_is_told_how_to_be_pushed(engine: FakeEngine) -> None:
     with pytest.raises(GateError, match="llm-d-dev:x was made although 3 native sources differ") as caught:
-        gate.require_same_native(engine.hold("llm-d-dev:x", native="3"))
+        transfer.require_same_native(engine.hold("llm-d-dev:x", native="3"))
     assert "push --allow-native llm-d-dev:x" in caught.value.hint
 
 
@@ -175,10 +170,10 @@ def push(
     repository: RepositoryName,
     *tags: str,
     require_allowed: Callable[[], object] = lambda: None,
-) -> tuple[gate.Pushed, list[str]]:
+) -> tuple[transfer.Pushed, list[str]]:
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as locks:
-        pushed = gate.push(
+        pushed = transfer.push(
             engine,
             image,
             repository,
@@ -221,7 +216,7 @@ def test_a_registry_with_a_login_of_its_own_is_spoken_to_with_it_wherever_it_is_
 )
 def test_progress_is_shown_as_far_as_the_engine_tells_it(detail: dict[str, float] | None, shown: str) -> None:
     row = {"status": "Pushing", "id": "0a", "progressDetail": detail}
-    assert gate._describe(row) == f"Pushing 0a{shown}"
+    assert transfer._describe(row) == f"Pushing 0a{shown}"
 
 
 def test_the_image_is_pushed_by_its_id_whatever_the_name_is_now(
@@ -350,7 +345,7 @@ def test_a_stored_login_goes_along(
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
-        (urllib3.exceptions.ReadTimeoutError(None, "", "timed out"), RegistryError, "said nothing for minutes"),  # type: ignore[arg-type]
+        (urllib3.exceptions.ReadTimeoutError(None, "", "timed out"), RegistryError, "no progress for 10 minutes"),  # type: ignore[arg-type]
         (urllib3.exceptions.ProtocolError("broken"), EngineError, "the engine went away during the push"),
     ],
 )
@@ -370,9 +365,32 @@ def test_a_push_that_breaks_off_is_no_defect(
 def test_a_push_without_an_end_is_given_up(
     engine: FakeEngine, image: Image, repository: RepositoryName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "_UPLOAD_S", -1e9)
+    monkeypatch.setattr(transfer, "_UPLOAD_S", -1e9)
     engine.docker.pushes = lambda _name, _id: itertools.repeat({"status": "Pushing"})
     with pytest.raises(RegistryError, match="it took too long"):
+        push(engine, image, repository, "nightly")
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_push_without_progress_is_given_up_and_a_slow_one_is_not(
+    engine: FakeEngine, image: Image, repository: RepositoryName, monkeypatch: pytest.MonkeyPatch, *, moves: bool
+) -> None:
+    minutes = itertools.count(step=60.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(minutes))
+    monkeypatch.setattr(transfer, "_UPLOAD_S", 1e9)
+    arrive = engine.docker.pushes
+
+    def uploads(name: str, image_id: str) -> Iterator[dict[str, Any]]:
+        for sent in range(60):
+            detail = {"current": sent * moves, "total": 100}
+            yield {"id": "1234", "status": "Pushing", "progressDetail": detail}
+        yield from arrive(name, image_id)
+
+    engine.docker.pushes = uploads
+    if moves:
+        assert push(engine, image, repository, "nightly")
+        return
+    with pytest.raises(RegistryError, match=r"no progress for 10 minutes, but 'Pushing 1234"):
         push(engine, image, repository, "nightly")
 
 
@@ -594,7 +612,7 @@ def test_one_run_at_a_time_moves_a_name(
     lines: list[str] = []
 
     def work() -> None:
-        gate.push(
+        transfer.push(
             engine,
             image,
             repository,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.errors import SourceError
-from build.source import repository as git
+from build.source import repository
 from build.source.repository import Repository
 from build.source.worktree import snapshot
 from tests.unit.work import Work, contents
@@ -248,7 +248,7 @@ def test_git_variables_of_a_hook_do_not_redirect_us(
     monkeypatch.setenv("GIT_DIR", str(other.path / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(other.path / ".git/index"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other.path))
-    git.without_git_variables()
+    repository.without_git_variables()
     assert commit_of(filled.path).subject == "Second"
 
 
@@ -491,6 +491,42 @@ def test_a_worktree_whose_repository_is_gone_says_where_it_was(filled: Work, tmp
         SourceError, match=rf"is not a git repository: its \.git points to {filled.path}/\.git/worktrees"
     ):
         Repository(there)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"gitdir:\n", "names no folder"),
+        (b"\xef\xbb\xbfgitdir: ../repository/.git", "begins with a byte order mark"),
+        ("gitdir: x".encode("utf-16"), "begins with a byte order mark"),
+        (b"../repository/.git\n", "does not begin with `gitdir:`"),
+    ],
+)
+def test_a_git_file_that_is_not_a_link_is_told_why(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / ".git").write_bytes(content)
+    for path in (tmp_path, tmp_path / ".git"):
+        with pytest.raises(SourceError, match=f"its file .git {why}"):
+            Repository(path)
+
+
+def test_a_repository_that_borrows_from_a_folder_that_is_gone_says_so(filled: Work, tmp_path: Path) -> None:
+    there = _alternates(filled, tmp_path)
+    run_git(tmp_path, "clone", "--quiet", "--shared", there, "further")
+    filled.path.rename(tmp_path / "moved")
+    for path in (there, tmp_path / "further"):
+        with (
+            opened(path) as repository,
+            pytest.raises(SourceError, match=f"alternates names {filled.path}/.git/objects, which is not there"),
+        ):
+            repository.commit("HEAD")
+
+
+def test_a_folder_that_a_repository_does_not_need_may_be_gone(filled: Work) -> None:
+    filled.write(".git/objects/info/alternates", "# a comment\n/nowhere/objects\n")
+    with opened(filled.path) as repository:
+        assert repository.listing(repository.commit("HEAD")).files
 
 
 def test_a_home_that_nobody_has_is_told() -> None:

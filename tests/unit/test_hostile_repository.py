@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build.cli.dev import local
+from build.cli.checkout import local
 from build.console import Console
 from build.errors import LlmdDevError, SourceError
 from build.source.repository import Repository

@@ -189,7 +189,7 @@ def test_secrets_are_files_that_nobody_else_reads_and_that_do_not_stay(tmp_path:
 def test_no_setting_stands_in_the_command_line_of_a_build(tmp_path: Path) -> None:
     index = parse(f'global.index-url="{SECRET}"', HTTPS_PROXY="http://me:word@proxy.example")
     with index.handed_in() as handed:
-        request = buildx.Request(
+        request = buildx.ImageBuild(
             dockerfile=tmp_path, context=tmp_path, contexts=handed.contexts, secrets=handed.secrets
         )
         words = " ".join(request.argv(metadata=tmp_path / "iid"))

@@ -17,11 +17,6 @@ from build.host import identity
 from tests.unit.fakes import FakeContainer, FakeEngine
 
 
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
 @pytest.fixture(scope="module")
 def gone() -> str:
     """The identity of a run that has ended."""

@@ -53,7 +53,7 @@ def opened(
 ) -> tuple[Tree, str]:
     """The tree and its Dockerfile, read while it is open."""
     where = {"home": home.path} if home else {}
-    with llmd.opened(path, ref, cache=tmp_path / "cache", console=QUIET, **where) as tree:
+    with llmd.open_tree(path, ref, cache=tmp_path / "cache", console=QUIET, **where) as tree:
         return tree, (tree.path / DOCKERFILE).read_text()
 
 

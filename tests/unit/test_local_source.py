@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.cli import main
-from build.source.local import LocalSource
+from build.source.local_source import LocalSource
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.unit.work import Work
-
-
-@pytest.fixture
-def vllm(work: Work) -> Work:
-    """A repository that is vLLM, as far as this question goes."""
-    work.write("vllm/__init__.py")
-    work.commit()
-    return work
 
 
 @pytest.mark.parametrize("folder", [".", "vllm", "csrc/cpu", ".git/hooks"])

@@ -17,7 +17,8 @@ from build.config.folders import REPOSITORY
 from build.console import Console
 from build.errors import SourceError, UsageError
 from build.host import stored
-from build.source.mirror import Mirror, Remote, is_sound
+from build.source.damage import is_sound
+from build.source.mirror import Mirror, Remote
 from tests.unit.test_worktree import commit
 from tests.unit.work import contents
 

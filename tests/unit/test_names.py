@@ -10,10 +10,11 @@ import pytest
 
 from build.engine import names
 from build.engine.names import Kind, Stem, Tag
-from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.unit.fakes import FakeEngine
 
 COMMIT = "c" * 40
 DIRTY = f"local-{COMMIT}-dirty-{'d' * 12}"
@@ -89,11 +90,6 @@ LOCAL = [
     ([f"local-{COMMIT}", COMMIT, "nightly"], [f"commit-{COMMIT}", f"local-{COMMIT}", "nightly"]),
     (["mine", "latest", "nightly-old", COMMIT[:12], "candidate"], []),
 ]
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 @pytest.mark.parametrize(("local", "remote"), LOCAL)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.errors import UsageError
-from build.nightly import log as nightlog
+from build.nightly import nightlog
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,8 @@ from build.console import Console
 from build.errors import BusyError, EngineError, SmokeError
 from build.flavors.cpu import Cpu
 from build.host import lock
-from build.nightly import log, notify, prune, record
-from build.nightly import run as nightly
-from build.nightly.run import Request
+from build.nightly import nightlog, notify, pruning, record, run
+from build.nightly.run import BaseRequest
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from build.source.repository import Commit
 
 GB = 1_000_000_000
-REQUEST = Request(flavor="cpu", force=False, push=False)
+REQUEST = BaseRequest(flavor="cpu", force=False, push=False)
 WEEKLY = cast("Flavor", SimpleNamespace(rebuild_after=dt.timedelta(days=7)))
 
 
@@ -39,7 +38,7 @@ def ago(*, days: float) -> str:
 
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
-    monkeypatch.setattr(log, "PATH", tmp_path / "nightly-build.log")
+    monkeypatch.setattr(nightlog, "PATH", tmp_path / "nightly-build.log")
     logging.getLogger("build").setLevel(logging.DEBUG)
     folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
     settings = SimpleNamespace(notify_url=None, notify_url_file=None)
@@ -50,18 +49,18 @@ def ending(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[str]:
     """Nightlies end with an error; returns what is done after that, in order."""
     after: list[str] = []
 
-    def run(*_: object) -> None:
+    def ended(*_: object) -> None:
         raise error
 
-    def pruned(_: Context) -> prune.Result:
+    def pruned(_: Context) -> pruning.Pruned:
         after.append("prune")
         raise EngineError("the disk is on fire", hint="leave")
 
     def tell(_: Context, ended: Record) -> None:
         after.append(f"tell {ended.verdict}")
 
-    monkeypatch.setattr(nightly, "_run", run)
-    monkeypatch.setattr(prune, "carry_out", pruned)
+    monkeypatch.setattr(run, "_run", ended)
+    monkeypatch.setattr(pruning, "carry_out", pruned)
     monkeypatch.setattr(notify, "tell", tell)
     return after
 
@@ -71,27 +70,27 @@ def test_a_failure_stays_that_failure_when_pruning_fails_too(
 ) -> None:
     after = ending(monkeypatch, SmokeError("broken", hint="look"))
     with pytest.raises(SmokeError, match="broken"):
-        nightly.nightly(context, REQUEST)
+        run.nightly(context, REQUEST)
     assert after == ["prune", "tell fail"]
     assert "warning: nothing was pruned: the disk is on fire" in capsys.readouterr().err
     (kept,) = record.recall(context.folders.nightlies)
     assert kept.error is not None
     assert (kept.verdict, kept.error["what"]) == ("fail", "broken")
-    assert "error[smoke]: broken" in log.PATH.read_text()
+    assert "error[smoke]: broken" in nightlog.PATH.read_text()
 
 
 def test_who_interrupts_it_is_not_kept_waiting_by_pruning(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     after = ending(monkeypatch, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        nightly.nightly(context, REQUEST)
+        run.nightly(context, REQUEST)
     assert after == ["tell interrupted"]
     assert record.recall(context.folders.nightlies)[0].verdict == "interrupted"
 
 
 def test_a_second_one_leaves_a_line_in_the_log_and_no_record(context: Context) -> None:
     with lock.held(context.folders.locks, "nightly", doing="x"), pytest.raises(BusyError):
-        nightly.nightly(context, REQUEST)
-    assert "nightly is busy: process " in log.PATH.read_text()
+        run.nightly(context, REQUEST)
+    assert "nightly is busy: process " in nightlog.PATH.read_text()
     assert record.recall(context.folders.nightlies) == []
 
 
@@ -102,7 +101,7 @@ def test_the_disk_that_a_build_needs_grows_with_the_bases(sizes: tuple[int, ...]
         image = engine.hold(kind="base", flavor="cpu", created=f"2026-01-{20 - day}")
         engine.docker.known[image.id]["Size"] = size * GB
     context = cast("Context", SimpleNamespace(engine=engine))
-    assert nightly._needed(context, Cpu(context=context)) == needed * GB
+    assert run._needed(context, Cpu(context=context)) == needed * GB
 
 
 @pytest.mark.parametrize(
@@ -123,7 +122,7 @@ def test_a_base_that_passed_is_taken_before_a_newer_copy(names: list[tuple[str, 
     ]
     settings = SimpleNamespace(repository="llm-d-dev")
     where = cast("Context", SimpleNamespace(engine=engine, settings=settings, console=Console(quiet=True)))
-    found = nightly._find(where, WEEKLY, "same")
+    found = run._find(where, WEEKLY, "same")
     assert (found.id if found else None) == (None if taken is None else made[taken].id)
 
 
@@ -138,18 +137,18 @@ def test_a_base_that_is_too_old_is_built_again(
     ]
     settings = SimpleNamespace(repository="llm-d-dev")
     where = cast("Context", SimpleNamespace(engine=engine, settings=settings, console=Console(quiet=False)))
-    found = nightly._find(where, WEEKLY, "same")
+    found = run._find(where, WEEKLY, "same")
     assert (found and found.id) == (None if taken is None else made[taken].id)
     assert ("it is built again" in capsys.readouterr().err) == (taken is None)
     never = cast("Flavor", SimpleNamespace(rebuild_after=None))
-    assert nightly._find(where, never, "same") is not None
+    assert run._find(where, never, "same") is not None
 
 
 def test_another_schema_asks_for_another_base(monkeypatch: pytest.MonkeyPatch) -> None:
     context = cast("Context", SimpleNamespace(settings=SimpleNamespace(nightly_expires_after="7d")))
     flavor = cast("Flavor", SimpleNamespace(fingerprint=lambda commit: f"of {commit}"))
     commit = cast("Commit", "0123")
-    before = nightly._fingerprint(context, flavor, commit)
-    assert nightly._fingerprint(context, flavor, commit) == before
+    before = run._fingerprint(context, flavor, commit)
+    assert run._fingerprint(context, flavor, commit) == before
     monkeypatch.setattr(store, "SCHEMA", store.SCHEMA + 1)
-    assert nightly._fingerprint(context, flavor, commit) != before
+    assert run._fingerprint(context, flavor, commit) != before

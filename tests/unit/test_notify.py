@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from build.config.folders import Folders
 from build.console import Console
 from build.host.files import write_json
-from build.nightly import log, notify, record
+from build.nightly import nightlog, notify, record
 from build.nightly.record import Record
 from tests.unit.loopback import Answer, Asked, serving
 
@@ -31,10 +31,10 @@ ERROR = {"category": "build", "what": "step <3> failed", "hint": "read the log"}
 @pytest.fixture(autouse=True)
 def log_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The end of a night's log."""
-    monkeypatch.setattr(log, "PATH", tmp_path / "nightly-build.log")
+    monkeypatch.setattr(nightlog, "PATH", tmp_path / "nightly-build.log")
     lines = [f"line {number}" for number in range(50)]
-    log.PATH.write_text("\n".join([*lines, "fetching https://me:word@index.example/"]) + "\n")
-    return log.PATH
+    nightlog.PATH.write_text("\n".join([*lines, "fetching https://me:word@index.example/"]) + "\n")
+    return nightlog.PATH
 
 
 def context(tmp_path: Path, url: str | None = None, *, file: Path | None = None) -> Context:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.cli import main, options
+from build.cli.options import Defaults
+from build.cli.verbs import VERBS
 from build.config.settings import Settings
 from build.errors import UsageError
-from build.source.local import LocalSource
+from build.source.local_source import LocalSource
 
 if TYPE_CHECKING:
     import argparse
@@ -20,10 +22,10 @@ VLLM = LocalSource(path=Path("/home/me/vllm"), origin="the default")
 
 
 def parse(*words: str) -> argparse.Namespace:
-    return options.parse(words, default=VLLM, default_ref="HEAD")
+    return options.parse(words, Defaults(source=VLLM, ref="HEAD"))
 
 
-@pytest.mark.parametrize("verb", main.VERBS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(verb, "--help")
@@ -38,7 +40,7 @@ def test_help_lists_the_verbs_that_do_something(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as caught:
         parse("--help")
     assert caught.value.code == 0
-    assert re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE) == list(main.VERBS)
+    assert re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE) == list(VERBS)
 
 
 @pytest.mark.parametrize(
@@ -105,10 +107,10 @@ def test_settings_that_are_not_named_are_left_open() -> None:
 
 
 def test_what_a_scheduled_nightly_is_started_with_is_checked_now() -> None:
-    parsed = options.parse(["schedule", "install", "--nightly=--no-push --force"], default=VLLM, default_ref="")
+    parsed = parse("schedule", "install", "--nightly=--no-push --force")
     assert parsed.nightly == ["--no-push", "--force"]
     with pytest.raises(UsageError, match="--flavour"):
-        options.parse(["schedule", "install", "--nightly=--flavour x"], default=VLLM, default_ref="")
+        parse("schedule", "install", "--nightly=--flavour x")
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,6 @@ def start(*words: str | Path, cwd: Path = REPOSITORY, **variables: str) -> subpr
     )
 
 
-@pytest.fixture
-def vllm(work: Work) -> Work:
-    work.write("vllm/__init__.py")
-    work.commit()
-    return work
-
-
 # --- The folder in which a command is typed ----------------------------------------------------------------
 
 

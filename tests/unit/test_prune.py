@@ -12,10 +12,10 @@ import pytest
 
 from build.config.folders import Folders
 from build.console import Console
-from build.engine import embedded, labels
+from build.engine import embedded
 from build.errors import BusyError
 from build.host import lock
-from build.nightly import prune, retention
+from build.nightly import pruning, retention
 from tests.unit.fakes import FakeEngine, digest
 
 if TYPE_CHECKING:
@@ -33,11 +33,6 @@ LOCAL = f"llm-d-dev:local-{1:040}"
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path) -> Context:
     settings = SimpleNamespace(repository="llm-d-dev", registry=None, keep_bases=1, keep_days=14)
     folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
@@ -48,7 +43,7 @@ def context(engine: FakeEngine, tmp_path: Path) -> Context:
 def test_nothing_happens_without_apply(context: Context, engine: FakeEngine) -> None:
     engine.hold(NAMES[1], kind="base", created="2026-01-01")
     engine.hold(NAMES[2], kind="base", created="2026-01-02")
-    done = prune.prune(context, apply=False)
+    done = pruning.prune(context, apply=False)
     assert len(engine.docker.known) == 2
     assert (done.applied, [one.image.tags for one in done.decisions if not one.keep]) == (
         False,
@@ -61,7 +56,7 @@ def test_an_image_goes_with_all_its_names_and_the_bytes_are_said(context: Contex
     old = engine.hold(NAMES[1], f"quay.example/x:nightly-{1:040}", kind="base", created="2026-01-01")
     engine.docker.known[old.id]["RepoDigests"] = [f"quay.example/x@{digest('m')}"]
     engine.hold(kind="unsealed", repository="llm-d-dev")
-    done = prune.prune(context, apply=True)
+    done = pruning.prune(context, apply=True)
     assert list(engine.docker.known) == [kept.id]
     assert list(engine.docker.names) == ["llm-d-dev:nightly"]
     assert done.freed == 2 * SIZE
@@ -69,11 +64,18 @@ def test_an_image_goes_with_all_its_names_and_the_bytes_are_said(context: Contex
     assert done.document()["freed_bytes"] == 2 * SIZE
 
 
+def test_what_a_user_made_from_an_image_stays_without_a_name(context: Context, engine: FakeEngine) -> None:
+    overlay = engine.hold(kind="overlay", created="2020-01-01", repository="llm-d-dev", expires="3d")
+    made = engine.commit(overlay, layers=["a user's work"])
+    pruning.prune(context, apply=True)
+    assert list(engine.docker.known) == [made.id]
+
+
 def test_a_base_that_a_run_has_just_taken_stays(context: Context, engine: FakeEngine) -> None:
     engine.hold("llm-d-dev:nightly", kind="base", created="2026-01-02")
     taken = engine.hold(NAMES[1], kind="base", created="2026-01-01")
     with engine.temporary_tag(taken.id):
-        done = prune.prune(context, apply=True)
+        done = pruning.prune(context, apply=True)
         assert engine.image(taken.id).tags == ()
     assert done.freed == 0
 
@@ -81,8 +83,7 @@ def test_a_base_that_a_run_has_just_taken_stays(context: Context, engine: FakeEn
 def test_a_name_that_has_moved_to_a_new_image_stays(
     context: Context, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expired = engine.hold(LOCAL, kind="overlay", created="2020-01-01", repository="llm-d-dev")
-    engine.docker.known[expired.id]["Config"]["Labels"][labels.QUAY_EXPIRES] = "3d"
+    expired = engine.hold(LOCAL, kind="overlay", created="2020-01-01", repository="llm-d-dev", expires="3d")
     decide = retention.decide
 
     def moved_meanwhile(images: Sequence[Image], rules: Rules) -> list[Decision]:
@@ -91,24 +92,24 @@ def test_a_name_that_has_moved_to_a_new_image_stays(
         return decided
 
     monkeypatch.setattr(retention, "decide", moved_meanwhile)
-    prune.prune(context, apply=True)
+    pruning.prune(context, apply=True)
     assert expired.id not in engine.docker.known
     assert engine.image(LOCAL).created == "2026-01-01"
 
 
 def test_the_build_cache_goes_only_where_nobody_else_builds(context: Context, engine: FakeEngine) -> None:
-    assert prune.prune(context, apply=True).freed == 0
+    assert pruning.prune(context, apply=True).freed == 0
     assert engine.docker.cache_prunes == []
     engine.host = f"unix://{embedded.socket(context.folders)}"
-    assert prune.prune(context, apply=True).freed == 5
+    assert pruning.prune(context, apply=True).freed == 5
     assert engine.docker.cache_prunes == [{"filters": {"until": "336h"}, "all": True}]
 
 
 def test_it_waits_for_no_nightly_and_disturbs_none(context: Context) -> None:
     with lock.held(context.folders.locks, "nightly", doing="x"):
-        prune.prune(context, apply=False)
+        pruning.prune(context, apply=False)
         with pytest.raises(BusyError):
-            prune.prune(context, apply=True)
+            pruning.prune(context, apply=True)
 
 
 def aged(path: Path, *, days: float, folder: bool = False) -> Path:
@@ -147,7 +148,7 @@ def test_old_files_go_and_new_ones_and_those_of_images_that_are_here_stay(contex
         aged(folders.downloads / "wheel", days=99),
         aged(folders.state / "engine/daemon.json", days=99),
     ]
-    done = prune.prune(context, apply=True)
+    done = pruning.prune(context, apply=True)
     assert set(done.files) == set(old)
     assert [path for path in old if path.exists()] == []
     assert [path for path in new if not path.exists()] == []

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from build.errors import RegistryError
-from build.registry import client as registries
-from build.registry.client import Registry, RepositoryName
+from build.registry import client, refusal
+from build.registry.client import Registry
+from build.registry.repository_name import RepositoryName
 from tests.standin.tls import make_certificates
 from tests.unit.fakes import FakeRegistry
 from tests.unit.loopback import Answer, serving
@@ -183,7 +184,7 @@ def test_one_that_says_to_ask_tomorrow_is_not_waited_for(pauses: list[float]) ->
 
 @pytest.mark.parametrize("slow", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"])
 def test_one_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch, slow: bytes) -> None:
-    monkeypatch.setattr(registries, "_REQUEST_S", 0.3)
+    monkeypatch.setattr(client, "_REQUEST_S", 0.3)
     with dripping(slow) as address, pytest.raises(RegistryError, match=r"no answer within 0\.3 s"):
         Registry(RepositoryName(host=address, path="x")).manifest("nightly")
 
@@ -380,7 +381,7 @@ BOTH = ["basic", "bearer"]
     ],
 )
 def test_several_challenges_in_one_header(header: str, schemes: list[str]) -> None:
-    challenges = registries._challenges(header)
+    challenges = refusal.challenges(header)
     assert list(challenges) == schemes
     if "bearer" in challenges:
         assert challenges["bearer"]["realm"] == "b"
@@ -409,7 +410,7 @@ def test_several_challenges_in_one_header(header: str, schemes: list[str]) -> No
     ],
 )
 def test_a_login_is_advised_only_where_one_helps(said: str, word: str) -> None:
-    hint = registries.advice(said, "r.example")
+    hint = refusal.advice(said, "r.example")
     assert word in hint
     assert ("docker login" in hint) == (word == "docker login")
 

@@ -17,6 +17,7 @@ from build.console import Console
 from build.errors import SourceError
 from build.host import processor as machine
 from build.source import releases
+from build.source.damage import is_sound
 from build.source.listing import EXECUTABLE, REGULAR, SYMLINK
 from build.source.repository import Repository
 from tests.unit.fake_index import FakeIndex, package_index
@@ -154,6 +155,27 @@ def test_what_is_imported_is_not_asked_for_again(folders: Folders, index: Packag
     served.asked.clear()
     assert releases.ensure_cpu(folders, index, "0.32.0", console=QUIET) == first
     assert served.asked == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content"),
+    [
+        *(("HEAD", b""), ("config", b"[[["), ("*.pack", b"x"), ("*.idx", b"x"), ("*.pack", None)),
+        *(("v0.32.0-cpu", b""), ("v0.32.0", b"x")),
+    ],
+)
+def test_releases_that_were_damaged_are_imported_anew(
+    folders: Folders, index: PackageIndex, pattern: str, content: bytes | None
+) -> None:
+    first = releases.ensure_cpu(folders, index, "0.32.0", console=QUIET)
+    for path in folders.releases.rglob(pattern):
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
+    known = releases.known_cpu(folders, "0.32.0")
+    assert known in (None, first)
+    assert releases.ensure_cpu(folders, index, "0.32.0", console=QUIET) == first
+    assert is_sound(folders.releases)
+    assert git(folders.releases, "show", f"{first.id}:setup.py") == b"# setup\n"
 
 
 def test_two_releases_live_side_by_side(folders: Folders, index: PackageIndex, served: FakeIndex) -> None:

@@ -10,19 +10,14 @@ import pytest
 from build.console import Console
 from build.engine import names
 from build.nightly import renaming
-from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
+    from tests.unit.fakes import FakeEngine
 
 OLD, NEW = "0" * 40, "1" * 40
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 @pytest.fixture
@@ -59,7 +54,8 @@ def test_cuda_images_and_those_of_others_keep_theirs(context: Context, engine: F
         engine.hold("elsewhere:nightly", "quay.example/llm-d-dev:nightly", kind="base", flavor="cpu"),
         engine.hold(f"llm-d-dev:nightly-{OLD}", kind="base"),
         engine.hold(f"llm-d-dev:nightly-{NEW}", kind="base", flavor="rocm"),
-        engine.hold("llm-d-dev:nightly-cpu", kind="base", flavor="cpu"),
+        cpu := engine.hold("llm-d-dev:nightly-cpu", kind="base", flavor="cpu"),
+        engine.commit(cpu, f"llm-d-dev:nightly-{'e' * 40}", layers=["a user's work"]),
     ]
     before = dict(engine.docker.names)
     renaming.rename(context)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from build.engine import ages, labels
+from build.engine import ages, content, labels
 from build.engine.client import Image
 from build.host import timestamps
 from build.nightly import retention
@@ -29,6 +29,7 @@ def image(
     expires: str = "3d",
     repository: str = OURS,
     flavor: str = "cpu",
+    genuine: bool = True,
 ) -> Image:
     """An image that is so many days old; ``tags`` without a repository are in ours."""
     marks = {
@@ -39,16 +40,24 @@ def image(
         labels.QUAY_EXPIRES: expires,
         labels.BASE: base,
     }
+    layers = (f"layer of {name}",)
+    if genuine and kind in ("base", "overlay"):
+        marks[labels.CONTENT] = content.content({}, marks, layers)
     return Image(
         id=name,
         tags=tuple(_full(tag if ":" in tag else f"{OURS}:{tag}") for tag in tags),
         digests=(f"{REGISTRY}@sha256:1",),
         labels=marks,
-        diff_ids=(f"layer of {name}",),
+        diff_ids=layers,
         size=100,
         created="2020-01-01T00:00:00Z",
         config={},
     )
+
+
+def committed(image: Image, name: str, *tags: str) -> Image:
+    """What a user makes of a container of an image with `docker commit`."""
+    return replace(image, id=name, tags=tags, diff_ids=(*image.diff_ids, f"layer of {name}"))
 
 
 def _full(name: str) -> str:
@@ -140,6 +149,32 @@ TABLE = {
     "another name does": Row(images=[image("o", "overlay", tags=("local-1", "mine:kept"), days=4)], goes=set()),
     "what lost its names goes": Row(
         images=[NEWEST, image("o", "overlay"), image("u", "unsealed"), image("b", days=3)], goes={"o", "u", "b"}
+    ),
+    "what a user made from one stays, without a name too": Row(
+        images=[
+            NEWEST,
+            committed(image("o", "overlay", tags=("local-1",)), "mine", "mine:1"),
+            committed(image("o", "overlay", tags=("local-1",), days=9), "unnamed"),
+            committed(image("b", days=9), "also-mine"),
+        ],
+        goes=set(),
+    ),
+    "and keeps no base and takes no base's place": Row(
+        images=[
+            NEWEST,
+            *NIGHTLIES,
+            committed(NEWEST, "later", f"{OURS}:nightly-{'7' * 40}"),
+            committed(image("o", "overlay", tags=("local-1",), base="b5"), "mine", "mine:1"),
+        ],
+        goes={"b2", "b3", "b4", "b5"},
+    ),
+    "of what another version made, what lost its names stays": Row(
+        images=[
+            NEWEST,
+            image("o", "overlay", genuine=False),
+            image("named", "overlay", tags=("local-1",), days=4, genuine=False),
+        ],
+        goes={"named"},
     ),
     "what a container uses stays": Row(
         images=[NEWEST, image("o", "overlay", days=99), image("b", days=3)], used={"o", "b"}, goes=set()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from build.console import Console
 from build.engine import rootfs
+from build.errors import BuildError, DiskError
 from build.host import apt
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from build.engine.client import Engine, Image
+    from build.engine.client import Image
 
 WEEK = dt.timedelta(days=7)
 
@@ -29,12 +28,13 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """One on which nothing can be pulled; what is made is a minute old."""
     engine = FakeEngine()
 
-    def take(_: Engine, __: Path, name: str) -> None:
+    def taken(name: str) -> list[dict[str, Any]]:
         engine.hold(name, kind="rootfs", created=ago(0.001))
+        return [{"status": "Importing"}, {"status": "sha256:1"}]
 
     monkeypatch.setattr(apt, "ensure", lambda *_, **__: None)
     monkeypatch.setattr(rootfs, "_bootstrap", lambda *_, **__: None)
-    monkeypatch.setattr(rootfs, "_import", take)
+    engine.docker.imports = taken
     return engine
 
 
@@ -62,3 +62,12 @@ def test_one_that_was_pulled_is_not_this_tools_to_remove(engine: FakeEngine) -> 
     old = there(engine, days=30)
     assert ensure(engine, WEEK).id != old.id
     assert old.id in engine.docker.known
+
+
+@pytest.mark.parametrize(
+    ("said", "error"), [("write /x: no space left on device", DiskError), ("invalid tar header", BuildError)]
+)
+def test_what_the_engine_says_against_one_is_passed_on(engine: FakeEngine, said: str, error: type[Exception]) -> None:
+    engine.docker.imports = lambda _: [{"status": "Importing"}, {"error": said}]
+    with pytest.raises(error, match=r"the root file system: .*(?:space|tar header)"):
+        ensure(engine, WEEK)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from build.console import Console
@@ -9,14 +11,11 @@ from build.engine import rootfs
 from build.engine.client import Image
 from build.errors import BuildError, EngineError
 from build.host import apt, process
-from tests.unit.fakes import FakeEngine
+
+if TYPE_CHECKING:
+    from tests.unit.fakes import FakeEngine
 
 NAME = "debian:12-slim"
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 def test_what_a_registry_has_is_pulled(engine: FakeEngine) -> None:
@@ -58,3 +57,12 @@ def test_an_ordinary_user_for_whom_mmdebstrap_finds_no_way_is_told_so(
     with pytest.raises(BuildError, match="only root") as caught:
         rootfs.ensure(engine, image=NAME, install=False, console=Console(quiet=True))
     assert "run this once as root" in caught.value.hint
+
+
+def test_none_is_made_for_an_engine_with_another_processor(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt, "missing", lambda _: ())
+    monkeypatch.setattr(process, "run", lambda *_, **__: process.Completed(returncode=1, tail=()))
+    engine.docker.about = {"Architecture": "riscv64"}
+    with pytest.raises(EngineError, match=r"made here is for \w+, and the engine is on riscv64") as caught:
+        rootfs.ensure(engine, image=NAME, install=False, console=Console(quiet=True))
+    assert f"let the engine pull {NAME}" in caught.value.hint

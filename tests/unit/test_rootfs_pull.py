@@ -13,19 +13,15 @@ from build.engine import rootfs
 from build.errors import BuildError
 from build.host import apt, process
 from build.host.process import Completed
-from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.unit.fakes import FakeEngine
+
     Pull = Callable[[str], list[dict[str, Any]]]
 
 IMAGE = "debian:12-slim"
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 def _refused(status: int, said: str) -> docker.errors.APIError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,8 +14,7 @@ import pytest
 from build.config.folders import Folders
 from build.console import Console
 from build.errors import UsageError
-from build.nightly import schedule
-from build.nightly.schedule import Place
+from build.nightly.timer import Owner, Schedule, at, install, remove, show
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,10 +37,10 @@ OTHERS = b'# mine\n\nMAILTO=""\n\t*/5 * * * *   /usr/bin/true   100\\% \xff\n@re
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A machine with a crontab, perhaps a systemd user manager, and a checkout."""
+    """A machine with a crontab, a systemd user manager, and a checkout."""
 
     folder: Path
-    place: Place
+    place: Owner
 
     @property
     def checkout(self) -> Path:
@@ -56,8 +54,8 @@ class Machine:
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().splitlines()
 
-    def install(self, time: str = "02:00") -> schedule.Schedule:
-        return schedule.install(self.place, time=time, options=["--flavor", "a b"])
+    def install(self, time: str = "02:00") -> Schedule:
+        return install(self.place, time=time, options=["--flavor", "a b"])
 
     def as_cron_does(self, entry: str) -> subprocess.CompletedProcess[str]:
         """Start the entry's command as cron does (crontab(5)): four variables, and up to a % without backslash."""
@@ -74,25 +72,24 @@ def program(path: Path, text: str) -> None:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Without systemd; every folder has a space and a % in its name, and a quote."""
+    """Every folder has a space and a % in its name, and a quote."""
     programs = tmp_path / "programs"
     program(programs / "crontab", _CRONTAB)
-    program(programs / "systemctl", "#!/bin/sh\nexit 1\n")
-    program(programs / "loginctl", "#!/bin/sh\nexit 0\n")
+    program(programs / "systemctl", _SYSTEMCTL)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("TABLE", str(tmp_path / "table"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     checkout = tmp_path / "it's 100% a check out"
     program(checkout / "build/__main__.py", _MODULE)
     (checkout / "build/__init__.py").touch()
-    monkeypatch.setattr(schedule, "REPOSITORY", checkout)
+    monkeypatch.setattr("build.nightly.timer.REPOSITORY", checkout)
     folders = Folders(state=tmp_path / "it's 100% state", cache=tmp_path / "cache")
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "DOCKER_HOST": "unix:///a b%c"}
-    return Machine(folder=tmp_path, place=Place(folders=folders, environment=environment, console=Console(quiet=False)))
+    return Machine(folder=tmp_path, place=Owner(folders=folders, environment=environment, console=Console(quiet=False)))
 
 
 def environment(machine: Machine, **variables: str) -> Machine:
-    place = Place(
+    place = Owner(
         folders=machine.place.folders,
         environment={**machine.place.environment, **variables},
         console=machine.place.console,
@@ -126,20 +123,20 @@ def test_paths_in_variables_are_those_of_the_folder_in_which_it_was_installed(
 
 
 def test_it_is_installed_shown_and_removed(machine: Machine) -> None:
-    assert schedule.show(machine.place) is None
+    assert show(machine.place) is None
     made = machine.install()
-    assert schedule.show(machine.place) == made
+    assert show(machine.place) == made
     assert (made.by, made.at) == ("cron", "02:00")
     assert machine.table.read_text() == f"{made.entry}\n"
     assert made.entry.startswith("0 2 * * * ")
-    schedule.remove(machine.place)
-    assert schedule.show(machine.place) is None
+    remove(machine.place)
+    assert show(machine.place) is None
     assert machine.table.read_bytes() == b""
     assert not made.script.exists()
 
 
 def test_removing_what_is_not_there_is_no_error(machine: Machine) -> None:
-    schedule.remove(machine.place)
+    remove(machine.place)
     assert not machine.table.exists()
 
 
@@ -158,17 +155,17 @@ def test_other_entries_stay_byte_for_byte(machine: Machine) -> None:
     machine.install()
     machine.install("03:00")
     assert machine.table.read_bytes().startswith(OTHERS)
-    schedule.remove(machine.place)
+    remove(machine.place)
     assert machine.table.read_bytes() == OTHERS
 
 
 def test_another_state_folder_has_a_timer_of_its_own(machine: Machine) -> None:
     folders = Folders(state=machine.folder / "other", cache=machine.folder / "cache")
-    other = Place(folders=folders, environment=machine.place.environment, console=machine.place.console)
+    other = Owner(folders=folders, environment=machine.place.environment, console=machine.place.console)
     machine.install()
-    schedule.install(other, time="04:00", options=[])
-    schedule.remove(machine.place)
-    found = schedule.show(other)
+    install(other, time="04:00", options=[])
+    remove(machine.place)
+    found = show(other)
     assert found is not None
     assert found.at == "04:00"
 
@@ -221,72 +218,61 @@ def test_a_crontab_that_may_not_be_used_is_said(machine: Machine) -> None:
         machine.install()
 
 
-def test_without_any_timer_it_is_said(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cron_it_is_said(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(machine.folder / "none"))
-    with pytest.raises(UsageError, match="neither a systemd user manager nor crontab is here"):
+    with pytest.raises(UsageError, match="crontab is not installed here"):
         machine.install()
 
 
-@pytest.mark.parametrize("odd", ["back\\slash", "new\nline", 'quo"te'])
-def test_a_path_that_no_table_can_hold_is_refused(machine: Machine, odd: str) -> None:
-    folders = Folders(state=machine.folder / odd, cache=machine.folder / "cache")
-    place = Place(folders=folders, environment=machine.place.environment, console=machine.place.console)
-    with pytest.raises(UsageError, match="cannot stand in a timer's file"):
-        schedule.install(place, time="02:00", options=[])
+def in_folder(machine: Machine, name: str) -> Owner:
+    """The place of a state folder with this name."""
+    folders = Folders(state=machine.folder / name, cache=machine.folder / "cache")
+    return Owner(folders=folders, environment=machine.place.environment, console=machine.place.console)
+
+
+@pytest.mark.parametrize("odd", ["back\\slash", 'quo"te', "a $HOME", "back\\%"])
+def test_cron_starts_what_is_in_a_folder_with_an_odd_name(machine: Machine, odd: str) -> None:
+    made = install(in_folder(machine, odd), time="02:00", options=[])
+    assert machine.as_cron_does(made.entry).returncode == 0
+    assert (machine.folder / "ran").exists()
+
+
+def test_a_path_that_no_table_can_hold_is_refused(machine: Machine) -> None:
+    with pytest.raises(UsageError, match="cannot stand in a crontab"):
+        install(in_folder(machine, "new\nline"), time="02:00", options=[])
 
 
 @pytest.mark.parametrize("text", ["24:00", "2:00", "02:60", "0200", "02:00:00", "noon"])
 def test_what_is_no_time_of_day_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        schedule.at(text)
+        at(text)
 
 
-# --- systemd -----------------------------------------------------------------------------------------------------
+# --- The systemd timer of earlier versions -----------------------------------------------------------------------
 
 
 @pytest.fixture
-def with_systemd(machine: Machine) -> Machine:
-    program(machine.folder / "programs/systemctl", _SYSTEMCTL)
+def with_timer(machine: Machine) -> Machine:
+    timer = machine.place.timer
+    timer.parent.mkdir(parents=True)
+    timer.write_text("[Timer]\nOnCalendar=*-*-* 03:30:00\nPersistent=true\n")
+    timer.with_suffix(".service").write_text("[Service]\n")
     return machine
 
 
-def test_where_there_is_a_user_manager_it_gets_the_timer(with_systemd: Machine) -> None:
-    machine = with_systemd
-    made = machine.install("03:30")
-    assert schedule.show(machine.place) == made
-    assert (made.by, made.at) == ("systemd", "03:30")
-    timer = machine.place.timer
-    assert "OnCalendar=*-*-* 03:30:00\n" in timer.read_text()
-    assert f"--user enable {timer.name}" in machine.calls
-    assert not machine.table.exists()
-    schedule.remove(machine.place)
-    assert f"--user disable --now {timer.name}" in machine.calls
-    assert schedule.show(machine.place) is None
-    assert list(timer.parent.iterdir()) == []
+def test_a_timer_of_an_earlier_version_is_shown_and_removed(with_timer: Machine) -> None:
+    machine = with_timer
+    found = show(machine.place)
+    assert found is not None
+    assert (found.by, found.at) == ("systemd", "03:30")
+    remove(machine.place)
+    assert f"--user disable --now {machine.place.timer.name}" in machine.calls
+    assert show(machine.place) is None
+    assert list(machine.place.timer.parent.iterdir()) == []
 
 
-def test_systemd_starts_the_same_script(with_systemd: Machine) -> None:
-    made = with_systemd.install()
-    (line,) = [
-        line
-        for line in with_systemd.place.timer.with_suffix(".service").read_text().splitlines()
-        if line.startswith("ExecStart=")
-    ]
-    # systemd.service(5): %% is a %, quotes as in a shell.
-    assert shlex.split(line.removeprefix("ExecStart=").replace("%%", "%")) == ["/bin/sh", str(made.script)]
-
-
-def test_a_user_manager_that_came_later_takes_over(machine: Machine) -> None:
-    machine.table.write_bytes(OTHERS)
-    machine.install()
-    program(machine.folder / "programs/systemctl", _SYSTEMCTL)
-    assert machine.install().by == "systemd"
-    assert machine.table.read_bytes() == OTHERS
-
-
-def test_a_timer_that_would_end_with_the_session_is_warned_of(
-    with_systemd: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
-    program(with_systemd.folder / "programs/loginctl", "#!/bin/sh\nexit 1\n")
-    with_systemd.install()
-    assert "loginctl enable-linger" in capsys.readouterr().err
+def test_an_installation_replaces_the_timer_of_an_earlier_version(with_timer: Machine) -> None:
+    made = with_timer.install()
+    assert made.by == "cron"
+    assert show(with_timer.place) == made
+    assert f"--user disable --now {with_timer.place.timer.name}" in with_timer.calls

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 
+from build.base import apart
+from build.base.apart import Look
 from build.source.listing import REGULAR, Entry
-from smoke.image.binaries import SCRIPT, ImportFailure, Probe, misfits
+from smoke.image.binaries import READERS, REPEATED, SCRIPT, ImportFailure, misfits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,13 +25,20 @@ if TYPE_CHECKING:
 CHANGED = Entry(mode=REGULAR, oid="a" * 40)
 
 
-def parsed(*stages: object, status: int = 0, errors: str = "") -> Probe:
-    return Probe.parse("\n".join(map(json.dumps, stages)), status=status, errors=errors)
+DONE = ["done", None]
+
+
+def read(output: bytes, *, status: int = 0, errors: bytes = b"") -> Look:
+    return Look.parse(output, status=status, errors=errors, readers=READERS, repeated=REPEATED)
+
+
+def parsed(*stages: object, status: int = 0, errors: bytes = b"") -> Look:
+    return read("\n".join(map(json.dumps, stages)).encode(), status=status, errors=errors)
 
 
 def test_findings_are_read() -> None:
     vllm = ["vllm", {"failure": None, "file": "/opt/vllm-source/vllm/__init__.py"}]
-    found = parsed(["compile", []], vllm, ["modules", []])
+    found = parsed(["compile", []], vllm, ["modules", []], DONE)
     assert found.end is None
     assert found.stages["vllm"].file == "/opt/vllm-source/vllm/__init__.py"
 
@@ -62,11 +71,16 @@ def test_finding_that_is_said_again_is_refused() -> None:
 
 def test_process_that_ends_early_and_well_has_not_run_through() -> None:
     assert parsed(["compile", []], ["writable", []]).end == "its Python ended before it was done"
-    assert parsed(["compile", [["a.py", "SyntaxError"]]]).end is None
+    assert parsed(["compile", [["a.py", "SyntaxError"]]], DONE).end is None
+
+
+def test_what_comes_before_and_not_what_comes_later_is_passed_over() -> None:
+    assert read(b'welcome\n["compile", []]\n["done", null]\n').end is None
+    assert read(b'["compile", []]\nwelcome\n["done", null]\n').end is not None
 
 
 def test_end_of_the_process_names_the_module() -> None:
-    found = parsed(["importing", "vllm.x"], status=139, errors="INFO\nFatal Python error: Segmentation fault\n\n")
+    found = parsed(["importing", "vllm.x"], status=139, errors=b"INFO\nFatal Python error: Segmentation fault\n\n")
     assert found.end is not None
     assert found.end.endswith("status 139 while it imported vllm.x: Fatal Python error: Segmentation fault")
 
@@ -102,9 +116,7 @@ def test_import_that_fails_for_what_the_base_had_too_does_not_count(values: dict
 def test_script_stops_at_source_that_does_not_compile(tmp_path: Path) -> None:
     (tmp_path / "vllm").mkdir()
     (tmp_path / "vllm/a.py").write_text("x = 1\nprint('printed')\ndef f(:\n", encoding="utf-8")
-    argv = [sys.executable, "-I", "-S", "-c", SCRIPT.read_text(encoding="utf-8"), "cpu", str(tmp_path), "vllm/a.py"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    found = Probe.parse(done.stdout, status=done.returncode, errors=done.stderr)
+    found = found_inside(tmp_path, "cpu", "vllm/a.py")
     assert list(found.stages) == ["compile"]
     ((path, words),) = found.stages["compile"]
     assert path == "vllm/a.py"
@@ -220,13 +232,12 @@ class current_platform:
 """
 
 
-def found_inside(folder: Path, flavor: str, *changed: str, **variables: str) -> Probe:
+def found_inside(folder: Path, flavor: str, *changed: str, **variables: str) -> Look:
     """What the script finds of a source folder, whose ``torch`` and ``vllm`` are what is imported."""
-    script = SCRIPT.read_text(encoding="utf-8")
-    argv = [sys.executable, "-c", script, flavor, str(folder), *changed]
+    argv = apart.words(sys.executable, SCRIPT, flavor, str(folder), *changed)
     variables = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **variables}
-    done = subprocess.run(argv, env=variables, capture_output=True, text=True, check=True)
-    return Probe.parse(done.stdout, status=done.returncode, errors=done.stderr)
+    done = subprocess.run(argv, env=variables, capture_output=True, check=True)
+    return read(done.stdout, status=done.returncode, errors=done.stderr)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from build.base.store import FACTS
 from build.source.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry, Listing, blob_id
-from smoke.image import contents, credentials
+from smoke.image import contents, secret_patterns
 from smoke.image.contents import UnreadableError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def test_head_may_be_a_branch() -> None:
     ],
 )
 def test_credentials_are_recognised(text: str, kind: str) -> None:
-    assert credentials.kinds(text) == [kind]
+    assert secret_patterns.kinds(text) == [kind]
 
 
 @pytest.mark.parametrize(
@@ -126,11 +126,11 @@ def test_credentials_are_recognised(text: str, kind: str) -> None:
     ["ENV HF_HOME=/x", "https://index.example/simple", "git@github.com:a/b", "https://${USER}:${PASS}@x/", "ghp_"],
 )
 def test_what_is_no_credential(text: str) -> None:
-    assert not credentials.kinds(text)
+    assert not secret_patterns.kinds(text)
 
 
 def test_a_text_that_could_take_hours_to_look_through() -> None:
-    assert not credentials.kinds("a." * 2**18)
+    assert not secret_patterns.kinds("a." * 2**18)
 
 
 def test_only_files_that_hold_credentials_are_named() -> None:
@@ -142,7 +142,7 @@ def test_only_files_that_hold_credentials_are_named() -> None:
             "/etc/pip.conf": b"[global]\nindex-url = https://me:secret@index.example/simple\n",
         }
     )
-    found = credentials.files(image, ["/root", "/home/vllm"])
+    found = secret_patterns.files(image, ["/root", "/home/vllm"])
     assert found == ["/etc/pip.conf", "/root/.netrc", "/home/vllm/.docker/config.json"]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.config.folders import REPOSITORY
-from smoke.diagnosis import diagnose
+from smoke.diagnosis.cause import Diagnosis, diagnose, main
 from smoke.diagnosis.log import plain
 from smoke.diagnosis.signs import SIGNS
 from tests.standin import faults
@@ -127,7 +127,7 @@ NOT_THE_IMAGES = {
 
 @pytest.mark.parametrize(("cause", "line"), [*CAUSES.items(), *MORE])
 def test_cause_and_its_line(cause: str, line: str) -> None:
-    found = diagnose.diagnose(f"{HEALTHY}\n{line}\n{HEALTHY}")
+    found = diagnose(f"{HEALTHY}\n{line}\n{HEALTHY}")
     assert found.cause == cause
     assert found.line.startswith(line.strip())
     assert found.advice
@@ -139,37 +139,37 @@ def test_every_sign_has_a_log() -> None:
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_who_is_to_blame(cause: str) -> None:
-    assert diagnose.diagnose(CAUSES[cause]).image_at_fault == (cause not in NOT_THE_IMAGES)
+    assert diagnose(CAUSES[cause]).image_at_fault == (cause not in NOT_THE_IMAGES)
 
 
 def test_cuda_image_with_torch_for_the_cpu_is_to_blame_itself() -> None:
-    assert diagnose.diagnose("RuntimeError: Failed to infer device type").image_at_fault
-    assert diagnose.diagnose("AssertionError: Torch not compiled with CUDA enabled").image_at_fault
+    assert diagnose("RuntimeError: Failed to infer device type").image_at_fault
+    assert diagnose("AssertionError: Torch not compiled with CUDA enabled").image_at_fault
 
 
 def test_healthy_log_has_no_cause() -> None:
-    assert diagnose.diagnose(HEALTHY).cause == "unknown"
+    assert diagnose(HEALTHY).cause == "unknown"
 
 
 def test_first_cause_wins() -> None:
     log = "\n".join([CAUSES["hub"], CAUSES["import-error"], CAUSES["permission"]])
-    assert diagnose.diagnose(log).cause == "hub"
+    assert diagnose(log).cause == "hub"
 
 
 def test_cause_wins_over_an_earlier_consequence() -> None:
     log = "\n".join([CAUSES["engine-died"], CAUSES["timeout"], CAUSES["syntax-error"]])
-    assert diagnose.diagnose(log).cause == "syntax-error"
+    assert diagnose(log).cause == "syntax-error"
 
 
 def test_warning_of_an_undefined_symbol_is_the_cause_of_the_missing_op() -> None:
-    found = diagnose.diagnose(faults.AT_START["missing-op"].log, exit_code=1)
+    found = diagnose(faults.AT_START["missing-op"].log, exit_code=1)
     assert found.cause == "undefined-symbol"
     assert "_ZNK3c1010" in found.line
 
 
 def test_what_is_only_warned_of_is_no_cause() -> None:
     log = "(Worker pid=3) WARNING 11-23 18:00:01 [x.py:1] ImportError: No module named 'triton'\nIt stopped"
-    assert diagnose.diagnose(log).cause == "unknown"
+    assert diagnose(log).cause == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -180,17 +180,17 @@ def test_what_is_only_warned_of_is_no_cause() -> None:
     ],
 )
 def test_place_in_the_source_is_named(fault: str, place: str) -> None:
-    assert diagnose.diagnose(faults.AT_START[fault].log).line.endswith(place)
+    assert diagnose(faults.AT_START[fault].log).line.endswith(place)
 
 
 def test_death_of_the_engine_shows_what_it_died_of() -> None:
-    found = diagnose.diagnose(WRONG_FALLBACK, exit_code=0)
+    found = diagnose(WRONG_FALLBACK, exit_code=0)
     assert found.cause == "engine-died"
     assert found.line.endswith("RuntimeError: Boolean value of Tensor with more than one value is ambiguous")
 
 
 def test_unknown_shows_the_last_exception() -> None:
-    found = diagnose.diagnose(faults.AT_START["crash"].log + "\nbye", exit_code=1)
+    found = diagnose(faults.AT_START["crash"].log + "\nbye", exit_code=1)
     assert (found.cause, found.line) == ("unknown", "RuntimeError: this is the reason")
 
 
@@ -199,38 +199,36 @@ def test_unknown_shows_the_last_exception() -> None:
     [(137, "host-memory"), (139, "engine-died"), (132, "engine-died"), (127, "entrypoint"), (1, "unknown")],
 )
 def test_exit_code_tells_where_the_log_does_not(exit_code: int, cause: str) -> None:
-    assert diagnose.diagnose(HEALTHY, exit_code=exit_code).cause == cause
+    assert diagnose(HEALTHY, exit_code=exit_code).cause == cause
 
 
 def test_log_tells_more_than_the_exit_code() -> None:
-    assert diagnose.diagnose(CAUSES["shm"], exit_code=137).cause == "shm"
+    assert diagnose(CAUSES["shm"], exit_code=137).cause == "shm"
 
 
 def test_engine_knows_best_what_the_kernel_killed() -> None:
-    assert diagnose.diagnose(CAUSES["import-error"], exit_code=1, out_of_memory=True).cause == "host-memory"
+    assert diagnose(CAUSES["import-error"], exit_code=1, out_of_memory=True).cause == "host-memory"
 
 
 def test_timeout_shows_what_it_did_last() -> None:
-    found = diagnose.diagnose("first\nloading weights\n\n", timed_out=True)
+    found = diagnose("first\nloading weights\n\n", timed_out=True)
     assert (found.cause, found.line) == ("timeout", "loading weights")
 
 
 @pytest.mark.parametrize("log", ["", "\n\n"])
 def test_empty_log(log: str) -> None:
-    assert diagnose.diagnose(log) == diagnose.Diagnosis(
-        cause="unknown", line="", advice="read the server's log", image_at_fault=True
-    )
+    assert diagnose(log) == Diagnosis(cause="unknown", line="", advice="read the server's log", image_at_fault=True)
 
 
 def test_colours_are_taken_off() -> None:
-    found = diagnose.diagnose("\x1b[31mSyntaxError: invalid syntax\x1b[0m")
+    found = diagnose("\x1b[31mSyntaxError: invalid syntax\x1b[0m")
     assert (found.cause, found.line) == ("syntax-error", "SyntaxError: invalid syntax")
 
 
 @pytest.mark.parametrize("name", LOGS)
 def test_real_logs(name: str) -> None:
     told = LOGS[name]
-    found = diagnose.diagnose(START + told.log, exit_code=told.exit_code)
+    found = diagnose(START + told.log, exit_code=told.exit_code)
     assert found.cause == told.cause
     assert told.shown in found.line
 
@@ -238,7 +236,7 @@ def test_real_logs(name: str) -> None:
 @pytest.mark.parametrize("name", LOGS)
 def test_line_is_where_it_is_said_to_be(name: str) -> None:
     log = START + LOGS[name].log
-    found = diagnose.diagnose(log, exit_code=LOGS[name].exit_code)
+    found = diagnose(log, exit_code=LOGS[name].exit_code)
     assert found.line_number is not None
     line = found.line.rpartition(" (/")[0] or found.line
     assert line in plain(log.split("\n")[found.line_number - 1])
@@ -274,14 +272,14 @@ def test_what_an_engine_says_instead_of_starting(said: str) -> None:
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_what_others_put_before_each_line_does_not_count(prefix: str, shown: str) -> None:
     log = PREFIXED[shown]
-    plainly = diagnose.diagnose(log, exit_code=1)
-    found = diagnose.diagnose("\n".join(map(PREFIXES[prefix], log.splitlines())), exit_code=1)
+    plainly = diagnose(log, exit_code=1)
+    found = diagnose("\n".join(map(PREFIXES[prefix], log.splitlines())), exit_code=1)
     assert shown in found.line
     assert (found.cause, found.line_number) == (plainly.cause, plainly.line_number)
 
 
 def _check(log: str, expected: Found) -> None:
-    found = diagnose.diagnose(log, exit_code=expected.exit_code)
+    found = diagnose(log, exit_code=expected.exit_code)
     assert expected.shown in found.line
     assert found.image_at_fault == expected.at_fault
     assert found.cause == expected.cause or not expected.cause
@@ -296,11 +294,11 @@ def test_every_cause_has_a_log_as_it_looks() -> None:
 @pytest.mark.parametrize("exit_code", [None, 0])
 @pytest.mark.parametrize("name", WELL)
 def test_server_that_was_well_has_no_cause(name: str, exit_code: int | None) -> None:
-    assert diagnose.diagnose(WELL[name], exit_code=exit_code).cause in ("unknown", "terminated")
+    assert diagnose(WELL[name], exit_code=exit_code).cause in ("unknown", "terminated")
 
 
 def test_failure_after_a_good_start_is_found() -> None:
-    assert diagnose.diagnose(START + READY + CAUSES["permission"], exit_code=1).cause == "permission"
+    assert diagnose(START + READY + CAUSES["permission"], exit_code=1).cause == "permission"
 
 
 @pytest.mark.parametrize(
@@ -318,49 +316,49 @@ def test_failure_after_a_good_start_is_found() -> None:
     ],
 )
 def test_what_is_said_below_an_error_is_no_cause(prefix: str) -> None:
-    assert diagnose.diagnose(f"{prefix}ImportError: x\n", exit_code=1).cause == "unknown"
+    assert diagnose(f"{prefix}ImportError: x\n", exit_code=1).cause == "unknown"
 
 
 def test_what_comes_late_in_a_line_is_not_looked_at() -> None:
-    assert diagnose.diagnose("x" * 20_000 + " ImportError: x").cause == "unknown"
+    assert diagnose("x" * 20_000 + " ImportError: x").cause == "unknown"
 
 
 _WARNED = "WARNING 11-23 18:00:20 [x.py:1] Failed to import from vllm._C: ImportError('x.so: undefined symbol: y')\n"
 
 
 def test_warning_explains_only_what_it_can() -> None:
-    assert diagnose.diagnose(_WARNED + CAUSES["permission"], exit_code=1).cause == "permission"
-    assert diagnose.diagnose(_WARNED + CAUSES["engine-died"], exit_code=1).cause == "undefined-symbol"
+    assert diagnose(_WARNED + CAUSES["permission"], exit_code=1).cause == "permission"
+    assert diagnose(_WARNED + CAUSES["engine-died"], exit_code=1).cause == "undefined-symbol"
 
 
 def test_warning_explains_a_failure_and_no_success() -> None:
-    assert diagnose.diagnose(_WARNED).cause == "unknown"
-    assert diagnose.diagnose(_WARNED, exit_code=0).cause == "unknown"
-    assert diagnose.diagnose(_WARNED, exit_code=1).cause == "undefined-symbol"
+    assert diagnose(_WARNED).cause == "unknown"
+    assert diagnose(_WARNED, exit_code=0).cause == "unknown"
+    assert diagnose(_WARNED, exit_code=1).cause == "undefined-symbol"
 
 
 def test_last_words_of_python_hide_no_exception() -> None:
     log = "RuntimeError: this\nImportError: sys.meta_path is None, Python is likely shutting down\n"
-    assert diagnose.diagnose(log, exit_code=1).line == "RuntimeError: this"
+    assert diagnose(log, exit_code=1).line == "RuntimeError: this"
 
 
 def test_carriage_returns_do_not_shift_lines() -> None:
-    found = diagnose.diagnose("1\n 0%\r 50%\rIndentationError: unexpected indent\r\nlast\n")
+    found = diagnose("1\n 0%\r 50%\rIndentationError: unexpected indent\r\nlast\n")
     assert (found.line, found.line_number) == ("IndentationError: unexpected indent", 2)
 
 
 def test_form_feeds_and_line_separators_do_not_shift_lines() -> None:
-    found = diagnose.diagnose("a\x0cb\x85c\u2028d\nSyntaxError: x")
+    found = diagnose("a\x0cb\x85c\u2028d\nSyntaxError: x")
     assert found.line_number == 2
 
 
 def test_shown_line_has_no_power_over_a_terminal() -> None:
     hostile = "\x1b]0;title\x07\x1b[2J\x00\x9b31mImportError: \u202egnp.exe\x1b[8m hidden"
-    assert diagnose.diagnose(hostile).line == "31mImportError: gnp.exe hidden"
+    assert diagnose(hostile).line == "31mImportError: gnp.exe hidden"
 
 
 def test_long_line_is_cut() -> None:
-    found = diagnose.diagnose("ImportError: " + "x" * 10**6)
+    found = diagnose("ImportError: " + "x" * 10**6)
     assert (found.cause, len(found.line)) == ("import-error", 500)
 
 
@@ -383,13 +381,13 @@ def test_long_line_is_cut() -> None:
 )
 def test_lines_made_to_take_long_come_to_an_end(piece: str) -> None:
     lines = f"{piece * 20_000}\n" * 20
-    assert diagnose.diagnose(f"{lines}ValueError: the reason\n", exit_code=1).line == "ValueError: the reason"
+    assert diagnose(f"{lines}ValueError: the reason\n", exit_code=1).line == "ValueError: the reason"
 
 
 def test_cause_at_either_end_of_an_endless_log_is_found() -> None:
     noise = "".join(f"line {number}\n" for number in range(60_000))
-    assert diagnose.diagnose(f"{CAUSES['port']}\n{noise}{CAUSES['hub']}\n").cause == "port"
-    found = diagnose.diagnose(f"{noise}{CAUSES['hub']}\nlast\n")
+    assert diagnose(f"{CAUSES['port']}\n{noise}{CAUSES['hub']}\n").cause == "port"
+    found = diagnose(f"{noise}{CAUSES['hub']}\nlast\n")
     assert (found.cause, found.line_number) == ("hub", 60_001)
 
 
@@ -404,7 +402,7 @@ def test_program_reads_hostile_bytes(tmp_path: Path) -> None:
 def test_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "server.log"
     log.write_text(HEALTHY, encoding="utf-8")
-    assert diagnose.main([str(log), "--exit-code", "137", "--json"]) == 0
+    assert main([str(log), "--exit-code", "137", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["cause"] == "host-memory"
     assert {"line", "advice"} <= set(document)
@@ -413,12 +411,12 @@ def test_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_program_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "server.log"
     log.write_bytes(b"\xff\xfe\n" + CAUSES["port"].encode())
-    assert diagnose.main([str(log)]) == 0
+    assert main([str(log)]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"port: {CAUSES['port']}"
     assert second.startswith("try: ")
 
 
 def test_program_without_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert diagnose.main([str(tmp_path / "none")]) == 2
+    assert main([str(tmp_path / "none")]) == 2
     assert "No such file" in capsys.readouterr().err

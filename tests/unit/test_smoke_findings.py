@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from build.engine.client import Image
 from build.gate.verdict import Verdict
-from smoke.diagnosis.diagnose import Diagnosis
+from smoke.diagnosis.cause import Diagnosis
 from smoke.results.findings import EXIT_STATUS, Check, Findings, Tier
+from tests.unit import fakes
 
 if TYPE_CHECKING:
     from smoke.results.findings import Outcome
 
 SERVER, OPENAI = Tier(number=3, name="server"), Tier(number=4, name="openai")
-IMAGE = Image(
-    id="sha256:" + "1" * 64,
-    tags=("llm-d-dev:nightly",),
-    digests=(),
-    labels={},
-    diff_ids=("sha256:" + "2" * 64,),
-    size=1,
-    created="",
-    config={},
-)
+IMAGE = replace(fakes.IMAGE, tags=("llm-d-dev:nightly",))
 HUB = Diagnosis(cause="hub", line="429", advice="wait", image_at_fault=False)
 PARTIAL = Diagnosis(cause="incomplete", line="some", advice="all", image_at_fault=False)
 

@@ -14,7 +14,8 @@ import pytest
 from build.config.folders import REPOSITORY
 from build.config.gpus import Selection
 from build.engine import labels
-from build.engine.client import Capabilities, Image
+from build.engine.capabilities import Capabilities
+from build.engine.client import Image
 from build.errors import BusyError, UsageError
 from smoke.gpu import grant as gpus
 from smoke.gpu.driver_requirement import unsatisfied

@@ -8,7 +8,7 @@ import pytest
 
 from build.config.expectation import Expectation
 from build.errors import UsageError
-from smoke.suite import options
+from smoke.suite import suite_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def test_expectation(word: str, route: str, text: str) -> None:
 )
 def test_bad_expectation(word: str) -> None:
     with pytest.raises(UsageError, match="is not ROUTE=TEXT"):
-        options.expectations([word])
+        suite_options.expectations([word])
 
 
 @pytest.mark.parametrize(
@@ -43,13 +43,13 @@ def test_bad_expectation(word: str) -> None:
     ],
 )
 def test_address(url: str, address: str) -> None:
-    assert options._address(url) == address
+    assert suite_options._address(url) == address
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://", "http://me:secret@x", "http://x?key=secret"])
 def test_bad_address_is_not_repeated(url: str) -> None:
     with pytest.raises(pytest.UsageError, match="without user and password") as refused:
-        options._address(url)
+        suite_options._address(url)
     assert "secret" not in str(refused.value)
 
 
@@ -58,20 +58,20 @@ def test_model_that_the_user_in_the_container_may_not_read(tmp_path: Path, name:
     folder = tmp_path / "model"
     (folder / "sub").mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    assert options._model(str(folder)) == folder
+    assert suite_options._model(str(folder)) == folder
     (folder / name).chmod(0o700)
     with pytest.raises(pytest.UsageError, match="must be readable by everyone"):
-        options._model(str(folder))
+        suite_options._model(str(folder))
 
 
 @pytest.mark.parametrize(
     ("word", "shown"), [("org/name", "org/name@main"), ("org/na.me@refs/pr/1", "org/na.me@refs/pr/1")]
 )
 def test_model_on_the_hub(word: str, shown: str) -> None:
-    assert str(options._model(word)) == shown
+    assert str(suite_options._model(word)) == shown
 
 
 @pytest.mark.parametrize("word", ["/nowhere", "name", "../name", "a/b/c", "a/b@", "a/b@-x", "a/b?c"])
 def test_what_is_neither_a_folder_nor_a_model(word: str) -> None:
     with pytest.raises(pytest.UsageError, match=r"no folder with a config\.json"):
-        options._model(word)
+        suite_options._model(word)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from build.engine import labels
-from build.engine.client import Image
 from build.host.secrets import redacted
-from smoke.diagnosis.diagnose import Diagnosis
+from smoke.diagnosis.cause import Diagnosis
 from smoke.results import report, summary
 from smoke.results.findings import Check, Findings, Tier
+from tests.unit import fakes
 
 if TYPE_CHECKING:
     from smoke.results.findings import Outcome
@@ -29,26 +30,16 @@ LOG = f"""\
 (Worker pid=40) INFO 11-23 20:59:19 [default_loader.py:501] Loading weights took 0.01 seconds
 (APIServer pid=1) INFO 11-23 20:59:26 [entry.py:140] Starting vLLM server on http://0.0.0.0:8000
 """
-IMAGE = Image(
-    id="sha256:" + "1" * 64,
+IMAGE = replace(
+    fakes.IMAGE,
     tags=("llm-d-dev:nightly",),
-    digests=(),
     labels={labels.KIND: "overlay", labels.COMMIT: "0123", labels.BASE: "sha256:" + "3" * 64, "note": HOSTILE},
     diff_ids=("sha256:" + "2" * 64, "sha256:" + "4" * 64),
     size=3_890_000_000,
     created="2026-11-23T20:00:00Z",
     config={"User": "2000", "Entrypoint": ["vllm", "serve"], "Env": ["SECRET=of-the-image"]},
 )
-BASE = Image(
-    id="sha256:" + "3" * 64,
-    tags=("llm-d-dev:base",),
-    digests=(),
-    labels={labels.KIND: "base"},
-    diff_ids=("sha256:" + "2" * 64,),
-    size=1,
-    created="",
-    config={},
-)
+BASE = replace(fakes.IMAGE, id="sha256:" + "3" * 64, tags=("llm-d-dev:base",), labels={labels.KIND: "base"})
 CAUSE = Diagnosis(cause="import-error", line=HOSTILE, advice="look", image_at_fault=True, line_number=4)
 
 

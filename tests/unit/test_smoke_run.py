@@ -11,17 +11,16 @@ import pytest
 import requests
 
 from build.config.gpus import Selection
-from build.engine.client import Image
-from build.gate import rules, verdict
+from build.gate import fingerprints, verdict
 from build.gate.verdict import Verdict
 from smoke.results.findings import Check, Tier
 from smoke.server import tiny_model
 from smoke.server.server import ServerFailedError
 from smoke.suite.image_run import NotVerifiedError, Run
-from smoke.suite.options import Options
+from smoke.suite.suite_options import Options
 from tests.standin.verdicts import passing
 from tests.unit.failing_logs import engine_failed, recorded
-from tests.unit.fakes import FakeEngine, digest
+from tests.unit.fakes import IMAGE, FakeEngine, digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,17 +28,6 @@ if TYPE_CHECKING:
     from build.engine.client import Engine
     from smoke.results.findings import Outcome
     from smoke.server.server import ContainerServer
-
-IMAGE = Image(
-    id="sha256:" + "1" * 64,
-    tags=(),
-    digests=(),
-    labels={},
-    diff_ids=("sha256:" + "2" * 64,),
-    size=1,
-    created="",
-    config={},
-)
 
 
 class MadeUpServer:
@@ -86,6 +74,7 @@ def run_on(folder: Path | None, server: MadeUpServer | None = None, *, chosen: P
         any_user=False,
         network=False,
         answer_timeout=120.0,
+        numbers_changed=False,
     )
     run = Run(options=options, engine=cast("Engine", MadeUpEngine()), image=IMAGE)
     run.server = cast("ContainerServer", server)
@@ -257,7 +246,7 @@ def test_suite_that_is_edited_while_it_runs_says_nothing(
     run = run_on(tmp_path)
     all_passed(run)
     add(run, outcome)
-    monkeypatch.setattr("build.gate.rules.rules", lambda: "edited")
+    monkeypatch.setattr("build.gate.fingerprints.rules", lambda: "edited")
     run.conclude()
     run.write()
     assert run.findings.result == "inconclusive"
@@ -269,10 +258,10 @@ def test_copy_of_the_suites_own_model_is_as_exact_as_that(tmp_path: Path) -> Non
     run = run_on(None, chosen=tmp_path)
     assert not run.exact
     tiny_model.write(tmp_path)
-    run.model = rules.model(tmp_path)
+    run.model = fingerprints.model(tmp_path)
     assert run.exact
     (tmp_path / "generation_config.json").write_text("{}")
-    run.model = rules.model(tmp_path)
+    run.model = fingerprints.model(tmp_path)
     assert not run.exact
     assert run_on(None).exact
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import docker.errors
 import pytest
 
+from build.base import apart
 from build.config.gpus import Selection
 from build.engine import labels
 from build.engine.client import Image
+from build.engine.executed import Executed
 from smoke.gpu import grant as gpus
-from smoke.gpu import nvidia
+from smoke.gpu import nvidia, observed
 from smoke.gpu.nvidia import Gpu, Machine
 from smoke.gpu.observed import SCRIPT, Seen, computing
 
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
 ONE = "GPU-00000000-0000-0000-0000-000000000001"
 TWO = "GPU-00000000-0000-0000-0000-000000000002"
 THREE = "GPU-00000000-0000-0000-0000-000000000003"
+TORCH = {"version": "2.13.0+cu130", "cuda": "13.0", "available": True, "products": [True]}
 FOUND = {
     "holders": {"1": ["/dev/nvidia0"]},
-    "torch": {"version": "2.13.0+cu130", "cuda": "13.0", "available": True, "products": [True]},
-    "platform": "cuda",
+    "torch": {"found": TORCH, "failure": ""},
+    "platform": {"found": "cuda", "failure": ""},
+    "done": None,
 }
 IMAGE = Image(
     id="sha256:1",
@@ -53,17 +57,28 @@ class MadeUpContainer:
         self._python = python
         self._gone = gone
 
-    def exec_run(self, argv: Sequence[str], *, demux: bool) -> SimpleNamespace:
-        assert demux
+    def execute(self, argv: Sequence[str], *, limit: int, seconds: float) -> Executed:
+        assert limit < 2**30
+        assert seconds < 3600
         if self._gone:
             raise docker.errors.APIError("container is not running")
         answer = self._smi.get(argv[1].partition("=")[0]) if argv[0] == "nvidia-smi" else self._python
         if not answer:
-            return SimpleNamespace(exit_code=127, output=(None, b"not found\n"))
-        return SimpleNamespace(exit_code=0, output=(answer.encode(), None))
+            return Executed(status=127, output=b"", errors=b"not found\n")
+        return Executed(status=0, output=answer.encode(), errors=b"")
 
     def top(self) -> dict[str, Any]:
         return {"Titles": ["UID", "PID", "CMD"], "Processes": [["2000", "4711", "vllm"], ["2000", "4712", "core"]]}
+
+
+@pytest.fixture(autouse=True)
+def _executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (nvidia, observed):
+        monkeypatch.setattr(module, "execute", MadeUpContainer.execute)
+
+
+def lines(stages: dict[str, Any]) -> str:
+    return "\n".join(json.dumps(stage) for stage in stages.items())
 
 
 def look(container: MadeUpContainer, *, here: bool = False) -> Seen:
@@ -81,21 +96,23 @@ def machine(*uuids: str, used: int | None = 500) -> Machine:
 
 
 def test_container_that_shows_everything() -> None:
-    seen = look(MadeUpContainer(smi=smi(ONE), python=json.dumps(FOUND)))
+    seen = look(MadeUpContainer(smi=smi(ONE), python=lines(FOUND)))
     assert seen.machine is not None
     assert seen.findings is not None
-    assert seen.findings.torch is not None
-    assert (seen.machine.units, seen.findings.torch.cuda, seen.findings.platform) == ((ONE,), "13.0", "cuda")
+    assert seen.findings.torch.found is not None
+    assert seen.findings.torch.found.cuda == "13.0"
+    assert (seen.machine.units, seen.findings.platform.found) == ((ONE,), "cuda")
     assert seen.computing is None
 
 
 @pytest.mark.parametrize(
     ("printed", "why"),
     [
-        ("", "does not run: it ended with status 127: not found"),
-        ("Segmentation fault", "printed something else"),
-        (json.dumps({**FOUND, "torch": {"cuda": 13}}), "printed something else"),
-        (json.dumps({**FOUND, "surprise": 1}), "printed something else"),
+        ("", "ended with status 127: not found"),
+        ("Segmentation fault", "ended before it was done"),
+        (lines({**FOUND, "torch": {"found": {"cuda": 13}, "failure": ""}}), "printed something else"),
+        (lines({"surprise": 1, **FOUND}), "printed something else"),
+        (lines({**FOUND, "more": 1}), "printed something else"),
     ],
 )
 def test_python_that_does_not_say_what_it_is_asked(printed: str, why: str) -> None:
@@ -164,29 +181,34 @@ def test_asked_for(asked: str, inside: tuple[str, ...], units: set[str]) -> None
 # --- The script itself -----------------------------------------------------------------------------------------
 
 
-def test_script_says_what_is_missing(tmp_path: Path) -> None:
+def run_script(folder: Path) -> tuple[dict[str, Any], str]:
+    """What the script finds, with a folder's modules, and what goes to its errors."""
     ran = subprocess.run(
-        [sys.executable, "-S", "-c", SCRIPT.read_text(encoding="utf-8")],
+        apart.words(sys.executable, SCRIPT),
         capture_output=True,
         check=True,
         text=True,
-        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(folder)},
     )
-    found = json.loads(ran.stdout)
-    assert (found["torch"], found["platform"], found["holders"]) == (None, None, {})
-    assert found["torch_failure"] == "ModuleNotFoundError: No module named 'torch'"
+    return dict(map(json.loads, ran.stdout.splitlines())), ran.stderr
+
+
+def test_script_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch')\n")
+    (tmp_path / "vllm.py").write_text("raise ImportError('no vllm')\n")
+    found, _ = run_script(tmp_path)
+    assert found == {
+        "holders": {},
+        "torch": {"found": None, "failure": "ModuleNotFoundError: no torch"},
+        "platform": {"found": None, "failure": "ImportError: no vllm"},
+        "done": None,
+    }
 
 
 def test_script_keeps_what_libraries_print_out_of_its_answer(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text(
         "import os\nprint('hello', flush=True)\nos.system('echo there')\nraise OSError('no')\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT.read_text(encoding="utf-8")],
-        capture_output=True,
-        check=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert json.loads(ran.stdout)["torch_failure"] == "OSError: no"
-    assert "hello" in ran.stderr
+    found, errors = run_script(tmp_path)
+    assert found["torch"]["failure"] == "OSError: no"
+    assert "hello" in errors

@@ -26,11 +26,6 @@ MARKS = {"commit": COMMIT, "flavor": "cpu", "version": "0.32.0+cpu"}
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path) -> Context:
     folders = Folders(state=tmp_path, cache=tmp_path)
     settings = SimpleNamespace(repository="llm-d-dev")
@@ -90,6 +85,7 @@ def test_where_an_image_was_pushed(context: Context, engine: FakeEngine) -> None
         "version": "0.32.0+cpu",
         "base": None,
         "verdict": "untested",
+        "numbers_changed": False,
         "digest": digest("manifest"),
         "pushed": list(row.pushed),
         "bytes": 3_750_000_000,
@@ -157,3 +153,17 @@ def test_a_person_gets_it_short(context: Context, engine: FakeEngine, capsys: py
     assert first[6:] == ["days", "3.75", "GB", "not", "pushed"]
     assert shown[2].split() == [f"llm-d-dev:nightly-{COMMIT}"]
     assert shown[3].split()[-1] == "d" * 12
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [("changed: prompt of 1 tokens: token 1 is 2, not 3", True), ("as its base's", False), (None, False)],
+)
+def test_numbers_that_were_changed_on_purpose_are_said(
+    context: Context, engine: FakeEngine, capsys: pytest.CaptureFixture[str], numbers: str | None, *, said: bool
+) -> None:
+    judge(context, engine.hold("llm-d-dev:nightly", kind="base", **MARKS), numbers=numbers)
+    (row,) = status.rows(context)
+    assert (row.verdict, row.document()["numbers_changed"]) == ("pass", said)
+    Console(quiet=False).result(status.table([row]))
+    assert ("numbers changed" in capsys.readouterr().out) is said

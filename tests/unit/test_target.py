@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from build.base.store import Contents
-from build.cli.dev import local
+from build.base.store import BaseContents
+from build.cli.checkout import local
 from build.console import Console
 from build.errors import SourceError
-from build.overlay import comparison
-from build.overlay import delta as deltas
-from build.overlay.plan import plan_on_commit
+from build.overlay import comparison, delta
+from build.overlay.preview import plan_on_commit
 from build.source.repository import Repository
 from build.source.target import Target
 from tests.unit import bases
@@ -58,11 +57,13 @@ def source(vllm: Work) -> Iterator[Repository]:
         yield source
 
 
-def base_of(source: Repository, ref: str = "base") -> Contents:
+def base_of(source: Repository, ref: str = "base") -> BaseContents:
     commit = source.commit(ref)
     tree = source.listing(commit)
     held = {path: entry for path, entry in tree.files.items() if not path.startswith("tests/")}
-    return Contents(facts=replace(bases.FACTS, commit=commit.id), held=replace(tree, files=held, trees={}), tree=tree)
+    return BaseContents(
+        facts=replace(bases.FACTS, commit=commit.id), held=replace(tree, files=held, trees={}), tree=tree
+    )
 
 
 def change(vllm: Work, source: Repository, files: dict[str, str], *carried: str) -> tuple[Target, Delta]:
@@ -107,6 +108,19 @@ def test_another_project_with_a_package_of_that_name_is_refused_as_that(source: 
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize("kept", [("setup.py",), ("setup.py", BUILD, "CMakeLists.txt")])
+def test_a_fork_without_the_folders_of_native_sources_is_refused_as_that(
+    vllm: Work, source: Repository, kept: tuple[str, ...]
+) -> None:
+    vllm.write("CMakeLists.txt")
+    vllm.commit()
+    vllm.git("tag", "--force", "base")
+    vllm.git("rm", "-r", "--quiet", *({"csrc", "setup.py", BUILD, "CMakeLists.txt"} - set(kept)))
+    with pytest.raises(SourceError, match=r"none of the folders of vLLM's native sources \(csrc\)") as caught:
+        change(vllm, source, {})
+    assert caught.value.exit_code == 3
+
+
 def test_a_commit_that_moves_many_native_files_is_still_vllm(vllm: Work, source: Repository) -> None:
     vllm.git("mv", "csrc/a.cu", "csrc/b.cu")
     assert change(vllm, source, {})[1].native == ("csrc/a.cu", "csrc/b.cu")
@@ -121,6 +135,8 @@ def test_a_plan_names_the_submodules_that_a_commit_adds(vllm: Work, tmp_path: Pa
     vllm.git("submodule", "add", "--quiet", str(other.path), "vllm/third_party/my_ext")
     vllm.commit()
     assert "not carried: .gitmodules (1 changed), vllm/third_party/my_ext (a submodule)" in planned(vllm.path)
+    vllm.git("tag", "--force", "base")
+    assert planned(vllm.path)[1] == "0 files to write (0.0 kB), 0 to delete"
 
 
 def test_a_plan_names_what_of_a_working_tree_is_not_read(vllm: Work) -> None:
@@ -173,7 +189,7 @@ def test_a_refusal_says_that_only_comments_differ(vllm: Work, source: Repository
     target, found = change(vllm, source, {"csrc/a.cu": "int a;  // counted\n", "setup.py": "# two\n"})
     assert found.native == ("csrc/a.cu", "setup.py")
     comments = comparison.comment_changes(target, base_of(source), found.native)
-    refused = deltas.refusal(found, "nightly", remedy="a new base", only_comments=comments)
+    refused = delta.refusal(found, "nightly", remedy="a new base", only_comments=comments)
     assert "csrc/a.cu (only in comments), setup.py (only in comments)" in refused.what
     assert refused.hint == "only comments differ, so the base's binaries do the same: --allow-native makes the overlay"
 
@@ -192,14 +208,14 @@ def test_a_plan_says_it_too(vllm: Work) -> None:
 def test_a_refusal_with_other_changes_too_does_not(vllm: Work, source: Repository) -> None:
     target, found = change(vllm, source, {"csrc/a.cu": "int b;\n", "setup.py": "# two\n"})
     comments = comparison.comment_changes(target, base_of(source), found.native)
-    refused = deltas.refusal(found, "nightly", remedy="a new base", only_comments=comments)
+    refused = delta.refusal(found, "nightly", remedy="a new base", only_comments=comments)
     assert "csrc/a.cu, setup.py (only in comments)" in refused.what
     assert refused.hint.startswith("a new base; ")
 
 
 def test_a_tracked_file_of_the_builds_gets_a_hint_that_helps(vllm: Work, source: Repository) -> None:
     _, found = change(vllm, source, {"vllm/_version.py": "__version__ = '1'\n"})
-    refused = deltas.refusal(found, "nightly", remedy="a new base")
+    refused = delta.refusal(found, "nightly", remedy="a new base")
     assert "vllm/_version.py" in refused.what
     assert "`git rm --cached vllm/_version.py`" in refused.hint
     assert "a new base" not in refused.hint
@@ -219,3 +235,16 @@ def test_a_new_package_that_is_carried_is_known_as_that(vllm: Work, source: Repo
 def test_a_new_package_that_python_would_not_import_is_refused(vllm: Work, source: Repository, name: str) -> None:
     with pytest.raises(SourceError, match=f"--with {name}: the image has another Python package {name}"):
         change(vllm, source, {f"{name}/__init__.py": ""}, name)
+
+
+def test_a_plan_without_a_base_says_that_it_cannot_tell_what_is_imported(vllm: Work) -> None:
+    vllm.write("six.py")
+    vllm.write("plugin_x/__init__.py")
+    vllm.commit()
+    lines = planned(vllm.path, with_="six.py plugin_x tests")
+    told = [line for line in lines if line.startswith("not checked: whether Python imports ")]
+    assert [line.split()[5].rstrip(",") for line in told] == ["plugin_x", "six.py"]
+    vllm.write("numpy.py")
+    vllm.commit()
+    with pytest.raises(SourceError, match="the image has another Python package numpy"):
+        planned(vllm.path, with_="numpy.py")

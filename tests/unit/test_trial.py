@@ -15,27 +15,15 @@ from build.config.gpus import Selection
 from build.config.settings import Settings
 from build.console import Console
 from build.context import Context
-from build.engine.client import Image
 from build.errors import EngineError, SmokeError
-from build.gate import rules, smoke_run, verdict
+from build.gate import fingerprints, smoke_run, verdict
 from build.host import process
 from build.host.process import Completed
 from tests.standin.verdicts import passing
-from tests.unit.fakes import FakeEngine
+from tests.unit.fakes import IMAGE, FakeEngine
 
 if TYPE_CHECKING:
     from build.gate.verdict import Verdict
-
-IMAGE = Image(
-    id="sha256:" + "1" * 64,
-    tags=(),
-    digests=(),
-    labels={},
-    diff_ids=("sha256:" + "2" * 64,),
-    size=1,
-    created="",
-    config={},
-)
 
 
 @pytest.fixture
@@ -66,7 +54,7 @@ def test_verdict_on_other_gpus_than_those_asked_for(
     context: Context, tested: str, asked: str, *, answered: bool
 ) -> None:
     verdict.record(context.folders.verdicts, passing(IMAGE, gpus=tested))
-    options = smoke_run.Options(gpus=Selection.parse(asked))
+    options = smoke_run.SmokeOptions(gpus=Selection.parse(asked))
     assert (smoke_run.known(context, IMAGE, options) is not None) == answered
 
 
@@ -81,9 +69,9 @@ def test_verdict_with_another_model_answers_another_question(
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    digest = rules.model(folder)
+    digest = fingerprints.model(folder)
     keep(context, exact=OWN[tested], model="0" * 64 if OWN[tested] else digest)
-    found = smoke_run.known(context, IMAGE, smoke_run.Options(model=None if OWN[asked] else folder))
+    found = smoke_run.known(context, IMAGE, smoke_run.SmokeOptions(model=None if OWN[asked] else folder))
     assert (found is not None) == (tested == asked)
 
 
@@ -91,25 +79,25 @@ def test_verdict_with_a_model_that_was_edited_since_answers_nothing(context: Con
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    keep(context, exact=False, model=rules.model(folder))
-    assert smoke_run.known(context, IMAGE, smoke_run.Options(model=folder))
+    keep(context, exact=False, model=fingerprints.model(folder))
+    assert smoke_run.known(context, IMAGE, smoke_run.SmokeOptions(model=folder))
     (folder / "config.json").write_text('{"x": 1}')
-    assert smoke_run.known(context, IMAGE, smoke_run.Options(model=folder)) is None
+    assert smoke_run.known(context, IMAGE, smoke_run.SmokeOptions(model=folder)) is None
 
 
 def test_verdict_with_the_suites_own_model_answers_for_a_copy_of_it(context: Context, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    keep(context, model=rules.model(folder))
-    assert smoke_run.known(context, IMAGE, smoke_run.Options(model=folder))
+    keep(context, model=fingerprints.model(folder))
+    assert smoke_run.known(context, IMAGE, smoke_run.SmokeOptions(model=folder))
 
 
 def test_verdict_of_fewer_checks_answers_nothing(context: Context) -> None:
     kept = keep(context)
-    assert smoke_run.known(context, IMAGE, smoke_run.Options())
+    assert smoke_run.known(context, IMAGE, smoke_run.SmokeOptions())
     verdict.record(context.folders.verdicts, replace(kept, passed=kept.passed[1:]))
-    assert smoke_run.known(context, IMAGE, smoke_run.Options()) is None
+    assert smoke_run.known(context, IMAGE, smoke_run.SmokeOptions()) is None
 
 
 class MadeUpSuite:
@@ -142,9 +130,15 @@ def made_up(context: Context, monkeypatch: pytest.MonkeyPatch) -> MadeUpSuite:
 
 def test_suite_uses_the_folders_of_its_caller(context: Context, made_up: MadeUpSuite) -> None:
     """``--state`` and ``--cache`` are this process's own: no variable says them."""
-    smoke_run.run(context, IMAGE, smoke_run.Options())
+    smoke_run.run(context, IMAGE, smoke_run.SmokeOptions())
     assert made_up.environment["LLM_D_DEV_STATE"] == str(context.folders.state)
     assert made_up.environment["LLM_D_DEV_CACHE"] == str(context.folders.cache)
+
+
+@pytest.mark.parametrize("numbers", ["same", "changed"])
+def test_suite_is_told_whether_numbers_change(context: Context, made_up: MadeUpSuite, numbers: str) -> None:
+    smoke_run.run(context, IMAGE, smoke_run.SmokeOptions(numbers=numbers))
+    assert made_up.argv[made_up.argv.index("--numbers") + 1] == numbers
 
 
 def test_two_runs_in_one_second_have_folders_of_their_own(
@@ -152,7 +146,7 @@ def test_two_runs_in_one_second_have_folders_of_their_own(
 ) -> None:
     del made_up
     monkeypatch.setattr(time, "strftime", lambda *_: "20260102-030405")
-    folders = {smoke_run.run(context, IMAGE, smoke_run.Options(), force=True).report for _ in range(2)}
+    folders = {smoke_run.run(context, IMAGE, smoke_run.SmokeOptions(), force=True).report for _ in range(2)}
     assert len(folders) == 2
     assert all(folder and folder.is_dir() for folder in folders)
 
@@ -166,16 +160,16 @@ def test_a_run_gets_its_own_verdict_and_not_that_of_another(context: Context, ma
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(smoke_run, "_judge", overtaken)
-        assert smoke_run.run(context, IMAGE, smoke_run.Options()).verdict == made_up.found
+        assert smoke_run.run(context, IMAGE, smoke_run.SmokeOptions()).verdict == made_up.found
 
 
 def test_failure_with_another_model_leaves_the_pass(context: Context, made_up: MadeUpSuite) -> None:
-    smoke_run.run(context, IMAGE, smoke_run.Options())
+    smoke_run.run(context, IMAGE, smoke_run.SmokeOptions())
     other = passing(IMAGE, exact=False, model="0" * 64)
     made_up.found = replace(other, failed=("openai/chat",))
     with pytest.raises(SmokeError, match="openai/chat"):
-        smoke_run.run(context, IMAGE, smoke_run.Options(model=Path("org/name")))
-    assert smoke_run.known(context, IMAGE, smoke_run.Options())
+        smoke_run.run(context, IMAGE, smoke_run.SmokeOptions(model=Path("org/name")))
+    assert smoke_run.known(context, IMAGE, smoke_run.SmokeOptions())
 
 
 @pytest.mark.parametrize("changed", [{"configuration": {"suite": "0" * 64}}, {"image_id": "sha256:" + "3" * 64}])
@@ -184,7 +178,7 @@ def test_verdict_by_rules_that_changed_meanwhile_is_not_kept(
 ) -> None:
     made_up.found = replace(made_up.found, **changed)
     with pytest.raises(EngineError, match="not verified"):
-        smoke_run.run(context, IMAGE, smoke_run.Options())
+        smoke_run.run(context, IMAGE, smoke_run.SmokeOptions())
     assert not list(context.folders.verdicts.glob("*"))
 
 
@@ -194,7 +188,7 @@ def test_suite_does_not_inherit_what_changes_pytest_or_python(
     foreign = {"PYTEST_ADDOPTS": "-k health", "PYTEST_PLUGINS": "mine", "PYTHONPATH": "/x", "PYTHONSTARTUP": "y"}
     for name, value in foreign.items():
         monkeypatch.setenv(name, value)
-    smoke_run.run(context, IMAGE, smoke_run.Options())
+    smoke_run.run(context, IMAGE, smoke_run.SmokeOptions())
     monkeypatch.undo()
     for name, value in foreign.items():
         monkeypatch.setenv(name, value)
@@ -205,5 +199,5 @@ def test_suite_does_not_inherit_what_changes_pytest_or_python(
 
 @pytest.mark.parametrize("asked", ["auto", "none", "0,1"])
 def test_suite_is_told_which_gpus(context: Context, tmp_path: Path, asked: str) -> None:
-    argv = smoke_run._argv(context, IMAGE, smoke_run.Options(gpus=Selection.parse(asked)), tmp_path)
+    argv = smoke_run._argv(context, IMAGE, smoke_run.SmokeOptions(gpus=Selection.parse(asked)), tmp_path)
     assert argv[argv.index("--gpus") + 1] == asked

@@ -11,7 +11,8 @@ from build.engine.credentials import Login
 from build.host import lock
 from build.nightly import retention
 from build.registry import expiry
-from build.registry.client import Access, Registry, RepositoryName
+from build.registry.client import Registry
+from build.registry.repository_name import Access, RepositoryName
 from tests.unit.fakes import FakeEngine, FakeRegistry
 from tests.unit.loopback import serving
 
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
 
 LOCAL = f"llm-d-dev:local-{'c' * 40}"
 LOGIN = Login(username="me", password="word", identity_token="")  # noqa: S106
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from build.llmd import wheel_rule
 
 if TYPE_CHECKING:
-    from build.llmd.wheel_rule import Rule
+    from build.llmd.wheel_rule import WheelRule
 
 COMMIT = "a" * 40
 ENVIRONMENT = {
@@ -28,7 +28,7 @@ esac
 PAGE = 'PAGE=$(curl -sf "https://wheels.vllm.ai/${VLLM_PRECOMPILED_WHEEL_COMMIT}/vllm/" || echo "")\n'
 
 
-def read(text: str, machine: str = "x86_64", **environment: str) -> Rule | None:
+def read(text: str, machine: str = "x86_64", **environment: str) -> WheelRule | None:
     return wheel_rule.read([("script", text)], environment=ENVIRONMENT | environment, commit=COMMIT, machine=machine)
 
 

@@ -12,7 +12,7 @@ import pytest
 from build.errors import SourceError
 from build.flavors import wheels
 from build.flavors.wheels import Wheel, WheelIndex
-from build.llmd.wheel_rule import Rule
+from build.llmd.wheel_rule import WheelRule
 from tests.unit.loopback import Answer, serving
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def test_the_default_variant_is_right_below_the_commit() -> None:
 
 def test_a_wheel_that_the_script_passes_over_is_named_with_its_tag(index: Index, address: str) -> None:
     index.rows[A, "cu130"] = [row()]
-    rule = Rule(place="install.sh", index=address, variant="cu130", tags=("manylinux_2_31_x86_64",))
+    rule = WheelRule(place="install.sh", index=address, variant="cu130", tags=("manylinux_2_31_x86_64",))
     with pytest.raises(SourceError, match=r"with the tag manylinux_2_31_x86_64, which install\.sh takes"):
         wheels.choose(
             WheelIndex(address=address),

@@ -17,6 +17,7 @@ from build.errors import SourceError
 from build.source.listing import SUBMODULE, Apart
 from build.source.repository import Repository
 from build.source.worktree import snapshot
+from tests.unit.work import contents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +94,52 @@ def test_the_repository_is_not_written_to(clone: git.Repo) -> None:
     with contextlib.closing(Repository(folder)) as repository, snapshot(repository) as work:
         work.source.listing(work.commit)
     assert digest(folder) == before
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_not_even_a_time_stamp_of_the_repository_changes(clone: git.Repo, *, packed: bool) -> None:
+    folder = Path(clone.working_dir)
+    # Staged, so that its content is an object already; and unchanged, with another time stamp.
+    make_dirty(folder)
+    (folder / "staged.py").write_text("staged\n")
+    clone.git.add("staged.py", "edited.py")
+    os.utime(folder / "kept.py", (10**9, 10**9))
+    if packed:
+        clone.git.gc("--quiet")
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_file() and ".git" in path.parts:
+            os.utime(path, (10**9, 10**9))
+    before = contents(folder)
+    with contextlib.closing(Repository(folder)) as repository, snapshot(repository) as work:
+        assert "staged.py" in work.source.listing(work.commit).files
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
+def test_line_ends_become_what_git_makes_of_them(clone: git.Repo, ends: bytes) -> None:
+    folder = Path(clone.working_dir)
+    (folder / "lines.py").write_bytes(b"a" + ends)
+    commit(clone)
+    (folder / ".gitattributes").write_text("*.py text=auto\n")
+    (folder / "lines.py").write_bytes(b"b\r\n")
+    with contextlib.closing(Repository(folder)) as repository, snapshot(repository) as work:
+        found = work.source.listing(work.commit).files["lines.py"].oid
+    clone.git.add("lines.py")
+    assert found == clone.git.execute(["git", "rev-parse", ":lines.py"])
+
+
+def test_a_sparse_index_is_read(clone: git.Repo) -> None:
+    folder = Path(clone.working_dir)
+    (folder / "vllm/deep").mkdir()
+    (folder / "vllm/deep/b.py").write_text("b\n")
+    (folder / "other").mkdir()
+    (folder / "other/c.py").write_text("c\n")
+    commit(clone)
+    clone.git.execute(["git", "sparse-checkout", "set", "--cone", "--sparse-index", "vllm"])
+    (folder / "vllm/a.py").write_text("edited\n")
+    with contextlib.closing(Repository(folder)) as repository, snapshot(repository) as work:
+        files = work.source.listing(work.commit).files
+    assert {"vllm/a.py", "vllm/deep/b.py", "other/c.py"} <= files.keys()
 
 
 def test_no_program_of_the_repositorys_writes_into_it(clone: git.Repo) -> None:

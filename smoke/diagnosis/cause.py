@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smoke.diagnosis.log import Kind, Line, Weight, read
+from smoke.diagnosis.log import Line, LineKind, Weight, read
 from smoke.diagnosis.raised import Raised, raised, worst
 from smoke.diagnosis.signs import EXPLAINED, SIGNS
 
@@ -74,7 +74,7 @@ _CRASHES = {128 + number for number in (signal.SIGSEGV, signal.SIGILL, signal.SI
 _NOT_RUN = (126, 127)
 # `docker run`'s own failure (docker/cli, cli/command/container/run.go).
 _REFUSED = 125
-_NO_LINE = Line(number=0, printed="", body_at=0, speaker="", weight=Weight.NOTHING, kind=Kind.SAID, ending=False)
+_NO_LINE = Line(number=0, printed="", body_at=0, speaker="", weight=Weight.NOTHING, kind=LineKind.SAID, ending=False)
 
 
 def diagnose(
@@ -178,7 +178,7 @@ class _Story:
         """Whether an exception, which no sign names, tells more than a line with a sign."""
         if exception.weight is Weight.FATAL:
             return self._is_before(exception, index)
-        return sign.cause in _SAID_IN_PASSING and self._lines[index].kind is Kind.SAID
+        return sign.cause in _SAID_IN_PASSING and self._lines[index].kind is LineKind.SAID
 
     def _is_before(self, exception: Raised, index: int) -> bool:
         """Whether an exception was reported before a line, and the line belongs to another report."""
@@ -188,6 +188,8 @@ class _Story:
 
     def _general(self, least: Weight) -> Diagnosis | None:
         found = self._first(lambda sign: sign.general, least=least)
+        if found and _PANICKED.search(self._lines[found[0]].body) and found[0] + 1 < len(self._lines):
+            found = found[0] + 1, found[1]
         return self._shown(found) if found else None
 
     def _raised(self, exception: Raised) -> Diagnosis:
@@ -237,6 +239,8 @@ class _Story:
                 yield index, sign
 
 
+# Rust (1.73 and newer, std/src/panicking.rs) says of what in the line below.
+_PANICKED = re.compile(r"\bpanicked at \S{1,300}:$")
 # What a shell in the entry point says and goes on.
 _SAID_IN_PASSING = ("entrypoint", "permission")
 _MODULE = re.compile(r"No module named '([\w.]+)'")

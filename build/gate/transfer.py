@@ -13,11 +13,13 @@ import requests
 import urllib3.exceptions
 
 from build.engine import labels, names, uploads
+from build.engine.client import CALL_TIMEOUT_S
 from build.errors import EngineError, GateError, RegistryError
 from build.gate import demands, verdict
 from build.host import turn
 from build.host.retry import can_get_better, patiently
-from build.registry.client import Manifest, Registry, RepositoryName, advice
+from build.registry.client import Registry
+from build.registry.refusal import advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
 
     from build.engine.client import Engine, Image
     from build.gate.verdict import Verdict
+    from build.registry.manifest import Manifest
+    from build.registry.repository_name import RepositoryName
 
 
-# A push may take so long in all: ten minutes and what a slow line needs. The engine's client gives up a silent one.
+# A push may take so long in all: ten minutes and what a slow line needs.
 _UPLOAD_S = 600
 _SLOWEST_BYTES_PER_S = 500_000
+_NO_PROGRESS = f"no progress for {CALL_TIMEOUT_S // 60} minutes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +262,7 @@ def difference(served: Manifest, image: Image, registry: Registry) -> str | None
 def _upload(engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]) -> None:
     name = str(registry.name)
     deadline = time.monotonic() + _UPLOAD_S + image.size / _SLOWEST_BYTES_PER_S
+    standstill = _Standstill()
     try:
         rows = engine.client.api.push(
             str(registry.name), tag=tag, stream=True, decode=True, auth_config=registry.stored.for_engine()
@@ -266,17 +272,36 @@ def _upload(engine: Engine, image: Image, registry: Registry, tag: str, progress
                 raise _failure(registry, name, str(row["error"]))
             if time.monotonic() >= deadline:
                 raise _failure(registry, name, "it took too long")
+            if standstill.lasts(row):
+                raise _failure(registry, name, f"{_NO_PROGRESS}, but {_describe(row)!r}")
             progress(_describe(row))
     except docker.errors.APIError as error:
         raise _failure(registry, name, str(error.explanation)) from error
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
         # Not to be tried again: it would be silent as long once more.
-        raise _failure(registry, name, "the registry let the engine wait, which said nothing for minutes") from error
+        raise _failure(registry, name, f"{_NO_PROGRESS}, and the engine said nothing") from error
     except urllib3.exceptions.HTTPError as error:
         raise EngineError(
             f"the engine went away during the push to {name}: {error}",
             hint="`python -m build engine status` shows whether it runs",
         ) from error
+
+
+class _Standstill:
+    """How long a transfer has said nothing new: another step of a layer, or more bytes of one."""
+
+    def __init__(self) -> None:
+        self._seen: dict[object, int] = {}
+        self._since = time.monotonic()
+
+    def lasts(self, row: dict[str, Any]) -> bool:
+        """Whether it has lasted too long with this row."""
+        step = (row.get("id"), row.get("status"))
+        current = int((row.get("progressDetail") or {}).get("current") or 0)
+        if current > self._seen.get(step, -1):
+            self._seen[step] = current
+            self._since = time.monotonic()
+        return time.monotonic() - self._since >= CALL_TIMEOUT_S
 
 
 def _failure(registry: Registry, name: str, said: str) -> RegistryError:

@@ -1,7 +1,7 @@
-"""The nightly's timer: a systemd user timer where there is one, else an entry in the user's crontab.
+"""The nightly's timer: an entry in the user's crontab.
 
-Both start one small script in the state folder. It holds what a timer's bare environment lacks, quoted for the shell
-alone: neither crontab(5), to which ``%`` is a line end, nor systemd.service(5) ever sees a value.
+It starts a small script in the state folder, which holds what cron's bare environment lacks, quoted for the shell
+alone: crontab(5), to which ``%`` is a line end, never sees a value.
 """
 
 from __future__ import annotations
@@ -53,25 +53,6 @@ status=$?
 tail -n 20 {output} >&2
 exit "$status"
 """
-_SERVICE = """\
-[Unit]
-Description=llm-d-dev nightly: build, test and promote the base image
-
-[Service]
-Type=oneshot
-ExecStart=/bin/sh "{script}"
-"""
-_TIMER = """\
-[Unit]
-Description=llm-d-dev nightly
-
-[Timer]
-OnCalendar=*-*-* {at}:00
-Persistent=true
-
-[Install]
-WantedBy=timers.target
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +60,7 @@ class Schedule:
     """A timer that is installed.
 
     Attributes:
-        by: ``cron`` or ``systemd``.
+        by: ``cron``; ``systemd`` for a timer of an earlier version, which the next installation replaces.
         at: Local time, ``HH:MM``.
         entry: The line of the crontab, or the timer's file.
         script: What it starts.
@@ -96,7 +77,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Owner:
     """Whose timer it is, and what it is to have.
 
     Attributes:
@@ -121,7 +102,7 @@ class Place:
 
     @property
     def timer(self) -> Path:
-        """The systemd timer's file."""
+        """The file of the systemd user timer that earlier versions installed."""
         home = self.environment.get("XDG_CONFIG_HOME") or Path.home() / ".config"
         return Path(home) / "systemd/user" / f"llm-d-dev-nightly-{self.digest}.timer"
 
@@ -137,7 +118,7 @@ def at(text: str) -> str:
     return text
 
 
-def install(place: Place, *, time: str, options: Sequence[str]) -> Schedule:
+def install(place: Owner, *, time: str, options: Sequence[str]) -> Schedule:
     """Have the nightly started every day; an earlier timer of this state folder is replaced.
 
     Args:
@@ -146,24 +127,23 @@ def install(place: Place, *, time: str, options: Sequence[str]) -> Schedule:
         options: What the nightly is started with.
 
     Raises:
-        UsageError: There is neither a systemd user manager nor cron, or a path cannot stand in their files.
+        UsageError: There is no cron, or a path cannot stand in its table.
     """
-    if re.search(r'[\\"\n]', str(place.script)):
+    if "\n" in str(place.script):
         raise UsageError(
-            f"{str(place.script)!r} cannot stand in a timer's file", hint="name another state folder with --state"
+            f"{str(place.script)!r} cannot stand in a crontab", hint="name another state folder with --state"
         )
-    _write_script(place, options)
-    if _has_systemd():
-        _remove_cron(place)
-        return _install_systemd(place, time)
     if shutil.which("crontab") is None:
         raise UsageError(
-            "neither a systemd user manager nor crontab is here", hint="install the package cron, then run this again"
+            "crontab is not installed here", hint="install the package cron (or cronie), then run this again"
         )
-    return _install_cron(place, time)
+    _write_script(place, options)
+    entry = _install_cron(place, time)
+    _remove_systemd(place)
+    return Schedule(by="cron", at=time, entry=entry, script=place.script)
 
 
-def show(place: Place) -> Schedule | None:
+def show(place: Owner) -> Schedule | None:
     """The timer of this state folder; None if there is none."""
     if place.timer.exists():
         found = re.search(
@@ -180,21 +160,18 @@ def show(place: Place) -> Schedule | None:
     return Schedule(by="cron", at=f"{hour:0>2}:{minute:0>2}", entry=entry, script=place.script)
 
 
-def remove(place: Place) -> None:
+def remove(place: Owner) -> None:
     """Have it started no more. One that is not there is no error."""
-    if place.timer.exists():
-        _systemctl("disable", "--now", place.timer.name)
-        place.timer.unlink()
-        place.timer.with_suffix(".service").unlink(missing_ok=True)
-        _systemctl("daemon-reload")
-    _remove_cron(place)
+    _remove_systemd(place)
+    before = _crontab()
+    _write_crontab([line for line in before if not _is_ours(line, place)], before)
     shutil.rmtree(place.script.parent, ignore_errors=True)
 
 
 # --- The script --------------------------------------------------------------------------------------------------
 
 
-def _write_script(place: Place, options: Sequence[str]) -> None:
+def _write_script(place: Owner, options: Sequence[str]) -> None:
     exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(_carried(place).items())]
     text = _SCRIPT.format(
         exports="\n".join(exports),
@@ -205,7 +182,7 @@ def _write_script(place: Place, options: Sequence[str]) -> None:
     write_atomic(place.script, text, mode=0o700)
 
 
-def _carried(place: Place) -> dict[str, str]:
+def _carried(place: Owner) -> dict[str, str]:
     """What of the environment the job gets: all that decides what a nightly does, and no secret."""
     secrets = {ENV_PREFIX + name.upper() for name in SECRETS}
     found = {name: value for name, value in place.environment.items() if value and _CARRIED.fullmatch(name)}
@@ -233,7 +210,7 @@ def _secret_files(found: Mapping[str, str]) -> dict[str, str]:
 # --- cron --------------------------------------------------------------------------------------------------------
 
 
-def _install_cron(place: Place, time: str) -> Schedule:
+def _install_cron(place: Owner, time: str) -> str:
     hour, _, minute = time.partition(":")
     # crontab(5): an unescaped % ends the command.
     path = shlex.quote(str(place.script)).replace("%", r"\%")
@@ -247,17 +224,10 @@ def _install_cron(place: Place, time: str) -> Schedule:
         Path(words[0]).name in {"cron", "crond"} for pid in background.pids() if (words := background.arguments(pid))
     ):
         place.console.warn("cron does not run here: start it, or nothing will happen")
-    return Schedule(by="cron", at=time, entry=entry, script=place.script)
+    return entry
 
 
-def _remove_cron(place: Place) -> None:
-    if shutil.which("crontab") is None:
-        return
-    before = _crontab()
-    _write_crontab([line for line in before if not _is_ours(line, place)], before)
-
-
-def _is_ours(line: bytes, place: Place) -> bool:
+def _is_ours(line: bytes, place: Owner) -> bool:
     return line.rstrip().endswith(f"# {_MARK} {place.digest}".encode())
 
 
@@ -290,29 +260,11 @@ def _refused(error: subprocess.CalledProcessError) -> UsageError:
     return UsageError(f"crontab refused: {said}", hint="`crontab -l` shows whether you may use it")
 
 
-# --- systemd -----------------------------------------------------------------------------------------------------
-
-
-def _has_systemd() -> bool:
-    """Whether this user has a systemd manager that answers."""
-    return shutil.which("systemctl") is not None and _systemctl("show-environment") == 0
-
-
-def _systemctl(*words: str) -> int:
-    return process.run(["systemctl", "--user", *words]).returncode
-
-
-def _install_systemd(place: Place, time: str) -> Schedule:
-    # systemd.service(5): % begins a specifier and $ a variable.
-    script = str(place.script).replace("%", "%%").replace("$", "$$")
-    write_atomic(place.timer.with_suffix(".service"), _SERVICE.format(script=script))
-    write_atomic(place.timer, _TIMER.format(at=time))
-    for words in (("daemon-reload",), ("enable", place.timer.name), ("restart", place.timer.name)):
-        if _systemctl(*words):
-            raise UsageError(
-                f"`systemctl --user {shlex.join(words)}` failed", hint="`systemctl --user status` says more"
-            )
-    # Without it a user's manager, and its timers, end when the user logs out.
-    if process.run(["loginctl", "enable-linger"]).returncode:
-        place.console.warn("timers end when you log out: have an administrator run `loginctl enable-linger` for you")
-    return Schedule(by="systemd", at=time, entry=str(place.timer), script=place.script)
+def _remove_systemd(place: Owner) -> None:
+    """Remove the timer of an earlier version, if there is one."""
+    if not place.timer.exists():
+        return
+    process.run(["systemctl", "--user", "disable", "--now", place.timer.name])
+    place.timer.unlink()
+    place.timer.with_suffix(".service").unlink(missing_ok=True)
+    process.run(["systemctl", "--user", "daemon-reload"])

@@ -17,7 +17,7 @@ from build.engine import buildx, content, labels, load
 from build.engine.load import Thin
 from build.engine.names import Tag
 from build.host import scratch
-from build.overlay import files
+from build.overlay import addition
 from build.pypi.index import HandedIn
 from build.vllm import version
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DOCKERFILE = buildx.DOCKERFILES / "overlay.Dockerfile"
 
-FORMAT = 3
+FORMAT = 4
 """How overlays are made: another number, and those that were made before are made anew.
 
 Raise it with every change to what an overlay of the same commit on the same base holds, wherever that is decided. A
@@ -118,7 +118,7 @@ def find(engine: Engine, overlay: Overlay) -> Image | None:
 
 def _gone(overlay: Overlay) -> list[PurePosixPath]:
     """Files of the base that the commit deletes, by their path in the image."""
-    return [*(SOURCE / path for path in overlay.delta.deleted), *files.removed_programs(overlay)]
+    return [*(SOURCE / path for path in overlay.delta.deleted), *addition.removed_programs(overlay)]
 
 
 def build(context: Context, overlay: Overlay, *, tag: str, progress: process.OnLine) -> Image:
@@ -155,7 +155,7 @@ def prepare(context: Context, overlay: Overlay, folder: Path) -> Callable[[str, 
         _write_context(folder, overlay)
         return functools.partial(_build, context, overlay, folder)
     with (folder / ARCHIVE).open("wb") as stream:
-        files.write(stream, overlay)
+        addition.write(stream, overlay)
     return functools.partial(_load, context, overlay, folder)
 
 
@@ -176,7 +176,7 @@ def _build(context: Context, overlay: Overlay, folder: Path, tag: str, progress:
     context.require_buildkit()
     engine = context.engine
     with engine.temporary_tag(overlay.base.image.id) as base_name, _installing(context, overlay) as handed:
-        request = buildx.Request(
+        request = buildx.ImageBuild(
             dockerfile=DOCKERFILE,
             context=folder,
             contexts={"inside": INSIDE, **handed.contexts},
@@ -201,16 +201,16 @@ def _installing(context: Context, overlay: Overlay) -> Iterator[HandedIn]:
         return
     torch = context.index.torch_for(overlay.base.facts.flavor)
     # Here, because what it needs to talk to a package index takes a fifth of a second to import.
-    from build.pypi import uv as uvtool  # noqa: PLC0415
+    from build.pypi.uv import ensure  # noqa: PLC0415
 
-    uv = uvtool.ensure(context.folders, context.index, machine=overlay.base.facts.machine, console=context.console)
+    uv = ensure(context.folders, context.index, machine=overlay.base.facts.machine, console=context.console)
     with context.index.handed_in(torch=torch) as handed:
         yield HandedIn(secrets=handed.secrets, contexts={**handed.contexts, "uv": uv})
 
 
 def _write_context(folder: Path, overlay: Overlay) -> None:
     with (folder / ARCHIVE).open("wb") as stream:
-        files.write_addition(stream, overlay)
+        addition.write_addition(stream, overlay)
     deleted = b"".join(os.fsencode(path) + b"\0" for path in _gone(overlay))
     (folder / "deleted").write_bytes(deleted)
     for name, lines in (("requirements.txt", overlay.installed), ("constraints.txt", overlay.delta.constraints)):

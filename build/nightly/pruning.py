@@ -19,7 +19,7 @@ from build.host import clock, lock
 from build.nightly import retention
 from build.nightly.retention import Decision, Rules
 from build.registry import expiry
-from build.registry.client import EMBEDDED_REPOSITORY
+from build.registry.repository_name import EMBEDDED_REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Pruned:
     """What went, or would go.
 
     Attributes:
@@ -88,7 +88,7 @@ class Result:
         return f"would remove {things}: up to {self.freed / 1e9:.2f} GB; --apply does it"
 
 
-def prune(context: Context, *, apply: bool) -> Result:
+def prune(context: Context, *, apply: bool) -> Pruned:
     """Find what may go, and remove it if asked to, while no nightly runs.
 
     Raises:
@@ -101,7 +101,7 @@ def prune(context: Context, *, apply: bool) -> Result:
         return carry_out(context)
 
 
-def carry_out(context: Context) -> Result:
+def carry_out(context: Context) -> Pruned:
     """Remove what may go. The caller holds the nightly's lock: bases on their way have no name yet."""
     with context.console.step("prune"):
         planned = _plan(context)
@@ -118,7 +118,7 @@ def carry_out(context: Context) -> Result:
     return done
 
 
-def _plan(context: Context) -> Result:
+def _plan(context: Context) -> Pruned:
     images = [image for image in context.engine.images() if labels.KIND in image.labels]
     rules = Rules(
         repository=context.settings.repository,
@@ -135,7 +135,7 @@ def _plan(context: Context) -> Result:
     others = [image for image in images if image.id not in decided]
     files = () if rules.doubt else tuple(_old_files(context, {image.id for image in images}))
     freed = retention.at_most(decisions, others) + sum(map(_size, files))
-    return Result(
+    return Pruned(
         applied=False,
         decisions=tuple(decisions),
         files=files,
@@ -251,7 +251,7 @@ def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in files if file.is_file())
 
 
-def _used(context: Context, planned: Result | None) -> int:
+def _used(context: Context, planned: Pruned | None) -> int:
     """Bytes of the engine's layers and of the files that go; nothing is measured, which takes time, for nothing."""
     if planned is None:
         return 0

@@ -6,18 +6,19 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build.base.store import NOT_IN_IMAGES, Contents, Facts
+from build.base.store import NOT_IN_IMAGES, BaseContents, Facts
+from build.engine import ages
 from build.layer.archive import Ownership
-from build.overlay import comparison
+from build.overlay import choice, comparison
 from build.overlay.delta import remark
-from build.source.listing import Listing
+from build.source.listing import SUBMODULE, Listing
 from build.source.target import Target
 from build.vllm import requirements
 
 if TYPE_CHECKING:
     from build.context import Context
     from build.engine.client import Image
-    from build.overlay.choice import Wishes
+    from build.overlay.choice import BaseWishes
     from build.overlay.delta import Delta
 
 
@@ -49,7 +50,13 @@ class Plan:
             "base": self.base,
             **self.delta.document(size=self.size),
             "only_comments": sorted(self.only_comments),
+            "not_checked": list(self.not_checked),
         }
+
+    @property
+    def not_checked(self) -> tuple[str, ...]:
+        """New packages that a base may have another one of the same name of: what one has installed is not known."""
+        return () if self.image else self.delta.packages
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -61,11 +68,16 @@ class Plan:
             f"{len(delta.written)} files to write ({self.size / 1e3:.1f} kB), {len(delta.deleted)} to delete",
             *([f"not carried: {delta.left_out_text}"] if delta.left_out_text else ()),
             *(f"{name}: {', '.join(paths)}" for name, paths in named if paths),
+            *(
+                f"not checked: whether Python imports {name}, or a package of that name that the base has installed; "
+                "a plan on a base (without --base-commit) tells"
+                for name in self.not_checked
+            ),
             *([hint] if (hint := remark(delta, self.only_comments)) else ()),
         ]
 
 
-def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
+def plan(context: Context, target: Target, wishes: BaseWishes) -> Plan:
     """Compare a target with a base; nothing is built.
 
     Args:
@@ -77,9 +89,6 @@ def plan(context: Context, target: Target, wishes: Wishes) -> Plan:
         SourceError: The base cannot be used.
         IncompatibleError: There is no base at all.
     """
-    from build.engine import ages  # noqa: PLC0415 - what they need to talk to an engine
-    from build.overlay import choice  # noqa: PLC0415 - what they need to talk to an engine
-
     base, delta = choice.nearest(choice.compare(context, target, wishes))
     context.console.note(f"base {base.name} is {ages.of(base.image)}")
     comments = comparison.comment_changes(target, base, delta.native)
@@ -107,8 +116,9 @@ def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[
     return Plan(base=commit.id, image=None, delta=delta, size=_size(target, delta), only_comments=comments)
 
 
-def _assumed(of: Target, flavor: str) -> Contents:
-    held = {path: entry for path, entry in of.tree.files.items() if path.partition("/")[0] not in NOT_IN_IMAGES}
+def _assumed(of: Target, flavor: str) -> BaseContents:
+    files = {path: entry for path, entry in of.tree.files.items() if entry.mode != SUBMODULE}
+    held = {path: entry for path, entry in files.items() if path.partition("/")[0] not in NOT_IN_IMAGES}
     requires = of.requires(flavor)
     installed = requirements.assumed(requires, python=_PYTHON[flavor], machine=platform.machine())
     facts = Facts(
@@ -132,9 +142,8 @@ def _assumed(of: Target, flavor: str) -> Contents:
         entry_points=of.pyproject.entry_points_text,
         programs=(),
         own_git=False,
-        shared_index="",
     )
-    return Contents(facts=facts, held=Listing(files=held, trees={}), tree=of.tree)
+    return BaseContents(facts=facts, held=Listing(files=held, trees={}), tree=of.tree)
 
 
 def _size(target: Target, delta: Delta) -> int:

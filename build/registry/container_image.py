@@ -23,7 +23,7 @@ DOCKERFILE = buildx.DOCKERFILES / "registry.Dockerfile"
 REPOSITORY = "llm-d-dev-registry"
 
 
-class Machine(Protocol):
+class Surroundings(Protocol):
     """What the embedded registry needs of a run: a :class:`build.context.Context` is one."""
 
     @property
@@ -52,12 +52,12 @@ class Machine(Protocol):
         ...
 
 
-def _name(context: Machine) -> str:
+def _name(context: Surroundings) -> str:
     parts = "\n".join((PULLED, DOCKERFILE.read_text(encoding="utf-8"), context.settings.rootfs_image))
     return f"{REPOSITORY}:{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
 
 
-def ensure(context: Machine) -> Image:
+def ensure(context: Surroundings) -> Image:
     """The image, on the engine under a name of its own.
 
     Raises:
@@ -77,7 +77,7 @@ def ensure(context: Machine) -> Image:
     return engine.image(name)
 
 
-def _build(context: Machine) -> str:
+def _build(context: Surroundings) -> str:
     engine, settings = context.engine, context.settings
     buildx.require_buildkit(engine)
     system = rootfs.ensure(engine, image=settings.rootfs_image, install=settings.install, console=context.console)
@@ -88,7 +88,7 @@ def _build(context: Machine) -> str:
         replace(context.index, find_links=()).handed_in() as handed,
         engine.temporary_tag(system.id) as rootfs_name,
     ):
-        request = buildx.Request(
+        request = buildx.ImageBuild(
             dockerfile=DOCKERFILE,
             context=Path(empty),
             secrets=handed.secrets,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from build.base.store import Base
     from build.overlay.delta import Delta
-    from build.overlay.image import Overlay
+    from build.overlay.overlay import Overlay
 
 _ROOT = SOURCE.relative_to("/")
 
@@ -74,7 +74,6 @@ def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
             new=State(commit=commit.id, tree=overlay.target.tree, present=overlay.delta.present),
             complete=base.facts.own_git,
             published=overlay.target.published,
-            shared_index=base.facts.shared_index,
         )
         tarball.add_tree(_ROOT / ".git", target, mode=REGULAR)
 

@@ -38,6 +38,7 @@ class Options:
         any_user: Whether it is also started as an arbitrary user if the image is no base.
         answer_timeout: Seconds that one answer of the server may take in all.
         network: Whether the server gets the engine's network, for a model that fetches something itself.
+        numbers_changed: Whether the image is to compute other numbers than its base.
     """
 
     image: str | None
@@ -51,6 +52,7 @@ class Options:
     any_user: bool
     answer_timeout: float
     network: bool
+    numbers_changed: bool
 
 
 def add(parser: pytest.Parser) -> None:
@@ -120,6 +122,12 @@ def add(parser: pytest.Parser) -> None:
         help="give the server the engine's network and the hub: for a model of --model that fetches something itself. "
         "Default: it has no network, and is reached through the engine",
     )
+    group.addoption(
+        "--numbers",
+        choices=("same", "changed"),
+        default="same",
+        help="changed: an overlay may compute other numbers than its base, on purpose. Default: %(default)s",
+    )
 
 
 def parse(config: pytest.Config) -> Options:
@@ -158,10 +166,16 @@ def parse(config: pytest.Config) -> Options:
         any_user=config.getoption("--any-user"),
         answer_timeout=answer_timeout,
         network=network,
+        numbers_changed=config.getoption("--numbers") == "changed",
     )
 
 
-_OF_CONTAINERS = {"--gpus": "auto", "--model": None, "--start-timeout": _DEFAULT_START_TIMEOUT_S}
+_OF_CONTAINERS = {
+    "--gpus": "auto",
+    "--model": None,
+    "--start-timeout": _DEFAULT_START_TIMEOUT_S,
+    "--numbers": "same",
+}
 _OF_ADDRESSES = {"--api-key": None, "--api-key-file": None}
 
 

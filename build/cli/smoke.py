@@ -1,0 +1,86 @@
+"""Test an image through its API; the options of every smoke test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from build.cli import options
+from build.config import model_name
+from build.config.expectation import Expectation
+from build.gate import smoke_run
+from build.gate.smoke_run import SmokeOptions
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from build.cli.options import Defaults
+    from build.context import Context
+
+EXAMPLE = "%(prog)s llm-d-dev:nightly"
+
+
+def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
+    """The image, and how it is tested."""
+    options.add_image(parser)
+    add_test_options(parser)
+
+
+def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the verb."""
+    image = context.engine.image(arguments.image)
+    tested = smoke_run.run(context, image, options_of(arguments), force=arguments.force)
+    document = {
+        "image": arguments.image,
+        "id": image.id,
+        "verdict": "pass",
+        "checks": list(tested.verdict.passed),
+        "report": str(tested.report) if tested.report else None,
+        "figures": dict(tested.figures),
+    }
+    return context.console.show(document)
+
+
+def add_test_options(parser: argparse.ArgumentParser) -> None:
+    """How an image is tested."""
+    options.add_timeout(parser)
+    parser.add_argument("--force", action="store_true", help="test again although a verdict is known")
+    parser.add_argument(
+        "--expect",
+        metavar="ROUTE=TEXT",
+        type=options.usable(_expectation),
+        action="append",
+        default=[],
+        help="the answer to GET ROUTE must contain TEXT; repeatable",
+    )
+    options.add_gpus(parser)
+    parser.add_argument(
+        "--numbers",
+        choices=("same", "changed"),
+        default="same",
+        help="changed: an overlay may compute other numbers than its base, on purpose (default: same)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="DIR|ID[@REVISION]",
+        type=options.usable(_model),
+        help="model to serve: a folder, or its name on Hugging Face's hub (default: a tiny one, made on the spot)",
+    )
+
+
+def options_of(arguments: argparse.Namespace) -> SmokeOptions:
+    """How the command line wants an image to be tested."""
+    return SmokeOptions(
+        expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model, numbers=arguments.numbers
+    )
+
+
+def _expectation(text: str) -> str:
+    Expectation.parse(text)
+    return text
+
+
+def _model(text: str) -> Path:
+    path = options.path(text)
+    model_name.chosen(path)
+    return path
