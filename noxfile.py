@@ -88,6 +88,36 @@ def status(session: nox.Session) -> None:
 
 
 @nox.session
+def report(session: nox.Session) -> None:
+    """Reports of smoke tests; -- IMAGE opens the newest of one."""
+    verb(session, "report")
+
+
+@nox.session
+def serve(session: nox.Session) -> None:
+    """Start an image as its smoke test does and serve until Ctrl-C: -- IMAGE."""
+    verb(session, "serve")
+
+
+@nox.session
+def logs(session: nox.Session) -> None:
+    """What a server prints that runs now, else what the last one printed: -- [IMAGE]."""
+    verb(session, "logs")
+
+
+@nox.session
+def shell(session: nox.Session) -> None:
+    """A shell beside a server that runs now, else in the last image that was tested: -- [IMAGE]."""
+    verb(session, "shell")
+
+
+@nox.session
+def diff(session: nox.Session) -> None:
+    """Source files that two images hold otherwise: -- OLD NEW."""
+    verb(session, "diff")
+
+
+@nox.session
 def prune(session: nox.Session) -> None:
     """What can be removed to free disk; -- --apply removes it."""
     verb(session, "prune")
@@ -113,9 +143,9 @@ def uninstall(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests: unit, engine, e2e; starts the engine they need."""
+    """All tests: unit, engine, e2e; starts the engine they need: [-- OPTIONS of pytest]."""
     session.install(*PINNED)
-    run(session, "-m", "pytest", *AT_ONCE, "--no-skips", "--durations=15")
+    run(session, "-m", "pytest", *AT_ONCE, "-rs", "--durations=15")
 
 
 @nox.session

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console as RichConsole
 from rich.markup import escape
 
-from build.harmless import harmless
+from build.harmless import harmless, inert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -56,13 +56,15 @@ class Console:
     Args:
         quiet: Print nothing but errors (``--json``, whose document is the caller's to print).
         program: What the program is called.
+        folds: Whether GitHub Actions reads what is printed: steps are folded, and nothing else is a command for it.
     """
 
-    def __init__(self, *, quiet: bool, program: str = PROGRAM) -> None:
+    def __init__(self, *, quiet: bool, program: str = PROGRAM, folds: bool = False) -> None:
         self.quiet = quiet
         self._program = program
-        self._out = _rich(quiet=quiet, stderr=False)
-        self._err = _rich(quiet=quiet, stderr=True)
+        self._folds = folds
+        self._out = _rich(quiet=quiet, stderr=False, folds=folds)
+        self._err = _rich(quiet=quiet, stderr=True, folds=folds)
         self._running: list[str] = []
         self._done: list[Duration] = []
 
@@ -88,7 +90,7 @@ class Console:
         indent = "  " * self._depth
         self._running.append(name)
         try:
-            with self._progress(name, indent) as report:
+            with self._folded(name), self._progress(name, indent) as report:
                 yield report
         except BaseException:
             self._err.print(f"{indent}[red]✗[/] {escape(name)} [dim]{time.monotonic() - start:.1f} s[/]")
@@ -99,6 +101,18 @@ class Console:
         self._done.append(Duration(within=tuple(self._running), name=name, started=start, seconds=seconds))
         log.info("step %s done in %.1f s", name, seconds)
         self._err.print(f"{indent}[green]✓[/] {escape(name)} [dim]{seconds:.1f} s[/]")
+
+    @contextlib.contextmanager
+    def _folded(self, name: str) -> Iterator[None]:
+        """Fold what is printed in the block, if it is an outermost step: folds cannot be nested."""
+        if self.quiet or not self._folds or self._depth > 1:
+            yield
+            return
+        sys.stderr.write(f"::group::{inert(harmless(name))}\n")
+        try:
+            yield
+        finally:
+            sys.stderr.write("::endgroup::\n")
 
     @contextlib.contextmanager
     def _progress(self, name: str, indent: str) -> Iterator[Callable[[str], None]]:
@@ -135,7 +149,7 @@ class Console:
     def fail(self, word: str, what: str, hint: str) -> None:
         """Show an error: what and why, then what to try. Printed also with ``--json``, on standard error."""
         log.error("error[%s]: %s (try: %s)", word, what, hint)
-        err = _rich(quiet=False, stderr=True)
+        err = _rich(quiet=False, stderr=True, folds=self._folds)
         err.print(f"[red]error\\[{word}]:[/] {escape(self.worded(what))}")
         err.print(f"[cyan]try:[/] {escape(self.worded(hint))}")
 
@@ -175,6 +189,14 @@ class HarmlessConsole(RichConsole):
 class _Rich(HarmlessConsole):
     """One that goes on when nobody reads any more, as the work does."""
 
+    is_read_by_actions = False
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is printed, in pieces."""
+        for segment in super().render(renderable, options):
+            tame = segment.control or not self.is_read_by_actions
+            yield segment if tame else segment._replace(text=inert(segment.text))
+
     def on_broken_pipe(self) -> None:
         """What rich calls then; its own ends the process."""
         self.quiet = True
@@ -182,9 +204,11 @@ class _Rich(HarmlessConsole):
             without_standard_output()
 
 
-def _rich(*, quiet: bool, stderr: bool) -> RichConsole:
+def _rich(*, quiet: bool, stderr: bool, folds: bool) -> RichConsole:
     """A console that leaves long lines whole: a wrapped line cannot be pasted or searched for."""
-    return _Rich(highlight=False, emoji=False, quiet=quiet, stderr=stderr, soft_wrap=True)
+    made = _Rich(highlight=False, emoji=False, quiet=quiet, stderr=stderr, soft_wrap=True)
+    made.is_read_by_actions = folds
+    return made
 
 
 def _is_watched(console: RichConsole) -> bool:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from build.config.settings import Settings
     from build.console import Console
     from build.engine.client import Engine
-    from build.registry.client import Access, Registry, RepositoryName
+    from build.registry.client import Registry
+    from build.registry.repository_name import Access, RepositoryName
 
 # What talks to an engine or a registry is imported where one is asked for: not every verb does.
 
@@ -92,7 +93,7 @@ class Context:
     def registry(self) -> RepositoryName:
         """Where images are pushed to: the setting, else the embedded registry, started if need be."""
         from build.registry import local  # noqa: PLC0415
-        from build.registry.client import EMBEDDED_REPOSITORY, RepositoryName  # noqa: PLC0415
+        from build.registry.repository_name import EMBEDDED_REPOSITORY, RepositoryName  # noqa: PLC0415
 
         if self.settings.registry is None:
             access = self.embedded_registry()

@@ -8,6 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class LlmdDevError(Exception):
@@ -18,13 +22,17 @@ class LlmdDevError(Exception):
         hint: What the user can do next, one line; shown behind ``try:``.
         see_log: Whether the log tells more, so that its path is shown too.
         may_pass: Whether the same may work in a while (:mod:`build.host.retry`).
+        report: Folder of the report of a smoke test that this comes from.
     """
 
     word = "internal"
     exit_code = 1
 
-    def __init__(self, what: str, *, hint: str, see_log: bool = False, may_pass: bool = False) -> None:
+    def __init__(
+        self, what: str, *, hint: str, see_log: bool = False, may_pass: bool = False, report: Path | None = None
+    ) -> None:
         super().__init__(what)
+        self.report = report
         self.may_pass = may_pass
         self.what = " ".join(what.split())
         self.hint = " ".join(hint.split())

@@ -7,6 +7,10 @@ whose answers are typed. Controls of writing direction show words in another ord
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Of Unicode's categories Cc, Cs, Zl, Zp, and of Cf what has no shape or turns the writing around (UAX #9, section 2).
 # A tab and the end of a line are left.
@@ -15,6 +19,7 @@ _OBEYED = re.compile(
 )
 _COLOUR = r"\x1b\[[0-9;]*m"
 _OBEYED_BUT_COLOURS = re.compile(f"{_COLOUR}|\r\n|{_OBEYED.pattern}")
+_COMMAND = re.compile(r"(?<!\S)::|##\[")
 _KEPT = re.compile(f"{_COLOUR}|\r\n")
 
 
@@ -26,6 +31,20 @@ def harmless(text: str) -> str:
 def coloured(text: str) -> str:
     """The same of a text that a program wrote which colours it: colours stay."""
     return _OBEYED_BUT_COLOURS.sub(lambda found: found[0] if _KEPT.fullmatch(found[0]) else _written(found), text)
+
+
+def inert(text: str) -> str:
+    """A text that no runner of GitHub Actions takes for a command: nothing of it looks like the beginning of one.
+
+    The runner looks for ``::`` at the beginning of a line, spaces left out, and for ``##[`` anywhere
+    (actions/runner, src/Runner.Common/ActionCommand.cs).
+    """
+    return _COMMAND.sub(lambda found: ": :" if found[0] == "::" else "## [", text)
+
+
+def is_in_actions(environment: Mapping[str, str]) -> bool:
+    """Whether GitHub Actions runs a process with these variables, and reads what it prints."""
+    return environment.get("GITHUB_ACTIONS") == "true"
 
 
 def _written(found: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import traceback
@@ -15,19 +16,21 @@ import requests
 
 from build.config.folders import REPOSITORY
 from build.errors import EngineError, LlmdDevError
-from build.harmless import coloured, harmless
+from build.harmless import coloured, harmless, inert, is_in_actions
 from smoke.diagnosis.cause import Diagnosis
 from smoke.image.contents import UnreadableError
 from smoke.results import summary
 from smoke.results.findings import EXIT_STATUS, Check, Outcome, Tier
 from smoke.server import openai_client
+from smoke.server.ask import Asking
 from smoke.server.server import ServerFailedError
 from smoke.suite import suite_options
+from smoke.suite.at_once import AtOnce, is_coroutine
 from smoke.suite.image_run import NotVerifiedError, Run
 from smoke.suite.url_run import UrlRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterator
     from types import FrameType
 
     from build.base.apart import Look
@@ -43,6 +46,7 @@ _MESSAGE_LIMIT = 2000
 # What pytest puts before the words of a check.
 _EXCEPTION = re.compile(r"^(?:Skipped|Failed|AssertionError): ")
 _RUN: pytest.StashKey[Run | UrlRun] = pytest.StashKey()
+_AT_ONCE: pytest.StashKey[AtOnce] = pytest.StashKey()
 _SECONDS: pytest.StashKey[float] = pytest.StashKey()
 _NOTE: pytest.StashKey[str] = pytest.StashKey()
 
@@ -87,6 +91,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     except LlmdDevError as error:
         raise pytest.UsageError(harmless(f"{error.what}\ntry: {error.hint}")) from error
     session.config.stash[_RUN] = run
+    session.config.stash[_AT_ONCE] = AtOnce()
     _guard_terminal(session.config)
     _heed_signals(run)
 
@@ -98,7 +103,8 @@ class _Guarded:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(coloured(text))
+        text = coloured(text)
+        return self._stream.write(inert(text) if is_in_actions(os.environ) else text)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a stream has
         return getattr(self._stream, name)
@@ -177,6 +183,17 @@ class CheckTimeoutError(TimeoutError):
     """A check took longer than any may."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run the checks that are coroutines at once; any other one has the server for itself."""
+    at_once = pyfuncitem.config.stash[_AT_ONCE]
+    if is_coroutine(pyfuncitem):
+        at_once.result(pyfuncitem)
+        return True
+    at_once.settle()
+    return None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Bound what one check takes, whatever it waits for; the next is not tried on a server that does not answer."""
@@ -194,10 +211,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         if _is_timeout(error):
             run = item.config.stash[_RUN]
             run.findings.blocked = run.findings.blocked or "a check was given up, as the server did not answer in time"
+        if _has_no_template(error) and not item.config.stash[_RUN].exact:
+            pytest.skip("not asked: this model has no chat template")
         raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _has_no_template(error: Exception) -> bool:
+    """Whether the server refused a chat because its model is not made for any (vllm/renderers, 0.32.0)."""
+    return isinstance(error, openai.BadRequestError) and "chat template" in str(error)
 
 
 def _is_timeout(error: BaseException | None) -> bool:
@@ -230,8 +254,7 @@ def image(run: Run) -> Image:
 def foreseeable(pytestconfig: pytest.Config, server: Server) -> bool:
     """Whether the server serves the suite's own model, whose answers are known."""
     del server  # which model it serves is known when it was started
-    found = pytestconfig.stash[_RUN]
-    return isinstance(found, Run) and found.exact
+    return pytestconfig.stash[_RUN].exact
 
 
 @pytest.fixture(scope="session")
@@ -346,6 +369,24 @@ def connect_async(server: Server) -> Callable[[], openai.AsyncOpenAI]:
 
 
 @pytest.fixture(scope="session")
+def asking(server: Server, connect_async: Callable[[], openai.AsyncOpenAI], *, foreseeable: bool) -> Asking:
+    """Asks the server in each way."""
+    return Asking(server=server, connect=connect_async, exact=foreseeable)
+
+
+@pytest.fixture(scope="session")
+def run_now(pytestconfig: pytest.Config) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Waits for questions while nothing else is asked."""
+    return pytestconfig.stash[_AT_ONCE].run
+
+
+@pytest.fixture(scope="session")
+def alone(pytestconfig: pytest.Config) -> bool:
+    """Whether nobody else asks the server."""
+    return isinstance(pytestconfig.stash[_RUN], Run)
+
+
+@pytest.fixture(scope="session")
 def client(server: Server, connect: Callable[[str], openai.OpenAI]) -> Iterator[openai.OpenAI]:
     """An openai client of the server."""
     with connect(server.key) as made:
@@ -372,7 +413,9 @@ def pytest_runtest_makereport(
     if report.when == "call" or not report.passed:
         message = run.redacted(_words(call.excinfo) if call.excinfo else item.stash.get(_NOTE, ""))
         lost = run.engine_lost(call.excinfo.value if call.excinfo else None)
-        _note(run, item, "inconclusive" if lost else _outcome(run, report), _EXCEPTION.sub("", message))
+        outcome = "inconclusive" if lost else _outcome(run, report)
+        traced = run.exception_since(call.start) if outcome == "failed" else None
+        _note(run, item, outcome, _EXCEPTION.sub("", message), traced)
     _shorten(run, item, call, report)
     return report
 
@@ -414,7 +457,7 @@ def _outcome(run: Run | UrlRun, report: pytest.TestReport) -> Outcome:
     return "failed" if run.look_into_failure() else "inconclusive"
 
 
-def _note(run: Run | UrlRun, item: pytest.Item, outcome: Outcome, message: str) -> None:
+def _note(run: Run | UrlRun, item: pytest.Item, outcome: Outcome, message: str, traced: tuple[int, str] | None) -> None:
     tier = Tier.of(item.path)
     function: Any = getattr(item, "function", None)
     seconds: float = item.stash[_SECONDS]
@@ -425,6 +468,8 @@ def _note(run: Run | UrlRun, item: pytest.Item, outcome: Outcome, message: str) 
         outcome=outcome,
         seconds=round(seconds, 2),
         message=message[:_MESSAGE_LIMIT],
+        log_line=run.redacted(traced[1])[:_MESSAGE_LIMIT] if traced else None,
+        log_line_number=traced[0] if traced else None,
     )
     run.findings.add(check, tier)
 

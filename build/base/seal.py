@@ -71,22 +71,11 @@ def seal(
         progress("reading what the image holds")
         found = probe(engine, image)
         target = Target.of(source, commit)
-        tree = target.tree
-        held = _held(found, commit, tree)
-        with (
-            scratch.folder() as folder,
-            scratch.folder() as git_folder,
-            engine.temporary_tag(image.id) as name,
-        ):
+        held = _held(found, commit, target.tree)
+        with scratch.folder() as folder, engine.temporary_tag(image.id) as name:
             progress("writing its description and git directory")
-            state = State(commit=commit.id, tree=tree, present=frozenset(held.files))
-            git = Path(git_folder) / ".git"
-            if not found.has_repository:
-                gitdir.write_full(git, source=source, state=state)
-            facts = _facts(found, flavor=flavor, target=target, held=held)
-            files = {**store.files(facts, held, tree), store.MADE: _made(found, facts).serialize()}
             with (Path(folder) / "seal.tar").open("wb") as stream:
-                _write_tar(stream, files, git, facts=facts, timestamp=commit.timestamp)
+                facts = _write(stream, found, flavor=flavor, target=target, held=held)
             request = buildx.ImageBuild(
                 dockerfile=DOCKERFILE,
                 context=Path(folder),
@@ -95,6 +84,20 @@ def seal(
                 labels={**_labels(facts), **marks},
             )
             return content.mark(engine, buildx.build(engine, request, progress=progress), progress=progress)
+
+
+def _write(stream: IO[bytes], found: Found, *, flavor: str, target: Target, held: Listing) -> Facts:
+    """Write the archive of what sealing adds; returns what it says of the base."""
+    tree, commit = target.tree, target.commit
+    with scratch.folder() as folder:
+        git = Path(folder) / ".git"
+        if not found.has_repository:
+            state = State(commit=commit.id, tree=tree, present=frozenset(held.files))
+            gitdir.write_full(git, source=target.source, state=state)
+        facts = _facts(found, flavor=flavor, target=target, held=held)
+        files = {**store.files(facts, held, tree), store.MADE: _made(found, facts).serialize()}
+        _write_tar(stream, files, git, facts=facts, timestamp=commit.timestamp)
+    return facts
 
 
 def _held(found: Found, commit: Commit, tree: Listing) -> Listing:

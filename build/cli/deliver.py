@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from build.cli import options, smoke, wishes
 from build.errors import BusyError
-from build.gate import publish, smoke_run
+from build.gate import ending, publish, smoke_run
 from build.nightly import freshness
 from build.overlay import choice, overlay
 from build.overlay.overlay import Overlay
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from build.context import Context
     from build.engine.client import Image
@@ -89,6 +90,7 @@ class Delivered:
         built: Whether it was built now; otherwise it was there.
         trial: Its smoke run, if there was one.
         pushed: Where it is now, if it was pushed.
+        ending: What the user goes on with.
     """
 
     image: Image
@@ -96,6 +98,7 @@ class Delivered:
     built: bool
     trial: Trial | None
     pushed: Pushed | None
+    ending: Mapping[str, str]
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -114,6 +117,8 @@ class Delivered:
             "verdict": "pass" if self.trial else None,
             "pushed": list(self.pushed.names) if self.pushed else [],
             "digest": self.pushed.digest if self.pushed else None,
+            "report": str(self.trial.report) if self.trial and self.trial.report else None,
+            **self.ending,
         }
 
 
@@ -167,7 +172,8 @@ def deliver(context: Context, target: Target, request: Delivery, *, name: Stem) 
     tested = smoke_run.run(context, image, request.options, force=request.force) if request.smoke else None
     _require_name(context, image, f"{context.settings.repository}:{made.tag}")
     pushed = publish.push(context, image) if request.pushes and _may_push(context, made, image) else None
-    return Delivered(image=image, overlay=made, built=built, trial=tested, pushed=pushed)
+    told = ending.ending(context, image, pushed=pushed, model=request.options.model)
+    return Delivered(image=image, overlay=made, built=built, trial=tested, pushed=pushed, ending=told)
 
 
 def _build(context: Context, made: Overlay) -> tuple[Image, bool]:

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from build import errors
-from build.cli import launcher, options, verbs
+from build.cli import ci, launcher, options, verbs
 from build.cli.options import Defaults
 from build.config import settings
 from build.console import PROGRAM, Console, without_standard_output
@@ -61,7 +61,8 @@ def _main(argv: Sequence[str], program: str) -> int:
         arguments = _parsed(argv, program)
     except (UsageError, OSError) as error:
         return _fail(Console(quiet="--json" in argv, program=program), errors.as_ours(error), None)
-    console = Console(quiet=arguments.json, program=program)
+    job = ci.Job.of(os.environ, arguments.summary)
+    console = Console(quiet=arguments.json, program=program, folds=job.annotates)
     log_file: Path | None = None
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -71,8 +72,10 @@ def _main(argv: Sequence[str], program: str) -> int:
         if launcher.is_outdated():
             console.warn("the packages are those of an older requirements.txt: run `nox -s install` in the checkout")
         document = verbs.load(arguments.verb).run(Context(settings=loaded, console=console), arguments)
+        job.ended(arguments.verb, document)
     except LlmdDevError as error:
         log.debug("raised here:", exc_info=error)
+        _tell(job, arguments.verb, error, console)
         return _fail(console, error, log_file)
     except KeyboardInterrupt:
         console.warn(str(_INTERRUPTED["what"]))
@@ -80,12 +83,21 @@ def _main(argv: Sequence[str], program: str) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:
         log.exception("the engine failed, or a defect")
+        _tell(job, arguments.verb, errors.as_ours(error), console)
         return _fail(console, errors.as_ours(error), log_file)
     try:
         _print(_json(document) if arguments.json else "")
     except OSError as error:
         return _fail(console, errors.as_ours(error), log_file)
     return 0
+
+
+def _tell(job: ci.Job, verb: str, error: LlmdDevError, console: Console) -> None:
+    """Tell the job of a failure, which matters more than that it could not be told."""
+    try:
+        job.failed(verb, error)
+    except OSError as trouble:
+        console.warn(f"the summary was not written: {trouble}")
 
 
 def _parsed(argv: Sequence[str], program: str) -> argparse.Namespace:
@@ -144,4 +156,5 @@ def _print_error(console: Console, document: dict[str, Any], log_file: Path | No
 
 
 def _json(document: Any) -> str:  # noqa: ANN401 - whatever a verb returns
-    return f"{json.dumps(document, indent=2, default=str)}\n"
+    # ##[ is the beginning of a command for GitHub Actions.
+    return json.dumps(document, indent=2, default=str).replace("##[", "\\u0023#[") + "\n"

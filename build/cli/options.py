@@ -158,6 +158,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     common = parser.add_argument_group("options of every verb")
     common.add_argument("--json", action="store_true", help="print one JSON document on standard output, nothing else")
     common.add_argument(
+        "--summary",
+        metavar="FILE",
+        type=path,
+        help="write what was tested and found to FILE, in Markdown (default under GitHub Actions: the job's summary)",
+    )
+    common.add_argument(
         "--no-install",
         dest="install",
         action="store_const",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from build.cli import options
-from build.gate import publish
+from build.gate import ending, publish
 
 if TYPE_CHECKING:
     import argparse
@@ -26,4 +26,5 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
     image = context.engine.image(arguments.image)
     pushed = publish.push(context, image, allow_native=arguments.allow_native)
-    return context.console.show({"pushed": list(pushed.names), "digest": pushed.digest, "bytes": pushed.size})
+    document = {"pushed": list(pushed.names), "digest": pushed.digest, "bytes": pushed.size}
+    return context.console.show({**document, **ending.ending(context, image, pushed=pushed)})

@@ -86,7 +86,8 @@ class Inventory:
             "nox -s status",
         )
         hints = "\n".join(f"  {line}" for line in commands)
-        return Group(status.table(self.images), "", steps, "", f"[bold]try next[/]\n{hints}")
+        served = f"  {escape(self.overlay.ending['run'])}"
+        return Group(status.table(self.images), "", steps, "", f"[bold]try next[/]\n{hints}\n{served}")
 
 
 def quickstart(context: Context) -> Inventory:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from build.cli import options
 from build.config import model_name
 from build.config.expectation import Expectation
-from build.gate import smoke_run
+from build.gate import ending, smoke_run
 from build.gate.smoke_run import SmokeOptions
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
         "report": str(tested.report) if tested.report else None,
         "figures": dict(tested.figures),
     }
-    return context.console.show(document)
+    return context.console.show({**document, **ending.ending(context, image, model=arguments.model)})
 
 
 def add_test_options(parser: argparse.ArgumentParser) -> None:
     """How an image is tested."""
-    options.add_timeout(parser)
+    add_start_options(parser)
     parser.add_argument("--force", action="store_true", help="test again although a verdict is known")
     parser.add_argument(
         "--expect",
@@ -53,6 +53,11 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the answer to GET ROUTE must contain TEXT; repeatable",
     )
+
+
+def add_start_options(parser: argparse.ArgumentParser) -> None:
+    """How an image is started."""
+    options.add_timeout(parser)
     options.add_gpus(parser)
     parser.add_argument(
         "--numbers",

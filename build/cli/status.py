@@ -12,13 +12,14 @@ from rich.table import Table
 from build.cli import options
 from build.engine import ages, labels, names
 from build.engine.names import Upload
-from build.gate import demands, fingerprints, verdict
+from build.gate import demands, fingerprints, reports, verdict
 from build.nightly import freshness, record, retention
 from build.source.repository import SHORT_DIGITS
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from pathlib import Path
 
     from build.cli.options import Defaults
     from build.context import Context
@@ -39,6 +40,9 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     nights = record.recall(context.folders.nightlies, last=arguments.last)
     context.console.result(table(found))
     for row in found:
+        if row.report:
+            context.console.result(f"report of {row.called[0]}: {row.report}")
+    for row in found:
         if names.is_last_good(row.image, context.settings.repository):
             freshness.tell(context, row.image)
     if nights:
@@ -57,6 +61,7 @@ class Row:
         digest: Of the manifest in the registry it was last pushed to; None if it was not.
         pushed: Names it has in a registry.
         changed: Whether it passed with other numbers than its base's, on purpose.
+        report: Page of its newest report here; None without one.
         own: Bytes that an overlay adds to its base; None for a base, and where the base is not on the engine.
     """
 
@@ -66,6 +71,7 @@ class Row:
     pushed: tuple[str, ...]
     changed: bool
     own: int | None
+    report: Path | None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,6 +102,7 @@ class Row:
             "bytes": self.image.size,
             "layer_bytes": self.own,
             "created": self.image.created,
+            "report": str(self.report) if self.report else None,
         }
 
 
@@ -103,10 +110,15 @@ def rows(context: Context) -> list[Row]:
     """Bases, then overlays, of the local repository, unnamed ones too; of each kind the newest first."""
     rules, repository = fingerprints.rules(), context.settings.repository
     images = [*context.engine.images(kind="base"), *context.engine.images(kind="overlay")]
-    return [_row(context, image, rules) for image in images if retention.is_ours(image, repository)]
+    pages: dict[str | None, Path] = {}
+    for report in reports.kept(context.folders.reports):
+        pages.setdefault(report.read.image_id, report.page)
+    return [
+        _row(context, image, rules, pages.get(image.id)) for image in images if retention.is_ours(image, repository)
+    ]
 
 
-def _row(context: Context, image: Image, rules: str) -> Row:
+def _row(context: Context, image: Image, rules: str, report: Path | None) -> Row:
     found = verdict.recall(context.folders.verdicts, image.id)
     digests = [name.partition("@") for name in image.digests]
     repositories = {repository: digest for repository, _, digest in digests}
@@ -120,6 +132,7 @@ def _row(context: Context, image: Image, rules: str) -> Row:
         pushed=pushed,
         changed=bool(found and found.ok and found.changes_numbers),
         own=_own(context, image),
+        report=report,
     )
 
 

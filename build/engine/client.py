@@ -22,7 +22,8 @@ import docker.errors
 import docker.utils.config
 import requests
 
-from build.engine import cdi, confinement, labels
+from build.engine import confinement, labels
+from build.engine.capabilities import Capabilities, read
 from build.engine.endpoint import Endpoint, Tls, chosen
 from build.engine.ssh import Tunnel, forwarded
 from build.errors import EngineError, SourceError, UsageError
@@ -40,9 +41,6 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 TEMPORARY_REPOSITORY = "llm-d-dev-temporary"
 """Repository of temporary tags: ``<repository>:<first digits of the image ID>-<identity of the process>``."""
 
-# How `docker info` tells the containerd image store: https://docs.docker.com/engine/storage/containerd/
-_CONTAINERD = ("driver-type", "io.containerd.snapshotter.v1")
-
 _ANSWER_TIMEOUT_S = 5
 _POLL_S = 0.25
 _SSH_TIMEOUT_S = 20
@@ -53,45 +51,6 @@ IN_FLIGHT_S = 5.0
 
 _START_OR_UNSET = "start that engine, or unset DOCKER_HOST to use the one of this machine"
 _START_OR_USE = "start that engine, or `docker context use default` to use the one of this machine"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Capabilities:
-    """What an engine can do, read once.
-
-    Attributes:
-        server_version: The engine's release.
-        api_version: The newest API version it speaks.
-        buildkit: Whether the engine has BuildKit (``Builder-Version`` of its ping).
-        nvidia_runtime: Whether the NVIDIA container runtime is registered.
-        cdi: Whether CDI devices can be requested.
-        cdi_gpus: Whether it knows a CDI device that is an NVIDIA GPU. Reading specifications alone is not enough.
-        storage_driver: Such as ``overlay2``, or ``overlayfs`` with the containerd image store.
-        takes_thin_images: Whether an image can be loaded without the layers that the engine has: not into the
-            containerd image store, which wants the registry's form of each.
-        root_dir: Folder of its data, on the engine's machine.
-        cpus: Processors of the engine's machine.
-        memory_bytes: Memory of the engine's machine.
-    """
-
-    server_version: str
-    api_version: str
-    buildkit: bool
-    nvidia_runtime: bool
-    cdi: bool
-    cdi_gpus: bool
-    storage_driver: str
-    takes_thin_images: bool
-    root_dir: str
-    cpus: int
-    memory_bytes: int
-
-    @property
-    def passes_gpus(self) -> str | None:
-        """What it passes an NVIDIA GPU to a container by, in words; None if it cannot."""
-        if self.nvidia_runtime:
-            return "the NVIDIA runtime"
-        return "CDI devices" if self.cdi_gpus else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,18 +83,19 @@ class Image:
     def parse(cls, attrs: Mapping[str, Any], *, called: str | None = None) -> Image:
         """From the engine's ``GET /images/{name}/json``, as whoever asked for it calls it."""
         config = attrs.get("Config") or {}
-        names = attrs.get("RepoTags") or ()
+        names, digests = attrs.get("RepoTags") or (), attrs.get("RepoDigests") or ()
+        known = (*names, *digests)
         return cls(
             id=attrs["Id"],
             tags=tuple(sorted(name for name in names if not name.startswith(TEMPORARY_REPOSITORY))),
-            digests=tuple(sorted(attrs.get("RepoDigests") or ())),
+            digests=tuple(sorted(digests)),
             labels=config.get("Labels") or {},
             diff_ids=tuple(attrs.get("RootFS", {}).get("Layers") or ()),
             size=attrs["Size"],
             # Optional (OCI image-spec v1.1, config.md).
             created=attrs.get("Created") or "",
             config=config,
-            called=next((name for name in names if name in (called, f"{called}:latest")), None),
+            called=next((name for name in known if name in (called, f"{called}:latest")), None),
         )
 
     def tags_in(self, repository: str) -> list[str]:
@@ -273,23 +233,7 @@ class Engine:
     @functools.cached_property
     def capabilities(self) -> Capabilities:
         """What it can do."""
-        info = self.client.info()
-        version = self.client.version()
-        ping = self.client.api.get(self.client.api.base_url + "/_ping")
-        return Capabilities(
-            server_version=version["Version"],
-            api_version=version["ApiVersion"],
-            # https://docs.docker.com/reference/api/engine/, SystemPing: 2 means BuildKit.
-            buildkit=ping.headers.get("Builder-Version") == "2",
-            nvidia_runtime="nvidia" in (info.get("Runtimes") or {}),
-            cdi=bool(info.get("CDISpecDirs")),
-            cdi_gpus=cdi.has_gpus(info, api_version=version["ApiVersion"], is_here=self.is_here),
-            storage_driver=info["Driver"],
-            takes_thin_images=_CONTAINERD not in [tuple(row) for row in info.get("DriverStatus") or ()],
-            root_dir=info["DockerRootDir"],
-            cpus=info["NCPU"],
-            memory_bytes=info["MemTotal"],
-        )
+        return read(self.client, is_here=self.is_here)
 
     def is_insecure(self, registry: str) -> bool:
         """Whether the engine speaks to a registry without TLS, or with TLS that it does not verify.

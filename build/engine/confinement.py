@@ -72,7 +72,7 @@ def printed(container: Container, *, tail: int | None = None, **streams: bool) -
     Args:
         container: The container.
         tail: How many of the last lines; all by default.
-        streams: ``stdout`` and ``stderr``, whether it is asked for.
+        streams: ``stdout`` and ``stderr``, whether it is asked for, and ``timestamps``, whether lines begin with one.
     """
     head, end = bytearray(), bytearray()
     left_out = 0

@@ -44,6 +44,9 @@ OWNER = PREFIX + "owner"
 NAME = PREFIX + "name"
 """On containers: their own name. Images that are committed from them, and containers of those, inherit the labels."""
 
+SERVER = PREFIX + "server"
+"""On containers that serve a model: the ID of the image that was started."""
+
 REGISTRY = PREFIX + "registry"
 """On the embedded registry's container and volume: the identity of the state folder that they belong to."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from build.engine import names
 from build.registry import local
-from build.registry.client import EMBEDDED_REPOSITORY
+from build.registry.repository_name import EMBEDDED_REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from pydantic import TypeAdapter
-from pydantic.dataclasses import dataclass as checked
 
 from build import errors
 from build.config.folders import REPOSITORY
 from build.config.gpus import AUTO, Selection
 from build.config.settings import ENV_PREFIX
 from build.errors import EngineError, SmokeError, UsageError
-from build.gate import demands, fingerprints, verdict
-from build.host import process, stored
+from build.gate import demands, fingerprints, reports, verdict
+from build.host import process
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from build.context import Context
@@ -57,7 +52,7 @@ class Trial:
 
     Attributes:
         verdict: The verdict, as it is kept.
-        report: Folder of report.json, junit.xml and server.log; None for a verdict that was known already.
+        report: Folder of report.json, report.html, junit.xml and server.log; None if it was known already, and pruned.
         figures: Measured while it ran, such as ``healthy_s``.
     """
 
@@ -120,17 +115,16 @@ def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = 
     name = image.name
     if not force and (found := known(context, image, options)):
         context.console.note(f"{name} is already verified ({len(found.passed)} checks, {found.finished})")
-        return Trial(verdict=found, report=None, figures={})
-    rules, report = fingerprints.rules(), _report(context, image)
+        passed = (each for each in reports.kept(context.folders.reports, image) if each.read.result == "pass")
+        before = next(passed, None)
+        if before:
+            context.console.note(f"report: {before.page}")
+        return Trial(verdict=found, report=before.folder if before else None, figures={})
+    rules, report = fingerprints.rules(), reports.new(context.folders.reports, image)
     with context.console.step("smoke") as progress:
-        done = process.run(
-            _argv(context, image, options, report),
-            env=_environment(context),
-            cwd=REPOSITORY,
-            on_line=progress,
-            without=_FOREIGN,
-        )
+        done = program(context, _words(context, image, options, report), on_line=progress)
         document = _read(report, done)
+        context.console.note(f"report: {report / reports.PAGE}")
         kept = _keep(context, image, report, rules)
         _judge(name, document, report)
     if kept is None:
@@ -138,59 +132,58 @@ def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = 
     return Trial(verdict=kept, report=report, figures=document.figures)
 
 
-def _report(context: Context, image: Image) -> Path:
-    """A new folder for a run: two may start in the same second."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{image.short_id}-{secrets.token_hex(4)}"
-    folder = context.folders.reports / name
-    folder.mkdir(parents=True)
-    return folder
+def program(context: Context, words: Sequence[str | Path], *, on_line: process.OnLine) -> process.Completed:
+    """Run a program of `smoke` to its end, on this run's engine and folders; nothing of it is imported here.
+
+    Args:
+        context: Engine and folders.
+        words: Its module, and its words.
+        on_line: Called with each line of what it prints.
+    """
+    return process.run(
+        [sys.executable, "-m", *words],
+        env=environment(context),
+        cwd=REPOSITORY,
+        on_line=on_line,
+        without=_FOREIGN,
+    )
 
 
-def _environment(context: Context) -> dict[str, str]:
+def environment(context: Context) -> dict[str, str]:
     """Variables of the suite's process: it uses this run's engine and folders."""
     folders = {"state": context.folders.state, "cache": context.folders.cache}
     named = {f"{ENV_PREFIX}{name.upper()}": str(path) for name, path in folders.items()}
     return {**context.engine.environment, **named}
 
 
-def _argv(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
-    argv = [sys.executable, "-m", "pytest", str(fingerprints.SUITE), "--image", image.id, "--report", str(report)]
-    argv += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
-    argv += ["--numbers", options.numbers]
+def _words(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
+    words = ["pytest", str(fingerprints.SUITE), *started_words(context, image, options, report)]
+    words += ["--numbers", options.numbers]
+    for expectation in options.expect:
+        words += ["--expect", expectation]
+    return [*words, "-p", "no:cacheprovider"]
+
+
+def started_words(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
+    """What the suite is told of how an image is started.
+
+    Args:
+        context: Settings.
+        image: The image; named by its ID.
+        options: GPUs and model.
+        report: Folder of its log.
+    """
+    words = ["--image", image.id, "--report", str(report)]
+    words += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
     if options.model:
         # The suite runs elsewhere than its caller.
-        argv += ["--model", str(options.model.absolute() if options.model.exists() else options.model)]
-    for expectation in options.expect:
-        argv += ["--expect", expectation]
-    return [*argv, "-p", "no:cacheprovider"]
+        words += ["--model", str(options.model.absolute() if options.model.exists() else options.model)]
+    return words
 
 
-@checked(frozen=True, kw_only=True)
-class _Check:
-    """One check of a report."""
-
-    name: str
-    outcome: str
-
-
-@checked(frozen=True, kw_only=True)
-class _Report:
-    """What is read of ``report.json``."""
-
-    result: str
-    cause: str | None
-    line: str | None
-    advice: str | None
-    checks: tuple[_Check, ...]
-    figures: dict[str, float]
-
-
-_REPORT = TypeAdapter(_Report).validate_python
-
-
-def _read(report: Path, done: process.Completed) -> _Report:
+def _read(report: Path, done: process.Completed) -> reports.ReportDocument:
     """``report.json``; without one the suite did not get as far as the image."""
-    if document := stored.read(report / "report.json", _REPORT):
+    if document := reports.read(report):
         return document
     words = [line for line in done.tail if line.strip()] or ["it said nothing"]
     worst = ([line for line in words if line.startswith(("ERROR", "E "))] or words[-1:])[0]
@@ -218,14 +211,15 @@ def _keep(context: Context, image: Image, report: Path, rules: str) -> Verdict |
     return found
 
 
-def _judge(name: str, document: _Report, report: Path) -> None:
+def _judge(name: str, document: reports.ReportDocument, report: Path) -> None:
     cause, advice = document.cause, document.advice or "read the report"
     if document.result == "inconclusive":
-        raise EngineError(f"{name} was not verified ({cause}): {document.line}", hint=advice)
+        raise EngineError(f"{name} was not verified ({cause}): {document.line}", hint=advice, report=report)
     if document.result != "pass":
         failed = [check.name for check in document.checks if check.outcome == "failed"]
         why = f"{cause}: {document.line}" if document.line else cause
         raise SmokeError(
             f"{name} failed {', '.join(failed[:3]) or 'to start'} ({why})",
             hint=f"{advice}; report: {report}",
+            report=report,
         )

@@ -18,7 +18,8 @@ from build.errors import EngineError, GateError, RegistryError
 from build.gate import demands, verdict
 from build.host import turn
 from build.host.retry import can_get_better, patiently
-from build.registry.client import Manifest, Registry, RepositoryName, advice
+from build.registry.client import Registry
+from build.registry.refusal import advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from build.engine.client import Engine, Image
     from build.gate.verdict import Verdict
+    from build.registry.manifest import Manifest
+    from build.registry.repository_name import RepositoryName
 
 
 # A push may take so long in all: ten minutes and what a slow line needs.

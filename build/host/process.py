@@ -175,6 +175,25 @@ def run(
     return Completed(returncode=process.returncode, tail=tuple(tail))
 
 
+def interactive(argv: Sequence[str], *, env: Mapping[str, str]) -> int:
+    """Run a program that speaks to the user itself, on this process's terminal; Ctrl-C is for the program alone.
+
+    Args:
+        argv: Program and arguments. Logged as typed, so it must hold no secret.
+        env: Variables added to this process's own.
+
+    Returns:
+        Its exit status.
+    """
+    log.info("$ %s", shlex.join(argv))
+    # A handler, which the program does not inherit as it would inherit that the signal is ignored.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.call([*argv], env={**os.environ, **env})
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
     """Yield the lines of a pipe as they come, those that are longer than 64 KiB in pieces.
 

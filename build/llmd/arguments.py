@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from build.errors import SourceError, UsageError
+from build.llmd import needs
 from build.llmd.dockerfile import predefined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from build.llmd.dockerfile import Dockerfile, Missing
+    from build.llmd.dockerfile import Dockerfile
+    from build.llmd.needs import Missing
     from build.llmd.versions import Unread
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -126,7 +128,7 @@ def choose(
         merged[name] = Given(name=name, value=value, origin=f"{dockerfile.name}:{source.line} ({source.name})")
     given = tuple(merged[name] for name in sorted(merged))
     values = {one.name: one.value for one in given}
-    _require_complete(dockerfile, dockerfile.missing(values))
+    _require_complete(dockerfile, needs.missing(dockerfile, values))
     return Arguments(
         given=given,
         defaults=_defaults(dockerfile, values),

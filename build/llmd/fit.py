@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from build.llmd import written
-from build.llmd.dockerfile import expand, names_in
+from build.llmd.references import expand, names_in
 from build.llmd.tree import CONSTRAINTS
 
 if TYPE_CHECKING:

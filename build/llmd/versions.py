@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from build.errors import SourceError
-from build.llmd.dockerfile import expand, names_in, unguarded
+from build.llmd.references import expand, names_in, unguarded
 
 if TYPE_CHECKING:
     from pathlib import Path

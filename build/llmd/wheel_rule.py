@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from build.llmd.dockerfile import expand, unguarded
+from build.llmd.references import expand, unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -19,7 +19,7 @@ from build.host import clock, lock
 from build.nightly import retention
 from build.nightly.retention import Decision, Rules
 from build.registry import expiry
-from build.registry.client import EMBEDDED_REPOSITORY
+from build.registry.repository_name import EMBEDDED_REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from build.engine import ages, content, labels, names
 from build.errors import BusyError, LlmdDevError
 from build.flavors import cuda
 from build.flavors.cpu import Cpu
-from build.gate import publish, smoke_run
+from build.gate import ending, publish, smoke_run
 from build.gate.smoke_run import SmokeOptions
 from build.host import lock
 from build.host.files import write_atomic
@@ -26,7 +26,7 @@ from build.nightly import nightlog, notify, pruning, record, renaming
 from build.nightly.retention import is_ours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from build.context import Context
     from build.engine.client import Image
@@ -68,12 +68,14 @@ class Promoted:
         built: Whether it was built now; otherwise it was there.
         trial: Its smoke run.
         pushed: Where it is now, if it was pushed.
+        ending: What the user goes on with.
     """
 
     image: Image
     built: bool
     trial: Trial
     pushed: Pushed | None
+    ending: Mapping[str, str]
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -86,6 +88,8 @@ class Promoted:
             "verdict": "pass",
             "pushed": list(self.pushed.names) if self.pushed else [],
             "digest": self.pushed.digest if self.pushed else None,
+            "report": str(self.trial.report) if self.trial.report else None,
+            **self.ending,
         }
 
 
@@ -184,7 +188,8 @@ def _run(context: Context, request: BaseRequest, recorder: Recorder) -> Promoted
     promoted = _promote(context, image, commit)
     pushed = publish.push(context, promoted) if request.push else None
     recorder.update(digest=pushed.digest if pushed else None)
-    return Promoted(image=promoted, built=found is None, trial=tested, pushed=pushed)
+    told = ending.ending(context, promoted, pushed=pushed)
+    return Promoted(image=promoted, built=found is None, trial=tested, pushed=pushed, ending=told)
 
 
 @contextlib.contextmanager

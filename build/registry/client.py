@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import urllib.parse
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -19,20 +18,16 @@ from tenacity import RetryCallState, retry, retry_if_exception, stop_after_attem
 from build.engine import credentials
 from build.errors import RegistryError
 from build.host.address import is_loopback
+from build.registry import refusal
 from build.registry.exchange import Answer, Exchange, TooLargeError
+from build.registry.manifest import IMAGES, LISTS, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_IMAGES = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-_LISTS = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
-_ACCEPT = ", ".join((*_IMAGES, *_LISTS))
+    from build.registry.repository_name import RepositoryName
+
+_ACCEPT = ", ".join((*IMAGES, *LISTS))
 
 _REQUEST_S = 20
 _HANDSHAKE_S = 5
@@ -41,110 +36,6 @@ _MANIFEST_BYTES = 4 << 20
 """What a registry has to accept at least (distribution-spec v1.1, Pushing Manifests); real ones have some kB."""
 _DOCUMENT_BYTES = 32 << 20
 _DONE = range(200, 300)
-
-EMBEDDED_REPOSITORY = "llm-d-dev"
-"""What the embedded registry calls the repository of a state folder's images."""
-
-_PARAMETER = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,"]+))')
-_SCHEME = re.compile(r"(?:^|,)\s*(\w+)(?=\s+\w+=|\s*(?:,|$))")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a registry serves under a tag.
-
-    Attributes:
-        digest: Of the manifest.
-        media_type: What it is said to be, by itself or else by the registry.
-        config: Digest of the image's configuration; None for an index of several images.
-        layers: Digests of the compressed layers, lowest first.
-        listed: Whether it names other manifests, as an index does.
-        size: Bytes of all layers, compressed.
-        content: Its very bytes, of which the digest is.
-    """
-
-    digest: str
-    media_type: str
-    config: str | None
-    layers: tuple[str, ...]
-    listed: bool
-    size: int
-    content: bytes = field(repr=False)
-
-    @classmethod
-    def parse(cls, content: bytes, document: Mapping[str, Any], *, content_type: str) -> Manifest:
-        """From a document.
-
-        Raises:
-            AttributeError, KeyError, TypeError: It is not a manifest.
-        """
-        layers = document.get("layers", ())
-        return cls(
-            # Of what arrived, whatever the header Docker-Content-Digest says.
-            digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
-            media_type=str(document.get("mediaType") or content_type.partition(";")[0].strip()),
-            config=document.get("config", {}).get("digest"),
-            layers=tuple(str(layer["digest"]) for layer in layers),
-            listed="manifests" in document,
-            size=sum(int(layer["size"]) for layer in layers),
-            content=content,
-        )
-
-    @property
-    def is_of_one_image(self) -> bool:
-        """Whether engines read it as one image, by its ``config``, and not as a list of images."""
-        return self.media_type in _IMAGES and not self.listed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Access:
-    """How a registry is spoken to that is not simply what its images' names say.
-
-    Attributes:
-        address: ``host:port`` at the beginning of its images' names; the engine finds it there.
-        reached: ``host:port`` at which this process finds it.
-        login: What it lets in.
-    """
-
-    address: str
-    reached: str
-    login: credentials.Login
-
-
-@dataclass(frozen=True, kw_only=True)
-class RepositoryName:
-    """Where images are pushed to.
-
-    Attributes:
-        host: Registry, with its port.
-        path: Repository on it.
-        access: How the registry is spoken to; None: as its name and ``docker login`` say.
-    """
-
-    host: str
-    path: str
-    access: Access | None = field(default=None, compare=False)
-
-    @classmethod
-    def parse(cls, name: str) -> RepositoryName:
-        """From ``host/path``."""
-        host, _, path = name.partition("/")
-        return cls(host=host, path=path)
-
-    def __str__(self) -> str:
-        return f"{self.host}/{self.path}"
-
-    @property
-    def address(self) -> str:
-        """Base of its API, unless the engine is configured otherwise. Docker too speaks HTTP to loopback addresses."""
-        return self.address_by("http" if is_loopback(self.host) else "https")
-
-    def address_by(self, scheme: str) -> str:
-        """Base of its API with ``http`` or ``https``."""
-        if self.access:
-            return f"http://{self.access.reached}/v2"
-        host = "registry-1.docker.io" if self.host == "docker.io" else self.host
-        return f"{scheme}://{host}/v2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,8 +191,8 @@ class Registry:
         if not self.name.access:
             self._get(f"/{self.name.path}/manifests/{tag}", method="DELETE")
             return
-        content = json.dumps({"schemaVersion": 2, "mediaType": _LISTS[0], "manifests": [], "annotations": {"for": tag}})
-        self.put_manifest(tag, content.encode(), _LISTS[0])
+        content = json.dumps({"schemaVersion": 2, "mediaType": LISTS[0], "manifests": [], "annotations": {"for": tag}})
+        self.put_manifest(tag, content.encode(), LISTS[0])
         self.delete(f"sha256:{hashlib.sha256(content.encode()).hexdigest()}")
 
     def _document(self, path: str) -> Mapping[str, Any]:
@@ -335,26 +226,28 @@ class Registry:
         hint = "check its address and the network; `python -m build engine up` starts the embedded one"
         return RegistryError(
             f"registry {self.name.host} does not answer: {_reason(error)}",
-            hint=_untrusted(self.name.host) if by_tls else hint,
+            hint=refusal.untrusted(self.name.host) if by_tls else hint,
             may_pass=(isinstance(error, requests.ConnectionError) and not by_tls) or _may_get_better(error),
         )
 
     def _refusal(self, answer: Answer) -> RegistryError:
-        said = _said(answer)
+        said = refusal.said(answer)
         refused = f"registry {self.name.host} refuses access to {self.name.path}"
         trouble = self.stored.trouble
         return RegistryError(
             ": ".join(part for part in (refused, said, trouble) if part),
             hint="`python -m build engine up` gives the embedded registry a new password"
             if self.name.access
-            else advice(said if answer.status != requests.codes.unauthorized else "unauthorized", self.name.host),
+            else refusal.advice(
+                said if answer.status != requests.codes.unauthorized else "unauthorized", self.name.host
+            ),
         )
 
     def _not_named(self, answer: Answer, tag: str) -> RegistryError:
-        said = _said(answer) or f"it answers {answer.status}"
+        said = refusal.said(answer) or f"it answers {answer.status}"
         return RegistryError(
             f"registry {self.name.host} does not take {self.name.path}:{tag}: {said}",
-            hint=advice(said, self.name.host),
+            hint=refusal.advice(said, self.name.host),
         )
 
     def _no_registry(self, why: str) -> RegistryError:
@@ -426,21 +319,22 @@ class Registry:
             seconds=seconds,
         )
 
-    def _authenticate(self, refusal: Answer) -> bool:
+    def _authenticate(self, answer: Answer) -> bool:
         """Get what a 401 asks for, with the credentials that ``docker login`` stored.
 
         https://distribution.github.io/distribution/spec/auth/token/
         """
-        challenges = _challenges(refusal.headers.get("WWW-Authenticate", ""))
-        login = self.stored.login
-        if "realm" in challenges.get("bearer", {}):
-            token = self._token(challenges["bearer"])
+        challenges = refusal.challenges(answer.headers.get("WWW-Authenticate", ""))
+        bearer = challenges.get("bearer", {})
+        if "realm" in bearer:
+            token = self._token(bearer)
             self._authorization = f"Bearer {token}" if token else None
-        elif "basic" in challenges and login and not login.identity_token:
-            self._authorization = login.basic
-        else:
+            return bool(token)
+        login = self.stored.login
+        if "basic" not in challenges or login is None or login.identity_token:
             return False
-        return self._authorization is not None
+        self._authorization = login.basic
+        return True
 
     def _token(self, challenge: Mapping[str, str]) -> str | None:
         """A token of the realm: for the identity token, the user, or anybody; None where the realm gives none."""
@@ -486,62 +380,6 @@ def _require_lasting(answer: Answer) -> None:
     if answer.status == requests.codes.too_many_requests or answer.status >= 500:  # noqa: PLR2004 - HTTP
         after = answer.headers.get("Retry-After", "")
         raise _OverloadedError(answer.status, float(after) if after.isdecimal() else None)
-
-
-def _challenges(header: str) -> dict[str, dict[str, str]]:
-    """The parameters of each scheme that a header ``WWW-Authenticate`` names (RFC 9110, section 11.6.1)."""
-    # Commas between quotes separate nothing.
-    plain = re.sub(r'"[^"]*"', lambda match: "_" * len(match[0]), header)
-    starts = list(_SCHEME.finditer(plain))
-    ends = [match.start() for match in starts[1:]] + [len(header)]
-    return {
-        match[1].lower(): {name: quoted or bare for name, quoted, bare in _PARAMETER.findall(header[match.end() : end])}
-        for match, end in zip(starts, ends, strict=False)
-    }
-
-
-def _said(answer: Answer) -> str:
-    """The first error of a registry's JSON document, ``code: message`` (distribution-spec v1.1, Error Codes)."""
-    try:
-        error = answer.json()["errors"][0]
-        return " ".join(f"{error['code']}: {error.get('message') or ''}".lower().split())[:200].rstrip(": ")
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return ""
-
-
-_QUOTA = re.compile(r"quota|exceed|storage|insufficient", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"unauthorized|authentication required|no basic auth|\bdenied\b", re.IGNORECASE)
-_UNTRUSTED = re.compile(r"x509|certificate|HTTP response to HTTPS client", re.IGNORECASE)
-_TOO_LARGE = re.compile(r"\b413\b|too large", re.IGNORECASE)
-_IMMUTABLE = re.compile(r"immutable|cannot be overwritten|already ?exists", re.IGNORECASE)
-_LATER = re.compile(r"toomanyrequests|too many requests|\b429\b|\b50[0-9] |timeout|connection re", re.IGNORECASE)
-
-
-def _untrusted(host: str) -> str:
-    return (
-        f"have this machine and the engine trust its certificate, or name {host} in the engine's `insecure-registries`"
-    )
-
-
-def advice(said: str, host: str) -> str:
-    """What to do about a refusal.
-
-    Args:
-        said: The registry's words, or the engine's about them.
-        host: The registry.
-    """
-    table = (
-        (
-            _QUOTA,
-            "raise the quota of the repository's project in the registry, or remove images there; then push again",
-        ),
-        (_CREDENTIALS, f"`docker login {host}` with an account that may write there, or set another registry"),
-        (_UNTRUSTED, _untrusted(host)),
-        (_TOO_LARGE, f"raise the limit of what {host}, or a proxy before it, accepts in one request; then push again"),
-        (_IMMUTABLE, "allow this tag to move in the registry's settings of the repository, or set another registry"),
-        (_LATER, "try again in a while"),
-    )
-    return next((hint for pattern, hint in table if pattern.search(said)), "check the registry's name and settings")
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,8 @@ from build.engine import labels, names, uploads
 from build.host import clock
 from build.host.timestamps import expires, moment
 from build.registry import local
-from build.registry.client import Registry, RepositoryName
+from build.registry.client import Registry
+from build.registry.repository_name import RepositoryName
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -26,8 +26,8 @@ from build.engine import embedded, labels
 from build.errors import EngineError, UsageError
 from build.host import stored, turn
 from build.registry import container_image, former
-from build.registry.client import Access
 from build.registry.login import ensure, htpasswd, known
+from build.registry.repository_name import Access
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -56,11 +56,12 @@ class Raised(NamedTuple):
     follows: int
 
 
-def raised(lines: Sequence[Line]) -> list[Raised]:
+def raised(lines: Sequence[Line], *, survived: bool = False) -> list[Raised]:
     """Find the exceptions in a log, in its order.
 
     Args:
         lines: The log.
+        survived: Whether to find those too that the server certainly survived, such as those of a request.
     """
     found: list[Raised] = []
     chains: dict[str, int] = {}
@@ -68,7 +69,7 @@ def raised(lines: Sequence[Line]) -> list[Raised]:
     for index, line in enumerate(lines):
         if line.kind is LineKind.CHAINED:
             linked.add(line.speaker)
-        elif line.kind is LineKind.RAISED and line.weight > Weight.NOTHING:
+        elif line.kind is LineKind.RAISED and (survived or line.weight > Weight.NOTHING):
             if line.speaker not in linked:
                 chains[line.speaker] = index
             linked.discard(line.speaker)

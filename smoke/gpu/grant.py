@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from docker.types import DeviceRequest
 
 from build.config.gpus import ALL
-from build.engine import labels
 from build.engine.cdi import KIND
+from build.engine.serving import flavor
 from build.host import turn
 from smoke.diagnosis.cause import Diagnosis
 from smoke.gpu.driver_requirement import unsatisfied
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.config.gpus import Selection
-    from build.engine.client import Capabilities, Image
+    from build.engine.capabilities import Capabilities
+    from build.engine.client import Image
     from smoke.gpu.nvidia import Machine
-
-# What NVIDIA's base images set: https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/
-# docker-specialized.html
-_CUDA_VARIABLES = ("NVIDIA_REQUIRE_CUDA=", "NVIDIA_VISIBLE_DEVICES=", "CUDA_VERSION=")
 
 # As long as the longest run may take before its server is even healthy, several times over.
 _TURN_S = 3600.0
@@ -53,21 +50,6 @@ class Grant:
 
 NONE = Grant(requests=(), units=(), titles=(), driver=None, used_mib={})
 """No GPU."""
-
-
-def flavor(image: Image) -> str:
-    """What an image runs on: ``cpu`` or ``cuda``.
-
-    Returns:
-        Its label, or, for an image of somebody else's, ``cuda`` if it has NVIDIA's variables.
-    """
-    if label := image.labels.get(labels.FLAVOR):
-        return label
-    return "cuda" if any(variable.startswith(_CUDA_VARIABLES) for variable in _environment(image)) else "cpu"
-
-
-def _environment(image: Image) -> Sequence[str]:
-    return image.config.get("Env") or ()
 
 
 def devices(selection: Selection, *, flavor: str, capabilities: Capabilities) -> tuple[DeviceRequest, ...]:
@@ -126,7 +108,7 @@ def _unfit(selection: Selection, image: Image, machine: Machine) -> Diagnosis | 
                 advice="name one that `nvidia-smi -L` lists",
                 image_at_fault=False,
             )
-    if requirement := unsatisfied(_environment(image), machine):
+    if requirement := unsatisfied(image.config.get("Env") or (), machine):
         has = f"driver {machine.driver}" + (f" (CUDA {machine.cuda})" if machine.cuda else "")
         return Diagnosis(
             cause="driver-too-old",

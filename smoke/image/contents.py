@@ -63,6 +63,7 @@ class Contents:
         held: Source files of the base as sealing found them.
         made: What vLLM's build made in the base, with the ids of the contents.
         head: The commit that its git directory is at.
+        subject: First line of that commit's message.
         tree: All files of that commit.
         changed: Those that it has otherwise than the base.
         found: Of the files that differ from the base's, what is in the image.
@@ -73,6 +74,7 @@ class Contents:
     held: Listing
     made: Listing
     head: str
+    subject: str
     tree: Listing
     changed: Mapping[str, Entry]
     found: Mapping[str, Entry]
@@ -91,7 +93,7 @@ class Contents:
             git = _members(container, SOURCE / ".git", skip=("index",))
             head = _head(git)
             with _repository(Path(folder), git, head) as repository:
-                tree = _tree(repository, head)
+                tree, subject = _tree(repository, head), repository.commit(head).subject
                 absent = tree.top_level - held.top_level
                 carried = frozenset(name for name in absent if has(container, SOURCE / name))
                 wanted = changed(held, tree, carried, made=made)
@@ -102,8 +104,28 @@ class Contents:
                 texts = {path: _text(repository, held.files[path].oid) for path in wanted if path in held.files}
             found = _found(container, (*wanted, *gone))
         return cls(
-            facts=facts, held=held, made=made, head=head, tree=tree, changed=wanted, found=found, base_texts=texts
+            facts=facts,
+            held=held,
+            made=made,
+            head=head,
+            subject=subject,
+            tree=tree,
+            changed=wanted,
+            found=found,
+            base_texts=texts,
         )
+
+    @property
+    def files(self) -> dict[str, Entry]:
+        """The source files that the image holds."""
+        differ = (*self.changed, *self.deleted)
+        kept = {path: entry for path, entry in self.held.files.items() if path not in set(differ)}
+        return kept | {path: self.found[path] for path in differ if path in self.found}
+
+    @property
+    def deleted(self) -> tuple[str, ...]:
+        """Files of the base that the commit has not."""
+        return tuple(sorted(path for path in self.held.files if path not in self.tree.files))
 
     @property
     def wrong(self) -> tuple[str, ...]:

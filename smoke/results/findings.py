@@ -11,7 +11,7 @@ from build.gate.verdict import Verdict
 from smoke.diagnosis.cause import Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from build.engine.client import Image
@@ -56,6 +56,8 @@ class Check:
             ``inconclusive`` if something other than the image was in the way.
         seconds: How long it took, with what had to be started for it.
         message: Why it did not pass, or what is to be said although it did.
+        log_line: What the server's log says of it: the exception that its request raised; None if it says nothing.
+        log_line_number: Its number in the log, from 1.
     """
 
     name: str
@@ -63,6 +65,18 @@ class Check:
     outcome: Outcome
     seconds: float
     message: str
+    log_line: str | None = None
+    log_line_number: int | None = None
+
+
+# What such a tier asks is one question of many; the others can be asked all the same.
+_INDEPENDENT = ("server", "openai", "numbers")
+_FIRST_OF_ALL = "server/health"
+
+
+def _keeps_from_others(check: Check, tier: Tier) -> bool:
+    """Whether later tiers could only repeat that a check failed."""
+    return tier.name not in _INDEPENDENT or check.name == _FIRST_OF_ALL
 
 
 @dataclass(kw_only=True)
@@ -91,7 +105,7 @@ class Findings:
     def add(self, check: Check, tier: Tier) -> None:
         """Note how a check came out."""
         self.checks[check.name] = check
-        if check.outcome == "failed" and self._failed_tier is None:
+        if check.outcome == "failed" and self._failed_tier is None and _keeps_from_others(check, tier):
             self._failed_tier = tier
 
     def reason_to_skip(self, tier: Tier) -> str | None:
@@ -133,18 +147,27 @@ class Findings:
         return self.void or self.diagnosis or self._failed_check() or self.incomplete or _NOTHING_RAN
 
     def _failed_check(self) -> Diagnosis | None:
-        for name in self.named("failed"):
-            line = self.checks[name].message.partition("\n")[0]
-            return Diagnosis(
-                cause="check-failed",
-                line=f"{name}: {line}",
-                advice=f"the image must keep to this: {self.checks[name].contract}",
-                image_at_fault=True,
-            )
-        return None
+        """What the first check that failed says: within a tier those that others build on come first."""
+        names = self.named("failed")
+        if not names:
+            return None
+        name = names[0]
+        line = self.checks[name].message.partition("\n")[0]
+        more = f" (and {len(names) - 1} more)" if names[1:] else ""
+        return Diagnosis(
+            cause="check-failed",
+            line=f"{name}: {line}{more}",
+            advice=f"the image must keep to this: {self.checks[name].contract}",
+            image_at_fault=True,
+        )
 
-    def report(self, image: Image | None) -> dict[str, Any]:
-        """The document ``report.json``; of no image if the server ran already."""
+    def report(self, image: Image | None, header: Sequence[str] = ()) -> dict[str, Any]:
+        """The document ``report.json``.
+
+        Args:
+            image: The image; None if the server ran already.
+            header: What was tested where, in words.
+        """
         reason = self.reason
         return {
             "result": self.result,
@@ -153,6 +176,7 @@ class Findings:
             "line_number": reason.line_number if reason else None,
             "advice": reason.advice if reason else None,
             "image_id": image.id if image else None,
+            "header": list(header),
             "checks": [asdict(check) for check in self.checks.values()],
             "figures": self.figures,
         }

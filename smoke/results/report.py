@@ -17,11 +17,11 @@ from build.engine import labels
 from smoke.diagnosis import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from build.engine.client import Engine, Image
     from smoke.diagnosis.cause import Diagnosis
-    from smoke.results.findings import Findings
+    from smoke.results.findings import Check, Findings
 
 _HERE = REPOSITORY / "smoke"
 
@@ -33,6 +33,9 @@ _LINE_LIMIT = 4000
 _OVERWRITTEN = " ⏎ "
 _ALIKE = 80
 _MEGABYTE = 1e6
+_TRACEBACK = "Traceback (most recent call last)"
+_TRACEBACK_LINES = 300
+_FILES = 200
 
 # What begins with which line of vLLM 0.32.0's log, in the order in which they come.
 _MILESTONES = (
@@ -90,6 +93,38 @@ class Excerpt:
     lines: tuple[Shown, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """What source an image holds.
+
+    Attributes:
+        commit: The commit.
+        subject: First line of its message.
+        base: The commit of its base; the same for a base itself.
+        changed: Files that are new, or not as in the base.
+        deleted: Files of the base that are gone.
+    """
+
+    commit: str
+    subject: str
+    base: str
+    changed: Sequence[str]
+    deleted: Sequence[str]
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values."""
+        files = [f"{path} (deleted)" if path in set(self.deleted) else path for path in self._paths[:_FILES]]
+        more = len(self._paths) - len(files)
+        listed = [*files, *([f"and {more} more"] if more else [])]
+        rows = [("commit", self.commit), ("subject", self.subject), ("commit of the base", self.base)]
+        return [*rows, ("changed files", "\n".join(listed) or "none")]
+
+    @property
+    def _paths(self) -> list[str]:
+        return sorted([*self.changed, *self.deleted])
+
+
 def phases(server_log: str, *, healthy_s: float | None) -> list[Phase]:
     """What a server did while it started, by its log's time stamps, which are whole seconds.
 
@@ -140,18 +175,18 @@ def _milestones(server_log: str) -> Iterator[tuple[str, int, datetime]]:
             del wanted[: reached + 1]
 
 
-def excerpt(server_log: str, marked: int | None) -> list[Excerpt]:
-    """What is shown of a log: its start, its end, and what is around the line of the cause.
+def excerpt(server_log: str, marked: Iterable[int]) -> list[Excerpt]:
+    """What is shown of a log: its start, its end, and what is around the lines that tell why something failed.
 
     Args:
         server_log: Everything that the server printed.
-        marked: Number of that line.
+        marked: Numbers of those lines.
     """
     lines = log.split(server_log)
     count = len(lines)
     wanted = {*range(_FIRST_LINES), *range(count - _LAST_LINES, count)}
-    if marked:
-        wanted |= set(range(marked - _AROUND_CAUSE, marked + _AROUND_CAUSE))
+    for number in marked:
+        wanted |= set(range(number - _AROUND_CAUSE, number + _AROUND_CAUSE))
     parts: list[Excerpt] = []
     run: list[Shown] = []
     before = 0
@@ -206,7 +241,7 @@ def _facts(image: Image) -> list[tuple[str, Any]]:
     told = [
         ("image ID", image.id),
         ("names", ", ".join(image.tags)),
-        ("digests", ", ".join(image.digests)),
+        ("in registries", ", ".join(image.digests) or "not known to this engine"),
         ("kind", image.labels.get(labels.KIND)),
         ("commit", image.labels.get(labels.COMMIT)),
         ("version", image.labels.get(labels.VERSION)),
@@ -250,6 +285,7 @@ def page(
     log_name: str,
     healthy_s: float | None,
     redacted: Callable[[str], str],
+    source: ImageSource | None = None,
 ) -> str:
     """The page.
 
@@ -261,9 +297,11 @@ def page(
         log_name: The file that has it.
         healthy_s: Seconds from that server's start to its first healthy answer; None if there was none.
         redacted: Takes secrets out of a text.
+        source: The image's source, if that is known.
     """
-    reason = findings.reason
-    parts = excerpt(server_log, reason.line_number if reason else None)
+    reason, failed = findings.reason, _failed(findings)
+    told = {check.log_line_number: check.name for check in failed if check.log_line_number}
+    parts = excerpt(server_log, [*told, *([reason.line_number] if reason and reason.line_number else [])])
     shown = {shown.number: shown.text for part in parts for shown in part.lines}
     document = {
         "result": {
@@ -273,9 +311,17 @@ def page(
         },
         "reason": reason,
         "marked": _marked(reason, shown, redacted) if reason else None,
+        "told": told,
+        "tracebacks": _tracebacks(shown, told),
         "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "phases": phases(server_log, healthy_s=healthy_s),
-        "checks": list(findings.checks.values()),
+        "failed": failed,
+        "folded": [
+            (outcome, [check for check in findings.checks.values() if check.outcome == outcome])
+            for outcome in ("passed", "skipped")
+            if findings.named(outcome)
+        ],
+        "source": source,
         "figures": sorted(_figure(name, value) for name, value in findings.figures.items()),
         "configuration": sorted((name, _text(value)) for name, value in configuration.items()),
         "image": image,
@@ -288,6 +334,21 @@ def page(
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     # Markup: the style sheet is ours, and its hash must be that of what the browser sees.
     return _template(redacted).render(**document, style=Markup(style), style_hash=f"sha256-{digest}")  # noqa: S704
+
+
+def _failed(findings: Findings) -> list[Check]:
+    """The checks that did not pass although they apply."""
+    return [check for check in findings.checks.values() if check.outcome in ("failed", "inconclusive")]
+
+
+def _tracebacks(shown: Mapping[int, str], ends: Iterable[int]) -> set[int]:
+    """Numbers of the lines of the tracebacks that end with some lines."""
+    found: set[int] = set()
+    for end in ends:
+        above = range(end, max(0, end - _TRACEBACK_LINES), -1)
+        begin = next((number for number in above if _TRACEBACK in shown.get(number, "")), end)
+        found |= set(range(begin, end + 1))
+    return found
 
 
 def _marked(reason: Diagnosis, shown: Mapping[int, str], redacted: Callable[[str], str]) -> int | None:

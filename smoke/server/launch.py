@@ -17,11 +17,11 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.transferable import build_transfer_tar
 
 from build.base.store import PYTHON
-from build.engine import confinement, labels
+from build.engine import confinement, labels, serving
 from build.engine.client import IN_FLIGHT_S, without_logins
 from build.host import identity
 from smoke.server import relay
-from smoke.server.server import HEALTH_S, POLL_S, PORT, TAIL_LINES, ContainerServer, ServerFailedError
+from smoke.server.server import HEALTH_S, MODEL_FOLDER, POLL_S, TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 MODEL_NAME = "smoke"
 """What the server calls the model."""
 
-MODEL_FOLDER = "/tmp/llm-d-dev-model"  # noqa: S108 - in the container, which is ours alone
-"""Where the container has the model."""
-
-_SHARED_MEMORY = "2g"  # vLLM's processes exchange tensors there; Docker's default is 64 MB
 # A folder that is copied goes through memory; a larger one is mounted.
 _COPY_LIMIT = 64 * 2**20
 _PROGRESS_S = 10.0
@@ -72,7 +68,9 @@ _CACHES = {"XDG_CACHE_HOME": ".cache", "TRITON_CACHE_DIR": ".triton"}
 # exec: what was compiled is loaded from there, which Docker's default for a tmpfs forbids.
 _WRITABLE = "mode=1777,exec"
 
-_OPTIONS = ("--served-model-name", MODEL_NAME, "--max-model-len", "512", "--enforce-eager")
+# A parser whose form of a call any model can be made to say.
+_TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+_OPTIONS = ("--served-model-name", MODEL_NAME, "--max-model-len", "512", "--enforce-eager", *_TOOLS)
 _CPU_OPTIONS = ("--dtype", "float32")
 # A tiny model needs little, and somebody else may use the GPU too. Default: nearly all.
 _GPU_OPTIONS = ("--gpu-memory-utilization", "0.1")
@@ -164,18 +162,10 @@ def command(entrypoint: Sequence[str], *, gpu: bool) -> list[str]:
     """The command that makes an image serve the model.
 
     Args:
-        entrypoint: The image's own; what follows is given to it. One that is neither vLLM's command nor its
-            older module is taken for a wrapper that runs its arguments, as NVIDIA's images have it.
+        entrypoint: The image's own; what follows is given to it.
         gpu: Whether it gets a GPU.
     """
-    options = [*_OPTIONS, *(_GPU_OPTIONS if gpu else _CPU_OPTIONS)]
-    if any("api_server" in word for word in entrypoint):
-        return ["--model", MODEL_FOLDER, *options]
-    if "serve" in entrypoint:
-        return [MODEL_FOLDER, *options]
-    if entrypoint and PurePosixPath(entrypoint[-1]).name == "vllm":
-        return ["serve", MODEL_FOLDER, *options]
-    return ["vllm", "serve", MODEL_FOLDER, *options]
+    return serving.words(entrypoint, MODEL_FOLDER, [*_OPTIONS, *(_GPU_OPTIONS if gpu else _CPU_OPTIONS)])
 
 
 @contextlib.contextmanager
@@ -233,7 +223,7 @@ def _carried(server: ContainerServer, launch: Launch, stack: contextlib.ExitStac
         ServerFailedError: The image has no Python that could lead to it.
     """
     try:
-        return stack.enter_context(relay.carrying(server.container, PORT, pythons=launch.pythons))
+        return stack.enter_context(relay.carrying(server.container, serving.PORT, pythons=launch.pythons))
     except (relay.NoRelayError, docker.errors.APIError) as error:
         if server.exit_code(within=_DYING_S) is not None:
             return None
@@ -248,8 +238,8 @@ def _prepare(container: DockerContainer, engine: Engine, launch: Launch, *, name
     container.with_envs(**(ENVIRONMENT | (_FETCHING if launch.network else _LONELY)), VLLM_API_KEY=launch.key)
     options: dict[str, Any] = {
         **confinement.options(engine, launch.limits),
-        "labels": labels.of_container(name, owner=identity.identity()),
-        "shm_size": _SHARED_MEMORY,
+        "labels": {**labels.of_container(name, owner=identity.identity()), labels.SERVER: launch.image.id},
+        "shm_size": serving.SHARED_MEMORY,
         "device_requests": list(launch.devices),
     }
     if launch.confined_to:

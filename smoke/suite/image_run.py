@@ -6,7 +6,10 @@ import contextlib
 import functools
 import re
 import secrets
+import shlex
+import time
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import docker.errors
@@ -15,7 +18,7 @@ import requests
 from build.config import settings
 from build.config.gpus import ALL
 from build.config.model_name import ModelName
-from build.engine import client, content, embedded, labels, leftovers
+from build.engine import client, content, embedded, labels, leftovers, serving
 from build.engine.confinement import Limits
 from build.errors import BusyError, EngineError
 from build.gate import demands, fingerprints
@@ -23,6 +26,7 @@ from build.harmless import harmless
 from build.host import secrets as redact
 from build.host.files import write_atomic, write_json
 from smoke.diagnosis.cause import TERMINATED, Diagnosis, diagnose
+from smoke.diagnosis.request import exception_since
 from smoke.gpu import grant as gpus
 from smoke.gpu import nvidia
 from smoke.image.binaries import ANYBODY, probe
@@ -30,7 +34,7 @@ from smoke.image.contents import Contents, is_ours
 from smoke.results import report
 from smoke.results.findings import Findings
 from smoke.server import hub_model, tiny_model
-from smoke.server.launch import Launch, await_healthy, running
+from smoke.server.launch import Launch, await_healthy, command, running
 from smoke.server.numbers import STEADY, Record
 from smoke.server.server import TAIL_LINES, ContainerServer, ServerFailedError
 from smoke.suite import recorded
@@ -150,7 +154,7 @@ class Run:
     @property
     def flavor(self) -> str:
         """What the image runs on."""
-        return gpus.flavor(self.image)
+        return serving.flavor(self.image)
 
     @property
     def subject(self) -> str:
@@ -161,11 +165,11 @@ class Run:
     def header(self) -> list[str]:
         """What is tested where, in words."""
         names = ", ".join(self.image.tags) or "no name"
-        version = self.engine.capabilities.server_version
-        return [
-            f"image: {self.image.short_id} ({names}), flavor {self.flavor}",
-            f"engine: Docker Engine {version} at {self.engine.host}",
-        ]
+        told = [f"image: {self.image.short_id} ({names}), flavor {self.flavor}"]
+        with contextlib.suppress(*_ENGINE_ERRORS):  # it may be gone when the report is written
+            version = self.engine.capabilities.server_version
+            told.append(f"engine: Docker Engine {version} at {self.engine.host}")
+        return told
 
     def close(self) -> None:
         """Drop the connections to the engine."""
@@ -484,6 +488,22 @@ class Run:
             self.findings.diagnosis = found
         return found.image_at_fault or not ended
 
+    def exception_since(self, moment: float) -> tuple[int, str] | None:
+        """The exception that the server's log has since a moment of this machine: number and text of its line."""
+        if self.server is None:
+            return None
+        try:
+            stamped = self.server.log(timestamps=True)
+            return exception_since(stamped, moment + (0.0 if self.engine.is_here else self._clock_lead))
+        except _ENGINE_ERRORS:
+            return None
+
+    @property
+    def _clock_lead(self) -> float:
+        """Seconds that the clock of the engine's machine is ahead of this one's."""
+        told = datetime.fromisoformat(self.engine.client.info()["SystemTime"])
+        return told.timestamp() - time.time()
+
     def conclude(self) -> None:
         """Note what keeps the findings from being a verdict, when the last check has ended."""
         if fingerprints.rules() != self.rules:
@@ -504,7 +524,7 @@ class Run:
         if folder is None:
             return
         configuration = self._configuration()
-        write_json(folder / "report.json", report.cleaned(self.findings.report(self.image), self.redacted))
+        write_json(folder / "report.json", report.cleaned(self.findings.report(self.image, self.header), self.redacted))
         held = recorded.entry(self.record) if self.record and self._is_base else {}
         if verdict := self.findings.verdict(self.image, configuration | held):
             write_json(folder / "verdict.json", verdict.statement())
@@ -520,11 +540,34 @@ class Run:
         return report.page(
             self.findings,
             image=image,
-            configuration=configuration,
+            configuration={**configuration, "server command": self._command},
+            source=self._source,
             server_log=self.logs.get(told, ""),
             log_name=told.log,
             healthy_s=self.findings.figures.get(told.figure),
             redacted=self.redacted,
+        )
+
+    @property
+    def _command(self) -> str | None:
+        """What the container ran, once that is known; its key and other variables are not part of it."""
+        if self.launch is None:
+            return None
+        entrypoint = self.image.config.get("Entrypoint") or ()
+        return shlex.join([*entrypoint, *command(entrypoint, gpu=bool(self.launch.devices))])
+
+    @property
+    def _source(self) -> report.ImageSource | None:
+        """What source the image holds, if a check has looked."""
+        found: Contents | None = vars(self).get("contents")
+        if found is None:
+            return None
+        return report.ImageSource(
+            commit=found.head,
+            subject=found.subject,
+            base=found.facts.commit,
+            changed=sorted(found.changed),
+            deleted=found.deleted if found.head != found.facts.commit else (),
         )
 
     def _configuration(self) -> dict[str, Any]:

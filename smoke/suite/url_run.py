@@ -10,6 +10,7 @@ from build.host import secrets
 from build.host.files import write_atomic, write_json
 from smoke.results import report
 from smoke.results.findings import Findings
+from smoke.server.launch import MODEL_NAME
 from smoke.server.server import Server
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ class UrlRun:
         return cls(options=options, server=Server(url=options.url, key=options.key or ""))
 
     @property
+    def exact(self) -> bool:
+        """Whether the server says that it was started as the suite starts one, with the suite's own model."""
+        return self.server.is_own_model and self.server.model == MODEL_NAME
+
+    @property
     def subject(self) -> str:
         """What is tested, for a table's heading."""
         return self.server.url
@@ -63,6 +69,11 @@ class UrlRun:
         """Whether the server is to blame: nothing else is known of it."""
         return True
 
+    def exception_since(self, moment: float) -> tuple[int, str] | None:
+        """Nothing: its log cannot be read."""
+        del moment
+        return None
+
     def conclude(self) -> None:
         """Leave the findings as they are: there is no verdict that they could be too few for."""
 
@@ -71,7 +82,7 @@ class UrlRun:
         folder = self.options.report
         if folder is None:
             return
-        write_json(folder / "report.json", report.cleaned(self.findings.report(None), self.redacted))
+        write_json(folder / "report.json", report.cleaned(self.findings.report(None, self.header), self.redacted))
         expect = [str(expectation) for expectation in self.options.expect]
         page = report.page(
             self.findings,

@@ -16,9 +16,9 @@ import requests
 from build.base.store import PYTHON
 from build.engine.confinement import LOG_BYTES, Limits
 from build.engine.executed import EndlessError, execute
+from build.engine.serving import PORT
 from smoke.server import relay, tiny_model
 from smoke.server.launch import Launch, await_healthy, running
-from smoke.server.server import PORT
 from tests.engine.inside import Inside
 from tests.standin import trial
 

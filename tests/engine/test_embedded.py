@@ -77,11 +77,10 @@ def engine(folders: Folders) -> Iterator[Engine]:
 
 def kill(folders: Folders) -> None:
     """As the kernel does it when memory runs out."""
-    server = embedded._dockerd(folders)
-    pid = server.pid()
+    pid = embedded.status(folders).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: server.pid() is None)
+    wait_until(lambda: not embedded.status(folders).running)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -342,7 +341,7 @@ def up_elsewhere(folders: Folders) -> subprocess.Popen[str]:
 
 def test_ctrl_c_while_starting_leaves_nothing(folders: Folders) -> None:
     with up_elsewhere(folders) as run:
-        wait_until(lambda: embedded._dockerd(folders).pid() is not None)
+        wait_until((folders.runtime / "docker.pid").exists)
         run.send_signal(signal.SIGINT)
         assert "KeyboardInterrupt" in run.communicate()[1]
     assert traces(folders) == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.config.gpus import Selection
-from build.engine.client import Capabilities
+from build.engine.capabilities import Capabilities
 from build.gate.verdict import Verdict
 from smoke.gpu import grant
 from tests.engine import gpu_standin
@@ -38,12 +38,12 @@ def cuda(engine: Engine, standin: str) -> Iterator[str]:
         yield image_id
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sound(engine: Engine, cuda: str, made_up: Sequence[MadeUp], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return trial.run(engine, cuda, tmp_path_factory.mktemp("sound"), "--gpus", ",".join(gpu.uuid for gpu in made_up))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def broken(
     engine: Engine, cuda: str, made_up: Sequence[MadeUp], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Outcome]:

@@ -29,7 +29,8 @@ from build.errors import EngineError, UsageError
 from build.nightly import pruning
 from build.registry import expiry, local
 from build.registry import login as registry_login
-from build.registry.client import EMBEDDED_REPOSITORY, Registry, RepositoryName
+from build.registry.client import Registry
+from build.registry.repository_name import EMBEDDED_REPOSITORY, RepositoryName
 from tests.engine.conftest import LOCAL, assert_refused, make_cli
 from tests.engine.test_gate import make_image
 from tests.engine.traces import eventually
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from build.engine.client import Engine
-    from build.registry.client import Access
+    from build.registry.repository_name import Access
     from tests.engine.conftest import Cli
 
 

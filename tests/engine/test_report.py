@@ -54,6 +54,13 @@ def broken(engine: Engine, system: Image, tmp_path_factory: pytest.TempPathFacto
         return trial.run(engine, image_id, tmp_path_factory.mktemp("report"))
 
 
+@pytest.fixture(scope="session")
+def wrong(engine: Engine, system: Image, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A run on a stand-in that serves, raises something while it answers, and answers wrongly."""
+    with changed(engine, build_standin(engine, system.tags[0]), ["ENV STANDIN_FAULT=traceback,wrong-text"]) as image_id:
+        return trial.run(engine, image_id, tmp_path_factory.mktemp("report"))
+
+
 def shown(browser: str, page: Path, scratch: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Open a page; what the browser complains of is in its error output."""
     # User namespaces, which its sandbox needs, are not for everybody; what it shows is our own page.
@@ -93,6 +100,34 @@ def test_policy_would_stop_a_script_that_got_in(broken: Outcome, browser: str, t
     ran = shown(browser, page, tmp_path / "browser", "--dump-dom")
     assert "Content Security Policy" in ran.stderr
     assert "<title>FAIL: " in ran.stdout
+
+
+def test_exception_of_the_request_that_failed_is_marked(wrong: Outcome) -> None:
+    failed = next(check for check in wrong.report["checks"] if check["outcome"] == "failed")
+    assert failed["log_line"] == "KeyError: 'x'", wrong.text
+    page = (wrong.folder / "report.html").read_text(encoding="utf-8")
+    number = failed["log_line_number"]
+    assert (wrong.folder / "server.log").read_text(encoding="utf-8").split("\n")[number - 1] == "KeyError: 'x'"
+    assert f'<li value="{number}" id="L{number}" class="traceback"><mark>' in page
+
+
+@pytest.mark.parametrize("run", ["broken", "wrong"])
+def test_phone_shows_it_without_scrolling_sideways(
+    run: str, request: pytest.FixtureRequest, browser: str, tmp_path: Path
+) -> None:
+    report = request.getfixturevalue(run).folder / "report.html"
+    script = """\
+    addEventListener("load", () => {
+      const page = document.querySelector("iframe").contentDocument;
+      for (const folded of page.querySelectorAll("details")) folded.open = true;
+      document.title = `${page.documentElement.scrollWidth} of ${page.documentElement.clientWidth}`;
+    });"""
+    frame = f'<iframe width="360" height="800" style="border:0" src="file://{report}"></iframe>'
+    page = tmp_path / "phone.html"
+    page.write_text(f"<!doctype html><body>{frame}<script>{script}</script>", encoding="utf-8")
+    options = ("--allow-file-access-from-files", "--dump-dom", "--hide-scrollbars")
+    seen = shown(browser, page, tmp_path / "browser", *options).stdout
+    assert "<title>360 of 360</title>" in seen, seen[:300]
 
 
 @pytest.mark.parametrize(("scheme", "bright"), [(1, True), (0, False)], ids=["light", "dark"])

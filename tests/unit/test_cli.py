@@ -227,9 +227,10 @@ def test_without_it_a_person_is_spoken_to(monkeypatch: pytest.MonkeyPatch, capsy
 def test_the_log_names_the_verb_and_holds_the_steps(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], logs: Path
 ) -> None:
-    def verb(context: Context, _arguments: argparse.Namespace) -> None:
+    def verb(context: Context, _arguments: argparse.Namespace) -> dict[str, Any]:
         with context.console.step("mix"):
             context.console.note("flour")
+        return {}
 
     assert run(monkeypatch, verb) == 0
     (file,) = logs.iterdir()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from build.errors import SourceError
-from build.llmd.dockerfile import Dockerfile, expand, unguarded, with_secret
+from build.llmd.dockerfile import Dockerfile, with_secret
+from build.llmd.needs import missing
+from build.llmd.references import expand, unguarded
 
 ID = "ca"
 
@@ -18,8 +20,8 @@ def declared(text: str) -> list[tuple[str, str | None, int, int | None]]:
     return [(one.name, one.default, one.line, one.stage) for one in parse(text).arguments]
 
 
-def missing(text: str, **given: str) -> list[tuple[str, int]]:
-    return [(one.name, one.line) for one in parse(text).missing(given)]
+def lacking(text: str, **given: str) -> list[tuple[str, int]]:
+    return [(one.name, one.line) for one in missing(parse(text), given)]
 
 
 def test_arguments_have_their_line_default_and_stage() -> None:
@@ -108,26 +110,26 @@ def test_what_is_tested_or_has_an_alternative_may_be_empty(text: str, names: set
 
 
 def test_what_is_used_without_a_value_is_missing() -> None:
-    assert missing("FROM x\nARG A\nRUN echo $A\n") == [("A", 2)]
-    assert missing("FROM x\nARG A\nRUN echo $A\n", A="") == []
-    assert missing("FROM x\nARG A\nRUN echo ${A:-1}\n") == []
-    assert missing("FROM x\nARG A\n") == []
-    assert missing("ARG A\nFROM x:$A\n") == [("A", 1)]
-    assert missing("ARG A=\nFROM x:$A\n") == [("A", 1)]
-    assert missing("FROM x\nARG A\nENV A=1\nRUN echo $A\n") == []
-    assert missing("FROM x\nARG TARGETARCH\nRUN echo $TARGETARCH\n") == []
+    assert lacking("FROM x\nARG A\nRUN echo $A\n") == [("A", 2)]
+    assert lacking("FROM x\nARG A\nRUN echo $A\n", A="") == []
+    assert lacking("FROM x\nARG A\nRUN echo ${A:-1}\n") == []
+    assert lacking("FROM x\nARG A\n") == []
+    assert lacking("ARG A\nFROM x:$A\n") == [("A", 1)]
+    assert lacking("ARG A=\nFROM x:$A\n") == [("A", 1)]
+    assert lacking("FROM x\nARG A\nENV A=1\nRUN echo $A\n") == []
+    assert lacking("FROM x\nARG TARGETARCH\nRUN echo $TARGETARCH\n") == []
 
 
 def test_a_stage_has_the_value_from_before_the_first_from() -> None:
-    assert missing("ARG A=1\nFROM x\nARG A\nRUN echo $A\n") == []
-    assert missing("ARG A=1\nFROM x\nARG B=$A\nRUN echo $B\n") == []
+    assert lacking("ARG A=1\nFROM x\nARG A\nRUN echo $A\n") == []
+    assert lacking("ARG A=1\nFROM x\nARG B=$A\nRUN echo $B\n") == []
 
 
 def test_what_only_scripts_use_is_missing_too_where_builder_and_stage_declare_it() -> None:
     text = "ARG A\nFROM x\nARG A\nRUN script\n"
-    assert missing(text) == [("A", 1)]
-    assert missing(text, A="1") == []
-    assert missing("ARG A\nFROM x\nRUN script\n") == []
+    assert lacking(text) == [("A", 1)]
+    assert lacking(text, A="1") == []
+    assert lacking("ARG A\nFROM x\nRUN script\n") == []
 
 
 def test_a_default_that_names_a_later_argument_is_what_was_meant() -> None:
@@ -177,7 +179,7 @@ def test_a_secret_for_every_step_leaves_no_other_line_changed() -> None:
     ],
 )
 def test_an_empty_argument_is_legal(instruction: str) -> None:
-    assert missing(f"FROM x\nARG A\n{instruction}\n") == []
+    assert lacking(f"FROM x\nARG A\n{instruction}\n") == []
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_an_empty_argument_is_legal(instruction: str) -> None:
     ],
 )
 def test_but_not_where_a_command_gets_it(instruction: str) -> None:
-    assert missing(f"FROM x\nARG A\n{instruction}\n") == [("A", 2)]
+    assert lacking(f"FROM x\nARG A\n{instruction}\n") == [("A", 2)]
 
 
 STAGES = """\
@@ -220,14 +222,14 @@ def test_a_stage_takes_along_what_it_stands_on_and_copies_from() -> None:
     assert (whole.stage("runtime"), whole.stage("release")) == ("Runtime", None)
     built = whole.of_stage("runtime")
     assert [one.name for one in built.stages] == ["base", "tools", "Runtime"]
-    assert [one.name for one in built.missing({})] == ["IN_TOOLS"]
-    assert [one.name for one in whole.of_stage(None).missing({})] == ["IN_TOOLS", "IN_DEBUG"]
+    assert [one.name for one in missing(built, {})] == ["IN_TOOLS"]
+    assert [one.name for one in missing(whole.of_stage(None), {})] == ["IN_TOOLS", "IN_DEBUG"]
 
 
 @pytest.mark.parametrize("other", ["COPY --from=0 /x /x", "RUN --mount=type=bind,from=tools,target=/t run", "ADD x y"])
 def test_other_stages_are_named_in_several_ways(other: str) -> None:
     text = f"FROM a AS tools\nARG A\nRUN $A\nFROM b AS runtime\n{other}\n"
-    assert bool(parse(text).of_stage("runtime").missing({})) is not other.startswith("ADD")
+    assert bool(missing(parse(text).of_stage("runtime"), {})) is not other.startswith("ADD")
 
 
 def test_a_stage_whose_name_an_argument_decides_may_be_any_that_fits() -> None:

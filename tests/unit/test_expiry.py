@@ -10,7 +10,8 @@ import pytest
 
 from build.engine import labels
 from build.registry import expiry
-from build.registry.client import Registry, RepositoryName
+from build.registry.client import Registry
+from build.registry.repository_name import RepositoryName
 from tests.unit.fakes import digest
 from tests.unit.loopback import Answer, Asked, serving
 

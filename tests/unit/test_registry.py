@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from build.errors import RegistryError
-from build.registry import client
-from build.registry.client import Registry, RepositoryName
+from build.registry import client, refusal
+from build.registry.client import Registry
+from build.registry.repository_name import RepositoryName
 from tests.standin.tls import make_certificates
 from tests.unit.fakes import FakeRegistry
 from tests.unit.loopback import Answer, serving
@@ -380,7 +381,7 @@ BOTH = ["basic", "bearer"]
     ],
 )
 def test_several_challenges_in_one_header(header: str, schemes: list[str]) -> None:
-    challenges = client._challenges(header)
+    challenges = refusal.challenges(header)
     assert list(challenges) == schemes
     if "bearer" in challenges:
         assert challenges["bearer"]["realm"] == "b"
@@ -409,7 +410,7 @@ def test_several_challenges_in_one_header(header: str, schemes: list[str]) -> No
     ],
 )
 def test_a_login_is_advised_only_where_one_helps(said: str, word: str) -> None:
-    hint = client.advice(said, "r.example")
+    hint = refusal.advice(said, "r.example")
     assert word in hint
     assert ("docker login" in hint) == (word == "docker login")
 

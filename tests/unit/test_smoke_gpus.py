@@ -13,8 +13,9 @@ import pytest
 
 from build.config.folders import REPOSITORY
 from build.config.gpus import Selection
-from build.engine import labels
-from build.engine.client import Capabilities, Image
+from build.engine import labels, serving
+from build.engine.capabilities import Capabilities
+from build.engine.client import Image
 from build.errors import BusyError, UsageError
 from smoke.gpu import grant as gpus
 from smoke.gpu.driver_requirement import unsatisfied
@@ -153,7 +154,7 @@ def test_device_named_twice(text: str) -> None:
     ],
 )
 def test_flavor(tested: Image, flavor: str) -> None:
-    assert gpus.flavor(tested) == flavor
+    assert serving.flavor(tested) == flavor
 
 
 @pytest.mark.parametrize("capabilities", [PLAIN, RUNTIME, CDI, BOTH])

@@ -51,7 +51,9 @@ def found(outcome: Outcome = "passed", *, message: str = "") -> Findings:
     return findings
 
 
-def page(findings: Findings, *, log: str = LOG, image: dict[str, Any] | None = None) -> str:
+def page(
+    findings: Findings, *, log: str = LOG, image: dict[str, Any] | None = None, source: report.ImageSource | None = None
+) -> str:
     """A page about a run whose API key was x-secret-x."""
     return report.page(
         findings,
@@ -60,6 +62,7 @@ def page(findings: Findings, *, log: str = LOG, image: dict[str, Any] | None = N
         server_log=log,
         log_name="server.log",
         healthy_s=36.5,
+        source=source,
         redacted=lambda text: redacted(text.replace("x-secret-x", "[redacted]")),
     )
 
@@ -221,6 +224,39 @@ def test_it_can_be_read_by_everyone(failed: Findings) -> None:
     assert "failed" in parsed.text("span")
 
 
+def test_failures_are_first_and_the_rest_is_folded(failed: Findings) -> None:
+    for outcome in ("passed", "skipped"):
+        check = Check(name=f"openai/{outcome}", contract="", outcome=outcome, seconds=1, message="")
+        failed.add(check, Tier(number=4, name="openai"))
+    text = page(failed)
+    folded = text.index("<details>")
+    assert text.index('<th scope="row">server/health</th>') < folded
+    assert folded < text.index("openai/passed") < text.index("openai/skipped")
+    assert Parsed(text).text("summary") == "1 passed 1 skipped"
+
+
+def test_exception_of_the_failed_request_is_marked_and_its_traceback() -> None:
+    findings = found("failed")
+    log = f"{LOG}INFO x\nTraceback (most recent call last):\n  File x\nKeyError: 'x'\nINFO y\n"
+    number = log.splitlines().index("KeyError: 'x'") + 1
+    check = findings.checks["server/health"]
+    findings.checks["server/health"] = replace(check, log_line="KeyError: 'x'", log_line_number=number)
+    parsed = Parsed(page(findings, log=log))
+    marked = [line["value"] for line in parsed.named("li") if line.get("class") == "traceback"]
+    assert marked == [str(number - 2), str(number - 1), str(number)]
+    assert "← of the request of server/health" in parsed.text("strong")
+    assert f"#L{number}" in {attributes.get("href") for attributes in parsed.named("a")}
+
+
+def test_source_of_the_image() -> None:
+    source = report.ImageSource(commit="c" * 40, subject=HOSTILE, base="b" * 40, changed=("b.py",), deleted=("a.py",))
+    text = page(found(), source=source)
+    assert "a.py (deleted)\nb.py" in Parsed(text).text("code")
+    assert HOSTILE.partition("\x1b")[0] in Parsed(text).text("code")
+    many = replace(source, changed=tuple(f"f{number}.py" for number in range(1000)))
+    assert "and 801 more" in page(found(), source=many)
+
+
 def test_lineage() -> None:
     text = Parsed(page(found())).text()
     for word in (
@@ -250,7 +286,7 @@ def test_run_that_found_nothing_has_a_page() -> None:
 
 def test_log_in_excerpts() -> None:
     lines = "".join(f"line {number}\n" for number in range(1, 10_001))
-    parts = report.excerpt(lines, 5000)
+    parts = report.excerpt(lines, [5000])
     shown = [line.number for part in parts for line in part.lines]
     assert shown == sorted(shown)
     assert {1, 5000, 10_000} <= set(shown)
@@ -260,12 +296,12 @@ def test_log_in_excerpts() -> None:
 
 
 def test_short_log_is_whole() -> None:
-    (part,) = report.excerpt("a\nb\n", None)
+    (part,) = report.excerpt("a\nb\n", [])
     assert (part.left_out, [line.text for line in part.lines]) == (0, ["a", "b"])
 
 
 def test_long_line_is_cut() -> None:
-    (part,) = report.excerpt("x" * 10**6, None)
+    (part,) = report.excerpt("x" * 10**6, [])
     assert len(part.lines[0].text) == 4000
 
 

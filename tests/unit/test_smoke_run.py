@@ -60,6 +60,10 @@ class MadeUpEngine:
     def created(self, _image_id: str) -> object:
         return self.client
 
+    @property
+    def capabilities(self) -> object:
+        return self.client
+
 
 def run_on(folder: Path | None, server: MadeUpServer | None = None, *, chosen: Path | None = None) -> Run:
     options = Options(

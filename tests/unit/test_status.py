@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from build.cli import status
+from build.cli import report, status
 from build.config.folders import Folders
 from build.console import Console
-from build.gate import verdict
+from build.gate import reports, verdict
+from build.host import stored
 from tests.standin.verdicts import passing
 from tests.unit.fakes import FakeEngine, digest
 
@@ -91,6 +92,7 @@ def test_where_an_image_was_pushed(context: Context, engine: FakeEngine) -> None
         "bytes": 3_750_000_000,
         "layer_bytes": None,
         "created": "2026-01-01T00:00:00Z",
+        "report": None,
     }
 
 
@@ -167,3 +169,23 @@ def test_numbers_that_were_changed_on_purpose_are_said(
     assert (row.verdict, row.document()["numbers_changed"]) == ("pass", said)
     Console(quiet=False).result(status.table([row]))
     assert ("numbers changed" in capsys.readouterr().out) is said
+
+
+def test_newest_report_is_named(context: Context, engine: FakeEngine) -> None:
+    image = engine.hold("llm-d-dev:nightly-1", kind="base")
+    for second, result in enumerate(("fail", "pass")):
+        folder = context.folders.reports / f"20260101-00000{second}-{image.short_id}-0"
+        folder.mkdir(parents=True)
+        nothing: dict[str, object] = {"cause": None, "line": None, "advice": None, "checks": [], "figures": {}}
+        stored.write(folder / "report.json", {"result": result, "image_id": image.id, **nothing})
+    (row,) = status.rows(context)
+    assert row.document()["report"] == str(folder / "report.html")
+    assert [each.read.result for each in reports.kept(context.folders.reports, image)] == ["pass", "fail"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [({}, False), ({"DISPLAY": ""}, False), ({"DISPLAY": ":0"}, True), ({"WAYLAND_DISPLAY": "w"}, True)],
+)
+def test_browser_is_started_only_where_it_can_be_seen(variables: dict[str, str], *, shown: bool) -> None:
+    assert report.has_display(variables) == shown

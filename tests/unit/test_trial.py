@@ -199,5 +199,5 @@ def test_suite_does_not_inherit_what_changes_pytest_or_python(
 
 @pytest.mark.parametrize("asked", ["auto", "none", "0,1"])
 def test_suite_is_told_which_gpus(context: Context, tmp_path: Path, asked: str) -> None:
-    argv = smoke_run._argv(context, IMAGE, smoke_run.SmokeOptions(gpus=Selection.parse(asked)), tmp_path)
+    argv = smoke_run._words(context, IMAGE, smoke_run.SmokeOptions(gpus=Selection.parse(asked)), tmp_path)
     assert argv[argv.index("--gpus") + 1] == asked

@@ -11,7 +11,8 @@ from build.engine.credentials import Login
 from build.host import lock
 from build.nightly import retention
 from build.registry import expiry
-from build.registry.client import Access, Registry, RepositoryName
+from build.registry.client import Registry
+from build.registry.repository_name import Access, RepositoryName
 from tests.unit.fakes import FakeEngine, FakeRegistry
 from tests.unit.loopback import serving
 

@@ -1,0 +1,66 @@
+"""What a registry serves under a tag (OCI image-spec v1.1, manifest.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+IMAGES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+LISTS = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a registry serves under a tag.
+
+    Attributes:
+        digest: Of the manifest.
+        media_type: What it is said to be, by itself or else by the registry.
+        config: Digest of the image's configuration; None for an index of several images.
+        layers: Digests of the compressed layers, lowest first.
+        listed: Whether it names other manifests, as an index does.
+        size: Bytes of all layers, compressed.
+        content: Its very bytes, of which the digest is.
+    """
+
+    digest: str
+    media_type: str
+    config: str | None
+    layers: tuple[str, ...]
+    listed: bool
+    size: int
+    content: bytes = field(repr=False)
+
+    @classmethod
+    def parse(cls, content: bytes, document: Mapping[str, Any], *, content_type: str) -> Manifest:
+        """From a document.
+
+        Raises:
+            AttributeError, KeyError, TypeError: It is not a manifest.
+        """
+        layers = document.get("layers", ())
+        return cls(
+            # Of what arrived, whatever the header Docker-Content-Digest says.
+            digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+            media_type=str(document.get("mediaType") or content_type.partition(";")[0].strip()),
+            config=document.get("config", {}).get("digest"),
+            layers=tuple(str(layer["digest"]) for layer in layers),
+            listed="manifests" in document,
+            size=sum(int(layer["size"]) for layer in layers),
+            content=content,
+        )
+
+    @property
+    def is_of_one_image(self) -> bool:
+        """Whether engines read it as one image, by its ``config``, and not as a list of images."""
+        return self.media_type in IMAGES and not self.listed
