@@ -83,6 +83,7 @@ class Ground:
             else:
                 file.unlink()
         commit_all(self._clone, "Edited")
+        self._clone.git.clear_cache()
 
     @contextlib.contextmanager
     def broken(self, batch: Sequence[Fault]) -> Iterator[str]:
