@@ -1,4 +1,4 @@
-"""A smoke run of one image: starts the suite as a program of its own and keeps its verdict."""
+"""A smoke run of one image: runs the suite as a program of its own and stores its verdict."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What changes how Python and pytest work: not the caller's, but the suite decides which checks there are.
+# Variables that change how Python and pytest work are dropped: the suite alone decides about its checks.
 _FOREIGN = ("PYTEST_", "PYTHON")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmokeOptions:
-    """What the suite is told.
+    """The options of the suite.
 
     Attributes:
         expect: ``ROUTE=TEXT`` each: the answer to GET ROUTE must contain TEXT.
-        gpus: GPUs that the image is given.
-        model: Folder of a model, or its name on the hub; None for the one made on the spot.
+        gpus: GPUs for the image.
+        model: Folder of a model, or its name on the hub; None for the suite's own.
         numbers: Whether the image's numbers are the ``same`` as its base's, or ``changed``.
     """
 
@@ -48,12 +48,12 @@ class SmokeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """How a smoke run ended, if it passed.
+    """The result of a smoke run that passed.
 
     Attributes:
-        verdict: The verdict, as it is kept.
-        report: Folder of report.json, report.html, junit.xml and server.log; None if it was known already, and pruned.
-        figures: Measured while it ran, such as ``healthy_s``.
+        verdict: The stored verdict.
+        report: Folder of report.json, report.html, junit.xml and server.log; None if that was pruned.
+        figures: Measurements, such as ``healthy_s``.
     """
 
     verdict: Verdict
@@ -62,7 +62,7 @@ class Trial:
 
 
 def known(context: Context, image: Image, options: SmokeOptions) -> Verdict | None:
-    """A passing verdict that answers the same question, or None."""
+    """Return a passing verdict for the same question, or None."""
     rules, folder = fingerprints.rules(), context.folders.verdicts
     if options.model is None:
         found = None if demands.shortcoming(folder, image, rules=rules) else verdict.recall(folder, image.id)
@@ -72,16 +72,16 @@ def known(context: Context, image: Image, options: SmokeOptions) -> Verdict | No
         return None
     asked = found.configuration
     same = set(options.expect) <= set(asked.get("expect", ()))
-    # What was not chosen may be anything.
+    # Options that were not given may have any value.
     return found if same and (options.gpus.word == "auto" or asked.get("gpus") == str(options.gpus)) else None
 
 
 def _known_with(folder: Path, image: Image, model: Path, rules: str) -> Verdict | None:
-    """A passing verdict with the model in a folder. What the hub has under a name is not known here."""
+    """Return a passing verdict with the model in a folder. The content of a hub name is not known here."""
     if not model.is_dir():
         return None
     digest = fingerprints.model(model)
-    # A copy of the suite's own model is that model.
+    # A copy of the suite's own model counts as that model.
     others = (verdict.recall(folder, image.id, model=digest), verdict.recall(folder, image.id))
     return next(
         (
@@ -97,20 +97,20 @@ def _known_with(folder: Path, image: Image, model: Path, rules: str) -> Verdict 
 
 
 def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = False) -> Trial:
-    """Test an image, unless a verdict is known.
+    """Test an image, unless a verdict exists.
 
     Args:
         context: Settings, console, engine.
-        image: The image; started by its ID.
-        options: What to check.
-        force: Test again although a verdict is known.
+        image: The image, started by its ID.
+        options: Options of the suite.
+        force: Test again although a verdict exists.
 
     Returns:
-        The passing verdict, kept from now on.
+        The passing verdict, now stored.
 
     Raises:
-        SmokeError: The image failed; the verdict that says so is kept.
-        EngineError: Something else than the image kept it from being tested; nothing is kept.
+        SmokeError: The image failed. The failing verdict is stored.
+        EngineError: The test could not run for another reason than the image. Nothing is stored.
     """
     name = image.name
     if not force and (found := known(context, image, options)):
@@ -133,12 +133,12 @@ def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = 
 
 
 def program(context: Context, words: Sequence[str | Path], *, on_line: process.OnLine) -> process.Completed:
-    """Run a program of `smoke` to its end, on this run's engine and folders; nothing of it is imported here.
+    """Run a program of `smoke` on this run's engine and folders, without importing it.
 
     Args:
         context: Engine and folders.
-        words: Its module, and its words.
-        on_line: Called with each line of what it prints.
+        words: Module and arguments.
+        on_line: Called with each line of output.
     """
     return process.run(
         [sys.executable, "-m", *words],
@@ -150,7 +150,7 @@ def program(context: Context, words: Sequence[str | Path], *, on_line: process.O
 
 
 def environment(context: Context) -> dict[str, str]:
-    """Variables of the suite's process: it uses this run's engine and folders."""
+    """Return the suite's environment, which points at this run's engine and folders."""
     folders = {"state": context.folders.state, "cache": context.folders.cache}
     named = {f"{ENV_PREFIX}{name.upper()}": str(path) for name, path in folders.items()}
     return {**context.engine.environment, **named}
@@ -165,24 +165,24 @@ def _words(context: Context, image: Image, options: SmokeOptions, report: Path) 
 
 
 def started_words(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
-    """What the suite is told of how an image is started.
+    """Return the suite's arguments about the start of an image.
 
     Args:
         context: Settings.
         image: The image; named by its ID.
         options: GPUs and model.
-        report: Folder of its log.
+        report: Folder of the log.
     """
     words = ["--image", image.id, "--report", str(report)]
     words += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
     if options.model:
-        # The suite runs elsewhere than its caller.
+        # The suite runs in another folder than its caller.
         words += ["--model", str(options.model.absolute() if options.model.exists() else options.model)]
     return words
 
 
 def _read(report: Path, done: process.Completed) -> reports.ReportDocument:
-    """``report.json``; without one the suite did not get as far as the image."""
+    """Read ``report.json``. Without it, the suite did not reach the image."""
     if document := reports.read(report):
         return document
     words = [line for line in done.tail if line.strip()] or ["it said nothing"]
@@ -191,14 +191,14 @@ def _read(report: Path, done: process.Completed) -> reports.ReportDocument:
         raise UsageError(f"the smoke suite refused: {worst}", hint="`pytest smoke --help`")
     if full := next((line for line in words if errors.is_full(line)), None):
         raise errors.full(full)
-    raise EngineError(f"the smoke suite broke off: {worst}", hint="the log has its output", see_log=True)
+    raise EngineError(f"the smoke suite ended early: {worst}", hint="the log has its output", see_log=True)
 
 
 def _keep(context: Context, image: Image, report: Path, rules: str) -> Verdict | None:
-    """Copy the verdict to where the gate looks for it. An inconclusive run has none.
+    """Copy the verdict to the gate's folder. An inconclusive run has no verdict.
 
     Raises:
-        EngineError: It was given by other rules than those of today, or is about another image.
+        EngineError: The verdict was given by other rules than the current ones, or is about another image.
     """
     found = verdict.read(report / "verdict.json")
     if found is None:

@@ -1,4 +1,4 @@
-"""What a smoke run found about one image, as an in-toto statement.
+"""The verdict of a smoke run about one image, as an in-toto statement.
 
 Specification: https://github.com/in-toto/attestation, spec/v1/statement.md and
 spec/predicates/test-result.md (v0.1).
@@ -23,13 +23,13 @@ PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 _KNOWN: dict[str, TypeAdapter[Any]] = {
     "suite": TypeAdapter(str),
     **dict.fromkeys(("flavor", "gpus", "driver"), TypeAdapter(str | None)),
-    # Parts of the names of files.
+    # Parts of file names.
     **dict.fromkeys(("model", "base"), TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[\w:.-]*$")] | None)),
     "exact": TypeAdapter(bool),
     "numbers": TypeAdapter(str | None),
     **dict.fromkeys(("expect", "gpu_names"), TypeAdapter(tuple[str, ...] | list[str])),
 }
-"""Forms of what is known of a configuration; further entries may be anything."""
+"""Types of the known configuration entries. Other entries may have any type."""
 
 
 def _is_understood(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -41,15 +41,15 @@ def _is_understood(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @checked(frozen=True, kw_only=True)
 class Verdict:
-    """Passed or failed, about exactly one image.
+    """A verdict, passed or failed, about exactly one image.
 
     Attributes:
-        image_id: ``sha256:…`` of the image that was started.
-        diff_ids: Its layers.
+        image_id: ``sha256:…`` of the tested image.
+        diff_ids: Digests of its layers.
         passed: Names of the checks that passed.
         failed: Names of the checks that failed.
-        configuration: What the checks ran with (``suite``, ``flavor``, ``model``, ``exact``, ``expect`` …).
-        finished: RFC 3339 time stamp.
+        configuration: Configuration of the run (``suite``, ``flavor``, ``model``, ``exact``, ``expect`` …).
+        finished: RFC 3339 timestamp.
     """
 
     image_id: str
@@ -61,7 +61,7 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether the image passed: something was checked, and nothing failed."""
+        """Whether the image passed: some checks passed, and none failed."""
         return bool(self.passed) and not self.failed
 
     @property
@@ -70,7 +70,7 @@ class Verdict:
         return (self.configuration.get("numbers") or "").startswith("changed")
 
     def statement(self) -> dict[str, Any]:
-        """The in-toto statement."""
+        """Return the in-toto statement."""
         return {
             "_type": STATEMENT_TYPE,
             "subject": [
@@ -92,10 +92,10 @@ class Verdict:
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Verdict:
-        """From a statement.
+        """Parse a statement.
 
         Raises:
-            ValueError: It is none, or its result contradicts its list of tests.
+            ValueError: The document is not a statement, or its result contradicts its list of tests.
         """
         try:
             if document["_type"] != STATEMENT_TYPE or document["predicateType"] != PREDICATE_TYPE:
@@ -126,39 +126,39 @@ def _path(folder: Path, image_id: str, way: str = "") -> Path:
 
 
 def _way(verdict: Verdict) -> str:
-    """What tells the file of a verdict from that of the one with the suite's own model."""
+    """Return the suffix of a verdict's file: empty for the suite's own model."""
     if verdict.configuration.get("exact", True):
         return ""
     return f".{verdict.configuration.get('model') or 'unknown'}"
 
 
 def record(folder: Path, verdict: Verdict) -> None:
-    """Keep a verdict; it replaces an earlier one about the same image and model."""
+    """Store a verdict. It replaces an earlier one about the same image and model."""
     stored.write(_path(folder, verdict.image_id, _way(verdict)), verdict.statement())
 
 
 def read(path: Path) -> Verdict | None:
-    """The verdict in a file; None if there is none that can be read, which a warning says of a damaged one."""
+    """Read a verdict. Return None if it is missing, or damaged, which a warning reports."""
     return stored.read(path, Verdict.parse)
 
 
 def recall(folder: Path, image_id: str, *, model: str | None = None) -> Verdict | None:
-    """The verdict about an image, or None if there is none that can be read and names this image.
+    """Return the verdict about an image, or None without a readable one that names this image.
 
     Args:
-        folder: Where verdicts are kept.
+        folder: Folder of verdicts.
         image_id: The image.
-        model: Fingerprint of the model that it is to have been given with; None for the suite's own.
+        model: Fingerprint of the model; None for the suite's own.
     """
     verdict = read(_path(folder, image_id, f".{model}" if model else ""))
     return verdict if verdict and verdict.image_id == image_id else None
 
 
 def has_others(folder: Path, image_id: str) -> bool:
-    """Whether verdicts about an image with other models than the suite's own are kept."""
+    """Return whether there are verdicts about an image with other models than the suite's own."""
     return any(folder.glob(f"{image_id.removeprefix('sha256:')}.*.json"))
 
 
 def image_of(path: Path) -> str:
-    """ID of the image that a kept verdict's file is about."""
+    """Return the image ID of a verdict's file."""
     return f"sha256:{path.name.partition('.')[0]}"
