@@ -9,7 +9,7 @@ from build.base import chosen
 from build.cli import options
 from build.cli.combinations import OF_CUDA
 from build.engine import names
-from build.flavors.cuda import CudaWishes
+from build.flavors.cuda_wishes import CudaWishes
 from build.nightly.run import BaseRequest, nightly, plan
 from build.source.mirror import Remote
 from build.source.remotes import REMOTES

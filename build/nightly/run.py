@@ -17,6 +17,7 @@ from build.engine import ages, content, labels, names
 from build.errors import BusyError, LlmdDevError
 from build.flavors import cuda
 from build.flavors.cpu import Cpu
+from build.flavors.cuda_wishes import CudaWishes
 from build.gate import ending, publish, smoke_run
 from build.gate.smoke_run import SmokeOptions
 from build.host import lock
@@ -55,7 +56,7 @@ class BaseRequest:
     flavor: str
     force: bool
     push: bool
-    wishes: cuda.CudaWishes = field(default_factory=cuda.CudaWishes)
+    wishes: CudaWishes = field(default_factory=CudaWishes)
     gpus: Selection = AUTO
 
 
