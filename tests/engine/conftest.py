@@ -321,4 +321,5 @@ def base_fingerprint(cli: Cli) -> str:
     """What `nightly` recognises the base by that it would build of that release."""
     context = Context(settings=settings.load({"vllm_version": _RELEASE}), console=Console(quiet=True))
     with contextlib.closing(Repository(cli.folders.releases)) as releases:
-        return run._fingerprint(context, cpu.Cpu(context=context), releases.commit(f"v{_RELEASE}-cpu"))
+        commit = releases.commit(f"v{_RELEASE}-cpu")
+        return run._fingerprint(cpu.Cpu(context=context), commit, context.settings.nightly_expires_after)
