@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from build.context import Context
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.flavors.flavor import Flavor
     from build.flavors.recipe import Recipe
     from build.gate.smoke_run import Trial

@@ -42,7 +42,8 @@ from tests.standin.verdicts import numbers_on, passing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.gate.verdict import Verdict
 
 _FAMILY = "llm-d-dev-test-"

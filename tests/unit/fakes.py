@@ -20,7 +20,8 @@ from build.config import settings
 from build.console import Console
 from build.context import Context
 from build.engine import content, labels
-from build.engine.client import Engine, Image
+from build.engine.client import Engine
+from build.engine.image import Image
 from build.engine.names import Upload
 from build.host import processor
 from tests.unit.loopback import Answer

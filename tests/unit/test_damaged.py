@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 QUIET = Console(quiet=True)
 NIGHT = Record(

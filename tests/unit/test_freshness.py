@@ -19,7 +19,7 @@ from tests.unit.fakes import FakeEngine
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 
 @pytest.mark.parametrize(

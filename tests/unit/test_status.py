@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 COMMIT = "c" * 40
 MARKS = {"commit": COMMIT, "flavor": "cpu", "version": "0.32.0+cpu"}
