@@ -16,7 +16,8 @@ from build.engine.confinement import Limits
 from build.errors import BuildError, SourceError
 
 if TYPE_CHECKING:
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 _SCRIPT = INSIDE / "probe.py"
 _TIMEOUT_S = 300

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from build.base.probe import Found
     from build.console import Console
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.source.repository import Commit, Repository
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,8 @@ from build.vllm.requirements import Installed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 SOURCE = PurePosixPath("/opt/vllm-source")
 """The folder of vLLM's source in every base, installed editable."""

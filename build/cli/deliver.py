@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
     from build.engine.names import Stem
     from build.gate.smoke_run import SmokeOptions, Trial
     from build.gate.transfer import Pushed

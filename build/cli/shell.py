@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from build.cli.options import Defaults
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 EXAMPLE = "%(prog)s llm-d-dev:nightly"
 

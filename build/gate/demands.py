@@ -14,7 +14,7 @@ from build.gate import verdict
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Image
+    from build.engine.image import Image
     from build.gate.verdict import Verdict
 
 _WAYS = "completions completions-stream chat chat-stream responses responses-stream"

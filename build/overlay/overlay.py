@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from build.base.store import Base
     from build.context import Context
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.host import process
     from build.overlay.delta import Delta
     from build.source.target import Target

@@ -23,7 +23,8 @@ from tests.standin.image import another_base
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
 
 

@@ -33,7 +33,8 @@ from tests.unit.loopback import Answer, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Ran
     from tests.unit.loopback import Asked
 

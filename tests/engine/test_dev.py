@@ -17,7 +17,8 @@ from tests.standin.image import another_base
 if TYPE_CHECKING:
     import git
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
 
 pytestmark = pytest.mark.usefixtures("base")

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     import git
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
 
 _TIMEOUT_S = 120

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
     from tests.standin.trial import Outcome
 

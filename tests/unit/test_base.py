@@ -20,7 +20,7 @@ from tests.unit.fakes import FakeEngine
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 SEALED = bases.base({"setup.py": "x", "vllm/\udcff.py": "y", "tests/t.py": ""}, absent=("tests/",))
 

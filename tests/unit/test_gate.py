@@ -29,7 +29,7 @@ from tests.unit.loopback import Answer, serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 COMMIT = "c" * 40
 LOWER = (digest("lowest"), digest("upper"))
