@@ -60,6 +60,7 @@ class Row:
         verdict: ``pass``, ``fail``, ``outdated`` (by another version of the suite) or ``untested``.
         digest: Of the manifest in the registry it was last pushed to; None if it was not.
         pushed: Names it has in a registry.
+        failed_with: Ways of testing, as their options, in which it failed although it passed as the gate asks.
         changed: Whether it passed with other numbers than its base's, on purpose.
         report: Page of its newest report here; None without one.
         own: Bytes that an overlay adds to its base; None for a base, and where the base is not on the engine.
@@ -69,6 +70,7 @@ class Row:
     verdict: str
     digest: str | None
     pushed: tuple[str, ...]
+    failed_with: tuple[str, ...]
     changed: bool
     own: int | None
     report: Path | None
@@ -96,6 +98,7 @@ class Row:
             "version": marks.get(labels.VERSION),
             "base": marks.get(labels.BASE),
             "verdict": self.verdict,
+            "failed_with": list(self.failed_with),
             "numbers_changed": self.changed,
             "digest": self.digest,
             "pushed": list(self.pushed),
@@ -125,9 +128,12 @@ def _row(context: Context, image: Image, rules: str, report: Path | None) -> Row
     named = [name for name in image.tags if not Upload.parse(name.rpartition(":")[2])]
     pushed = tuple(name for name in named if name.rpartition(":")[0] in repositories)
     digest = repositories.get(pushed[-1].rpartition(":")[0]) if pushed else None
+    judged = _verdict(context, found, image, rules)
+    failures = verdict.failed_otherwise(context.folders.verdicts, image.id, rules=rules) if judged == "pass" else []
     return Row(
         image=image,
-        verdict=_verdict(context, found, image, rules),
+        verdict=judged,
+        failed_with=tuple(each.way.text for each in failures),
         digest=digest,
         pushed=pushed,
         changed=bool(found and found.ok and found.changes_numbers),
@@ -156,6 +162,10 @@ def _verdict(context: Context, found: Verdict | None, image: Image, rules: str) 
 _COLOURS = {"pass": "green", "fail": "red", "outdated": "yellow", "untested": "yellow"}
 
 
+def _judged(row: Row) -> str:
+    return f"[{_COLOURS[row.verdict]}]{row.verdict}[/]" + (", numbers changed" if row.changed else "")
+
+
 def table(found: Sequence[Row]) -> Table:
     """For a person."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
@@ -167,7 +177,7 @@ def table(found: Sequence[Row]) -> Table:
             escape("\n".join(row.called)),
             escape(f"{marks[labels.KIND]} ({marks.get(labels.FLAVOR, '?')})"),
             escape(marks.get(labels.COMMIT, "")[:SHORT_DIGITS]),
-            f"[{_COLOURS[row.verdict]}]{row.verdict}[/]" + (", numbers changed" if row.changed else ""),
+            "\n".join([_judged(row), *(escape(f"failed with {way}") for way in row.failed_with)]),
             ages.of(row.image).removesuffix(" old"),
             f"{row.image.size / 1e9:.2f} GB",
             "" if row.own is None else decimal(row.own),

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from build.engine import labels
 from build.gate import verdict
+from build.gate.ways import STANDARD
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from build.engine.client import Image
     from build.gate.verdict import Verdict
+    from build.gate.ways import Way
 
 # Of every image.
 _ALWAYS = {
@@ -76,21 +78,23 @@ def missing(found: Verdict, image: Image) -> list[str]:
     return lacking if seen >= len(expected) else [*lacking, *expected]
 
 
-def shortcoming(folder: Path, image: Image, *, rules: str) -> str | None:
+def shortcoming(folder: Path, image: Image, *, rules: str, required: Way = STANDARD) -> str | None:
     """Why the verdict about an image does not open the gate, as the end of a sentence; None if it does.
 
     Args:
         folder: Where verdicts are kept.
         image: The image.
         rules: Fingerprint of the rules as they are now (:func:`build.gate.fingerprints.rules`).
+        required: The way of testing that is asked for.
     """
-    found = verdict.recall(folder, image.id)
+    found = verdict.recall(folder, image.id, required=required)
     if found is None:
-        return "was tested with another model only" if verdict.has_others(folder, image.id) else "was not tested"
+        others = "; ".join(sorted({each.way.text for each in verdict.about(folder, image.id)}))
+        return f"was tested only in other ways than the gate asks for ({others})" if others else "was not tested"
     if not found.ok:
         return f"failed its smoke test: {', '.join(found.failed[:3])}"
-    if found.configuration.get("suite") == rules and found.configuration.get("exact") is not True:
-        return "was tested with another model than the suite's own"
+    if found.configuration.get("suite") == rules and "exact" not in found.configuration:
+        return "was tested with a model that its verdict does not tell"
     return weakness(folder, found, image, rules=rules)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from build.engine import content, labels, names
 from build.errors import GateError
-from build.gate import fingerprints, transfer
+from build.gate import fingerprints, transfer, verdict
 from build.source.repository import SHORT_DIGITS
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushe
     """
     _require_genuine(image)
     _require_passed(context, image)
+    for failed in verdict.failed_otherwise(context.folders.verdicts, image.id, rules=fingerprints.rules()):
+        context.console.warn(
+            f"{image.name} passed, and failed {', '.join(failed.failed[:3])} when tested with {failed.way.text}"
+        )
     if not allow_native:
         transfer.require_same_native(image)
     tags = _tags(context, image)

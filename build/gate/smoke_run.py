@@ -64,36 +64,28 @@ class Trial:
 def known(context: Context, image: Image, options: SmokeOptions) -> Verdict | None:
     """A passing verdict that answers the same question, or None."""
     rules, folder = fingerprints.rules(), context.folders.verdicts
-    if options.model is None:
-        found = None if demands.shortcoming(folder, image, rules=rules) else verdict.recall(folder, image.id)
-    else:
-        found = _known_with(folder, image, options.model, rules)
-    if found is None:
+    if options.model is None and demands.shortcoming(folder, image, rules=rules):
         return None
-    asked = found.configuration
-    same = set(options.expect) <= set(asked.get("expect", ()))
-    # What was not chosen may be anything.
-    return found if same and (options.gpus.word == "auto" or asked.get("gpus") == str(options.gpus)) else None
-
-
-def _known_with(folder: Path, image: Image, model: Path, rules: str) -> Verdict | None:
-    """A passing verdict with the model in a folder. What the hub has under a name is not known here."""
-    if not model.is_dir():
-        return None
-    digest = fingerprints.model(model)
-    # A copy of the suite's own model is that model.
-    others = (verdict.recall(folder, image.id, model=digest), verdict.recall(folder, image.id))
     return next(
         (
             found
-            for found in others
-            if found
-            and found.ok
-            and found.configuration.get("model") == digest
-            and not demands.weakness(folder, found, image, rules=rules)
+            for found in verdict.about(folder, image.id)
+            if found.ok and _answers(found, options) and not demands.weakness(folder, found, image, rules=rules)
         ),
         None,
     )
+
+
+def _answers(found: Verdict, options: SmokeOptions) -> bool:
+    """Whether a verdict is about the way of testing that is asked for, or one that asks for more."""
+    way = found.way
+    if options.model is None:
+        same = way.model is None
+    else:
+        # What the hub has under a name is not known here. A copy of the suite's own model is that model.
+        same = options.model.is_dir() and found.configuration.get("model") == fingerprints.model(options.model)
+    # What was not chosen may be anything.
+    return same and set(options.expect) <= way.expect and (options.gpus.word == "auto" or way.gpus == str(options.gpus))
 
 
 def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = False) -> Trial:

@@ -38,6 +38,7 @@ from smoke.server.launch import Launch, await_healthy, command, running
 from smoke.server.numbers import STEADY, Record
 from smoke.server.server import TAIL_LINES, ContainerServer, ServerFailedError
 from smoke.suite import recorded
+from smoke.suite.suite_options import DEFAULT_START_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -435,6 +436,9 @@ class Run:
             timed_out=error.timed_out,
             out_of_memory=error.out_of_memory,
         )
+        if error.timed_out and found.cause == "timeout" and self.options.start_timeout < DEFAULT_START_TIMEOUT_S:
+            longer = f"give it more time: --start-timeout {DEFAULT_START_TIMEOUT_S:g}, the default, decides"
+            found = replace(found, advice=longer, image_at_fault=False)
         if error.refused and found.cause == "unknown":
             found = replace(found, cause="engine-refused", image_at_fault=False)
         if not found.image_at_fault:

@@ -19,7 +19,8 @@ from smoke.server.server import ANSWER_S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_DEFAULT_START_TIMEOUT_S = 600.0
+DEFAULT_START_TIMEOUT_S = 600.0
+"""Seconds that a server has to become healthy; one that is given less has not failed when it needs more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ def add(parser: pytest.Parser) -> None:
         "--start-timeout",
         metavar="S",
         type=float,
-        default=_DEFAULT_START_TIMEOUT_S,
+        default=DEFAULT_START_TIMEOUT_S,
         help="seconds that the server has to become healthy. Default: %(default)s",
     )
     group.addoption(
@@ -173,7 +174,7 @@ def parse(config: pytest.Config) -> Options:
 _OF_CONTAINERS = {
     "--gpus": "auto",
     "--model": None,
-    "--start-timeout": _DEFAULT_START_TIMEOUT_S,
+    "--start-timeout": DEFAULT_START_TIMEOUT_S,
     "--numbers": "same",
 }
 _OF_ADDRESSES = {"--api-key": None, "--api-key-file": None}

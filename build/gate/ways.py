@@ -1,0 +1,89 @@
+"""A way of testing: what a run was asked for beside its image, and which ways answer for which.
+
+A verdict is about an image and a way. The gate asks for the standard way: the suite's own model, served as the suite
+serves it, with no expectation of the user's.
+
+- Each way has a verdict of its own; a run overwrites only that of its own way.
+- The newest verdict that answers for the standard way decides. A pass answers for it if its way asks for at least as
+  much; a failure only if its way asks for nothing more.
+- The failure of another way takes no pass back. Without any verdict that answers, it is why the gate stays closed.
+- GPUs, and whether an image's numbers may change, make a way; the gate takes a pass with any of them.
+- A run that was not completed gives no verdict. That is so if the server was still starting when a time shorter than
+  the default had passed; one that needs longer than the default has failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way of testing.
+
+    Attributes:
+        model: Digest of the model; None for the suite's own.
+        gpus: The GPUs as ``--gpus`` names them.
+        expect: ``ROUTE=TEXT`` each.
+        changed: Whether the image's numbers were allowed to differ from its base's.
+    """
+
+    model: str | None = None
+    gpus: str | None = None
+    expect: frozenset[str] = frozenset()
+    changed: bool = False
+
+    @classmethod
+    def of(cls, configuration: Mapping[str, Any]) -> Way:
+        """The way that a verdict is about.
+
+        Args:
+            configuration: What its checks ran with (:attr:`build.gate.verdict.Verdict.configuration`).
+        """
+        return cls(
+            model=None if configuration.get("exact", True) else configuration.get("model") or "unknown",
+            gpus=configuration.get("gpus"),
+            expect=frozenset(configuration.get("expect", ())),
+            changed=(configuration.get("numbers") or "").startswith("changed"),
+        )
+
+    @property
+    def mark(self) -> str:
+        """What tells the files of an image's verdicts apart: empty for the standard way without a choice of GPUs."""
+        if self in (STANDARD, Way(gpus="none"), Way(gpus="all")):
+            return ""
+        parts = [self.model, self.gpus, sorted(self.expect), self.changed]
+        return f".{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
+
+    @property
+    def text(self) -> str:
+        """What is not standard about it, as its options are given; empty if nothing is."""
+        told = [f"--expect {each}" for each in sorted(self.expect)]
+        told += ["another model"] if self.model else []
+        return ", ".join(told + (["--numbers changed"] if self.changed else []))
+
+    def starts_as(self, other: Way) -> bool:
+        """Whether the server is started in the same way, whatever is asked of it."""
+        return self.model == other.model
+
+    def answers(self, required: Way, *, passed: bool) -> bool:
+        """Whether a verdict in this way is one in the required way as well.
+
+        Args:
+            required: What the gate asks for.
+            passed: Whether it is a pass.
+        """
+        if not self.starts_as(required):
+            return False
+        return self.expect >= required.expect if passed else self.expect <= required.expect
+
+
+STANDARD = Way()
+"""What the gate asks for."""
