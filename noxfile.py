@@ -143,9 +143,9 @@ def uninstall(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests: unit, engine, e2e; starts the engine they need."""
+    """All tests: unit, engine, e2e; starts the engine they need: [-- OPTIONS of pytest]."""
     session.install(*PINNED)
-    run(session, "-m", "pytest", *AT_ONCE, "--no-skips", "--durations=15")
+    run(session, "-m", "pytest", *AT_ONCE, "-rs", "--durations=15")
 
 
 @nox.session

@@ -22,13 +22,15 @@ from smoke.image.contents import UnreadableError
 from smoke.results import summary
 from smoke.results.findings import EXIT_STATUS, Check, Outcome, Tier
 from smoke.server import openai_client
+from smoke.server.ask import Asking
 from smoke.server.server import ServerFailedError
 from smoke.suite import suite_options
+from smoke.suite.at_once import AtOnce, is_coroutine
 from smoke.suite.image_run import NotVerifiedError, Run
 from smoke.suite.url_run import UrlRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterator
     from types import FrameType
 
     from build.base.apart import Look
@@ -44,6 +46,7 @@ _MESSAGE_LIMIT = 2000
 # What pytest puts before the words of a check.
 _EXCEPTION = re.compile(r"^(?:Skipped|Failed|AssertionError): ")
 _RUN: pytest.StashKey[Run | UrlRun] = pytest.StashKey()
+_AT_ONCE: pytest.StashKey[AtOnce] = pytest.StashKey()
 _SECONDS: pytest.StashKey[float] = pytest.StashKey()
 _NOTE: pytest.StashKey[str] = pytest.StashKey()
 
@@ -88,6 +91,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     except LlmdDevError as error:
         raise pytest.UsageError(harmless(f"{error.what}\ntry: {error.hint}")) from error
     session.config.stash[_RUN] = run
+    session.config.stash[_AT_ONCE] = AtOnce()
     _guard_terminal(session.config)
     _heed_signals(run)
 
@@ -179,6 +183,17 @@ class CheckTimeoutError(TimeoutError):
     """A check took longer than any may."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run the checks that are coroutines at once; any other one has the server for itself."""
+    at_once = pyfuncitem.config.stash[_AT_ONCE]
+    if is_coroutine(pyfuncitem):
+        at_once.result(pyfuncitem)
+        return True
+    at_once.settle()
+    return None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Bound what one check takes, whatever it waits for; the next is not tried on a server that does not answer."""
@@ -196,10 +211,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         if _is_timeout(error):
             run = item.config.stash[_RUN]
             run.findings.blocked = run.findings.blocked or "a check was given up, as the server did not answer in time"
+        if _has_no_template(error) and not item.config.stash[_RUN].exact:
+            pytest.skip("not asked: this model has no chat template")
         raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _has_no_template(error: Exception) -> bool:
+    """Whether the server refused a chat because its model is not made for any (vllm/renderers, 0.32.0)."""
+    return isinstance(error, openai.BadRequestError) and "chat template" in str(error)
 
 
 def _is_timeout(error: BaseException | None) -> bool:
@@ -232,8 +254,7 @@ def image(run: Run) -> Image:
 def foreseeable(pytestconfig: pytest.Config, server: Server) -> bool:
     """Whether the server serves the suite's own model, whose answers are known."""
     del server  # which model it serves is known when it was started
-    found = pytestconfig.stash[_RUN]
-    return isinstance(found, Run) and found.exact
+    return pytestconfig.stash[_RUN].exact
 
 
 @pytest.fixture(scope="session")
@@ -345,6 +366,24 @@ def connect(server: Server) -> Callable[[str], openai.OpenAI]:
 def connect_async(server: Server) -> Callable[[], openai.AsyncOpenAI]:
     """Makes an openai client of the server for many requests at once."""
     return lambda: openai_client.connect_async(server)
+
+
+@pytest.fixture(scope="session")
+def asking(server: Server, connect_async: Callable[[], openai.AsyncOpenAI], *, foreseeable: bool) -> Asking:
+    """Asks the server in each way."""
+    return Asking(server=server, connect=connect_async, exact=foreseeable)
+
+
+@pytest.fixture(scope="session")
+def run_now(pytestconfig: pytest.Config) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Waits for questions while nothing else is asked."""
+    return pytestconfig.stash[_AT_ONCE].run
+
+
+@pytest.fixture(scope="session")
+def alone(pytestconfig: pytest.Config) -> bool:
+    """Whether nobody else asks the server."""
+    return isinstance(pytestconfig.stash[_RUN], Run)
 
 
 @pytest.fixture(scope="session")

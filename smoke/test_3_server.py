@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,23 +16,22 @@ if TYPE_CHECKING:
 
 _SHOWN = 300
 
-# What vLLM 0.31 to 0.33 serve for a model that generates text.
-_ROUTES = frozenset(
-    {
-        "/detokenize",
-        "/health",
-        "/load",
-        "/metrics",
-        "/ping",
-        "/tokenize",
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/messages",
-        "/v1/models",
-        "/v1/responses",
-        "/version",
-    }
-)
+_HELLO = [{"role": "user", "content": "Hello."}]
+# What vLLM 0.31 to 0.33 serve for a model that generates text, what is posted there, and what the answer must have.
+_ROUTES: dict[str, tuple[dict[str, Any] | None, str]] = {
+    "/detokenize": ({"tokens": [1]}, "prompt"),
+    "/health": (None, ""),
+    "/load": (None, "server_load"),
+    "/metrics": (None, "vllm:"),
+    "/ping": (None, ""),
+    "/tokenize": ({"prompt": "Hello."}, "tokens"),
+    "/v1/chat/completions": ({"messages": _HELLO, "max_tokens": 1}, "choices"),
+    "/v1/completions": ({"prompt": "Hello.", "max_tokens": 1}, "choices"),
+    "/v1/messages": ({"messages": _HELLO, "max_tokens": 1}, "content"),
+    "/v1/models": (None, "data"),
+    "/v1/responses": ({"input": "Hello.", "max_output_tokens": 1}, "output"),
+    "/version": (None, "version"),
+}
 
 
 def test_health(server: Server) -> None:
@@ -52,8 +52,26 @@ def test_routes(server: Server) -> None:
     """The server's OpenAPI document has every route that clients of vLLM count on."""
     answer = server.get("/openapi.json")
     assert answer.ok, f"/openapi.json answered {answer.status}"
-    missing = sorted(_ROUTES - answer.json()["paths"].keys())
+    missing = sorted(_ROUTES.keys() - answer.json()["paths"].keys())
     assert not missing, f"no {', '.join(missing)}"
+
+
+def test_calls(server: Server, *, foreseeable: bool) -> None:
+    """Each route that clients count on answers, and no other one below /v1 fails when it is asked for nothing."""
+    wrong = []
+    for route, (document, content) in _ROUTES.items():
+        answer = server.get(route) if document is None else server.post(route, {"model": server.model, **document})
+        if not foreseeable and "chat template" in answer.text:
+            continue  # a model that is not made for chats
+        if not answer.ok or content not in answer.text:
+            wrong.append(f"{route} answered {answer.status} {answer.text[:_SHOWN]!r}")
+    for route, methods in server.get("/openapi.json").json()["paths"].items():
+        if route in _ROUTES or not route.startswith("/v1/") or "post" not in methods:
+            continue
+        answer = server.post(route.replace("{", "").replace("}", ""), {})
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            wrong.append(f"{route} answered {answer.status} {answer.text[:_SHOWN]!r}")
+    assert not wrong, "; ".join(wrong)
 
 
 def test_metrics(server: Server) -> None:

@@ -32,7 +32,7 @@ def rounds(connect_async: Callable[[], openai.AsyncOpenAI], name: str, *, forese
 
 
 def test_steady(rounds: Rounds, run: Run) -> None:
-    """The server gives a prompt the same numbers again, alone as among others, and with its beginning cached."""
+    """The server gives a prompt the same numbers again, alone as among others, with and without a cache."""
     worst = rounds.worst
     assert worst.size <= numbers.STEADY[run.flavor], f"the same server, asked again: {worst}"
 

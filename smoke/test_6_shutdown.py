@@ -30,6 +30,12 @@ def test_no_traceback(contained: ContainerServer) -> None:
     assert not found, "\n".join(lines[found[0] : found[0] + 40])
 
 
+def test_no_key_in_log(contained: ContainerServer) -> None:
+    """The server's log does not hold its API key, in whatever form."""
+    found = contained.tells_key()
+    assert not found, f"the log holds the API key {', '.join(found)}"
+
+
 def test_sigterm(contained: ContainerServer, run: Run) -> None:
     """The server ends by itself within 20 seconds of SIGTERM."""
     start = time.monotonic()

@@ -217,9 +217,7 @@ def command(name: str, text: str, **properties: str) -> str:
 
 
 def _data(text: str) -> str:
-    # The runner takes ##[ for the beginning of a command wherever it stands.
-    text = harmless(redacted(text)).replace("##[", "## [")
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return harmless(redacted(text)).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

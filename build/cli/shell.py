@@ -52,7 +52,6 @@ def _terminal() -> list[str]:
 
 
 def _beside(container: str) -> list[str]:
-    # The key of the server is not a variable of the shell's business.
     return ["exec", *_terminal(), container, *_SHELL]
 
 

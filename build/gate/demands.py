@@ -5,6 +5,7 @@ The names are those of the suite's checks, ``<tier>/<check>``. A test compares t
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from build.engine import labels
@@ -18,14 +19,59 @@ if TYPE_CHECKING:
     from build.gate.verdict import Verdict
     from build.gate.ways import Way
 
+_WAYS = "completions completions-stream chat chat-stream responses responses-stream"
+_CHOICES = "completions completions-stream chat chat-stream"
+_CHATS = "chat chat-stream responses responses-stream"
+_APIS = "completions chat responses"
+# Each property of an answer, and the ways to ask in which it is looked at.
+_CONTRACT = {
+    "usage": _WAYS,
+    "text": _WAYS,
+    "streamed": "completions-stream chat-stream responses-stream",
+    "ends": "completions-stream chat-stream",
+    "events": "responses-stream",
+    "length": _WAYS,
+    "stop": _WAYS,
+    "n": _CHOICES,
+    "logprobs": _WAYS,
+    "prompt_logprobs": "completions chat",
+    "echo": _CHOICES,
+    "seed": _WAYS,
+    "logit_bias": _APIS,
+    "letters": _WAYS,
+    "conversation": _CHATS,
+    "bad_parameter": _WAYS,
+    "too_long": _WAYS,
+    "unknown_model": _WAYS,
+    "prefix_cache": "completions chat",
+    "client_gone": _WAYS,
+}
+# The same, of several things each.
+_TABLES = {
+    "sampling": ("temperature top_p top_k min_p", _APIS),
+    "penalty": ("presence_penalty frequency_penalty repetition_penalty", _APIS),
+    "structured_output": ("choice regex json", _WAYS),
+    "tools": ("auto required named none", _CHATS),
+}
 # Of every image.
 _ALWAYS = {
     "image": "command history secret_files",
-    "server": "health routes metrics",
-    "openai": "models tokens completion completion_is_right completion_stream chat chat_is_right chat_stream length"
-    " stop n logprobs structured_output responses many_at_once bad_parameter too_long unknown_model no_key wrong_key",
+    "server": "health routes calls metrics",
+    "openai": "models completion completion_is_right completion_stream chat chat_is_right chat_stream responses"
+    " tokens[plain] tokens[spaces] tokens[unicode] tokens[special] key[none] key[wrong] many_at_once counters "
+    + " ".join(
+        [
+            *(f"{name}[{way}]" for name, ways in _CONTRACT.items() for way in ways.split()),
+            *(
+                f"{name}[{kind}-{way}]"
+                for name, (kinds, ways) in _TABLES.items()
+                for kind in kinds.split()
+                for way in ways.split()
+            ),
+        ]
+    ),
     "numbers": "steady as_base",
-    "shutdown": "still_healthy no_traceback sigterm",
+    "shutdown": "still_healthy no_traceback no_key_in_log sigterm",
 }
 # Of bases and overlays, and of what was made from them, whatever its labels say.
 _OURS = {
@@ -42,8 +88,6 @@ _ANY_USER = {"any_user": "health completion"}
 EXPECTATION = "server/expectation"
 """The check that there is of each expectation."""
 
-EXACT = frozenset({"openai/completion_is_right", "openai/chat_is_right", "numbers/steady", "numbers/as_base"})
-"""Checks of what the suite's own model says, which need that model."""
 
 OPTIONAL = frozenset({EXPECTATION, "gpu/memory"})
 """Checks that no image has to have passed: there need be nothing to expect, and MIG devices tell no memory."""
@@ -56,6 +100,18 @@ def every() -> frozenset[str]:
 
 def _names(*tables: dict[str, str]) -> frozenset[str]:
     return frozenset(f"{tier}/{name}" for table in tables for tier, names in table.items() for name in names.split())
+
+
+_EXACT = (
+    "completion_is_right text stop echo sampling penalty prefix_cache tokens[spaces] tokens[unicode] tokens[special]"
+)
+EXACT = _names({"numbers": _ALWAYS["numbers"]}) | frozenset(
+    name
+    for name in _names({"openai": _ALWAYS["openai"]})
+    if re.search("chat|responses|conversation", name)
+    or {name.removeprefix("openai/"), name.removeprefix("openai/").partition("[")[0]} & {*_EXACT.split()}
+)
+"""Checks that need the suite's own model: of what it says, of what others are not sure of, and of chats."""
 
 
 def missing(found: Verdict, image: Image) -> list[str]:

@@ -69,6 +69,16 @@ class Check:
     log_line_number: int | None = None
 
 
+# What such a tier asks is one question of many; the others can be asked all the same.
+_INDEPENDENT = ("server", "openai", "numbers")
+_FIRST_OF_ALL = "server/health"
+
+
+def _keeps_from_others(check: Check, tier: Tier) -> bool:
+    """Whether later tiers could only repeat that a check failed."""
+    return tier.name not in _INDEPENDENT or check.name == _FIRST_OF_ALL
+
+
 @dataclass(kw_only=True)
 class Findings:
     """Everything that a run found out so far.
@@ -95,7 +105,7 @@ class Findings:
     def add(self, check: Check, tier: Tier) -> None:
         """Note how a check came out."""
         self.checks[check.name] = check
-        if check.outcome == "failed" and self._failed_tier is None:
+        if check.outcome == "failed" and self._failed_tier is None and _keeps_from_others(check, tier):
             self._failed_tier = tier
 
     def reason_to_skip(self, tier: Tier) -> str | None:
@@ -137,15 +147,19 @@ class Findings:
         return self.void or self.diagnosis or self._failed_check() or self.incomplete or _NOTHING_RAN
 
     def _failed_check(self) -> Diagnosis | None:
-        for name in self.named("failed"):
-            line = self.checks[name].message.partition("\n")[0]
-            return Diagnosis(
-                cause="check-failed",
-                line=f"{name}: {line}",
-                advice=f"the image must keep to this: {self.checks[name].contract}",
-                image_at_fault=True,
-            )
-        return None
+        """What the first check that failed says: within a tier those that others build on come first."""
+        names = self.named("failed")
+        if not names:
+            return None
+        name = names[0]
+        line = self.checks[name].message.partition("\n")[0]
+        more = f" (and {len(names) - 1} more)" if names[1:] else ""
+        return Diagnosis(
+            cause="check-failed",
+            line=f"{name}: {line}{more}",
+            advice=f"the image must keep to this: {self.checks[name].contract}",
+            image_at_fault=True,
+        )
 
     def report(self, image: Image | None, header: Sequence[str] = ()) -> dict[str, Any]:
         """The document ``report.json``.

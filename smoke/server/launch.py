@@ -21,7 +21,7 @@ from build.engine import confinement, labels, serving
 from build.engine.client import IN_FLIGHT_S, without_logins
 from build.host import identity
 from smoke.server import relay
-from smoke.server.server import HEALTH_S, POLL_S, TAIL_LINES, ContainerServer, ServerFailedError
+from smoke.server.server import HEALTH_S, MODEL_FOLDER, POLL_S, TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 MODEL_NAME = "smoke"
 """What the server calls the model."""
-
-MODEL_FOLDER = "/tmp/llm-d-dev-model"  # noqa: S108 - in the container, which is ours alone
-"""Where the container has the model."""
 
 # A folder that is copied goes through memory; a larger one is mounted.
 _COPY_LIMIT = 64 * 2**20
@@ -71,7 +68,9 @@ _CACHES = {"XDG_CACHE_HOME": ".cache", "TRITON_CACHE_DIR": ".triton"}
 # exec: what was compiled is loaded from there, which Docker's default for a tmpfs forbids.
 _WRITABLE = "mode=1777,exec"
 
-_OPTIONS = ("--served-model-name", MODEL_NAME, "--max-model-len", "512", "--enforce-eager")
+# A parser whose form of a call any model can be made to say.
+_TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+_OPTIONS = ("--served-model-name", MODEL_NAME, "--max-model-len", "512", "--enforce-eager", *_TOOLS)
 _CPU_OPTIONS = ("--dtype", "float32")
 # A tiny model needs little, and somebody else may use the GPU too. Default: nearly all.
 _GPU_OPTIONS = ("--gpu-memory-utilization", "0.1")

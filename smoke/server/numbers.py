@@ -88,7 +88,8 @@ def _prompts() -> Iterator[Prompt]:
 PROMPTS = tuple(_prompts())
 """What is asked."""
 
-_ALONE = PROMPTS[::3]  # each costs as many steps as all together
+# Each costs as many steps as all together. The last differs from what is cached by the last token of a block.
+_ALONE = (*PROMPTS[::3], PROMPTS[16])
 
 _BY_TITLE = {prompt.title: prompt for prompt in PROMPTS}
 
@@ -135,7 +136,7 @@ class Rounds:
 
     Attributes:
         first: To all prompts at once.
-        others: To these again, when their beginnings are cached: all at once, and some alone.
+        others: To these again: all at once, when they are cached, and some alone, when nothing is.
     """
 
     first: Answers
@@ -187,14 +188,15 @@ async def _together(client: openai.AsyncOpenAI, model: str) -> Answers:
 
 
 async def _alone(client: openai.AsyncOpenAI, model: str) -> Answers:
-    """Ask some of it, one prompt after the other."""
+    """Ask some of it, one prompt after the other, each as if nothing had been asked before."""
     answers: Answers = {}
     for prompt in _ALONE:
-        answers |= await _ask(client, model, [prompt])
+        # What was cached of other prompts is not taken for one with another salt.
+        answers |= await _ask(client, model, [prompt], cache_salt=prompt.title)
     return answers
 
 
-async def _ask(client: openai.AsyncOpenAI, model: str, prompts: list[Prompt]) -> Answers:
+async def _ask(client: openai.AsyncOpenAI, model: str, prompts: list[Prompt], **further: str) -> Answers:
     answer = await client.completions.create(
         model=model,
         prompt=[list(prompt.tokens) for prompt in prompts],
@@ -202,7 +204,7 @@ async def _ask(client: openai.AsyncOpenAI, model: str, prompts: list[Prompt]) ->
         temperature=prompts[0].temperature,
         seed=_SEED,
         logprobs=TOP,
-        extra_body={"ignore_eos": True, "return_tokens_as_token_ids": True},
+        extra_body={"ignore_eos": True, "return_tokens_as_token_ids": True, **further},
     )
     choices = sorted(answer.choices, key=lambda choice: choice.index)
     return {prompt.title: _steps(choice) for prompt, choice in zip(prompts, choices, strict=True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import json
@@ -18,13 +19,16 @@ from build.engine.serving import PORT
 from build.registry.exchange import Exchange, TooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from docker.models.containers import Container
     from prometheus_client import Metric
     from testcontainers.core.container import DockerContainer
 
     from build.registry.exchange import Answer
+
+MODEL_FOLDER = "/tmp/llm-d-dev-model"  # noqa: S108 - in the container, which is the suite's alone
+"""Where a container has its model."""
 
 TAIL_LINES = 40
 """How much of a log is shown of a server that failed."""
@@ -126,6 +130,11 @@ class Server:
         """Tokens that prompt and answer may have together; 0 where it does not say so."""
         return int(self._card.get("max_model_len") or 0)
 
+    @property
+    def is_own_model(self) -> bool:
+        """Whether it says that it serves a folder of the name that the suite's own model has in a container."""
+        return self._card.get("root") == MODEL_FOLDER
+
     @functools.cached_property
     def _card(self) -> dict[str, Any]:
         cards: list[dict[str, Any]] = self.get("/v1/models").json()["data"]
@@ -205,6 +214,11 @@ class Server:
         found = [metric for metric in self.metrics() if metric.name in _LOAD]
         return sum(sample.value for metric in found for sample in metric.samples)
 
+    def totals(self, names: Sequence[str]) -> list[float]:
+        """What samples of ``/metrics`` with these names sum up to, each over all of its labels."""
+        samples = [sample for metric in self.metrics() for sample in metric.samples]
+        return [sum(sample.value for sample in samples if sample.name == name) for name in names]
+
     def redacted(self, text: str) -> str:
         """A text without the API key."""
         return text.replace(self.key, "[redacted]") if self.key else text
@@ -266,6 +280,16 @@ class ContainerServer(Server):
         """
         said = confinement.printed(self._wrapped, tail=tail, timestamps=timestamps)
         return self.redacted(said.decode(errors="replace"))
+
+    def tells_key(self) -> list[str]:
+        """Forms of its API key that it printed, in words."""
+        text = confinement.printed(self._wrapped)
+        forms = {"as it is": self.key.encode(), "in hexadecimal": self.key.encode().hex().encode()}
+        # What base64 makes of the key's middle bytes hangs on how many are before it.
+        for before in range(3):
+            encoded = base64.b64encode(b"x" * before + self.key.encode())
+            forms[f"in base64, shifted by {before}"] = encoded[4:-4]
+        return [form for form, looks in forms.items() if looks in text]
 
     def kill(self) -> None:
         """End it at once: from then on it prints nothing."""

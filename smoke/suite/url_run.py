@@ -10,6 +10,7 @@ from build.host import secrets
 from build.host.files import write_atomic, write_json
 from smoke.results import report
 from smoke.results.findings import Findings
+from smoke.server.launch import MODEL_NAME
 from smoke.server.server import Server
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ class UrlRun:
         """Take the address and the key from the command line."""
         assert options.url is not None, "the command line was validated"
         return cls(options=options, server=Server(url=options.url, key=options.key or ""))
+
+    @property
+    def exact(self) -> bool:
+        """Whether the server says that it was started as the suite starts one, with the suite's own model."""
+        return self.server.is_own_model and self.server.model == MODEL_NAME
 
     @property
     def subject(self) -> str:

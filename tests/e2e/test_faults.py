@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 _IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "commit.gpgSign=false")
 _LLAMA = "vllm/model_executor/models/llama.py"
+_COMPLETIONS = "vllm/entrypoints/openai/completion"
+_COMPLETION = f"{_COMPLETIONS}/serving.py"
+_CHAT = "vllm/entrypoints/openai/chat_completion"
+_KEYS = "vllm/entrypoints/serve/middleware/authenticate.py"
 _NORMS = "vllm/model_executor/layers/layernorm.py"
-_COMPLETION = "vllm/entrypoints/openai/completion/serving.py"
 
 # Changes bytes in compiled files, as if they came from another build; the file's layout stays.
 _PATCH = """\
@@ -77,12 +80,45 @@ FAULTS = {
         edits=(("vllm/entrypoints/serve/instrumentator/basic.py", '@router.get("/load")\n', ""),),
         failed=("server/routes",),
     ),
-    "wrong usage and broken streaming": Fault(
-        edits=(
-            (_COMPLETION, "total_tokens=num_prompt_tokens + num", "total_tokens=1 + num_prompt_tokens + num"),
-            (_COMPLETION, "delta_text = output.text\n", "delta_text = output.text[:-1]\n"),
-        ),
-        failed=("openai/completion", "openai/completion_stream"),
+    "wrong usage": Fault(
+        edits=((_COMPLETION, "total_tokens=num_prompt_tokens + num", "total_tokens=1 + num_prompt_tokens + num"),),
+        failed=("openai/completion", "openai/usage[completions]"),
+    ),
+    "wrong usage in the last chunk of a chat": Fault(
+        edits=((f"{_CHAT}/serving.py", "=num_prompt_tokens + completion_tokens", "=1 + completion_tokens"),),
+        failed=("openai/usage[chat-stream]",),
+    ),
+    "a chat's stream without its end": Fault(
+        edits=((f"{_CHAT}/serving.py", 'yield "data: [DONE]\\n\\n"\n', "pass\n"),),
+        failed=("openai/ends[chat-stream]",),
+    ),
+    "stop sequences of chats ignored": Fault(
+        edits=((f"{_CHAT}/protocol.py", "stop=self.stop,", "stop=[],"),),
+        failed=("openai/stop[chat]", "openai/stop[chat-stream]"),
+    ),
+    "logprobs of chats with the wrong sign": Fault(
+        edits=((f"{_CHAT}/serving.py", "logprob=max(p[1].logprob, -9999.0)", "logprob=-max(p[1].logprob, -9999.0)"),),
+        failed=("openai/logprobs[chat]", "openai/logprobs[chat-stream]"),
+    ),
+    "a chat goes on without its client": Fault(
+        edits=((f"{_CHAT}/api_router.py", "@with_cancellation\n", ""),),
+        failed=("openai/client_gone[chat]",),
+    ),
+    "one completion for many": Fault(
+        edits=((f"{_COMPLETIONS}/protocol.py", "n=self.n,", "n=1,"),),
+        failed=("openai/n[completions]", "openai/n[completions-stream]"),
+    ),
+    "a completion's stream without echo": Fault(
+        edits=((_COMPLETION, "if request.echo and not has_echoed[i]:", "if request.stream is None:"),),
+        failed=("openai/echo[completions-stream]",),
+    ),
+    "seed of responses ignored": Fault(
+        edits=(("vllm/entrypoints/openai/responses/protocol.py", "seed=self.seed,", "seed=None,"),),
+        failed=("openai/seed[responses]", "openai/seed[responses-stream]"),
+    ),
+    "only GET asks for a key": Fault(
+        edits=((_KEYS, "if url_path.startswith(", 'if scope["method"] == "GET" and url_path.startswith('),),
+        failed=("openai/key[none]", "openai/key[wrong]"),
     ),
     "stale file left": Fault(
         edits=(("vllm/model_executor/models/qwen2.py", "", ""),),

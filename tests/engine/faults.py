@@ -376,6 +376,7 @@ SERVER = (
         failed=("server/version",),
     ),
     _served("no-route", "server/routes"),
+    _served("breaks-messages", "server/calls"),
     _standin("no-metrics", "server/metrics"),
     Fault(
         name="change-not-seen",
@@ -390,38 +391,38 @@ SERVER = (
     ),
 )
 
-_COMPLETIONS = (
-    *("completion", "completion_stream", "length", "stop", "n", "many_at_once"),
-    *("bad_parameter", "too_long", "unknown_model"),
-)
+WAYS = ("completions", "completions-stream", "chat", "chat-stream", "responses", "responses-stream")
+"""The ways to ask for text."""
 
+PACKED: tuple[str, ...] = ()
+_USAGES = (
+    *(f"openai/{name}" for name in ("completion", "completion_stream", "chat", "responses")),
+    *(f"openai/usage[{way}]" for way in WAYS),
+)
+_KEYS = ("openai/key[none]", "openai/key[wrong]")
+
+# The faults of one property in one way to ask are in test_api_contract.py.
 OPENAI = (
-    _served("too-short", "openai/length"),
-    _served("ignores-stop", "openai/stop"),
-    _served("ignores-n", "openai/n"),
-    _served("wrong-logprobs", "openai/logprobs"),
-    _served("unstructured", "openai/structured_output"),
-    _standin("wrong-response", "openai/responses"),
-    _standin("mixes-up", "openai/many_at_once"),
-    _standin("keeps-cancelled", "openai/many_at_once"),
-    _served("takes-too-long", "openai/too_long"),
     _standin("wrong-model", "openai/models"),
-    _served("wrong-tokens", "openai/tokens"),
-    _served("wrong-usage", "openai/completion", "openai/chat"),
-    _standin("wrong-text", "openai/completion_is_right", "openai/stop", "openai/many_at_once"),
-    _served("broken-stream", "openai/completion_stream", "openai/chat_stream"),
-    _served("stream-in-one-piece", "openai/completion_stream", "openai/chat_stream"),
-    _served("wrong-role", "openai/chat"),
-    _standin("wrong-chat", "openai/chat_is_right"),
-    _served("no-400", "openai/bad_parameter"),
-    _served("bare-400", "openai/bad_parameter"),
-    _served("no-404", "openai/unknown_model"),
-    _served("no-auth", "openai/no_key", "openai/wrong_key"),
-    _served("any-key", "openai/wrong_key"),
-    _served("packs", *(f"openai/{name}" for name in _COMPLETIONS)),
-    _served("streams-without-end", "openai/completion", options=("--answer-timeout", "2")),
-    _served("says-nothing", "openai/completion", options=("--answer-timeout", "2")),
-    _standin("dies-at-completion", "openai/completion", cause="engine-died"),
+    _standin(
+        "wrong-text",
+        *("openai/completion_is_right", "openai/many_at_once", "openai/text[completions-stream]"),
+        *("openai/stop[completions]", "openai/stop[completions-stream]"),
+        *(f"openai/sampling[{name}-completions]" for name in ("temperature", "top_p", "top_k", "min_p")),
+    ),
+    _served("wrong-tokens", "openai/tokens[plain]"),
+    _served(
+        "wrong-usage",
+        *(f"openai/{name}" for name in ("completion", "completion_stream", "chat", "responses")),
+        *_USAGES,
+    ),
+    _served("wrong-role", "openai/chat", "openai/chat_stream"),
+    _served("no-auth", *_KEYS),
+    _served("any-key", "openai/key[wrong]"),
+    _served("packs", "server/calls", *PACKED),
+    _served("streams-without-end", "server/calls", options=("--answer-timeout", "2")),
+    _served("says-nothing", "server/calls", options=("--answer-timeout", "2")),
+    _standin("dies-at-completion", "server/calls", cause="engine-died"),
 )
 
 NUMBERS = (
@@ -437,6 +438,7 @@ NUMBERS = (
 SHUTDOWN = (
     _standin("unhealthy", "shutdown/still_healthy"),
     _standin("traceback", "shutdown/no_traceback"),
+    _standin("logs-key", "shutdown/no_key_in_log"),
     _standin("ignores-sigterm", "shutdown/sigterm"),
     _standin("bad-exit", "shutdown/sigterm"),
 )

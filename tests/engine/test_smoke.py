@@ -25,6 +25,7 @@ from smoke.server import tiny_model
 from smoke.suite import recorded
 from tests.engine.conftest import commit_all, make_cli
 from tests.engine.faults import BATCHES, FAULTS, GONE, MADE_NUMBERS, OWNER, SHIFTED, Fault
+from tests.engine.test_api_contract import ALONE, ROWS
 from tests.standin import faults, trial
 from tests.standin.image import changed
 from tests.standin.verdicts import numbers_on, passing
@@ -178,14 +179,15 @@ def test_fault_is_found_and_named(tried: Callable[[str], Tried], fault: str) -> 
 
 
 def test_every_check_is_failed_by_some_fault(sound: Outcome) -> None:
-    failed = {name.partition("[")[0] for fault in FAULTS.values() for name in fault.failed}
+    of_contract = {name for row in (*ROWS, *ALONE) for way in row.ways for name in row.checks(way)}
+    failed = {name.partition("[")[0] for name in of_contract.union(*(fault.failed for fault in FAULTS.values()))}
     checks = {check["name"].partition("[")[0] for check in sound.report["checks"]}
     # Those of a GPU have their faults in test_gpus.py.
     assert {name for name in checks if not name.startswith("gpu/")} == failed
 
 
 def test_every_fault_of_the_standin_is_tried() -> None:
-    assert {*faults.AT_START, *faults.RUNNING} <= set(FAULTS)
+    assert {*faults.AT_START, *faults.RUNNING} <= {*FAULTS, *",".join(row.fault for row in (*ROWS, *ALONE)).split(",")}
 
 
 def test_sound_image_passes_every_check(sound: Outcome) -> None:
@@ -382,7 +384,7 @@ def test_output_without_end_is_not_kept(tried: Callable[[str], Tried], fault: st
 @pytest.mark.parametrize("fault", ["says-nothing", "streams-without-end"])
 def test_server_that_does_not_answer_is_asked_once(tried: Callable[[str], Tried], fault: str) -> None:
     checks = {check["name"]: check for check in tried(fault).outcome.report["checks"]}
-    after = [checks[f"openai/{name}"] for name in ("completion_is_right", "chat", "no_key")]
+    after = [checks[f"openai/{name}"] for name in ("completion_is_right", "chat", "key[none]")]
     assert {check["outcome"] for check in after} == {"skipped"}
     assert all("did not answer in time" in check["message"] for check in after)
 

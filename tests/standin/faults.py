@@ -98,10 +98,25 @@ RUNNING = (
     "broken-stream",
     "stream-in-one-piece",
     "too-short",
-    "ignores-stop",
-    "ignores-n",
-    "wrong-logprobs",
-    "unstructured",
+    "wavers",
+    "miscounts",
+    "counts-wrong",
+    "no-done",
+    "more-after-usage",
+    "numbers-wrongly",
+    "positive-logprobs",
+    "logprobs-out-of-order",
+    "logprobs-of-others",
+    "wrong-prompt-logprobs",
+    "stale-prefix",
+    "breaks-letters",
+    "cuts-arguments",
+    "drops-a-message",
+    "drops-spaces",
+    "works-on",
+    "open-to-delete",
+    "breaks-messages",
+    "logs-key",
     "wrong-response",
     "mixes-up",
     "keeps-cancelled",
@@ -134,13 +149,18 @@ RUNNING = (
 )
 
 
+_IGNORES = "ignores-"
+"""Before the name of a parameter that the server then ignores."""
+
+
 def active() -> frozenset[str]:
-    """The faults that this server shall have.
+    """The faults that this server shall have: each by name, and ``@`` the way to ask if it is one of that way alone.
 
     Raises:
         ValueError: There is no such fault.
     """
     names = frozenset(filter(None, os.environ.get("STANDIN_FAULT", "").split(",")))
-    if unknown := names - {*AT_START, *RUNNING}:
+    known = {*AT_START, *RUNNING}
+    if unknown := {name for name in names if name.partition("@")[0] not in known and not name.startswith(_IGNORES)}:
         raise ValueError(f"no fault {', '.join(unknown)!r}")
     return names

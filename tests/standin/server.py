@@ -6,13 +6,18 @@ printable character by the next one in ASCII.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hmac
 import importlib
 import json
 import os
 import pwd
+import random
+import re
+import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -33,7 +38,13 @@ _GUARDED = ("/v1",)
 _CONTEXT = 512
 _USER = 2000
 """Whom the image runs as."""
-_SHORT = 3
+_SHORT, _REFERENCE = 3, 16
+_LONG = 64
+"""Tokens above which an answer takes its time, so that a client can go away meanwhile."""
+_PACE_S = 0.002
+_SPECIAL = {"<s>": 256, "</s>": 257}
+_APIS = {"/v1/completions": "completions", "/v1/chat/completions": "chat", "/v1/responses": "responses"}
+_PLAIN = {"model", "prompt", "messages", "input", "max_tokens", "max_output_tokens", "temperature", "stream"}
 ROUTES = (
     "/detokenize",
     "/health",
@@ -77,10 +88,116 @@ def templated(messages: list[dict[str, str]]) -> str:
     return "".join(f"<{message['role']}>{message['content']}" for message in messages)
 
 
+def tokenized(text: str) -> list[int]:
+    """One token a byte, and one for each special token."""
+    found: list[int] = []
+    for part in re.split("(</?s>)", text):
+        found += [_SPECIAL[part]] if part in _SPECIAL else part.encode()
+    return found
+
+
+def detokenized(tokens: list[int]) -> str:
+    """The text of tokens."""
+    names = {number: name.encode() for name, number in _SPECIAL.items()}
+    return b"".join(names.get(token) or bytes([token]) for token in tokens).decode(errors="replace")
+
+
+class Asked:
+    """A request for text.
+
+    Args:
+        api: ``completions``, ``chat`` or ``responses``.
+        request: What was posted.
+    """
+
+    def __init__(self, api: str, request: dict[str, Any]) -> None:
+        self.api = api
+        self.request = request
+        self.stream = bool(request.get("stream"))
+        self.prompt = self._prompt()
+        self.length = request.get("max_output_tokens" if api == "responses" else "max_tokens") or 16
+
+    def _prompt(self) -> str:
+        request = self.request
+        if self.api == "completions":
+            return str(request["prompt"])
+        messages = request["messages"] if self.api == "chat" else request["input"]
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        if system := request.get("instructions"):
+            messages = [{"role": "system", "content": system}, *messages]
+        return templated(messages)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is asked for but text."""
+        return self.request.keys() <= _PLAIN
+
+    @property
+    def schema(self) -> dict[str, Any] | None:
+        """The schema that the answer must have."""
+        form = self.request.get("response_format") or (self.request.get("text") or {}).get("format") or {}
+        found: dict[str, Any] | None = form.get("schema") or form.get("json_schema", {}).get("schema")
+        return found
+
+    def forced(self) -> str | None:
+        """The only text that structured output leaves."""
+        wanted = self.request.get("structured_outputs") or {}
+        if schema := self.schema:
+            return json.dumps(schema["enum"][0])
+        if "regex" in wanted:
+            return "abca-12"
+        if "choice" in wanted:
+            return str(wanted["choice"][0])
+        return None
+
+    def calls(self, text: str) -> list[dict[str, Any]]:
+        """The tools that are called, by the request's choice or by what the model says."""
+        tools = [tool.get("function", tool) for tool in self.request.get("tools") or ()]
+        choice = self.request.get("tool_choice", "auto")
+        if not tools or choice == "none":
+            return []
+        if choice == "auto":
+            said = re.search("<tool_call>(.*)</tool_call>", text, re.DOTALL)
+            found = [json.loads(said[1])] if said else []
+            return [{"name": one["name"], "arguments": json.dumps(one["arguments"])} for one in found]
+        named = choice if choice == "required" else choice.get("function", choice)
+        name = tools[0]["name"] if named == "required" else named["name"]
+        return [{"name": name, "arguments": '{"x": "yes"}'}]
+
+    def said(self) -> str:
+        """What the model says: as long as it may be."""
+        if (text := self.forced()) is not None:
+            return text
+        if bias := self.request.get("logit_bias"):
+            return self._favoured({chr(int(token)): value for token, value in bias.items()})
+        if self.request.get("temperature", 1) > 1 and not self._is_narrow:
+            source = random.Random(f"{self.request.get('seed')}{self.prompt}")  # noqa: S311 - nothing is secret
+            return "".join(source.choices("abcdefgh", k=self.length))
+        return follow(self.prompt, self.length)
+
+    @property
+    def _is_narrow(self) -> bool:
+        request = self.request
+        return request.get("top_k") == 1 or request.get("min_p") == 1 or request.get("top_p", 1) < 0.01
+
+    def _favoured(self, scores: dict[str, float]) -> str:
+        text = ""
+        for _ in range(self.length):
+            text += max(scores, key=lambda token: self._penalised(scores[token], text.count(token)))
+        return text
+
+    def _penalised(self, score: float, count: int) -> float:
+        request = self.request
+        score -= request.get("frequency_penalty", 0) * count + request.get("presence_penalty", 0) * bool(count)
+        return score / request.get("repetition_penalty", 1) if count else score
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers one request."""
 
     server: Server
+    way = ""
 
     def do_GET(self) -> None:
         """Answer a GET request."""
@@ -89,6 +206,8 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(
             {
                 "/health": self._health,
+                "/load": lambda: self._send({"server_load": self.server.running}),
+                "/ping": lambda: self._send(None),
                 "/metrics": self._metrics,
                 "/openapi.json": self._openapi,
                 "/v1/models": self._models,
@@ -103,13 +222,27 @@ class Handler(BaseHTTPRequestHandler):
         with self._counted():
             self._answer(
                 {
-                    "/v1/completions": self._completion,
-                    "/v1/chat/completions": self._chat,
-                    "/v1/responses": self._responses,
+                    **dict.fromkeys(_APIS, self._generate),
+                    "/v1/messages": self._message,
                     "/tokenize": self._tokenize,
                     "/detokenize": self._detokenize,
                 }
             )
+
+    def do_PUT(self) -> None:
+        """Answer a PUT request."""
+        self._answer({})
+
+    def do_DELETE(self) -> None:
+        """Answer a DELETE request."""
+        if self.server.broken("open-to-delete"):
+            self._send({})
+        else:
+            self._answer({})
+
+    def _broken(self, fault: str) -> bool:
+        """Whether the server has a fault, in every way to ask or in the one that is asked now."""
+        return self.server.broken(fault) or self.server.broken(f"{fault}@{self.way}")
 
     def _is_hostile(self) -> bool:
         """Answer as no server does that means well, if this is one of them."""
@@ -168,6 +301,8 @@ class Handler(BaseHTTPRequestHandler):
         raise Refusal(HTTPStatus.NOT_FOUND, "Not Found", "Not Found")
 
     def _check_key(self) -> None:
+        if self.server.broken("logs-key"):
+            log(f"Headers: {base64.b64encode(str(self.headers).encode()).decode()}")
         if not self.path.startswith(_GUARDED) or self.server.broken("no-auth"):
             return
         given = self.headers.get("Authorization", "")
@@ -192,7 +327,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for document in documents:
             self.wfile.write(f"data: {json.dumps(document)}\n\n".encode())
-        self.wfile.write(b"data: [DONE]\n\n")
+        if "responses" not in self.path and not self._broken("no-done"):
+            self.wfile.write(b"data: [DONE]\n\n")
 
     def _health(self) -> None:
         unhealthy = self.server.broken("unhealthy") and self.server.asked
@@ -209,6 +345,8 @@ class Handler(BaseHTTPRequestHandler):
     def _metrics(self) -> None:
         kept = 1 if self.server.broken("keeps-cancelled") and self.server.asked else 0
         text = f"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running {self.server.running + kept}\n"
+        for name, value in self.server.counted.items():
+            text += f"# TYPE vllm:{name} counter\nvllm:{name}_total {value}\n"
         if self.server.broken("no-metrics"):
             text = "<html>metrics</html>"
         self.send_response(HTTPStatus.OK)
@@ -220,20 +358,31 @@ class Handler(BaseHTTPRequestHandler):
     def _models(self) -> None:
         card = importlib.import_module("vllm.entrypoints.serve.engine.protocol").ModelCard
         name = "other" if self.server.broken("wrong-model") else self.server.model
-        self._send({"object": "list", "data": [{**vars(card(id=name)), "max_model_len": _CONTEXT}]})
+        self._send(
+            {"object": "list", "data": [{**vars(card(id=name)), "max_model_len": _CONTEXT, "root": self.server.folder}]}
+        )
 
     def _request(self) -> dict[str, Any]:
         request: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if request.get("model", self.server.model) != self.server.model and not self.server.broken("no-404"):
+        self.way = _APIS.get(self.path, "") + ("-stream" if request.get("stream") else "")
+        for name in [name for name in request if self._broken(f"ignores-{name}")]:
+            del request[name]
+        if request.get("model", self.server.model) != self.server.model and not self._broken("no-404"):
             message = f"The model `{request['model']}` does not exist."
             raise Refusal(HTTPStatus.NOT_FOUND, "NotFoundError", message, "model")
-        if request.get("temperature", 1) < 0 and not self.server.broken("no-400"):
-            message = f"temperature must be non-negative, got {request['temperature']}."
-            refusal = Refusal(HTTPStatus.BAD_REQUEST, "BadRequestError", message, "temperature")
-            if self.server.broken("bare-400"):
-                refusal.body = {}
-            raise refusal
+        for name, highest in (("temperature", 2), ("top_p", 1)):
+            if not isinstance(value := request.get(name, 1), int | float) or not 0 <= value <= highest:
+                self._refuse(request, name, f"{name} must be in [0, {highest}], got {value}.")
         return request
+
+    def _refuse(self, request: dict[str, Any], name: str, message: str) -> None:
+        if self._broken("no-400"):
+            del request[name]
+            return
+        refusal = Refusal(HTTPStatus.BAD_REQUEST, "BadRequestError", message, name)
+        if self._broken("bare-400"):
+            refusal.body = {}
+        raise refusal
 
     def _misbehave(self) -> None:
         self.server.asked = True
@@ -251,16 +400,25 @@ class Handler(BaseHTTPRequestHandler):
                 level="ERROR",
             )
 
-    def _completion(self) -> None:
+    def _generate(self) -> None:
         request = self._request()
-        if isinstance(request["prompt"], list):
+        if isinstance(request.get("prompt"), list):
             self._send_numbers(request)
             return
+        asked = Asked(_APIS[self.path], request)
         self._misbehave()
-        text = self._continued(request, request["prompt"])
-        if self.server.broken("wrong-text"):
-            text = text[::-1]
-        self._send_text(request, request["prompt"], text, kind="text_completion", key="text")
+        if len(tokenized(asked.prompt)) > _CONTEXT and not self._broken("takes-too-long"):
+            message = f"This model's maximum context length is {_CONTEXT} tokens."
+            raise Refusal(HTTPStatus.BAD_REQUEST, "BadRequestError", message, "input_tokens")
+        text, reason = self._ended(asked, self._said(asked))
+        calls = asked.calls(text)
+        if calls and self._broken("cuts-arguments"):
+            calls[0]["arguments"] = calls[0]["arguments"][:-1]
+        reply = Reply(self, asked, text="" if calls else text, reason="tool_calls" if calls else reason, calls=calls)
+        if asked.stream:
+            self._stream(reply.events())
+        else:
+            self._send(reply.document())
 
     def _send_numbers(self, request: dict[str, Any]) -> None:
         prompts = request["prompt"]
@@ -274,100 +432,232 @@ class Handler(BaseHTTPRequestHandler):
         frame = {"id": "cmpl-1", "created": 1, "model": self.server.model, "object": "text_completion"}
         self._send({**frame, "choices": choices})
 
-    def _chat(self) -> None:
-        request = self._request()
-        self._misbehave()
-        prompt = templated(request["messages"])
-        text = self._continued(request, "" if self.server.broken("wrong-chat") else prompt)
-        self._send_text(request, prompt, text, kind="chat.completion", key="message")
+    def _said(self, asked: Asked) -> str:
+        """What the model says, as far as the server is in order."""
+        if self._broken("mixes-up") and self.server.running > 1 and asked.prompt[-1:].isupper():
+            return follow("", asked.length)
+        if self._broken("too-short") and asked.length <= _SHORT:
+            asked.length -= 1
+        seedless = self._broken("ignores-seed") and asked.request.get("temperature", 1) > 1
+        if seedless or (self._broken("wavers") and asked.is_plain):
+            asked.request |= {"seed": random.random(), "temperature": 2}  # noqa: S311 - nothing is secret
+        wrong = {"completions": "wrong-text", "chat": "wrong-chat", "responses": "wrong-response"}[asked.api]
+        text = asked.said()
+        return text[::-1] if self._broken(wrong) and asked.is_plain and not asked.stream else text
 
-    def _responses(self) -> None:
-        request = self._request()
-        prompt = templated([{"role": "user", "content": request["input"]}])
-        text = follow("" if self.server.broken("wrong-response") else prompt, request["max_output_tokens"])
-        content = [{"type": "output_text", "text": text, "annotations": []}]
-        message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
-        usage = {
-            "input_tokens": len(prompt),
-            "output_tokens": len(text),
-            "total_tokens": len(prompt) + len(text),
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens_details": {"reasoning_tokens": 0},
-        }
-        frame = {"id": "resp_1", "object": "response", "created_at": 1, "model": self.server.model}
-        self._send({**frame, "status": "incomplete", "output": [message], "usage": usage})
+    def _ended(self, asked: Asked, text: str) -> tuple[str, str]:
+        """The text that the client gets, and why it ended. Each token takes a while, and a client may go meanwhile."""
+        reason = "length" if len(text) == asked.length and asked.forced() is None else "stop"
+        for stop in asked.request.get("stop") or ():
+            if stop in text:
+                text, reason = text.partition(stop)[0], "stop"
+        for _ in range(asked.request.get("n") or 1):
+            for _ in text:
+                if asked.length > _LONG:
+                    time.sleep(_PACE_S)
+                    if self._is_left() and not self._broken("works-on"):
+                        raise BrokenPipeError
+                self.server.count("generation_tokens", 1)
+        return text, reason
 
-    def _continued(self, request: dict[str, Any], prompt: str) -> str:
-        """What the model says, as the request limits it."""
-        schema = (request.get("response_format") or {}).get("json_schema", {}).get("schema")
-        if schema and not self.server.broken("unstructured"):
-            return json.dumps(schema["enum"][0])
-        if len(prompt.encode()) > _CONTEXT and not self.server.broken("takes-too-long"):
-            message = f"This model's maximum context length is {_CONTEXT} tokens."
-            raise Refusal(HTTPStatus.BAD_REQUEST, "BadRequestError", message, "input_tokens")
-        if self.server.broken("mixes-up") and self.server.running > 1:
-            prompt = ""
-        length = request["max_tokens"]
-        text = follow(prompt, length - 1 if self.server.broken("too-short") and length <= _SHORT else length)
-        for stop in request.get("stop") or () if not self.server.broken("ignores-stop") else ():
-            text = text.partition(stop)[0]
-        return text
+    def _is_left(self) -> bool:
+        """Whether the client went away."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
 
-    def _send_text(self, request: dict[str, Any], prompt: str, text: str, *, kind: str, key: str) -> None:
-        wrong = 1 if self.server.broken("wrong-usage") else 0
-        number = 1 if self.server.broken("ignores-n") else request.get("n") or 1
-        usage = {
-            "prompt_tokens": len(prompt.encode()) + wrong,
-            "completion_tokens": len(text) * number,
-            "total_tokens": len(prompt.encode()) + len(text) * number,
-        }
-        frame = {"id": "cmpl-1", "created": 1, "model": self.server.model}
-        if request.get("stream"):
-            with_usage = (request.get("stream_options") or {}).get("include_usage")
-            self._stream(self._chunks(frame, text, usage if with_usage else None, kind=kind, key=key))
-            return
-        role = "user" if self.server.broken("wrong-role") else "assistant"
-        content: Any = text if key == "text" else {"role": role, "content": text}
-        reason = "length" if len(text) == request["max_tokens"] else "stop"
-        logprobs = self._logprobs(text) if request.get("logprobs") else None
-        choice = {key: content, "finish_reason": reason, "logprobs": logprobs}
-        choices = [{"index": index, **choice} for index in range(number)]
-        self._send({**frame, "object": kind, "choices": choices, "usage": usage})
-
-    def _logprobs(self, text: str) -> dict[str, Any]:
-        value = 0.5 if self.server.broken("wrong-logprobs") else -0.1
-        tokens = [{"token": character, "logprob": value, "bytes": list(character.encode())} for character in text]
-        return {"content": [{**token, "top_logprobs": [token]} for token in tokens]}
-
-    def _chunks(
-        self, frame: dict[str, Any], text: str, usage: dict[str, int] | None, *, kind: str, key: str
-    ) -> Iterator[dict[str, Any]]:
-        frame = {**frame, "object": kind if key == "text" else f"{kind}.chunk"}
-        pieces = [text] if self.server.broken("stream-in-one-piece") else list(text)
-        if self.server.broken("broken-stream"):
-            del pieces[len(pieces) // 2]
-        for number, piece in enumerate(pieces):
-            last = number == len(pieces) - 1
-            content = {"text": piece} if key == "text" else {"delta": {"content": piece}}
-            yield {**frame, "choices": [{"index": 0, **content, "finish_reason": "length" if last else None}]}
-        if usage:
-            yield {**frame, "choices": [], "usage": usage}
+    def _message(self) -> None:
+        self._request()
+        if self.server.broken("breaks-messages"):
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError", "it broke")
+        self._send({"type": "message", "role": "assistant", "content": [{"type": "text", "text": "!"}]})
 
     def _tokenize(self) -> None:
         request = self._request()
         text = request["prompt"] if "prompt" in request else templated(request["messages"])
-        tokens = list(text.encode())
+        tokens = tokenized(text)
         self._send({"count": len(tokens), "max_model_len": 512, "tokens": tokens})
 
     def _detokenize(self) -> None:
         tokens = self._request()["tokens"]
         if self.server.broken("wrong-tokens"):
             tokens = tokens[1:]
-        self._send({"prompt": bytes(tokens).decode()})
+        text = detokenized(tokens)
+        self._send({"prompt": " ".join(text.split()) if self.server.broken("drops-spaces") else text})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name for it
         """Log a request as uvicorn does."""
         log(f"{self.client_address[0]}:{self.client_address[1]} - {format % args}")
+
+
+class Reply:
+    """An answer, whole or as the events of a stream.
+
+    Args:
+        handler: Who answers.
+        asked: What was asked.
+        text: The text.
+        reason: Why it ended.
+        calls: The tools that are called.
+    """
+
+    def __init__(self, handler: Handler, asked: Asked, *, text: str, reason: str, calls: list[dict[str, Any]]) -> None:
+        self._broken = handler._broken
+        self._server = handler.server
+        self._asked = asked
+        self._text = "\ufffd" + text if self._broken("breaks-letters") and not text.isascii() else text
+        self._reason = reason
+        self._calls = calls
+        self._number = asked.request.get("n") or 1
+        self._frame = {"id": "1", "created": 1, "model": handler.server.model}
+        self._kind = "text_completion" if asked.api == "completions" else "chat.completion"
+        self._echoed = self._echo()
+        handler.server.count("request_success", 1)
+        handler.server.count("prompt_tokens", len(tokenized(asked.prompt)) - handler.server.broken("counts-wrong"))
+
+    def _echo(self) -> str:
+        if not self._asked.request.get("echo"):
+            return ""
+        return (
+            self._asked.prompt if self._asked.api == "completions" else self._asked.request["messages"][-1]["content"]
+        )
+
+    @property
+    def _usage(self) -> dict[str, int]:
+        prompt, completion = len(tokenized(self._asked.prompt)), self._made * self._number
+        if self._broken("miscounts") and self._asked.request.keys() <= {*_PLAIN, "stream_options"}:
+            prompt += 1
+        total = prompt + completion + self._broken("wrong-usage")
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+
+    @property
+    def _made(self) -> int:
+        return len(self._text) or sum(len(call["arguments"]) for call in self._calls)
+
+    def document(self) -> dict[str, Any]:
+        """It as one document."""
+        if self._asked.api == "responses":
+            return self._response(self._text)
+        choice = {**self._content(self._echoed + self._text), "finish_reason": self._reason, **self._of_prompt()}
+        choice["logprobs"] = self._logprobs(self._text)
+        choices = [{"index": index, **choice} for index in range(self._number)]
+        whole = {**self._frame, "object": self._kind, "choices": choices, "usage": self._usage}
+        return {**whole, **self._of_prompt()}
+
+    def _of_prompt(self) -> dict[str, Any]:
+        tokens = tokenized(self._asked.prompt)
+        shown: dict[str, Any] = {"prompt_token_ids": tokens} if self._asked.request.get("return_token_ids") else {}
+        if self._broken("drops-a-message") and "prompt_token_ids" in shown:
+            shown["prompt_token_ids"] = tokens[20:]
+        if self._asked.request.get("prompt_logprobs"):
+            value = 0.5 if self._broken("wrong-prompt-logprobs") else -1.0
+            shown["prompt_logprobs"] = [None, *({str(token): {"logprob": value}} for token in tokens[1:])]
+        return shown
+
+    def _content(self, text: str) -> dict[str, Any]:
+        if self._asked.api == "completions":
+            return {"text": text}
+        calls = [{"id": "call-1", "type": "function", "function": call} for call in self._calls]
+        role = "user" if self._broken("wrong-role") else "assistant"
+        return {"message": {"role": role, "content": text or None, "tool_calls": calls}}
+
+    def _rows(self, text: str) -> list[dict[str, Any]]:
+        """The log-probabilities of a text's tokens, in the form of a chat's."""
+        top = [-0.1, -3.0, -4.0, -5.0, -6.0]
+        if self._broken("positive-logprobs"):
+            top[0] = 0.5
+        if self._broken("logprobs-out-of-order"):
+            top.reverse()
+        taken = top[1] if self._broken("logprobs-of-others") else top[0]
+        salt = self._asked.request.get("cache_salt")
+        if salt in self._server.salts and self._broken("stale-prefix"):
+            taken -= 1
+        if salt:
+            self._server.salts.add(salt)
+        tops = [{"token": str(number), "logprob": value} for number, value in enumerate(top)]
+        return [{"token": letter, "logprob": taken, "top_logprobs": tops} for letter in text]
+
+    def _logprobs(self, text: str) -> dict[str, Any] | None:
+        if not self._asked.request.get("logprobs"):
+            return None
+        rows = self._rows(text)
+        if self._asked.api == "chat":
+            return {"content": rows}
+        return {
+            "tokens": [row["token"] for row in rows],
+            "token_logprobs": [row["logprob"] for row in rows],
+            "top_logprobs": [{top["token"]: top["logprob"] for top in row["top_logprobs"]} for row in rows],
+        }
+
+    def _response(self, text: str) -> dict[str, Any]:
+        usage = self._usage
+        part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": []}
+        part["logprobs"] = self._rows(text) if self._asked.request.get("top_logprobs") else []
+        message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+        call = {"type": "function_call", "id": "fc_1", "call_id": "call-1", "status": "completed"}
+        return {
+            **self._frame,
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1,
+            "status": "incomplete" if self._reason == "length" else "completed",
+            "output": [{**call, **one} for one in self._calls] or [message],
+            "usage": {
+                "input_tokens": usage["prompt_tokens"],
+                "output_tokens": usage["completion_tokens"],
+                "total_tokens": usage["total_tokens"],
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens_details": {"reasoning_tokens": 0},
+            },
+        }
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """It as the events of a stream."""
+        pieces = [self._text] if self._broken("stream-in-one-piece") else list(self._text)
+        if self._broken("broken-stream") and len(pieces) == _REFERENCE:
+            del pieces[len(pieces) // 2]
+        if self._asked.api == "responses":
+            yield from self._numbered(pieces)
+            return
+        with_usage = (self._asked.request.get("stream_options") or {}).get("include_usage")
+        for index in range(self._number):
+            yield from self._chunks(index, pieces)
+        if with_usage:
+            yield {**self._chunk([]), "usage": self._usage}
+        if self._broken("more-after-usage"):
+            yield self._chunk([])
+
+    def _numbered(self, pieces: list[str]) -> Iterator[dict[str, Any]]:
+        deltas: list[dict[str, Any]] = [{"type": "response.output_text.delta", "delta": piece} for piece in pieces]
+        first = {"type": "response.created", "response": {"id": "resp_1"}}
+        last = {"type": "response.completed", "response": self._response("".join(pieces))}
+        for number, event in enumerate([first, *deltas, last]):
+            yield {**event, "sequence_number": number + self._broken("numbers-wrongly")}
+
+    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            **self._frame,
+            "object": self._kind.replace("chat.completion", "chat.completion.chunk"),
+            "choices": choices,
+        }
+
+    def _chunks(self, index: int, pieces: list[str]) -> Iterator[dict[str, Any]]:
+        if self._asked.api == "chat":
+            role = "user" if self._broken("wrong-role") else "assistant"
+            yield self._chunk([{"index": index, "delta": {"role": role, "content": self._echoed}}])
+            for number, call in enumerate(self._calls):
+                first, rest = call["arguments"][:3], call["arguments"][3:]
+                parts = [{"name": call["name"], "arguments": first}, {"arguments": rest}]
+                for part in parts:
+                    delta = {"tool_calls": [{"index": number, "function": part}]}
+                    yield self._chunk([{"index": index, "delta": delta}])
+        elif self._echoed:
+            yield self._chunk([{"index": index, "text": self._echoed}])
+        for piece in pieces:
+            content = {"text": piece} if self._asked.api == "completions" else {"delta": {"content": piece}}
+            yield self._chunk([{"index": index, **content, "logprobs": self._logprobs(piece)}])
+        ended: dict[str, Any] = {"text": ""} if self._asked.api == "completions" else {"delta": {}}
+        last = self._chunk([{"index": index, **ended, "finish_reason": self._reason}])
+        yield {**last, "prompt_token_ids": self._of_prompt().get("prompt_token_ids")}
 
 
 class Server(ThreadingHTTPServer):
@@ -388,10 +678,18 @@ class Server(ThreadingHTTPServer):
         self.asked = False
         self.running = 0
         self.lock = threading.Lock()
+        self.folder = os.environ.get("STANDIN_ROOT", arguments.model)
+        self.counted = dict.fromkeys(("request_success", "prompt_tokens", "generation_tokens"), 0)
+        self.salts: set[str | None] = set()
 
     def broken(self, fault: str) -> bool:
         """Whether it has a fault."""
         return fault in self._broken
+
+    def count(self, name: str, number: int) -> None:
+        """Add to a metric."""
+        with self.lock:
+            self.counted[name] += number
 
 
 def _write_to_source() -> None:

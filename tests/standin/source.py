@@ -94,6 +94,8 @@ def add_options(parser):
     parser.add_argument("--served-model-name")
     parser.add_argument("--max-model-len", type=int)
     parser.add_argument("--enforce-eager", action="store_true")
+    parser.add_argument("--enable-auto-tool-choice", action="store_true")
+    parser.add_argument("--tool-call-parser")
     parser.add_argument("--dtype")
     parser.add_argument("--gpu-memory-utilization", type=float)
 """,

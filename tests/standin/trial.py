@@ -17,6 +17,8 @@ import requests
 from build.config.folders import REPOSITORY
 from build.engine import labels
 from build.host import identity
+from smoke.server.launch import MODEL_NAME
+from smoke.server.server import MODEL_FOLDER
 from tests.standin.source import VERSION, source_tree, version_file
 
 if TYPE_CHECKING:
@@ -127,14 +129,22 @@ def run_alone(*options: str | Path, **variables: str) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, fault: str = "", **variables: str) -> Iterator[str]:
-    """A stand-in that runs on this machine, without an image, while the block runs; yields its address."""
+def serving(folder: Path, fault: str = "", *, own: bool = False, **variables: str) -> Iterator[str]:
+    """A stand-in that runs on this machine, without an image, while the block runs; yields its address.
+
+    Args:
+        folder: For its source.
+        fault: How it is broken.
+        own: Whether it says that it serves the suite's own model.
+        variables: Further variables.
+    """
     source_tree(folder)
     (folder / "vllm/_version.py").write_text(version_file(VERSION, None), encoding="utf-8")
     (folder / "config.json").write_text("{}", encoding="utf-8")
     url = f"http://127.0.0.1:{(port := free_port())}"
-    words = ("serve", str(folder), "--served-model-name", "their-model", "--port", str(port))
+    words = ("serve", str(folder), "--served-model-name", MODEL_NAME if own else "their-model", "--port", str(port))
     environment = {**os.environ, "VLLM_API_KEY": KEY, "STANDIN_FAULT": fault, "PYTHONPATH": str(folder), **variables}
+    environment |= {"STANDIN_ROOT": MODEL_FOLDER} if own else {}
     argv = [sys.executable, "-c", "from vllm.entrypoints.cli.main import main; main()", *words]
     with subprocess.Popen(argv, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
         try:

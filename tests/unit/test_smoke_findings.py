@@ -100,10 +100,30 @@ def test_pass_has_no_reason() -> None:
     assert findings.report(IMAGE)["cause"] is None
 
 
-def test_failed_tier_stops_the_later_ones_only() -> None:
-    findings = found("failed")
-    assert findings.reason_to_skip(SERVER) is None
-    assert findings.reason_to_skip(OPENAI) == "not run: the server checks failed"
+def failed(name: str) -> Findings:
+    findings = Findings()
+    tier = Tier(number=1, name=name.partition("/")[0])
+    findings.add(Check(name=name, contract="It does.", outcome="failed", seconds=0.1, message="it did not"), tier)
+    return findings
+
+
+@pytest.mark.parametrize("name", ["image/files", "binaries/modules", "server/health"])
+def test_failed_tier_stops_the_later_ones_only(name: str) -> None:
+    findings = failed(name)
+    tier = name.partition("/")[0]
+    assert findings.reason_to_skip(Tier(number=1, name=tier)) is None
+    assert findings.reason_to_skip(OPENAI) == f"not run: the {tier} checks failed"
+
+
+@pytest.mark.parametrize("name", ["server/metrics", "openai/stop[chat]"])
+def test_failed_question_to_the_server_keeps_no_other_tier_from_being_looked_at(name: str) -> None:
+    assert failed(name).reason_to_skip(Tier(number=6, name="shutdown")) is None
+
+
+def test_of_many_failures_the_first_leads_and_the_others_are_counted() -> None:
+    reason = found("passed", "failed", "failed", "failed").reason
+    assert reason is not None
+    assert reason.line == "server/1: it did not (and 2 more)"
 
 
 def test_nothing_stops_after_a_pass() -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-MODEL = launch.MODEL_FOLDER
+MODEL = server.MODEL_FOLDER
 
 
 @pytest.mark.parametrize(
