@@ -76,8 +76,8 @@ class Delivery:
 
     @property
     def pushes(self) -> bool:
-        """Whether what passes is pushed: the gate asks for a test with the suite's own model."""
-        return self.push and self.smoke and self.options.model is None
+        """Whether what passes is pushed: the gate asks for a test in the standard way."""
+        return self.push and self.smoke and self.options.is_standard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +132,8 @@ def require_registry(context: Context, request: Delivery) -> None:
         context.open_registry().require_reachable()
     elif request.push and request.smoke:
         context.console.note(
-            "not pushed by this run: --model tests with another model than the gate asks for; the same command without "
-            "--model pushes"
+            "not pushed by this run: --model, --serve-arg and --env test in another way than the gate asks for; the "
+            "same command without them pushes"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from build.cli import options
-from build.config import model_name
+from build.config import model_name, starting
 from build.config.expectation import Expectation
 from build.gate import ending, smoke_run
 from build.gate.smoke_run import SmokeOptions
@@ -71,13 +71,36 @@ def add_start_options(parser: argparse.ArgumentParser) -> None:
         type=options.usable(_model),
         help="model to serve: a folder, or its name on Hugging Face's hub (default: a tiny one, made on the spot)",
     )
+    parser.add_argument(
+        "--serve-arg",
+        dest="serve_args",
+        metavar="ARG",
+        type=options.usable(starting.argument),
+        action="append",
+        help="further argument of vLLM, such as --serve-arg=--max-num-seqs=8; repeatable (default: the setting)",
+    )
+    parser.add_argument(
+        "--env",
+        metavar="NAME=VALUE",
+        type=options.usable(starting.variable),
+        action="append",
+        help="further variable of the server, whose value is shown nowhere; repeatable (default: the setting)",
+    )
 
 
 def options_of(arguments: argparse.Namespace) -> SmokeOptions:
     """How the command line wants an image to be tested."""
-    return SmokeOptions(
-        expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model, numbers=arguments.numbers
-    )
+    return SmokeOptions(expect=tuple(arguments.expect), numbers=arguments.numbers, **start_of(arguments))
+
+
+def start_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How the command line wants an image to be started."""
+    return {
+        "gpus": arguments.gpus,
+        "model": arguments.model,
+        "serve_args": tuple(arguments.serve_args) if arguments.serve_args else None,
+        "env": tuple(arguments.env) if arguments.env else None,
+    }
 
 
 def _expectation(text: str) -> str:

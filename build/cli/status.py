@@ -12,7 +12,7 @@ from rich.table import Table
 from build.cli import options
 from build.engine import ages, labels, names
 from build.engine.names import Upload
-from build.gate import demands, fingerprints, reports, verdict
+from build.gate import demands, fingerprints, reports, verdict, ways
 from build.nightly import freshness, record, retention
 from build.source.repository import SHORT_DIGITS
 
@@ -122,14 +122,19 @@ def rows(context: Context) -> list[Row]:
 
 
 def _row(context: Context, image: Image, rules: str, report: Path | None) -> Row:
-    found = verdict.recall(context.folders.verdicts, image.id)
+    required = ways.required(context.settings)
+    found = verdict.recall(context.folders.verdicts, image.id, required=required)
     digests = [name.partition("@") for name in image.digests]
     repositories = {repository: digest for repository, _, digest in digests}
     named = [name for name in image.tags if not Upload.parse(name.rpartition(":")[2])]
     pushed = tuple(name for name in named if name.rpartition(":")[0] in repositories)
     digest = repositories.get(pushed[-1].rpartition(":")[0]) if pushed else None
     judged = _verdict(context, found, image, rules)
-    failures = verdict.failed_otherwise(context.folders.verdicts, image.id, rules=rules) if judged == "pass" else []
+    failures = (
+        verdict.failed_otherwise(context.folders.verdicts, image.id, rules=rules, required=required)
+        if judged == "pass"
+        else []
+    )
     return Row(
         image=image,
         verdict=judged,
@@ -156,7 +161,8 @@ def _verdict(context: Context, found: Verdict | None, image: Image, rules: str) 
         return "outdated"
     if not found.ok:
         return "fail"
-    return "untested" if demands.shortcoming(context.folders.verdicts, image, rules=rules) else "pass"
+    why = demands.shortcoming(context.folders.verdicts, image, rules=rules, required=ways.required(context.settings))
+    return "untested" if why else "pass"
 
 
 _COLOURS = {"pass": "green", "fail": "red", "outdated": "yellow", "untested": "yellow"}

@@ -151,10 +151,10 @@ def shortcoming(folder: Path, image: Image, *, rules: str, required: Way = STAND
         return f"failed its smoke test: {', '.join(found.failed[:3])}"
     if found.configuration.get("suite") == rules and "exact" not in found.configuration:
         return "was tested with a model that its verdict does not tell"
-    return weakness(folder, found, image, rules=rules)
+    return weakness(folder, found, image, rules=rules, required=required)
 
 
-def weakness(folder: Path, found: Verdict, image: Image, *, rules: str) -> str | None:
+def weakness(folder: Path, found: Verdict, image: Image, *, rules: str, required: Way = STANDARD) -> str | None:
     """Why a passing verdict, with whatever model, says nothing about an image today; None if it does.
 
     Args:
@@ -162,6 +162,7 @@ def weakness(folder: Path, found: Verdict, image: Image, *, rules: str) -> str |
         found: The verdict.
         image: The image.
         rules: Fingerprint of the rules as they are now.
+        required: The way of testing that is asked of the base to which it leaves some checks.
     """
     if found.diff_ids != image.diff_ids:
         return "has a verdict that names other layers"
@@ -169,15 +170,15 @@ def weakness(folder: Path, found: Verdict, image: Image, *, rules: str) -> str |
         return "was tested by another version of the smoke suite"
     if lacking := missing(found, image):
         return f"was tested without {len(lacking)} of its checks: {', '.join(lacking[:3])}"
-    return _base_weakness(folder, found, rules=rules)
+    return _base_weakness(folder, found, rules=rules, required=required)
 
 
-def _base_weakness(folder: Path, found: Verdict, *, rules: str) -> str | None:
+def _base_weakness(folder: Path, found: Verdict, *, rules: str, required: Way) -> str | None:
     """Why the base to which an overlay leaves some of its checks does not answer for them."""
     base_id = found.configuration.get("base")
     if not base_id:
         return None
-    base = verdict.recall(folder, str(base_id))
+    base = verdict.recall(folder, str(base_id), required=required)
     if base and base.ok and base.configuration.get("suite") == rules and base.configuration.get("exact") is True:
         return None if found.diff_ids[: len(base.diff_ids)] == base.diff_ids else "does not stand on the base it names"
     return "leaves some checks to its base, which has no current pass"

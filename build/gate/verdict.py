@@ -29,7 +29,7 @@ _KNOWN: dict[str, TypeAdapter[Any]] = {
     **dict.fromkeys(("model", "base"), TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[\w:.-]*$")] | None)),
     "exact": TypeAdapter(bool),
     "numbers": TypeAdapter(str | None),
-    **dict.fromkeys(("expect", "gpu_names"), TypeAdapter(tuple[str, ...] | list[str])),
+    **dict.fromkeys(("expect", "gpu_names", "serve_args", "env"), TypeAdapter(tuple[str, ...] | list[str])),
 }
 """Forms of what is known of a configuration; further entries may be anything."""
 

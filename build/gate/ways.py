@@ -7,6 +7,7 @@ serves it, with no expectation of the user's.
 - The newest verdict that answers for the standard way decides. A pass answers for it if its way asks for at least as
   much; a failure only if its way asks for nothing more.
 - The failure of another way takes no pass back. Without any verdict that answers, it is why the gate stays closed.
+- The settings `serve_args` and `env` are part of what the gate asks for.
 - GPUs, and whether an image's numbers may change, make a way; the gate takes a pass with any of them.
 - A run that was not completed gives no verdict. That is so if the server was still starting when a time shorter than
   the default had passed; one that needs longer than the default has failed.
@@ -19,9 +20,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from build.config import starting
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from build.config.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +36,16 @@ class Way:
     Attributes:
         model: Digest of the model; None for the suite's own.
         gpus: The GPUs as ``--gpus`` names them.
+        serve_args: Further arguments of vLLM, as given.
+        env: Further variables of the server, as :func:`build.config.starting.marks` has them.
         expect: ``ROUTE=TEXT`` each.
         changed: Whether the image's numbers were allowed to differ from its base's.
     """
 
     model: str | None = None
     gpus: str | None = None
+    serve_args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
     expect: frozenset[str] = frozenset()
     changed: bool = False
 
@@ -50,6 +59,8 @@ class Way:
         return cls(
             model=None if configuration.get("exact", True) else configuration.get("model") or "unknown",
             gpus=configuration.get("gpus"),
+            serve_args=tuple(configuration.get("serve_args", ())),
+            env=tuple(configuration.get("env", ())),
             expect=frozenset(configuration.get("expect", ())),
             changed=(configuration.get("numbers") or "").startswith("changed"),
         )
@@ -59,19 +70,21 @@ class Way:
         """What tells the files of an image's verdicts apart: empty for the standard way without a choice of GPUs."""
         if self in (STANDARD, Way(gpus="none"), Way(gpus="all")):
             return ""
-        parts = [self.model, self.gpus, sorted(self.expect), self.changed]
+        parts = [self.model, self.gpus, self.serve_args, self.env, sorted(self.expect), self.changed]
         return f".{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
     @property
     def text(self) -> str:
         """What is not standard about it, as its options are given; empty if nothing is."""
         told = [f"--expect {each}" for each in sorted(self.expect)]
+        told += [f"--serve-arg={each}" for each in self.serve_args]
+        told += [f"--env {each.partition(':')[0]}" for each in self.env]
         told += ["another model"] if self.model else []
         return ", ".join(told + (["--numbers changed"] if self.changed else []))
 
     def starts_as(self, other: Way) -> bool:
         """Whether the server is started in the same way, whatever is asked of it."""
-        return self.model == other.model
+        return (self.model, self.serve_args, self.env) == (other.model, other.serve_args, other.env)
 
     def answers(self, required: Way, *, passed: bool) -> bool:
         """Whether a verdict in this way is one in the required way as well.
@@ -86,4 +99,9 @@ class Way:
 
 
 STANDARD = Way()
-"""What the gate asks for."""
+"""What the gate asks for, unless the settings ask for something else."""
+
+
+def required(settings: Settings) -> Way:
+    """What the gate asks for."""
+    return Way(serve_args=settings.serve_args, env=starting.marks(settings.variables))

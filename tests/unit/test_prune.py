@@ -34,7 +34,9 @@ LOCAL = f"llm-d-dev:local-{1:040}"
 
 @pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path) -> Context:
-    settings = SimpleNamespace(repository="llm-d-dev", registry=None, keep_bases=1, keep_days=14)
+    settings = SimpleNamespace(
+        serve_args=(), variables={}, repository="llm-d-dev", registry=None, keep_bases=1, keep_days=14
+    )
     folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
     found = SimpleNamespace(engine=engine, folders=folders, settings=settings, console=Console(quiet=True))
     return cast("Context", found)
