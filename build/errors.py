@@ -129,7 +129,7 @@ _NO_FOLDER = "No usable temporary directory"
 
 
 def is_the_engines(error: Exception) -> bool:
-    """Whether the engine's client raises this when the engine is what failed."""
+    """Return whether the engine's client raises this when the engine is what failed."""
     # A fifth of the time that a start takes, and what needs no engine never comes here.
     import docker.errors  # noqa: PLC0415
     import requests  # noqa: PLC0415
@@ -138,7 +138,7 @@ def is_the_engines(error: Exception) -> bool:
 
 
 def is_full(said: str) -> bool:
-    """Whether a program says that a disk is full, or a quota used up."""
+    """Return whether a program says that a disk is full, or a quota used up."""
     return _FULL_WORDS.search(said) is not None
 
 

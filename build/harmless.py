@@ -43,7 +43,7 @@ def inert(text: str) -> str:
 
 
 def is_in_actions(environment: Mapping[str, str]) -> bool:
-    """Whether GitHub Actions runs a process with these variables, and reads what it prints."""
+    """Return whether GitHub Actions runs a process with these variables, and reads what it prints."""
     return environment.get("GITHUB_ACTIONS") == "true"
 
 

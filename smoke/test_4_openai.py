@@ -432,9 +432,12 @@ _HERMES = {"structured_outputs": {"choice": [f"<tool_call>\n{_CALL}\n</tool_call
 
 
 def _with_tools(way: Way, choice: str) -> dict[str, Any]:
-    """Parameters for a question with two tools. The penalty keeps a model from going on with spaces for ever."""
+    """Parameters for a question with two tools.
+
+    The penalty keeps a model from going on with spaces for ever. Strict tools would take the place of a forced text.
+    """
     described = [
-        {"name": name, "parameters": _GIVEN | {"additionalProperties": False}, "strict": True}
+        {"name": name, "parameters": _GIVEN | {"additionalProperties": False}, "strict": choice != "auto"}
         for name in (_PICK, _OTHER)
     ]
     if way.api == "responses":

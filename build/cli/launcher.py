@@ -187,7 +187,7 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 def is_outdated() -> bool:
-    """Whether the command's environment was made from other requirements than the checkout has now."""
+    """Return whether the command's environment was made from other requirements than the checkout has now."""
     recorded = _recorded(Path(sys.prefix))
     return recorded is not None and recorded.requirements != _digest()
 

@@ -260,7 +260,7 @@ def add_gpus(parser: argparse.ArgumentParser) -> None:
 
 
 def add_push(parser: argparse.ArgumentParser) -> None:
-    """Whether to push."""
+    """Return whether to push."""
     parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
 
 

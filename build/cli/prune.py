@@ -16,7 +16,7 @@ EXAMPLE = "%(prog)s --apply"
 
 
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
-    """Whether to do it, and what stays."""
+    """Return whether to do it, and what stays."""
     parser.add_argument("--apply", action="store_true", help="do it")
     parser.add_argument("--keep-bases", metavar="N", type=int, help="good bases of each flavor that stay")
 

@@ -51,7 +51,7 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def has_display(environment: Mapping[str, str]) -> bool:
-    """Whether a browser that is started here can show a window."""
+    """Return whether a browser that is started here can show a window."""
     return sys.platform == "darwin" or any(environment.get(name) for name in _DISPLAYS)
 
 

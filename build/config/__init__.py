@@ -1,1 +1,1 @@
-"""What a run is told: settings, folders, and words of the command line that several rooms read."""
+"""The inputs of a run: settings, folders, and command-line values that several rooms read."""

@@ -1,4 +1,4 @@
-"""A text that a server must show: how a change to an image is seen through its API."""
+"""A text expected in a server's answer, which shows a change to an image through its API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Expectation:
 
     Attributes:
         route: Path of a GET request, such as ``/v1/models``.
-        text: What the body of the answer must contain.
+        text: Text that the body of the answer must contain.
     """
 
     route: str
@@ -25,10 +25,10 @@ class Expectation:
 
     @classmethod
     def parse(cls, word: str) -> Self:
-        """From ``ROUTE=TEXT``.
+        """Parse ``ROUTE=TEXT``.
 
         Raises:
-            UsageError: It is not of that form.
+            UsageError: The word has another form.
         """
         match = _FORM.fullmatch(word)
         if not match:

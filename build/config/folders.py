@@ -1,4 +1,4 @@
-"""Where state and caches live: shared by every clone, readable, safe to delete."""
+"""The folders of state and caches: shared by all clones, readable, safe to delete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from platformdirs import user_cache_path, user_state_path
 import build
 
 REPOSITORY = Path(str(build.__file__)).resolve().parents[1]
-"""The checkout that this code runs from."""
+"""The checkout of this code."""
 
 INSIDE = REPOSITORY / "build" / "base" / "inside"
 """The scripts that run inside images."""
@@ -25,8 +25,8 @@ class Folders:
     """The folders that a run reads and writes.
 
     Attributes:
-        state: Logs, verdicts, reports, locks, the embedded engine's and registry's data.
-        cache: What can be fetched or made again: downloads, imported sources, models.
+        state: Logs, verdicts, reports, locks, and the data of the embedded engine and registry.
+        cache: Files that can be fetched or made again: downloads, imported sources, models.
     """
 
     state: Path
@@ -34,27 +34,27 @@ class Folders:
 
     @classmethod
     def default(cls) -> Folders:
-        """The user's own folders, as platformdirs knows them."""
+        """Return the user's own folders, from platformdirs."""
         return cls(state=user_state_path(_APP), cache=user_cache_path(_APP))
 
     @property
     def logs(self) -> Path:
-        """One log file a run."""
+        """Log files, one per run."""
         return self.state / "logs"
 
     @property
     def verdicts(self) -> Path:
-        """One in-toto statement an image, named after its ID."""
+        """Verdicts: one in-toto statement per image, named after its ID."""
         return self.state / "verdicts"
 
     @property
     def reports(self) -> Path:
-        """One folder a smoke run."""
+        """Reports, one folder per smoke run."""
         return self.state / "reports"
 
     @property
     def nightlies(self) -> Path:
-        """One record a nightly."""
+        """Records of nightlies, one per run."""
         return self.state / "nightlies"
 
     @property
@@ -76,23 +76,23 @@ class Folders:
     def runtime(self) -> Path:
         """Sockets and pid files of the embedded engine and registry.
 
-        Not below ``state``: a Unix socket's path is limited to 107 bytes (unix(7)), and a restart of the
-        machine should clear what only a running process gives meaning to.
+        Not below ``state``: a Unix socket's path is limited to 107 bytes (unix(7)), and a restart of the machine should
+        clear files that only a running process needs.
         """
         digest = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:8]
         return Path("/run") / _APP / digest
 
     @property
     def downloads(self) -> Path:
-        """Release files, named as on the package index; checked against its hashes."""
+        """Release files, named as on the package index and checked against its hashes."""
         return self.cache / "downloads"
 
     @property
     def mirror(self) -> Path:
-        """The bare repository that commits from GitHub are fetched into."""
+        """The bare repository with commits fetched from GitHub."""
         return self.cache / "vllm.git"
 
     @property
     def releases(self) -> Path:
-        """The bare repository that vLLM releases are imported into."""
+        """The bare repository with imported vLLM releases."""
         return self.cache / "releases.git"

@@ -1,4 +1,4 @@
-"""The model that a test serves, as it is named on a command line: a folder, or an ID on Hugging Face's hub."""
+"""The model that a test serves, as named on the command line: a folder, or an ID on Hugging Face's hub."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ModelName:
 
     @classmethod
     def parse(cls, word: str) -> ModelName | None:
-        """From ``ID[@REVISION]``, None for what is not of that form."""
+        """Parse ``ID[@REVISION]``. Return None for another form."""
         match = _NAME.fullmatch(word)
         return cls(repository=match["repository"], revision=match["revision"] or "main") if match else None
 
@@ -40,19 +40,19 @@ class ModelName:
 
 
 def chosen(folder: Path) -> Path | ModelName:
-    """The folder of a model, or its name on the hub.
+    """Return the folder of a model, or its name on the hub.
 
     Args:
-        folder: What was named.
+        folder: Value of the option.
 
     Raises:
-        UsageError: It is neither, or the user inside a container may not read the folder.
+        UsageError: The value is neither, or the user inside a container cannot read the folder.
     """
     if not folder.exists() and (name := ModelName.parse(str(folder))):
         return name
     if not folder.joinpath("config.json").is_file():
         raise UsageError(
-            f"--model {folder}: no folder with a config.json, and no ID of a model", hint="give DIR or ID[@REVISION]"
+            f"--model {folder}: not a folder with a config.json, and not a model ID", hint="give DIR or ID[@REVISION]"
         )
     if shut := _shut(folder):
         raise UsageError(f"--model {folder}: {shut} must be readable by everyone", hint=f"`chmod -R a+rX {folder}`")
@@ -60,7 +60,7 @@ def chosen(folder: Path) -> Path | ModelName:
 
 
 def _shut(folder: Path) -> Path | None:
-    """A part of a folder that the user inside a container may not read."""
+    """Return a part of a folder that the user inside a container cannot read."""
     for path in (folder, *folder.rglob("*")):
         needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
         if path.stat().st_mode & needed != needed:

@@ -1,4 +1,4 @@
-"""Every setting, with one precedence: default < pyproject.toml < environment < command line."""
+"""All settings, with one precedence: default < pyproject.toml < environment < command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENV_PREFIX = "LLM_D_DEV_"
 
 # Quay's own spelling: https://docs.projectquay.io, "Setting tag expirations".
 Expiry = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[smhdw]$")]
-# Docker's reference grammar: lower-case components; what is before the first slash is a host if it has a dot or a
+# Docker's reference grammar: lower-case components. The part before the first slash is a host if it has a dot or a
 # port, or is localhost (distribution/reference, normalize.go).
 _PATH = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
 _HOST = r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+:[0-9]+)(?::[0-9]+)?"
@@ -37,7 +37,7 @@ Repository = Annotated[str, StringConstraints(pattern=f"^(?:{_HOST}/)?{_PATH}$")
 Remote = Annotated[str, StringConstraints(pattern=f"^{_HOST}/{_PATH}$")]
 Address = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(?:/[^\s/]+)*$")]
 ArgumentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-# Commas and equals signs would add options to buildx's own.
+# Commas and equals signs would add options of buildx.
 SecretId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
 File = Annotated[Path, AfterValidator(Path.expanduser)]
 Builder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -46,29 +46,29 @@ Release = Annotated[str, StringConstraints(pattern=r"^(?:newest|[0-9]+(?:\.[0-9]
 
 
 SECRETS = ("notify_url",)
-"""Settings whose values are shown and written nowhere."""
+"""Settings whose values are never shown or written."""
 
 PRIVATE = (*SECRETS, "env")
 """Those, and settings that may hold secrets."""
 
 
 class _Shared(PyprojectTomlConfigSettingsSource):
-    """The file that everybody reads, and that is committed."""
+    """The settings in pyproject.toml, a committed file that others read."""
 
     def __call__(self) -> dict[str, Any]:
-        """Its values.
+        """Return the values of the file.
 
         Raises:
-            UsageError: A secret is among them.
+            UsageError: The file holds a secret.
         """
         values = super().__call__()
         for name in SECRETS:
             if name in values:
                 raise UsageError(
-                    f"setting {name!r} is a secret and stands in pyproject.toml",
-                    hint=f"replace it, for others may have read it, and set {ENV_PREFIX}{name.upper()} instead",
+                    f"setting {name!r} is a secret and must not be in pyproject.toml",
+                    hint=f"revoke it, since others may have read it, and set {ENV_PREFIX}{name.upper()} instead",
                 )
-        # Paths of a shared file are relative to it, wherever a command is typed.
+        # Paths in a shared file are relative to the file, not to the working directory.
         for name in ("state", "cache", "notify_url_file"):
             if isinstance(values.get(name), str):
                 values[name] = str(REPOSITORY / Path(values[name]).expanduser())
@@ -78,16 +78,16 @@ class _Shared(PyprojectTomlConfigSettingsSource):
 
 
 class Settings(BaseSettings):
-    """What a run is told. Unknown keys are errors wherever they stand."""
+    """The settings of a run. Unknown keys are errors in every source."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
-        # As in a shell: an empty variable says nothing.
+        # An empty variable counts as unset, as in a shell.
         env_ignore_empty=True,
         extra="forbid",
         frozen=True,
         pyproject_toml_table_header=("tool", "llm-d-dev"),
-        # `model` and `build` are words of this domain; pydantic's own attributes are out of their way.
+        # `model` and `build` are words of this domain, so pydantic's own attributes must not claim them.
         protected_namespaces=(),
     )
 
@@ -98,15 +98,15 @@ class Settings(BaseSettings):
     )
     cache: Path = Field(
         default_factory=lambda: Folders.default().cache,
-        description="Folder of what can be fetched again: downloads, imported sources. "
+        description="Folder of files that can be fetched again: downloads, imported sources. "
         "Default: the user's cache folder.",
     )
     install: bool = Field(
         default=True,
-        description="Whether packages of the distribution may be installed (`--no-install`: not).",
+        description="Whether this tool may install packages of the distribution (`--no-install` forbids it).",
     )
     repository: Repository = Field(
-        default="llm-d-dev", description="Local repository name of the images, before the tag."
+        default="llm-d-dev", description="Local repository name of the images (the part before the tag)."
     )
     flavor: Literal["auto", "cuda", "cpu"] = Field(
         default="auto",
@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     registry: Remote | None = Field(
         default=None,
         description="Registry repository to push to, as host/name. Default: the embedded registry. "
-        "Logins are docker's.",
+        "Docker's logins apply.",
     )
     registry_port: int | None = Field(
         default=None,
@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     )
     rootfs_image: str = Field(
         default="debian:12-slim",
-        description="Image that the cpu flavor starts from: pulled, or loaded by hand; else made by mmdebstrap.",
+        description="Image that the cpu flavor starts from: pulled, or loaded by hand; else made with mmdebstrap.",
     )
     nightly_expires_after: Expiry = Field(default="14d", description="Label quay.expires-after of base images.")
     overlay_expires_after: Expiry = Field(default="3d", description="Label quay.expires-after of overlay images.")
@@ -143,32 +143,30 @@ class Settings(BaseSettings):
     )
     notify_url: SecretStr | None = Field(
         default=None,
-        description="Webhook (Slack's JSON) that is told when nightlies fail and recover. "
+        description="Webhook (Slack's JSON) to notify when nightlies fail and recover. "
         "A secret: never in pyproject.toml.",
     )
     notify_url_file: File | None = Field(
-        default=None, description="File that holds the webhook's address, for nightlies that are scheduled."
+        default=None, description="File with the webhook's address, for scheduled nightlies."
     )
     wheel_index: Address = Field(
-        default="https://wheels.vllm.ai", description="Where the precompiled wheels of vLLM's main are."
+        default="https://wheels.vllm.ai", description="Address of the precompiled wheels of vLLM's main branch."
     )
     build_args: dict[ArgumentName, str] = Field(
         default_factory=dict, description="Further build arguments of the cuda flavor, by name."
     )
     build_secrets: dict[SecretId, File] = Field(
-        default_factory=dict, description="Further BuildKit secrets of the cuda flavor: files by secret id."
+        default_factory=dict, description="Further BuildKit secrets of the cuda flavor: files by secret ID."
     )
     builder: Builder | None = Field(
         default=None, description="buildx builder that builds cuda bases. Default: the engine's own."
     )
     cache_to: Literal["registry", "local"] | None = Field(
-        default=None, description="`registry` or `local`: where the build cache of cuda bases is kept as well."
+        default=None, description="Second place for the build cache of cuda bases: `registry` or `local`."
     )
-    # The image is 28 GB, its builder stage as much again; package caches and what is pushed come on top.
-    cuda_disk_gb: int = Field(default=90, ge=1, description="Free disk in GB that a build of a cuda base has to find.")
-    start_timeout: int = Field(
-        default=600, ge=1, description="Seconds that the server under test has to become healthy."
-    )
+    # The image is 28 GB, and its builder stage as large again; package caches and the push need more.
+    cuda_disk_gb: int = Field(default=90, ge=1, description="Free disk in GB that a build of a cuda base requires.")
+    start_timeout: int = Field(default=600, ge=1, description="Seconds for the server under test to become healthy.")
     serve_args: tuple[str, ...] = Field(
         default_factory=tuple,
         description="Further arguments of vLLM's server under test, as the gate then asks for them.",
@@ -197,7 +195,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it by name
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line first, then environment, then ``[tool.llm-d-dev]``."""
+        """Return the sources: command line first, then environment, then ``[tool.llm-d-dev]``."""
         pyproject = _Shared(settings_cls, REPOSITORY / "pyproject.toml")
         return init_settings, env_settings, pyproject
 
@@ -208,12 +206,12 @@ class Settings(BaseSettings):
 
     @property
     def folders(self) -> Folders:
-        """The state and cache folders, absolute."""
+        """Return the state and cache folders as absolute paths."""
         return Folders(state=self.state.expanduser().resolve(), cache=self.cache.expanduser().resolve())
 
 
 def table() -> str:
-    """The settings as a Markdown table, for the README."""
+    """Return the settings as a Markdown table for the README."""
     rows = [f"| `{name}` | {_default(field)} | {field.description} |" for name, field in Settings.model_fields.items()]
     head = (f"| setting (environment: `{ENV_PREFIX}…`) | default | meaning |", "|---|---|---|")
     return "\n".join((*head, *rows))
@@ -229,10 +227,10 @@ def load(overrides: dict[str, Any]) -> Settings:
     """Read and validate all settings once.
 
     Args:
-        overrides: What the command line said; keys that it left open are absent.
+        overrides: Values from the command line; options that were not given are absent.
 
     Raises:
-        UsageError: A key is unknown or a value does not fit; names the key and where it may stand.
+        UsageError: A key is unknown or a value is invalid. The message names the key and its sources.
     """
     _refuse_unknown_variables()
     try:
@@ -240,10 +238,10 @@ def load(overrides: dict[str, Any]) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"pyproject.toml cannot be read: {error}", hint="correct it there") from error
     except SettingsError as error:
-        # What pydantic-settings says when a variable of a table is no JSON.
+        # pydantic-settings' error for a variable of a table that is not JSON.
         raise UsageError(f"{error}", hint=f"tables are JSON in {ENV_PREFIX}* variables") from error
     except RuntimeError as error:
-        # What pathlib says of a user whom nobody knows.
+        # pathlib's error for an unknown user.
         raise UsageError(f"{error}", hint="set HOME, or name the folders with --state and --cache") from error
     except ValidationError as error:
         first = error.errors()[0]
@@ -264,11 +262,11 @@ def _checked(found: Settings) -> Settings:
 
 
 def _refuse_unknown_variables() -> None:
-    """pydantic-settings ignores variables it has no field for; a misspelt one would be lost silently."""
+    """Refuse unknown variables: pydantic-settings ignores them, and a misspelt one would be lost silently."""
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
     for variable in sorted(os.environ):
         if variable.startswith(ENV_PREFIX) and variable not in known:
             raise UsageError(
-                f"environment variable {variable} is no setting",
-                hint="the known ones: " + ", ".join(sorted(known)),
+                f"environment variable {variable} is not a setting",
+                hint="known variables: " + ", ".join(sorted(known)),
             )

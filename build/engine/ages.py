@@ -1,4 +1,4 @@
-"""How old an image is."""
+"""The age of an image."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def created(image: Image) -> dt.datetime:
-    """When an image was made, now if that is not known.
+    """Return when an image was made, or the current time if that is unknown.
 
-    The label counts more than the engine's date, which a loaded image may lack.
+    The label has priority over the engine's date, which a loaded image may lack.
     """
     return dated(image) or clock.now()
 
 
 def dated(image: Image) -> dt.datetime | None:
-    """When an image says that it was made; None if it says nothing."""
+    """Return the recorded creation time of an image, or None without one."""
     for stamp in (image.labels.get(labels.OCI_CREATED), image.created):
         try:
             return moment(stamp or "")
@@ -33,13 +33,13 @@ def dated(image: Image) -> dt.datetime | None:
 
 
 def order(image: Image) -> tuple[bool, dt.datetime]:
-    """What images are sorted by, oldest first. What a wrong clock dated into the future is not the newest."""
+    """Return the sort key of an image, oldest first. An image dated into the future never sorts as the newest."""
     when = created(image)
     return when <= clock.tomorrow(), when
 
 
 def of(image: Image) -> str:
-    """How old a base is, in words."""
+    """Return the age of a base in words."""
     made = created(image)
     if made > clock.tomorrow():
         return f"dated {made:%Y-%m-%d}"
@@ -47,9 +47,9 @@ def of(image: Image) -> str:
 
 
 def is_older(image: Image, limit: dt.timedelta | None) -> bool:
-    """Whether an image is older than a limit; without a limit it never is.
+    """Return whether an image is older than a limit; without a limit it never is.
 
-    One that is dated into the future was made while a clock was wrong, and would never be too old.
+    An image dated into the future was made with a wrong clock; it counts as too old.
     """
     made, now = created(image), clock.now()
     wrong = now > clock.FIRST and made > clock.tomorrow()

@@ -26,7 +26,7 @@ _LOG = "the log holds the output of every step"
 _LONGEST = 160
 _FAILED_STEP = re.compile(r"^#(\d+) ERROR: ")
 _STEP = re.compile(r"^#\d+ (?:\[.*?\] )?(?:\d+\.\d+ )?")
-# "connection refused" alone may be a registry's, or a package index's inside a step.
+# "connection refused" alone may come from a registry, or from a package index inside a step.
 _ENGINE_GONE = re.compile(
     r"^(?!#).*(?:Cannot connect to the Docker daemon|error during connect|error reading from server: EOF"
     r"|dial unix .*(?:connection refused|no such file))",
@@ -37,24 +37,24 @@ _NO_BUILDER = re.compile(r"^ERROR: no builder .* found", re.MULTILINE)
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBuild:
-    """One build.
+    """One image build.
 
     Attributes:
         dockerfile: Path of the Dockerfile.
-        context: Folder that ``COPY`` and ``ADD`` read; everything in it is sent to the engine.
-        target: Stage to build; the last one if None.
+        context: Folder that ``COPY`` and ``ADD`` read; the engine receives all of it.
+        target: Stage to build; None for the last one.
         tags: Names that the image gets if the build succeeds.
-        arguments: Build arguments. They end up in the image's history: never a secret.
-        contexts: Further named contexts: folders.
-        secrets: Files by secret id; they reach only the steps that mount them and no layer.
-        secret_variables: Environment variables by secret id, likewise.
-        hidden_arguments: Build arguments whose values stay out of the command line: proxies, say, may hold a password,
-            and BuildKit keeps them out of the history.
+        arguments: Build arguments. The image's history shows them, so they must not hold secrets.
+        contexts: Further named contexts (folders).
+        secrets: Files by secret ID. Only the steps that mount them see them; no layer holds them.
+        secret_variables: Environment variables by secret ID, with the same limits.
+        hidden_arguments: Build arguments with values kept out of the command line, such as proxies with a password.
+                BuildKit keeps them out of the history.
         labels: Labels of the image.
-        builder: Name of another buildx builder than the engine's own; the image is loaded into the engine.
-        cache_to: Where the build cache is exported to, as buildx has it.
-        cache_from: Where it is imported from.
-        uncached: Stages that are built anew, whatever the cache holds.
+        builder: Name of a buildx builder other than the engine's own. The image is loaded into the engine.
+        cache_to: Value of buildx's ``--cache-to``.
+        cache_from: Value of buildx's ``--cache-from``.
+        uncached: Stages to build anew, without the cache.
     """
 
     dockerfile: Path
@@ -73,13 +73,13 @@ class ImageBuild:
     uncached: tuple[str, ...] = ()
 
     def argv(self, *, metadata: Path) -> list[str]:
-        """The command line; what was made is written to ``metadata``."""
-        # `default` is the builder inside the engine that DOCKER_HOST names, whatever the user selected.
+        """Return the command line. The build writes its metadata to ``metadata``."""
+        # `default` is the builder of the engine that DOCKER_HOST names, whatever the user selected.
         words = ["docker", "buildx", "build", "--builder", self.builder or "default", "--progress", "plain"]
-        # A builder elsewhere keeps what it builds, unless told.
+        # Another builder keeps its result unless told to load it.
         words += ["--load"] if self.builder else []
         words += ["--file", str(self.dockerfile), "--metadata-file", str(metadata)]
-        # An attestation manifest would make an index of the image and carry the time of the build.
+        # An attestation manifest would turn the image into an index and record the time of the build.
         words += ["--provenance", "false"]
         words += ["--target", self.target] if self.target else []
         for tag in self.tags:
@@ -89,7 +89,7 @@ class ImageBuild:
         for name in sorted(self.hidden_arguments):
             words += ["--build-arg", name]
         for name, folder in sorted(self.contexts.items()):
-            # Without the slash a folder called `x.git` is taken for a remote repository.
+            # Without the slash, buildx takes a folder called `x.git` for a remote repository.
             words += ["--build-context", f"{name}={folder}/"]
         for name, file in sorted(self.secrets.items()):
             words += ["--secret", f"id={name},src={file}"]
@@ -107,18 +107,18 @@ def build(engine: Engine, request: ImageBuild, *, progress: process.OnLine) -> s
     """Build an image.
 
     Args:
-        engine: Where.
-        request: What.
+        engine: The engine to build on.
+        request: The build.
         progress: Called with each line that a step prints.
 
     Returns:
         The image ID.
 
     Raises:
-        BuildError: A step failed; names its error.
+        BuildError: A step failed. The message quotes the step's error.
         DiskError: The engine ran out of space.
         EngineError: The engine went away.
-        UsageError: There is no such builder, or it cannot export its cache.
+        UsageError: The builder does not exist, or cannot export its cache.
     """
     with scratch.folder() as folder:
         metadata = Path(folder) / "metadata.json"
@@ -134,14 +134,14 @@ def build(engine: Engine, request: ImageBuild, *, progress: process.OnLine) -> s
 
 
 def _image_id(engine: Engine, request: ImageBuild, made: Mapping[str, Any]) -> str:
-    """What the engine calls the image: the digest of its configuration or, in the containerd store, of its manifest."""
+    """Return the image ID: the digest of the configuration or, in the containerd store, of the manifest."""
     for key in ("containerimage.digest", "containerimage.config.digest"):
         digest = made.get(key)
         if isinstance(digest, str) and engine.find_image(digest):
             return digest
     raise BuildError(
-        f"{request.dockerfile.name}: builder {request.builder or 'default'} built what is not on the engine",
-        hint="use a builder whose images `docker buildx build --load` brings to this engine",
+        f"{request.dockerfile.name}: builder {request.builder or 'default'} did not load its image into the engine",
+        hint="choose a builder that supports `docker buildx build --load` with this engine",
         see_log=True,
     )
 
@@ -167,7 +167,7 @@ def _failure(request: ImageBuild, tail: tuple[str, ...]) -> LlmdDevError:
             hint="--builder NAME of a docker-container, kubernetes or remote builder; or leave --cache-to out",
         )
     errors = [line for line in tail if "ERROR" in line or "error:" in line] or list(tail[-1:])
-    last = errors[-1].strip() if errors else "docker buildx failed without a word"
+    last = errors[-1].strip() if errors else "docker buildx failed without an error message"
     why = _reason(tail)
     return BuildError(
         f"{name}: {why} ({_shortened(last)})" if why else f"{name}: {last}",
@@ -178,7 +178,7 @@ def _failure(request: ImageBuild, tail: tuple[str, ...]) -> LlmdDevError:
 
 
 def _reason(tail: tuple[str, ...]) -> str | None:
-    """What the step that failed printed about it; None where no step did, or it printed nothing."""
+    """Return the failed step's own output about the failure, or None without any."""
     failed = [match[1] for line in tail if (match := _FAILED_STEP.match(line))]
     if not failed:
         return None

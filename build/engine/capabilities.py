@@ -1,4 +1,4 @@
-"""What a Docker Engine can do, as it says of itself."""
+"""The capabilities of a Docker Engine, as the engine reports them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from build.engine import cdi
 if TYPE_CHECKING:
     import docker
 
-# How `docker info` tells the containerd image store: https://docs.docker.com/engine/storage/containerd/
+# How `docker info` shows the containerd image store: https://docs.docker.com/engine/storage/containerd/
 _CONTAINERD = ("driver-type", "io.containerd.snapshotter.v1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What an engine can do, read once.
+    """The capabilities of an engine, read once.
 
     Attributes:
         server_version: The engine's release.
-        api_version: The newest API version it speaks.
+        api_version: The engine's newest API version.
         buildkit: Whether the engine has BuildKit (``Builder-Version`` of its ping).
         nvidia_runtime: Whether the NVIDIA container runtime is registered.
         cdi: Whether CDI devices can be requested.
-        cdi_gpus: Whether it knows a CDI device that is an NVIDIA GPU. Reading specifications alone is not enough.
+        cdi_gpus: Whether the engine knows an NVIDIA GPU as a CDI device. Reading specifications alone is not enough.
         storage_driver: Such as ``overlay2``, or ``overlayfs`` with the containerd image store.
-        takes_thin_images: Whether an image can be loaded without the layers that the engine has: not into the
-            containerd image store, which wants the registry's form of each.
-        root_dir: Folder of its data, on the engine's machine.
+        takes_thin_images: Whether the engine loads an image without the layers that it already has. The containerd
+            image store does not: it needs each layer in the registry's form.
+        root_dir: Folder of the engine's data, on the engine's machine.
         cpus: Processors of the engine's machine.
         memory_bytes: Memory of the engine's machine.
     """
@@ -47,18 +47,18 @@ class Capabilities:
 
     @property
     def passes_gpus(self) -> str | None:
-        """What it passes an NVIDIA GPU to a container by, in words; None if it cannot."""
+        """The mechanism that passes an NVIDIA GPU to a container, in words; None without one."""
         if self.nvidia_runtime:
             return "the NVIDIA runtime"
         return "CDI devices" if self.cdi_gpus else None
 
 
 def read(client: docker.DockerClient, *, is_here: bool) -> Capabilities:
-    """What an engine can do.
+    """Read the capabilities of an engine.
 
     Args:
-        client: Of the engine.
-        is_here: Whether it runs on this machine.
+        client: Client of the engine.
+        is_here: Whether the engine runs on this machine.
     """
     info = client.info()
     version = client.version()

@@ -1,4 +1,4 @@
-"""Which NVIDIA GPUs an engine knows as CDI devices.
+"""The NVIDIA GPUs that an engine knows as CDI devices.
 
 https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 KIND = "nvidia.com/gpu"
-"""What the specifications of NVIDIA's container toolkit call a GPU."""
+"""The kind of a GPU in the specifications of NVIDIA's container toolkit."""
 
 # https://docs.docker.com/reference/api/engine/version-history/: v1.50 (Docker 28.2) adds DiscoveredDevices to /info.
 _TELLS_SINCE = (1, 50)
@@ -25,12 +25,12 @@ _DEVICE_LINE = re.compile(r"""^devices:\s*(?:#.*)?\n(?:\s*(?:#.*)?\n)*\s*-\s""",
 
 
 def has_gpus(info: Mapping[str, Any], *, api_version: str, is_here: bool) -> bool:
-    """Whether an engine knows a device of :data:`KIND`.
+    """Return whether an engine knows a device of :data:`KIND`.
 
     Args:
-        info: The engine's ``GET /info``. Docker since 28.2 lists the devices that it found.
-        api_version: The newest version of its API.
-        is_here: Whether it runs on this machine. Specifications of another machine cannot be read.
+        info: The engine's ``GET /info``. Docker 28.2 and newer list the devices that they found.
+        api_version: The newest version of the engine's API.
+        is_here: Whether the engine runs on this machine. Specifications on another machine cannot be read.
     """
     if "DiscoveredDevices" in info or tuple(map(int, api_version.split("."))) >= _TELLS_SINCE:
         found = info.get("DiscoveredDevices") or ()
@@ -47,7 +47,7 @@ def _specifications(folders: Iterable[str]) -> Iterator[Path]:
 
 
 def _describes_gpus(path: Path) -> bool:
-    """Whether a specification lists a GPU. The engine ignores a file that it cannot read, and so does this."""
+    """Return whether a specification lists a GPU. The engine ignores unreadable files, and so does this function."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A Docker Engine: one client, and one record of what it can do."""
+"""A Docker Engine: one client and one record of the engine's capabilities."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ _ANSWER_TIMEOUT_S = 5
 _POLL_S = 0.25
 _SSH_TIMEOUT_S = 20
 CALL_TIMEOUT_S = 600
-"""How long an engine may say nothing."""
+"""Seconds without an answer after which the engine counts as gone."""
 IN_FLIGHT_S = 5.0
-"""How long a container may take to appear whose creation was interrupted."""
+"""Seconds to wait for a container whose creation was interrupted."""
 
 _START_OR_UNSET = "start that engine, or unset DOCKER_HOST to use the one of this machine"
 _START_OR_USE = "start that engine, or `docker context use default` to use the one of this machine"
@@ -55,18 +55,18 @@ _START_OR_USE = "start that engine, or `docker context use default` to use the o
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """What an engine says of an image.
+    """An image as the engine describes it.
 
     Attributes:
         id: Image ID, ``sha256:…``.
-        tags: Local names, sorted; temporary ones left out.
-        digests: ``repository@sha256:…`` for each registry repository it was pushed to or pulled from.
-        labels: Its labels.
+        tags: Local names, sorted, without temporary ones.
+        digests: ``repository@sha256:…`` for each registry repository that the image was pushed to or pulled from.
+        labels: Labels of the image.
         diff_ids: Digests of its uncompressed layers, lowest first.
         size: Bytes on disk, shared layers included.
         created: RFC 3339 time stamp.
         config: The rest of its configuration (``User``, ``Env``, ``Entrypoint`` …).
-        called: That one of its names which it was looked up by.
+        called: The name that the image was looked up by.
     """
 
     id: str
@@ -81,7 +81,7 @@ class Image:
 
     @classmethod
     def parse(cls, attrs: Mapping[str, Any], *, called: str | None = None) -> Image:
-        """From the engine's ``GET /images/{name}/json``, as whoever asked for it calls it."""
+        """Parse the engine's ``GET /images/{name}/json``; ``called`` is the name in the request."""
         config = attrs.get("Config") or {}
         names, digests = attrs.get("RepoTags") or (), attrs.get("RepoDigests") or ()
         known = (*names, *digests)
@@ -99,14 +99,14 @@ class Image:
         )
 
     def tags_in(self, repository: str) -> list[str]:
-        """Its names in a repository."""
+        """Return the image's names in a repository."""
         return [name for name in self.tags if name.startswith(f"{repository}:")]
 
     @property
     def name(self) -> str:
-        """What to call it: as it was asked for, else a name without a registry's host, else any, else its short ID.
+        """The name to show: the name looked up, else one without a registry's host, else any name, else the short ID.
 
-        Of several the shortest: the one that moves has no commit in it.
+        The shortest of several names wins, because the moving name has no commit in it.
         """
         if self.called:
             return self.called
@@ -115,7 +115,7 @@ class Image:
 
     @property
     def short_id(self) -> str:
-        """The first twelve digits of the ID, as Docker prints it."""
+        """The first twelve digits of the ID, as Docker prints them."""
         return self.id.removeprefix("sha256:")[:12]
 
 
@@ -123,14 +123,14 @@ class Engine:
     """One Docker Engine that answers.
 
     Args:
-        host: Its address as ``DOCKER_HOST`` has it (``unix:///…``, ``ssh://…``, ``tcp://…``).
-        origin: In words, where the address came from.
-        tls: How to speak TLS to it; None for a connection without.
+        host: Address in the form of ``DOCKER_HOST`` (``unix:///…``, ``ssh://…``, ``tcp://…``).
+        origin: Where the address came from, in words.
+        tls: TLS settings; None for a connection without TLS.
 
     Raises:
-        TimeoutError: Nothing that answers within 5 s, or 20 s through ssh, is there.
-        docker.errors.DockerException: What answers there is not an engine.
-        requests.RequestException: Nothing can be connected to there.
+        TimeoutError: Nothing answered within 5 s, or 20 s through ssh.
+        docker.errors.DockerException: The server at the address is not an engine.
+        requests.RequestException: The connection failed.
     """
 
     def __init__(self, *, host: str, origin: str, tls: Tls | None = None) -> None:
@@ -141,7 +141,7 @@ class Engine:
         self._reached = contextlib.ExitStack()
         self._ports: dict[int, str] = {}
         try:
-            # Asked with a deadline: the client itself would wait as long for the first answer as for an export.
+            # Asked with a deadline: the client would wait as long for the first answer as for an export.
             self._version = within(_SSH_TIMEOUT_S if self._tunnel else _ANSWER_TIMEOUT_S, self._api_version)
             self.client = self.new_client()
         except BaseException:
@@ -154,7 +154,7 @@ class Engine:
             return str(client.api.api_version)
 
     def new_client(self) -> docker.DockerClient:
-        """Another client of the SDK; whoever asks for it closes it."""
+        """Return another client of the SDK. The caller closes it."""
         return self._connected(timeout=CALL_TIMEOUT_S, version=self._version)
 
     def _connected(self, *, timeout: int, version: str | None = None) -> docker.DockerClient:
@@ -163,7 +163,7 @@ class Engine:
             return docker.DockerClient(base_url=self.api_host, version=version, timeout=timeout, tls=tls)
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the engine's connections."""
         self._reached.close()
         self._ports.clear()
         self.client.close()
@@ -172,25 +172,25 @@ class Engine:
 
     @property
     def api_host(self) -> str:
-        """Its address for Docker's Python SDK, which cannot reach every engine that ``docker`` can."""
+        """The address for Docker's Python SDK, which cannot reach every engine that ``docker`` can."""
         return self._tunnel.address if self._tunnel else self.host
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables that make ``docker``, buildx and testcontainers speak to this engine."""
+        """Variables that point ``docker``, buildx and testcontainers at this engine."""
         endpoint = Endpoint(host=self.host, origin=self.origin, tls=self.tls)
         return {**endpoint.environment, "TESTCONTAINERS_RYUK_DISABLED": "true"}
 
     @property
     def is_here(self) -> bool:
-        """Whether it runs on this machine, as far as its address tells."""
+        """Whether the engine runs on this machine, judging by its address."""
         return self.host.startswith("unix://")
 
     def require_reachable_ports(self) -> None:
-        """Check that what listens on the loopback interface of the engine's machine can be reached from here.
+        """Check that the loopback interface of the engine's machine can be reached from here.
 
         Raises:
-            EngineError: The engine is on another machine, and ssh does not lead there.
+            EngineError: The engine is on another machine that ssh does not reach.
         """
         if not (self._tunnel or self.is_here or is_loopback(urlsplit(self.host).netloc)):
             raise EngineError(
@@ -200,19 +200,19 @@ class Engine:
 
     @contextlib.contextmanager
     def reachable(self, port: int) -> Iterator[tuple[str, int]]:
-        """Where this machine reaches a port on the loopback interface of the engine's machine, while the block runs.
+        """Forward a loopback port of the engine's machine to this machine while the block runs.
 
-        What a container publishes on ``127.0.0.1`` is there. An engine behind ``ssh://`` has the port forwarded through
-        ssh; for an engine on this machine it is the same port.
+        Containers publish their ports there (``127.0.0.1``). ssh forwards the port of an engine behind ``ssh://``. For
+        an engine on this machine, it is the same port.
 
         Args:
-            port: On the engine's machine.
+            port: Port on the engine's machine.
 
         Yields:
-            Host and port to connect to, from this machine only.
+            Host and port to connect to; only this machine reaches them.
 
         Raises:
-            EngineError: The engine is on another machine, and ssh does not lead there.
+            EngineError: The engine is on another machine that ssh does not reach.
         """
         self.require_reachable_ports()
         if not self._tunnel:
@@ -222,7 +222,7 @@ class Engine:
             yield "127.0.0.1", here
 
     def reached(self, port: int) -> str:
-        """Like :meth:`reachable`, as ``host:port``, and for as long as the engine is not closed or the run ends."""
+        """Return :meth:`reachable` as ``host:port``, valid until the engine is closed or the run ends."""
         if port not in self._ports:
             if not self._ports:
                 atexit.register(self._reached.close)
@@ -232,13 +232,13 @@ class Engine:
 
     @functools.cached_property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """The engine's capabilities."""
         return read(self.client, is_here=self.is_here)
 
     def is_insecure(self, registry: str) -> bool:
-        """Whether the engine speaks to a registry without TLS, or with TLS that it does not verify.
+        """Return whether the engine speaks to a registry without TLS, or with TLS that it does not verify.
 
-        Loopback addresses and what ``insecure-registries`` names (moby 28, daemon/pkg/registry/config.go).
+        It does so for loopback addresses and for ``insecure-registries`` (moby 28, daemon/pkg/registry/config.go).
 
         Args:
             registry: ``host`` or ``host:port``.
@@ -254,11 +254,11 @@ class Engine:
 
     @functools.cached_property
     def architecture(self) -> str:
-        """Its processor, and so its images', as ``uname -m`` has it."""
+        """The processor of the engine and its images, as ``uname -m`` prints it."""
         return processor.named(self.client.info()["Architecture"])
 
     def free_disk(self) -> int | None:
-        """Bytes free where its images are kept; None where that is on another machine."""
+        """Return the bytes free for the engine's images, or None if they are on another machine."""
         root = self.capabilities.root_dir
         return shutil.disk_usage(root).free if self.is_here and Path(root).is_dir() else None
 
@@ -277,21 +277,21 @@ class Engine:
         return found
 
     def find_image(self, reference: str) -> Image | None:
-        """Like :meth:`image`, with None for an image that is not there."""
+        """Look up an image like :meth:`image`; return None if the engine does not have it."""
         try:
             return Image.parse(self.client.images.get(reference).attrs, called=reference)
         except docker.errors.ImageNotFound:
             return None
         except docker.errors.APIError as error:
-            # The engine answers 400 to a name that no image can have.
+            # The engine answers 400 to an invalid name.
             if error.status_code == requests.codes.bad_request:
                 raise UsageError(
-                    f"{reference!r} is no image name", hint="give NAME[:TAG], NAME@DIGEST or an image ID"
+                    f"{reference!r} is not an image name", hint="give NAME[:TAG], NAME@DIGEST or an image ID"
                 ) from error
             raise
 
     def images(self, **wanted: str) -> list[Image]:
-        """Images of ours, newest first.
+        """Return the images of this tool, newest first.
 
         Args:
             wanted: Values by attribute name of :mod:`build.engine.labels` in lower case, such as ``kind="base"``.
@@ -303,26 +303,26 @@ class Engine:
         return sorted(images, key=_order, reverse=True)
 
     def tag(self, image_id: str, name: str) -> None:
-        """Point ``name`` (repository:tag) at an image ID; moves it if it exists."""
+        """Point ``name`` (repository:tag) at an image ID. An existing name moves."""
         repository, _, tag = name.rpartition(":")
         self.client.api.tag(image_id, repository, tag)
 
     def untag(self, name: str) -> None:
-        """Remove a name, and the image only if that was its last. A name that is gone is no error."""
+        """Remove a name, and the image with its last name. A missing name is not an error."""
         with contextlib.suppress(docker.errors.ImageNotFound):
             self.client.api.remove_image(name, noprune=True)
 
     def release(self, name: str) -> None:
-        """Remove a name, and never the image: without any other name it stays, unnamed.
+        """Remove a name and keep the image, even without a name.
 
-        The engine removes an image with its last name, and has no request that only takes a name away. But a name
-        that moves to another image leaves the old one in place: so a last name first goes to an empty image.
+        The engine removes an image with its last name and has no request that removes only the name. But a name that
+        moves to another image leaves the old image in place, so a last name is first moved to an empty image.
         """
         try:
             names = self.client.images.get(name).attrs.get("RepoTags") or ()
         except docker.errors.ImageNotFound:
             return
-        # Temporary names do not count: whoever holds one may let go of it at this very moment.
+        # Temporary names do not count: their runs may remove them at this very moment.
         if any(other != name and not other.startswith(f"{TEMPORARY_REPOSITORY}:") for other in names):
             self.untag(name)
             return
@@ -336,20 +336,20 @@ class Engine:
             self.untag(empty)
 
     def discard(self, image: Image) -> bool:
-        """Remove an image without a name, unless something uses it or it got a name meanwhile.
+        """Remove an unnamed image, unless it is in use or has been named meanwhile.
 
         Returns:
-            Whether it is gone.
+            Whether the image is gone.
         """
         try:
-            # By its ID the engine also removes an image that has one name, and the name.
+            # Given an ID, the engine also removes an image that has one name, and the name.
             if self.client.images.get(image.id).attrs.get("RepoTags"):
                 return False
             self.client.api.remove_image(image.id, noprune=True)
         except docker.errors.ImageNotFound:
             return True
         except docker.errors.APIError as error:
-            # A container or another image keeps it.
+            # A container or another image uses it.
             if error.status_code != requests.codes.conflict:
                 raise
             return False
@@ -357,15 +357,15 @@ class Engine:
 
     @contextlib.contextmanager
     def created(self, image_id: str, **options: Any) -> Iterator[Container]:  # noqa: ANN401 - docker's own options
-        """A container of an image, not started, removed when the block ends.
+        """Create a container without starting it; remove it when the block ends.
 
         Args:
-            image_id: Which image.
-            options: As ``docker.containers.create`` has them.
+            image_id: ID of the image.
+            options: Arguments of ``docker.containers.create``.
         """
         name = f"llm-d-dev-{secrets.token_hex(8)}"
         marks = labels.of_container(name, owner=identity.identity())
-        # An image without entry point needs some command, also for a container that never runs.
+        # An image without entry point needs a command, even for a container that never runs.
         given = {"command": ["-"], "log_config": confinement.log_config(), **options}
         patience = 0.0
         try:
@@ -379,13 +379,13 @@ class Engine:
             self.remove_container(name, patience=patience)
 
     def remove_container(self, name: str, *, patience: float) -> None:
-        """Remove a container of this run, running or not, with its volumes. One that is not there is not missed.
+        """Remove a container of this run, running or not, with its volumes. A missing container is not an error.
 
-        By its name: an interrupt may fall between its creation and our learning its ID, and labels are inherited.
+        It is found by name: an interrupt may precede the answer with its ID, and labels are inherited.
 
         Args:
             name: The container's name.
-            patience: Seconds to wait for it to appear. It may never appear.
+            patience: Seconds to wait for the container to appear.
         """
         deadline = time.monotonic() + patience
         while True:
@@ -400,9 +400,9 @@ class Engine:
 
     @contextlib.contextmanager
     def temporary_tag(self, image_id: str) -> Iterator[str]:
-        """A name for exactly this image while the block runs: ``FROM`` cannot name a local image by ID.
+        """Name an image while the block runs: ``FROM`` cannot name a local image by ID.
 
-        The name says whose it is, so that one left by a killed run can be told and removed. The image stays.
+        The name holds its owner, so that a later run can remove the name of a killed run. The image stays.
         """
         name = _temporary_name(image_id.removeprefix("sha256:")[:24])
         try:
@@ -413,7 +413,7 @@ class Engine:
 
 
 def _addresses(registry: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """What a registry's name stands for; nothing where it cannot be resolved."""
+    """Return the addresses of a registry's host; nothing if it cannot be resolved."""
     host = urlsplit(f"//{registry}").hostname or ""
     try:
         rows = within(_ANSWER_TIMEOUT_S, lambda: socket.getaddrinfo(host, None))
@@ -423,13 +423,13 @@ def _addresses(registry: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Addr
 
 
 def _order(image: Image) -> tuple[bool, datetime]:
-    """The newest last; what a wrong clock dated into the future first."""
+    """Return the sort key of an image: newest last, images dated into the future first."""
     when = _moment(image.created)
     return when <= clock.tomorrow(), when
 
 
 def _moment(stamp: str) -> datetime:
-    """When an image was made; an image that does not say is the oldest."""
+    """Return when an image was made; an image without a timestamp is the oldest."""
     try:
         moment = datetime.fromisoformat(stamp)
     except ValueError:
@@ -438,12 +438,12 @@ def _moment(stamp: str) -> datetime:
 
 
 def _temporary_name(what: str) -> str:
-    """A name in :data:`TEMPORARY_REPOSITORY` that is this process's. A tag may not hold the colons of an identity."""
+    """Return a name in :data:`TEMPORARY_REPOSITORY` with this process's identity, whose colons a tag may not hold."""
     return f"{TEMPORARY_REPOSITORY}:{what}-{identity.in_name(identity.identity())}"
 
 
 def tag_owner(name: str) -> str:
-    """The :func:`build.host.identity.identity` of the run that made a temporary tag."""
+    """Return the :func:`build.host.identity.identity` of the run that made a temporary tag."""
     return identity.from_name(name.rpartition(":")[2].partition("-")[2])
 
 
@@ -451,8 +451,8 @@ def tag_owner(name: str) -> str:
 def without_logins() -> Iterator[None]:
     """Keep Docker's SDK from reading stored logins while it makes a client.
 
-    An entry that it does not understand, of any registry, would be an exception. Credentials are read where they are
-    needed (:mod:`build.engine.credentials`).
+    A single malformed entry, for any registry, would raise an exception. :mod:`build.engine.credentials` reads
+    credentials where they are needed.
     """
     find = docker.utils.config.find_config_file
     docker.utils.config.find_config_file = lambda _path=None: None  # type: ignore[assignment]
@@ -463,7 +463,7 @@ def without_logins() -> Iterator[None]:
 
 
 def answering(host: str, *, origin: str) -> Engine | None:
-    """The engine at an address, or None if nothing answers there within 5 s, or 20 s through ssh."""
+    """Return the engine at an address, or None if nothing answers within 5 s, or 20 s through ssh."""
     try:
         return connected(Endpoint(host=host, origin=origin))
     except EngineError:
@@ -471,7 +471,7 @@ def answering(host: str, *, origin: str) -> Engine | None:
 
 
 def connected(endpoint: Endpoint) -> Engine:
-    """The engine at an address.
+    """Return the engine at an address.
 
     Raises:
         EngineError: Nothing answers there within 5 s, or 20 s through ssh.
@@ -490,28 +490,28 @@ def connected(endpoint: Endpoint) -> Engine:
 
 
 def _reason(error: Exception) -> str:
-    """What lies below the wrappings of docker-py, requests and urllib3."""
+    """Return the innermost cause of an error of docker-py, requests and urllib3."""
     while isinstance(error.__context__, Exception):
         error = error.__context__
     return str(error) or type(error).__name__
 
 
 def _require_listening(path: str) -> None:
-    """Connect to a socket's path. docker-py would leak its socket if nothing accepts connections there."""
+    """Connect to a socket's path. Without a listener there, docker-py would leak its socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_ANSWER_TIMEOUT_S)
         probe.connect(path)
 
 
 def find(*, embedded_socket: str) -> Engine | None:
-    """The engine that the user chose, else the first that answers: at the default socket, the embedded one.
+    """Return the engine that the user chose, else the first that answers: the default socket, then the embedded one.
 
     Args:
         embedded_socket: Path of the embedded engine's socket; it need not exist.
 
     Raises:
-        EngineError: ``DOCKER_HOST`` or a docker context chooses an engine, and nothing answers there: falling through
-            to another engine would build somewhere the user did not ask for.
+        EngineError: The engine that ``DOCKER_HOST`` or a docker context chooses does not answer. Another engine would
+            build where the user did not ask for.
     """
     if endpoint := chosen(os.environ):
         return connected(endpoint)

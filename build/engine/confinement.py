@@ -1,4 +1,4 @@
-"""What a container gets that runs code of an image: no network, no privileges, and limits that spare the machine."""
+"""The confinement of a container that runs an image's code: no network, no privileges, limited memory and processes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from build.engine.client import Engine
 
 LOG_BYTES = 64 * 2**20
-"""Of what the engine keeps of a container's output, twice: the newest, and what was before. A server's own is a few."""
+"""Bytes of a container's log file. The engine keeps two: the newest and the one before. A server prints a few MiB."""
 
 _LOG_LIMIT = 16 * 2**20
 
-# Of the machine's memory: the rest is for the engine, and for whoever has to end the container.
+# Share of the machine's memory; the rest is for the engine and for ending the container.
 _SHARE = 0.9
 # A thread counts as a process. The kernel allows 1024 a processor, and 32768 at least (kernel/pid.c, pid_idr_init).
 _THREADS, _THREADS_PER_CPU = 16384, 512
@@ -26,7 +26,7 @@ _THREADS, _THREADS_PER_CPU = 16384, 512
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a container may take of the engine's machine.
+    """The limits of a container on the engine's machine.
 
     Attributes:
         memory_gb: Memory in GB; None for nine tenths of the machine's.
@@ -38,21 +38,21 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """As the settings say."""
+        """Return the limits that the settings state."""
         return cls(memory_gb=settings.container_memory_gb, pids=settings.container_pids)
 
 
 def log_config() -> LogConfig:
-    """Where the engine keeps what a container prints, and how much of it: an image's code may print without end."""
+    """Return the log configuration of a container. It is bounded, because an image's code may print without end."""
     return LogConfig(type=LogConfig.types.JSON, config={"max-size": str(LOG_BYTES), "max-file": "2"})
 
 
 def options(engine: Engine, limits: Limits) -> dict[str, Any]:
-    """Options of a container, as docker's SDK has them.
+    """Return the options of a confined container, as arguments of docker's SDK.
 
     Args:
-        engine: Where it runs.
-        limits: What it may take there.
+        engine: The engine that runs the container.
+        limits: Limits of the container.
     """
     machine = engine.capabilities
     memory = limits.memory_gb * 10**9 if limits.memory_gb else int(machine.memory_bytes * _SHARE)
@@ -67,12 +67,12 @@ def options(engine: Engine, limits: Limits) -> dict[str, Any]:
 
 
 def printed(container: Container, *, tail: int | None = None, **streams: bool) -> bytes:
-    """What a container printed; of more than 16 MiB the beginning and the end.
+    """Return a container's output; of more than 16 MiB, its beginning and end.
 
     Args:
         container: The container.
-        tail: How many of the last lines; all by default.
-        streams: ``stdout`` and ``stderr``, whether it is asked for, and ``timestamps``, whether lines begin with one.
+        tail: Number of last lines; None for all.
+        streams: Flags ``stdout``, ``stderr`` and ``timestamps`` of the engine's API.
     """
     head, end = bytearray(), bytearray()
     left_out = 0

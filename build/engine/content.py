@@ -1,8 +1,8 @@
-"""What tells an image that this tool made from one that was made of it.
+"""The digest that tells an image of this tool from an image derived from it.
 
-Whatever is made of an image inherits its labels, and `docker commit --change` changes labels and configuration without
-a layer more. So an image of this tool carries a digest of its layers, its labels and what decides how it runs. That is
-not a signature: who can write to the engine can make any image. What an image really holds, the smoke suite looks at.
+Derived images inherit labels, and `docker commit --change` changes labels and configuration without adding a layer.
+So each image of this tool carries a digest of its layers, its labels and the configuration that decides how it runs.
+The digest is not a signature: any client of the engine can forge it. The smoke suite checks the image's real contents.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DOCKERFILE = buildx.DOCKERFILES / "content.Dockerfile"
 
-# Of an image's configuration (moby/docker-image-spec, v1.3), less what every engine adds or leaves out as it likes.
+# Keys of an image's configuration (moby/docker-image-spec, v1.3) that engines do not add or drop on their own.
 _DECIDING = (
     *("User", "Env", "Entrypoint", "Cmd", "WorkingDir", "Shell", "OnBuild"),
     *("ExposedPorts", "Volumes", "StopSignal", "Healthcheck"),
@@ -33,11 +33,11 @@ _KINDS = ("base", "overlay")
 
 
 def content(config: Mapping[str, Any], marks: Mapping[str, str], diff_ids: Sequence[str]) -> str:
-    """The digest of an image.
+    """Return the digest of an image.
 
     Args:
-        config: Its configuration as the engine has it.
-        marks: Its labels.
+        config: Configuration of the image, from the engine.
+        marks: Labels of the image.
         diff_ids: Digests of its uncompressed layers, lowest first.
     """
     deciding = {name: value for name in _DECIDING if (value := config.get(name))}
@@ -47,7 +47,7 @@ def content(config: Mapping[str, Any], marks: Mapping[str, str], diff_ids: Seque
 
 
 def trouble(image: Image) -> str | None:
-    """Why an image is not a base or overlay as this tool made it, for the end of a sentence; None if it is one."""
+    """Return why an image is not a genuine base or overlay, as the end of a sentence; None for a genuine one."""
     if image.labels.get(labels.KIND) not in _KINDS:
         return "is neither a base nor an overlay of this tool"
     if labels.CONTENT not in image.labels:
@@ -58,29 +58,29 @@ def trouble(image: Image) -> str | None:
 
 
 def is_genuine(image: Image) -> bool:
-    """Whether an image is a base or overlay as this tool made it: only then its labels say what it is."""
+    """Return whether an image is an unchanged base or overlay of this tool. Only then can its labels be trusted."""
     return trouble(image) is None
 
 
 def is_derived(image: Image) -> bool:
-    """Whether an image was made from a base or overlay of this tool: its labels are that one's."""
+    """Return whether an image was derived from a base or overlay of this tool and inherited its labels."""
     return labels.CONTENT in image.labels and not is_genuine(image)
 
 
 def mark(engine: Engine, image_id: str, *, tags: tuple[str, ...] = (), progress: process.OnLine) -> str:
-    """Add the label that says what an image holds, once it has been built.
+    """Add the label with the digest to a built image.
 
     Args:
-        engine: Where the image is.
-        image_id: Without a name; the image is removed.
-        tags: Names that the image with the label gets.
+        engine: The engine that has the image.
+        image_id: ID of the unnamed image; the image is removed.
+        tags: Names of the labelled image.
         progress: Called with each line of output.
 
     Returns:
-        ID of the image with the label.
+        ID of the labelled image.
 
     Raises:
-        BuildError: The engine could not make it.
+        BuildError: The engine could not build the labelled image.
     """
     image = engine.image(image_id)
     with scratch.folder() as empty, engine.temporary_tag(image_id) as name:

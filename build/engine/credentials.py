@@ -1,4 +1,4 @@
-"""What ``docker login`` stored for a registry, read as the ``docker`` program reads it.
+"""The credentials that ``docker login`` stored for a registry, read by the rules of the ``docker`` program.
 
 docker/cli 28: cli/config/configfile/file.go, cli/config/credentials; docker/docker-credential-helpers 0.9, client.go.
 """
@@ -36,12 +36,12 @@ _HELPER_BYTES = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
-    """Who to be at a registry.
+    """A login at a registry.
 
     Attributes:
         username: Empty with an identity token.
-        password: Of the user.
-        identity_token: What is exchanged for a token at the registry's realm; empty for a user with a password.
+        password: Password of the user.
+        identity_token: Token to exchange at the registry's realm; empty for a user with a password.
     """
 
     username: str
@@ -50,18 +50,18 @@ class Login:
 
     @property
     def basic(self) -> str:
-        """The value of a header ``Authorization``."""
+        """The value of an ``Authorization`` header."""
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What was found for a registry.
+    """The result of the search for a registry's credentials.
 
     Attributes:
         host: The registry.
-        login: None where nothing is stored that can be used.
-        trouble: What could not be read, in words; None if all could.
+        login: The login; None without a usable one.
+        trouble: What could not be read, in words; None without trouble.
     """
 
     host: str
@@ -69,7 +69,7 @@ class Stored:
     trouble: str | None
 
     def for_engine(self) -> dict[str, str]:
-        """For the engine's ``X-Registry-Auth``: empty without a login, because Docker 28.3.3 refuses a push without."""
+        """The value of ``X-Registry-Auth``: empty without a login, because Docker 28.3.3 requires the header."""
         if self.login is None:
             return {}
         words = {
@@ -82,10 +82,10 @@ class Stored:
 
 
 def stored(host: str, environment: Mapping[str, str]) -> Stored:
-    """What is stored for a registry; a helper's word counts more than the file's.
+    """Return the stored credentials of a registry. A credential helper has priority over the file.
 
     Args:
-        host: The registry with its port, ``docker.io`` for Docker Hub.
+        host: Registry with its port; ``docker.io`` for Docker Hub.
         environment: The process's environment variables.
     """
     configuration, trouble = read_configuration(environment)
@@ -103,11 +103,11 @@ def stored(host: str, environment: Mapping[str, str]) -> Stored:
 
 
 def _of_registry(entries: object, key: str) -> Any:  # noqa: ANN401 - what the file holds
-    """That of a registry's entries which counts; None without one.
+    """Return the entry of a registry, or None without one.
 
-    Docker takes the one of this very name, else one whose host is that (docker/cli 29, credentials.ConvertToHostname
-    and fileStore.Get). Other programs store Docker Hub under its other names, and a host in other letters or with the
-    port that it has anyway.
+    Docker takes the entry with this exact name, else one with the same host (docker/cli 29,
+    credentials.ConvertToHostname and fileStore.Get). Other programs store Docker Hub under its other names, and hosts
+    in other letter case or with the default port.
     """
     if not isinstance(entries, dict):
         return None
@@ -117,40 +117,40 @@ def _of_registry(entries: object, key: str) -> Any:  # noqa: ANN401 - what the f
 
 
 def _host(address: str) -> str:
-    """The host of an address, with its port."""
+    """Return the host of an address, with its port."""
     return address.partition("://")[2 * ("://" in address)].partition("/")[0]
 
 
 def _server(address: str) -> str:
-    """The registry that an address leads to, the same for all of its names."""
+    """Return the registry of an address, the same for all of its names."""
     host = _host(address).lower()
     host = host if address.startswith("http://") else host.removesuffix(":443")
     return HUB if host in _HUBS else host
 
 
 def _words(program: str, error: Exception) -> str:
-    """Why a helper gave nothing. Its standard output is never quoted whole: it may hold a secret."""
+    """Return why a helper returned no credentials. Its standard output may hold a secret and is never quoted whole."""
     named = f"{program}, which Docker's config.json names,"
     if isinstance(error, FileNotFoundError):
         return f"{named} is not installed" if error.filename is None else f"{named} needs a program that is missing"
     if isinstance(error, PermissionError):
-        return f"{named} may not be run: `chmod +x {error.filename}` lets it"
+        return f"{named} is not executable: run `chmod +x {error.filename}`"
     if isinstance(error, process.LimitError):
         return f"{program} was ended: {error}"
     if isinstance(error, subprocess.CalledProcessError):
         said = (error.stdout or error.stderr or b"").decode(errors="replace").strip().splitlines()
         return f"{program} failed with status {error.returncode}" + (f": {said[-1][:200]}" if said else "")
-    return f"{program} gave no credentials that can be read"
+    return f"{program} printed no readable credentials"
 
 
 def _of_helper(name: str, key: str) -> Login | None:
-    """Ask a program: the registry on its standard input, a JSON document on its standard output.
+    """Ask a helper: the registry on its standard input, a JSON document on its standard output.
 
     Raises:
-        OSError: It cannot be run.
-        subprocess.SubprocessError: It failed.
-        command.LimitError: It did not answer in time, or printed too much.
-        ValueError, RecursionError: What it printed is not what the protocol says.
+        OSError: The helper cannot be run.
+        subprocess.SubprocessError: The helper failed.
+        command.LimitError: The helper did not answer in time, or printed too much.
+        ValueError, RecursionError: The answer does not follow the protocol.
     """
     program = f"docker-credential-{name}"
     if not shutil.which(program):
@@ -168,7 +168,7 @@ def _of_helper(name: str, key: str) -> Login | None:
             raise
     document = json.loads(out)
     if not isinstance(document, dict):
-        raise ValueError("not an object")  # noqa: TRY004 - as other content that cannot be used
+        raise ValueError("not an object")  # noqa: TRY004 - handled like other invalid content
     user, secret = str(document.get("Username") or ""), str(document.get("Secret") or "")
     if user == _TOKEN_USER:
         return Login(username="", password="", identity_token=secret)
@@ -176,7 +176,7 @@ def _of_helper(name: str, key: str) -> Login | None:
 
 
 def _of_file(entries: object, key: str, environment: Mapping[str, str]) -> tuple[Login | None, str | None]:
-    """The login of a registry in ``auths``, or what is wrong with its entry. Others' broken entries are a warning."""
+    """Return a registry's login in ``auths``, or what is wrong with its entry."""
     read: dict[str, tuple[Login | None, str | None]] = {}
     for address, entry in entries.items() if isinstance(entries, dict) else ():
         try:
@@ -190,7 +190,7 @@ def _of_file(entries: object, key: str, environment: Mapping[str, str]) -> tuple
 
 
 def _of_entry(entry: Mapping[str, Any]) -> Login | None:
-    """An entry of ``auths``.
+    """Parse an entry of ``auths``.
 
     Raises:
         ValueError: ``auth`` is not Base64 of ``user:password``.

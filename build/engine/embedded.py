@@ -1,7 +1,7 @@
 """The embedded Docker Engine: a private dockerd for machines where no engine answers.
 
-Its data is in the state folder, its socket in a folder under ``/run`` that only root can enter; it listens
-nowhere else. An engine that already answers is used as it is, and never touched.
+Its data is in the state folder. It listens only on a socket in a folder under ``/run`` that only root can enter. An
+engine that already answers is used as it is, and never changed.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ _STOP_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class EngineStatus:
-    """What the embedded engine does.
+    """The state of the embedded engine.
 
     Attributes:
-        running: Whether its process is there.
-        pid: Its process; None when it does not run.
+        running: Whether its process runs.
+        pid: Process ID; None when it does not run.
         socket: Path of its socket, whether it runs or not.
         version: Release of the engine; None when it does not answer.
         data: Folder of its images.
         data_bytes: Size of its images and build cache on disk; None when it does not answer.
-        log: What it printed since its last start.
+        log: Log file with the output since its last start.
     """
 
     running: bool
@@ -89,7 +89,7 @@ def _data_root(folders: Folders) -> Path:
 
 
 def _namespace(folders: Folders) -> str:
-    """Namespace in containerd: where the machine runs one, dockerd uses that, as others do."""
+    """Return the namespace in containerd: dockerd uses the machine's containerd, shared with others, where one runs."""
     return f"llm-d-dev-{folders.runtime.name}"
 
 
@@ -97,27 +97,27 @@ def _dockerd(folders: Folders) -> Daemon:
     return Daemon(
         argv=("dockerd", "--config-file", str(folders.engine / "daemon.json")),
         log=folders.engine / "dockerd.log",
-        # DOCKER_TLS_VERIFY and the like are meant for clients, but dockerd reads them too.
+        # DOCKER_TLS_VERIFY and similar variables are meant for clients, but dockerd reads them too.
         shields=("DOCKER_",),
     )
 
 
 def up(folders: Folders, *, install: bool, console: Console) -> Engine:
-    """An engine that answers: one that is there already, or the embedded one, installed and started.
+    """Return an engine that answers: a running one, else the embedded engine, installed and started.
 
     Args:
         folders: Where the embedded engine keeps its data and socket.
         install: Whether packages of the distribution may be installed.
-        console: Where to say what is done.
+        console: Console for progress.
 
     Raises:
-        EngineError: There is none and none can be had; says why.
+        EngineError: No engine answers and the embedded one cannot be started. The message says why.
         BusyError: Another run is busy with the engine for 10 minutes.
     """
     if engine := _find(folders):
         return engine
     with turn.taken(folders.locks, "engine", doing="starting the engine", console=console):
-        # The run that was waited for may have started it.
+        # The run that held the lock may have started it.
         if engine := _find(folders):
             return engine
         apt.ensure(PACKAGES, allowed=install, console=console)
@@ -127,21 +127,21 @@ def up(folders: Folders, *, install: bool, console: Console) -> Engine:
 
 
 def _find(folders: Folders) -> Engine | None:
-    """Like :func:`build.engine.client.find`, but one named by ``DOCKER_HOST`` need not answer yet if it is ours."""
+    """Find an engine like :func:`build.engine.client.find`; an embedded one in ``DOCKER_HOST`` need not answer yet."""
     if os.environ.get("DOCKER_HOST") == _host(folders):
         return _answering(folders)
     return find(embedded_socket=str(socket(folders)))
 
 
 def in_use(folders: Folders) -> Engine | None:
-    """The engine that the verbs use, if it answers; starts and changes nothing."""
+    """Return the engine that the verbs use, or None if it does not answer. Starts and changes nothing."""
     with contextlib.suppress(EngineError):
         return _find(folders)
     return None
 
 
 def _answering(folders: Folders) -> Engine | None:
-    """The embedded engine if it answers."""
+    """Return the embedded engine, or None if it does not answer."""
     return answering(_host(folders), origin="embedded")
 
 
@@ -155,15 +155,15 @@ def _check_startable() -> None:
     match = re.search(r"version (\d+)\.", version)
     if match and int(match[1]) < _OLDEST:
         raise EngineError(
-            f"the dockerd that is installed is older than {_OLDEST}: {version}",
-            hint="upgrade it, or remove it to have one installed, and run this again",
+            f"the installed dockerd is older than {_OLDEST}: {version}",
+            hint="upgrade it, or remove it so that this tool installs one, and run this again",
         )
 
 
 def _start(folders: Folders) -> Engine:
     server = _dockerd(folders)
     if server.pid() is not None:
-        # It is busy: whatever it builds or runs must not suffer from a run that cannot wait.
+        # It is busy: a run that cannot wait must not disturb its builds and containers.
         background.wait(server, ready=lambda: _asked(folders, _version) is not None, timeout_s=_START_TIMEOUT_S)
         return _started(folders)
     _clear(folders)
@@ -187,7 +187,7 @@ def _started(folders: Folders) -> Engine:
 
 
 def _write_configuration(folders: Folders) -> None:
-    """Its keys: https://docs.docker.com/reference/cli/dockerd/, "Daemon configuration file"."""
+    """Write dockerd's configuration: https://docs.docker.com/reference/cli/dockerd/, "Daemon configuration file"."""
     specs = cdi_specs(folders)
     specs.mkdir(parents=True, exist_ok=True)
     folders.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -201,7 +201,7 @@ def _write_configuration(folders: Folders) -> None:
             "hosts": [_host(folders)],
             "group": "root",
             "containerd-namespace": _namespace(folders),
-            # The classic image store in every release: there an image ID is what a registry calls the config digest.
+            # The classic image store in every release: there, the image ID is the registry's config digest.
             "features": {"cdi": True, "containerd-snapshotter": False},
             "cdi-spec-dirs": [str(specs), "/etc/cdi", "/var/run/cdi"],
             "builder": {"gc": {"enabled": True, "defaultKeepStorage": _BUILD_CACHE}},
@@ -211,17 +211,17 @@ def _write_configuration(folders: Folders) -> None:
 
 
 def down(folders: Folders, *, console: Console) -> bool:
-    """Stop the embedded engine, and whatever it left running or mounted. Its data stays; another engine goes on.
+    """Stop the embedded engine, and remove its processes and mounts. Its data stays. Other engines keep running.
 
     Args:
         folders: Where it keeps its data and socket.
-        console: Where to say what is done.
+        console: Console for progress.
 
     Returns:
-        Whether it was running.
+        Whether the engine was running.
 
     Raises:
-        EngineError: Something cannot be stopped.
+        EngineError: A process cannot be stopped.
         BusyError: Another run is busy with the engine for 10 minutes.
     """
     with turn.taken(folders.locks, "engine", doing="stopping the engine", console=console):
@@ -232,16 +232,13 @@ def down(folders: Folders, *, console: Console) -> bool:
 
 
 def _clear(folders: Folders) -> None:
-    """Remove what a dockerd that is gone left: containers, containerd, mounts, sockets.
-
-    One that was killed leaves all of them.
-    """
+    """Remove the containers, containerd, mounts and sockets that a killed dockerd left."""
     data, runtime = _data_root(folders), folders.runtime
     toml = str(_exec_root(folders) / "containerd/containerd.toml")
     _end_all(lambda pid: _follows(pid, "containerd", "--config", toml), grace_s=_SHUTDOWN_S)
     _end_all(lambda pid: _follows(pid, "containerd-shim", "-namespace", _namespace(folders)), grace_s=0)
     _end_all(lambda pid: _lives_on(pid, data), grace_s=0)
-    # Before anything is deleted: what is mounted below belongs to images.
+    # Unmount before deleting: the mounts below belong to images.
     mounts.clear([data, runtime])
     shutil.rmtree(runtime, ignore_errors=True)
 
@@ -252,21 +249,21 @@ def _end_all(ours: Callable[[int], bool], *, grace_s: float) -> None:
 
 
 def _follows(pid: int, program: str, option: str, value: str) -> bool:
-    """Whether a process is a program that was given an option with this value."""
+    """Return whether a process is a program with this value of an option."""
     words = background.arguments(pid)
     return bool(words) and Path(words[0]).name.startswith(program) and (option, value) in itertools.pairwise(words)
 
 
 def _lives_on(pid: int, data: Path) -> bool:
-    """Whether a process is in a container of ours: its root is an overlay that writes into ``data``."""
+    """Return whether a process is in a container of the embedded engine: its root writes to ``data``."""
     uppers = [mount.upper for mount in mounts.of(pid) if mount.point == Path("/") and mount.upper]
-    # overlay2 names it relative to its own folder where the options would be longer than a page.
+    # overlay2 uses a path relative to its own folder where the options would be longer than a page.
     paths = [data / "overlay2" / upper for upper in uppers]
     return any(path.is_relative_to(data) and path.exists() for path in paths)
 
 
 def status(folders: Folders) -> EngineStatus:
-    """What the embedded engine does; starts and changes nothing."""
+    """Return the state of the embedded engine. Starts and changes nothing."""
     pid = _dockerd(folders).pid()
     return EngineStatus(
         running=pid is not None,
@@ -280,7 +277,7 @@ def status(folders: Folders) -> EngineStatus:
 
 
 def _asked(folders: Folders, question: Callable[[Engine], T]) -> T | None:
-    """What the embedded engine answers, None if it does not."""
+    """Return the embedded engine's answer, or None without one."""
     engine = _answering(folders)
     if engine is None:
         return None
@@ -288,7 +285,7 @@ def _asked(folders: Folders, question: Callable[[Engine], T]) -> T | None:
         try:
             return question(engine)
         except (docker.errors.DockerException, requests.RequestException):
-            # It is just going down.
+            # It is shutting down.
             return None
 
 
@@ -297,8 +294,8 @@ def _version(engine: Engine) -> str:
 
 
 def _data_bytes(engine: Engine) -> int:
-    """Asked of the engine, which has it noted: walking through its folder takes seconds."""
+    """Return the size from the engine's records: walking through its folder takes seconds."""
     usage = engine.client.df()
-    # A step of a build that became a layer of an image is counted with the image.
+    # A build step that became a layer of an image is counted with the image.
     cache = (record["Size"] for record in usage.get("BuildCache") or () if not record["Shared"])
     return int(usage.get("LayersSize") or 0) + int(sum(cache))

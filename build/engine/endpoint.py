@@ -1,4 +1,4 @@
-"""Which engine the user chose, as the ``docker`` program finds it.
+"""The engine that the user chose, found by the rules of the ``docker`` program.
 
 ``DOCKER_HOST`` with ``DOCKER_TLS_VERIFY``, ``DOCKER_TLS`` and ``DOCKER_CERT_PATH``; else the context that
 ``DOCKER_CONTEXT`` or ``docker context use`` names (docker/cli 28, cli/command/cli.go and cli/flags/options.go).
@@ -29,9 +29,9 @@ _NO_TLS = ("unix://", "ssh://")
 
 
 class _Tls(TLSConfig):
-    """TLS that a bundle of the environment's has no say in.
+    """TLS settings that ignore a certificate bundle of the environment.
 
-    requests puts ``REQUESTS_CA_BUNDLE`` above the authority that a session was given (psf/requests#3829).
+    requests prefers ``REQUESTS_CA_BUNDLE`` to the authority set on a session (psf/requests#3829).
     """
 
     def configure_client(self, client: APIClient) -> None:
@@ -42,21 +42,21 @@ class _Tls(TLSConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """How an engine is spoken to over TLS.
+    """The TLS settings of an engine's connection.
 
     Attributes:
-        folder: With ``ca.pem``, ``cert.pem`` and ``key.pem``, as far as they exist.
-        verify: Whether the engine must prove who it is.
+        folder: Folder with ``ca.pem``, ``cert.pem`` and ``key.pem``, as far as they exist.
+        verify: Whether to verify the engine's certificate.
     """
 
     folder: Path
     verify: bool
 
     def sdk(self) -> TLSConfig:
-        """For Docker's Python SDK.
+        """Return the settings for Docker's Python SDK.
 
         Raises:
-            docker.errors.TLSParameterError: The files do not fit together.
+            docker.errors.TLSParameterError: The files do not match.
         """
         ca, cert, key = (self.folder / f"{name}.pem" for name in ("ca", "cert", "key"))
         return _Tls(
@@ -71,9 +71,9 @@ class Endpoint:
     """The address of an engine.
 
     Attributes:
-        host: As ``DOCKER_HOST`` has it (``unix:///…``, ``ssh://…``, ``tcp://…``).
-        origin: In words, where the address came from.
-        tls: How to speak TLS to it; None for a connection without.
+        host: Address in the form of ``DOCKER_HOST`` (``unix:///…``, ``ssh://…``, ``tcp://…``).
+        origin: Where the address came from, in words.
+        tls: TLS settings; None for a connection without TLS.
     """
 
     host: str
@@ -82,7 +82,7 @@ class Endpoint:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables that make ``docker``, buildx and testcontainers speak to this engine, whatever else is set."""
+        """Variables that point ``docker``, buildx and testcontainers at this engine, whatever else is set."""
         return {
             "DOCKER_HOST": self.host,
             "DOCKER_CONTEXT": "",
@@ -93,18 +93,18 @@ class Endpoint:
 
 
 def configuration_folder(environment: Mapping[str, str]) -> Path:
-    """Folder of the ``docker`` program's configuration."""
+    """Return the folder of the ``docker`` program's configuration."""
     return Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
 
 
 def read_configuration(environment: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
-    """The ``docker`` program's ``config.json``, and in words why it could not be read.
+    """Return the ``docker`` program's ``config.json``, and why it could not be read, in words.
 
-    The ``docker`` program reads JSON without a byte order mark, comments and trailing commas too, warns and goes on.
+    ``docker`` accepts no byte order mark, comments or trailing commas: it warns and goes on.
     """
     file = configuration_folder(environment) / "config.json"
     try:
-        # Without its content there is nothing to read (docker/cli 28, configfile.LoadFromReader: io.EOF).
+        # An empty file holds nothing to read (docker/cli 28, configfile.LoadFromReader: io.EOF).
         found = json.loads(file.read_text(encoding="utf-8") or "{}")
     except FileNotFoundError:
         return {}, None
@@ -122,13 +122,13 @@ def _why(error: Exception) -> str:
 
 
 def chosen(environment: Mapping[str, str]) -> Endpoint | None:
-    """The engine that the user chose; None if that is the default one.
+    """Return the engine that the user chose, or None for the default one.
 
     Args:
         environment: The process's environment variables.
 
     Raises:
-        EngineError: The chosen context does not exist, or has no engine's address.
+        EngineError: The chosen context does not exist, or has no address of an engine.
     """
     if host := environment.get("DOCKER_HOST"):
         address = _address(host.strip())
@@ -143,7 +143,7 @@ def chosen(environment: Mapping[str, str]) -> Endpoint | None:
 
 
 def _address(host: str) -> str:
-    """An address with its scheme: a path is a socket's (docker/cli 29, opts/hosts.go)."""
+    """Return an address with its scheme: a path is a socket (docker/cli 29, opts/hosts.go)."""
     if "://" in host:
         return host
     return f"unix://{Path(host).absolute()}" if host.startswith(("/", "./")) else f"tcp://{host}"
@@ -157,7 +157,7 @@ def _tls_of_variables(host: str, environment: Mapping[str, str]) -> Tls | None:
 
 
 def _of_context(name: str, origin: str, environment: Mapping[str, str]) -> Endpoint | None:
-    """From the context's files: ``contexts/{meta,tls}/<SHA-256 of its name>`` (docker/cli 28, cli/context/store)."""
+    """Read the context's files: ``contexts/{meta,tls}/<SHA-256 of its name>`` (docker/cli 28, cli/context/store)."""
     if name == "default":
         return None
     contexts, digest = configuration_folder(environment) / "contexts", hashlib.sha256(name.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Programs that are started in a running container, whose output is taken with a limit and a deadline."""
+"""Programs in a running container, with a limit on their output and a deadline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-# Docker's frames of a process without terminal: which stream, and how many bytes (docs.docker.com, "Attach to a
+# Docker's frames for a process without terminal: the stream and a number of bytes (docs.docker.com, "Attach to a
 # container", "Stream format").
 _HEAD = struct.Struct("!BxxxI")
 STANDARD_OUTPUT = 1
@@ -22,16 +22,16 @@ _CHUNK = 1 << 16
 
 
 class EndlessError(Exception):
-    """A program in a container printed more, or took longer, than is allowed."""
+    """A program in a container exceeded its output limit or its deadline."""
 
 
 class Streams:
-    """Standard input, output and errors of a process in a container.
+    """The standard input, output and errors of a process in a container.
 
     Args:
-        container: The container, running.
+        container: The running container.
         words: The program and its arguments.
-        spoken_to: Whether it has a standard input; its errors are left out then.
+        spoken_to: Whether the process has a standard input; its errors are then left out.
 
     Raises:
         docker.errors.APIError: The container does not run, or the engine cannot start the program.
@@ -41,19 +41,19 @@ class Streams:
         assert container.client is not None  # noqa: S101 - for the type checker
         self._api = container.client.api
         self._id: str = self._api.exec_create(container.id, [*words], stdin=spoken_to, stderr=not spoken_to)["Id"]
-        # The SDK gives one of several classes; it holds the response, with which the connection would go.
+        # The SDK returns one of several classes; it keeps the response, which owns the connection.
         self._raw = cast("Any", self._api.exec_start(self._id, socket=True))
         self.socket: socket.socket = getattr(self._raw, "_sock", self._raw)
         self.socket.settimeout(None)
 
     def frames(self, *, until: float | None = None) -> Iterator[tuple[int, bytes]]:
-        """Yield what the process prints as it comes: which stream, and some of it.
+        """Yield the output of the process as it arrives: the stream and some bytes.
 
         Args:
-            until: When the time is up, on the monotonic clock.
+            until: Deadline on the monotonic clock.
 
         Raises:
-            TimeoutError: It is.
+            TimeoutError: The deadline passed.
         """
         while head := self.exactly(_HEAD.size, until=until):
             which, left = _HEAD.unpack(head)
@@ -65,7 +65,7 @@ class Streams:
                 yield which, chunk
 
     def exactly(self, size: int, *, until: float | None = None) -> bytes:
-        """So many bytes of the connection, nothing where it ends before."""
+        """Return ``size`` bytes of the connection, or nothing if it ends before."""
         found = b""
         while len(found) < size:
             chunk = self._received(size - len(found), until)
@@ -75,26 +75,26 @@ class Streams:
         return found
 
     def greeting(self, size: int, *, until: float) -> bytes:
-        """So many bytes that the process prints first, in one frame of the engine."""
+        """Return the first ``size`` bytes of the process's output, sent in one frame of the engine."""
         return self.exactly(_HEAD.size + size, until=until)[_HEAD.size :]
 
     def _received(self, size: int, until: float | None) -> bytes:
-        # 0 would mean not to wait at all.
+        # 0 would mean not to wait.
         self.socket.settimeout(None if until is None else max(until - time.monotonic(), 0.001))
         return self.socket.recv(size)
 
     def status(self) -> int | None:
-        """The exit status of the process; None if it has not ended."""
+        """Return the exit status of the process, or None if it has not ended."""
         found: int | None = self._api.exec_inspect(self._id)["ExitCode"]
         return found
 
     def close(self) -> None:
-        """End the connection, and with it whoever waits for it."""
+        """End the connection, and with it every read that waits for it."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError):
             self.socket.close()
-        # A TLS socket is closed only with what reads from it, which the response has.
+        # A TLS socket closes only with its reader, which belongs to the response.
         for one in (self._raw, getattr(self._raw, "_response", self._raw)):
             with contextlib.suppress(Exception):
                 one.close()
@@ -102,12 +102,12 @@ class Streams:
 
 @dataclass(frozen=True, kw_only=True)
 class Executed:
-    """What a program in a container did.
+    """The result of a program in a container.
 
     Attributes:
-        status: Its exit status; None if it closed its output and went on.
-        output: What it printed.
-        errors: Its errors.
+        status: Exit status; None if the program closed its output and went on.
+        output: Standard output.
+        errors: Standard error.
     """
 
     status: int | None
@@ -119,13 +119,13 @@ def execute(container: Container, words: Sequence[str], *, limit: int, seconds: 
     """Run a program in a running container to its end.
 
     Args:
-        container: The container.
+        container: The running container.
         words: The program and its arguments.
-        limit: Bytes that it may print.
-        seconds: What it may take.
+        limit: Most bytes that the program may print.
+        seconds: Most seconds that the program may take.
 
     Raises:
-        EndlessError: It printed more, or took longer.
+        EndlessError: The program printed or took more.
         docker.errors.APIError: The container does not run, or the engine cannot start the program.
     """
     kept: dict[bool, bytearray] = {True: bytearray(), False: bytearray()}
@@ -137,6 +137,6 @@ def execute(container: Container, words: Sequence[str], *, limit: int, seconds: 
                 raise EndlessError(f"it printed more than {limit >> 10} KiB")
         return Executed(status=streams.status(), output=bytes(kept[True]), errors=bytes(kept[False]))
     except TimeoutError as error:
-        raise EndlessError(f"it was not done after {seconds:g} s") from error
+        raise EndlessError(f"it did not end within {seconds:g} s") from error
     finally:
         streams.close()

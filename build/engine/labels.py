@@ -1,4 +1,4 @@
-"""The labels that make Docker the database of our images.
+"""The labels that make Docker the database of this tool's images.
 
 OCI names: https://github.com/opencontainers/image-spec/blob/v1.1.0/annotations.md
 """
@@ -13,42 +13,43 @@ if TYPE_CHECKING:
 PREFIX = "llm-d-dev."
 
 KIND = PREFIX + "kind"
-"""``base``, ``overlay``, ``unsealed`` (on its way to a base), ``rootfs`` or ``registry``: what an image of ours is.
+"""The kind of an image of this tool: ``base``, ``overlay``, ``unsealed`` (a base in the making), ``rootfs`` or
+``registry``.
 
-Absent: not ours, never touched.
+An image without this label is not of this tool and is never touched.
 """
 FLAVOR = PREFIX + "flavor"
 """``cpu`` or ``cuda``."""
 COMMIT = PREFIX + "commit"
 """Full id of the vLLM commit whose files the image holds."""
 WORK = PREFIX + "work"
-"""On overlays of uncommitted work: the commit that it is on top of and its tree, as their tags have them."""
+"""On overlays of uncommitted work: the commit below it and its tree, in the form of their tags."""
 VERSION = PREFIX + "version"
-"""What ``vllm.__version__`` and the server's ``/version`` say."""
+"""The value of ``vllm.__version__`` and of the server's ``/version``."""
 BASE = PREFIX + "base"
-"""Image ID of the base that an overlay stands on."""
+"""Image ID of an overlay's base."""
 REPOSITORY = PREFIX + "repository"
-"""Local repository that a base or overlay was made for: whose it is when it has lost its names."""
+"""Local repository of a base or overlay, which identifies its owner once it has lost its names."""
 NATIVE = PREFIX + "native"
-"""On overlays: how many native sources differ from the base's. Not 0 only if that was allowed."""
+"""On overlays: number of native sources that differ from the base's. Above 0 only if that was allowed."""
 FINGERPRINT = PREFIX + "fingerprint"
-"""Digest of everything that went into the image: equal means that it need not be built again."""
+"""Digest of all inputs of the image. An image with the same digest need not be built again."""
 CONTENT = PREFIX + "content"
 """On bases and overlays: digest of layers, labels and configuration (:mod:`build.engine.content`)."""
 LLM_D = PREFIX + "llm-d"
 """On bases of the cuda flavor: the commit of llm-d/llm-d whose Dockerfile made them."""
 WHEEL = PREFIX + "wheel"
-"""The same: the vLLM commit whose wheel their binaries are from; absent where they were compiled."""
+"""On the same bases: the vLLM commit of the wheel with their binaries; absent if the binaries were compiled."""
 OWNER = PREFIX + "owner"
-"""On containers: the identity of the run that started it (:mod:`build.host.identity`), so that leftovers are told."""
+"""On containers: the identity of the run that started it (:mod:`build.host.identity`), to recognise leftovers."""
 NAME = PREFIX + "name"
-"""On containers: their own name. Images that are committed from them, and containers of those, inherit the labels."""
+"""On containers: their own name. Images committed from a container, and their containers, inherit the labels."""
 
 SERVER = PREFIX + "server"
-"""On containers that serve a model: the ID of the image that was started."""
+"""On containers that serve a model: the ID of the image."""
 
 REGISTRY = PREFIX + "registry"
-"""On the embedded registry's container and volume: the identity of the state folder that they belong to."""
+"""On the embedded registry's container and volume: the identity of their state folder."""
 
 QUAY_EXPIRES = "quay.expires-after"
 OCI_REVISION = "org.opencontainers.image.revision"
@@ -60,7 +61,7 @@ OCI_TITLE = "org.opencontainers.image.title"
 
 
 def of_container(name: str, *, owner: str) -> dict[str, str]:
-    """Labels of a container that a run starts.
+    """Return the labels of a container that a run starts.
 
     Args:
         name: The container's name, used once.
@@ -70,7 +71,7 @@ def of_container(name: str, *, owner: str) -> dict[str, str]:
 
 
 def are_own(marks: Mapping[str, str], name: str | None) -> bool:
-    """Whether a container's labels were given to it, not inherited from the image that it was made from.
+    """Return whether a container's labels are its own and not inherited from its image.
 
     Args:
         marks: The labels.

@@ -1,9 +1,8 @@
-"""What a killed run leaves on an engine, and its removal.
+"""The removal of what a killed run leaves on an engine.
 
-testcontainers' own reaper is an image that has to be pulled, so it cannot be relied on. Instead everything
-temporary carries the identity of the process that made it, and every run starts by removing what belongs to
-processes that are gone. A container counts only under the name that it was given: one that somebody made of an image
-that was committed from it has the same labels.
+testcontainers' own reaper is an image that has to be pulled, so it cannot be relied on. Instead, every temporary
+object carries the identity of the process that made it, and every run starts by removing the objects of dead processes.
+A container counts only under its original name, because containers of an image committed from it have the same labels.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ log = logging.getLogger(__name__)
 
 
 def sweep(engine: Engine) -> int:
-    """Remove containers and temporary tags of runs that are gone.
+    """Remove the containers and temporary tags of dead runs.
 
     Returns:
-        How many things were removed.
+        Number of removed objects.
     """
     removed = 0
-    # Another run may be removing its own meanwhile: ignore_removed, and the errors below.
+    # Another run may be removing the same objects: ignore_removed, and the errors below.
     found = engine.client.containers.list(all=True, filters={"label": labels.OWNER}, ignore_removed=True)
     for container in found:
         marks = container.labels
@@ -50,7 +49,7 @@ def sweep(engine: Engine) -> int:
         for tag in image.get("RepoTags") or ():
             if not identity.alive(tag_owner(tag)):
                 log.info("removing tag %s of a run that is gone", tag)
-                # Not the image: it may be a base that took hours.
+                # The image stays: it may be a base that took hours.
                 engine.release(tag)
                 removed += 1
     return removed

@@ -1,8 +1,8 @@
-"""Thin images: another image's layers and one more, handed to the engine as they are, without a build.
+"""Thin images: another image's layers and one more, loaded into the engine without a build.
 
-An engine that keeps images as Docker's own store does loads an archive that leaves out the layers it has (moby,
-daemon/internal/image/tarexport/load.go: a layer whose chain it knows is not read). Nothing runs, no context is sent,
-and the layer's bytes are ours: the same content is the same layer everywhere.
+An engine with Docker's own image store loads an archive that leaves out the layers it has (moby,
+daemon/internal/image/tarexport/load.go: a layer with a known chain ID is not read). No command runs and no context is
+sent. This tool writes the layer's bytes, so the same content is the same layer everywhere.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _MAKERS = ("RUN ", "COPY ", "ADD ", "WORKDIR ")
 
 @dataclass(frozen=True, kw_only=True)
 class Thin:
-    """An image to be made.
+    """An image to make.
 
     Attributes:
-        base: What it stands on.
-        layer: The uncompressed archive of its own layer, with whiteouts for what it deletes.
+        base: The image below.
+        layer: Uncompressed archive of the image's own layer, with whiteouts for deleted files.
         labels: Labels that replace or add to the base's.
         created: RFC 3339 time stamp.
-        created_by: What its history says of the layer.
+        created_by: History entry of the layer.
     """
 
     base: Image
@@ -54,18 +54,18 @@ def load(engine: Engine, image: Thin, *, tag: str) -> Image:
     """Make a thin image.
 
     Args:
-        engine: Where; its store must take thin images (:attr:`Capabilities.takes_thin_images`).
-        image: What to make.
-        tag: Name that it gets, in one step with the image: there is never one without the other.
+        engine: The engine to load into; it must take thin images (:attr:`Capabilities.takes_thin_images`).
+        image: The image to make.
+        tag: Name of the image. The engine sets both in one step, so neither exists without the other.
 
     Raises:
-        BuildError: The engine did not take it, as when the base was removed meanwhile.
-        DiskError: It ran out of space.
+        BuildError: The engine refused the image, for example because the base was removed meanwhile.
+        DiskError: The engine ran out of space.
     """
     config = _config(engine, image)
     image_id = hashlib.sha256(config).hexdigest()
     try:
-        # Its stubs know only bytes and files; requests sends what any iterator gives, as large as it comes.
+        # The SDK's stubs know only bytes and files, but requests sends any iterator, of any length.
         engine.client.images.load(cast("bytes", _archive(image, config, f"{image_id}.json", tag)))
     except docker.errors.APIError as error:
         raise _refused(str(error.explanation or error)) from error
@@ -73,21 +73,21 @@ def load(engine: Engine, image: Thin, *, tag: str) -> Image:
         raise _refused(str(error)) from error
     found = engine.find_image(f"sha256:{image_id}")
     if found is None:
-        raise BuildError(f"the engine took {tag} and does not have it", hint="the engine's own log says why")
+        raise BuildError(f"the engine accepted {tag} but does not have it", hint="the engine's own log says why")
     return replace(found, called=tag)
 
 
 def _refused(said: str) -> LlmdDevError:
     if full := full_engine("the overlay", said):
         return full
-    # A layer that it was to have: it then looks for it in the archive.
+    # For a base layer that it does not have, the engine looks in the archive.
     if "no such file or directory" in said:
         return BuildError(f"the base was removed meanwhile ({said})", hint="run this again: it takes another base")
-    return BuildError(f"the engine did not take the overlay: {said}", hint="the engine's own log says more")
+    return BuildError(f"the engine refused the overlay: {said}", hint="the engine's own log says more")
 
 
 def _archive(image: Thin, config: bytes, config_name: str, tag: str) -> Iterator[bytes]:
-    """The archive as ``docker save`` has it, less the base's layers (moby/docker-image-spec, v1.2)."""
+    """Yield an archive like that of ``docker save``, without the base's layers (moby/docker-image-spec, v1.2)."""
     layers = [f"{number}.tar" for number in range(len(image.base.diff_ids))]
     manifest = [{"Config": config_name, "RepoTags": [tag], "Layers": [*layers, _LAYER]}]
     yield from _member(config_name, len(config), [config])
@@ -107,7 +107,7 @@ def _member(name: str, size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _config(engine: Engine, image: Thin) -> bytes:
-    """The image's configuration (OCI image-spec v1.1, config.md); its digest is the image ID."""
+    """Return the image's configuration (OCI image-spec v1.1, config.md). Its digest is the image ID."""
     base = image.base
     found = engine.client.images.get(base.id)
     with image.layer.open("rb") as file:
@@ -129,10 +129,10 @@ def _config(engine: Engine, image: Thin) -> bytes:
 
 
 def _history(rows: Sequence[Mapping[str, Any]], *, layers: int) -> list[dict[str, Any]]:
-    """The base's own history, lowest first, from what the engine says of it.
+    """Return the base's history, lowest first, from the engine's answer.
 
-    The engine does not say which steps made no layer. One that added bytes did; of the others, those did that may
-    have made an empty one, as many as layers are left.
+    The engine does not say which steps made no layer. A step that added bytes made one. Of the other steps, as many as
+    there are layers left made an empty one.
     """
     steps = list(reversed(rows))
     made = {number for number, row in enumerate(steps) if row["Size"]}

@@ -1,6 +1,6 @@
-"""The names that images get: which tags there are, how they are written, and how they are recognised.
+"""The names of images: which tags exist, how they are written, and how they are recognised.
 
-A tag names one flavor. The plain ones are the CUDA images'; every other flavor's end in its name::
+A tag names one flavor. CUDA images have the plain tags; the tags of other flavors end in the flavor's name::
 
     nightly                         nightly-cpu
     nightly-<commit>                nightly-<commit>-cpu
@@ -9,8 +9,8 @@ A tag names one flavor. The plain ones are the CUDA images'; every other flavor'
     local-<commit>-dirty-<tree>     local-<commit>-dirty-<tree>-cpu
     <commit>                        <commit>-cpu
 
-In a registry the last is called ``commit-<commit>`` and ``commit-<commit>-cpu``. An image arrives there as
-``candidate-<image>-<push>`` and gets its names when that is known to be the image.
+In a registry, the last form is ``commit-<commit>`` and ``commit-<commit>-cpu``. A push first uses
+``candidate-<image>-<push>``; the image gets its names once the registry is known to hold that very image.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 CUDA = "cuda"
 CPU = "cpu"
 FLAVORS = (CUDA, CPU)
-"""All flavors. The first has the plain names."""
+"""All flavors. The first one has the plain tags."""
 
 TREE_DIGITS = 12
-"""Of a tree's id, in the name of uncommitted work."""
+"""Digits of a tree's ID in the tag of uncommitted work."""
 
 
 class Kind(StrEnum):
-    """What a tag is given to."""
+    """The kind of image that a tag is given to."""
 
     NIGHTLY = "nightly"
     CANDIDATE = "candidate"
@@ -47,7 +47,7 @@ class Kind(StrEnum):
 
 
 _HAS = {Kind.NIGHTLY: "base", Kind.CANDIDATE: "base", Kind.LOCAL: "overlay", Kind.COMMIT: "overlay"}
-"""The kind of image that has a kind of tag, as :data:`build.engine.labels.KIND` has it."""
+"""The kind of image for each kind of tag, as a value of :data:`build.engine.labels.KIND`."""
 
 _PATTERN = re.compile(
     rf"""
@@ -68,12 +68,12 @@ _UPLOAD = re.compile(r"candidate-(?P<image>[0-9a-f]{12})-(?P<place>[0-9a-f]{8})(
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """What an image is called in a registry while it is pushed: a name that says nothing of it.
+    """The name of an image in a registry during a push. It says nothing about the content.
 
     Attributes:
         image: Short ID of the image.
-        place: Eight digits that tell the pushes of one state folder from others.
-        push: Eight more, of this push.
+        place: Eight digits that tell the pushes of this state folder from others.
+        push: Eight digits for this push.
     """
 
     image: str
@@ -82,7 +82,7 @@ class Upload:
 
     @classmethod
     def parse(cls, tag: str) -> Self | None:
-        """Read a tag; None for any other name."""
+        """Parse a tag. Return None for any other name."""
         found = _UPLOAD.fullmatch(tag)
         return cls(**found.groupdict()) if found else None
 
@@ -92,12 +92,12 @@ class Upload:
 
 @dataclass(frozen=True, kw_only=True)
 class Stem:
-    """A tag without its flavor: what an image is called before it is known what it runs on.
+    """A tag without its flavor: the name of an image whose flavor is not known yet.
 
     Attributes:
-        kind: What it is given to.
-        commit: Full id of the commit; None for the names that move.
-        tree: First digits of the id of a working tree's tree; None without one.
+        kind: Kind of image.
+        commit: Full ID of the commit; None for the moving tags.
+        tree: First digits of the ID of a working tree's tree; None without one.
     """
 
     kind: Kind
@@ -106,26 +106,26 @@ class Stem:
 
     @classmethod
     def local(cls, commit: str, *, tree: str | None = None) -> Self:
-        """The name of an overlay of a local commit, or of the uncommitted work on top of it.
+        """Return the name of an overlay of a local commit, or of uncommitted work on top of it.
 
         Args:
-            commit: Full id of the commit, or of what is checked out.
-            tree: Full id of the working tree's tree.
+            commit: Full ID of the commit, or of the checked-out commit.
+            tree: Full ID of the working tree's tree.
         """
         return cls(kind=Kind.LOCAL, commit=commit, tree=tree and tree[:TREE_DIGITS])
 
     @classmethod
     def of_commit(cls, commit: str) -> Self:
-        """The name of an overlay of a published commit."""
+        """Return the name of an overlay of a published commit."""
         return cls(kind=Kind.COMMIT, commit=commit, tree=None)
 
     @property
     def work(self) -> str | None:
-        """What tells uncommitted work: what it is on top of, and its tree; None for a commit."""
+        """The commit and tree of uncommitted work; None for a commit."""
         return f"{self.commit}-dirty-{self.tree}" if self.tree else None
 
     def of(self, flavor: str) -> Tag:
-        """The tag of an image of a flavor."""
+        """Return the tag for a flavor."""
         return Tag(stem=self, flavor=flavor)
 
 
@@ -135,7 +135,7 @@ class Tag:
 
     Attributes:
         stem: The tag without its flavor.
-        flavor: The only flavor whose images may have it.
+        flavor: Flavor of the images that may have it.
     """
 
     stem: Stem
@@ -143,7 +143,7 @@ class Tag:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read a tag, local or of a registry; None for a name that this tool does not give."""
+        """Parse a tag, local or of a registry. Return None for a name that this tool does not give."""
         if not (found := _PATTERN.fullmatch(text)):
             return None
         flavor = found["flavor"] or CUDA
@@ -156,12 +156,12 @@ class Tag:
         return cls(stem=Stem.of_commit(found["commit"]), flavor=flavor)
 
     def __str__(self) -> str:
-        """The tag as the local repository has it."""
+        """Return the tag for the local repository."""
         return self.in_registry.removeprefix(f"{Kind.COMMIT}-")
 
     @property
     def in_registry(self) -> str:
-        """The tag as a registry has it."""
+        """The tag in a registry."""
         stem = self.stem
         tree = f"-dirty-{stem.tree}" if stem.tree else ""
         commit = f"-{stem.commit}" if stem.commit else ""
@@ -169,36 +169,36 @@ class Tag:
 
     @property
     def is_promoted(self) -> bool:
-        """Whether only a base that passed gets it."""
+        """Whether only a base that passed gets this tag."""
         return self.stem.kind is Kind.NIGHTLY
 
     @property
     def moves(self) -> bool:
-        """Whether it names the last good base, whichever that is."""
+        """Whether the tag moves with the last good base."""
         return self.is_promoted and self.stem.commit is None
 
     def of(self, flavor: str) -> Tag:
-        """What the same is called in another flavor."""
+        """Return the same tag for another flavor."""
         return replace(self, flavor=flavor)
 
 
 def nightly(flavor: str, commit: str | None = None) -> Tag:
-    """The tag of a base that passed: of a commit, or the one that moves."""
+    """Return the tag of a base that passed: the tag of its commit, or the moving tag."""
     return Stem(kind=Kind.NIGHTLY, commit=commit, tree=None).of(flavor)
 
 
 def candidate(flavor: str) -> Tag:
-    """The tag of a base that has not passed yet."""
+    """Return the tag of a base that has not passed yet."""
     return Stem(kind=Kind.CANDIDATE, commit=None, tree=None).of(flavor)
 
 
 def base_commit_file(flavor: str) -> Path:
-    """The file in the repository that holds the commit of the last good base."""
+    """Return the file in the repository with the commit of the last good base."""
     return REPOSITORY / f"base_commit{_suffix(flavor)}.txt"
 
 
 def _suffix(flavor: str) -> str:
-    """What every name of a flavor ends in."""
+    """Return the ending of a flavor's tags."""
     return "" if flavor == CUDA else f"-{flavor}"
 
 
@@ -206,38 +206,38 @@ def _suffix(flavor: str) -> str:
 
 
 def flavor_of(image: Image) -> str | None:
-    """The flavor that an image's label states; None for an image without one."""
+    """Return the flavor in an image's label, or None without the label."""
     return image.labels.get(labels.FLAVOR)
 
 
 def tags(image: Image, repository: str) -> list[Tag]:
-    """The tags that an image has in a repository, less those that this tool does not give."""
+    """Return an image's tags in a repository, without names that this tool does not give."""
     found = (Tag.parse(name.removeprefix(f"{repository}:")) for name in image.tags_in(repository))
     return [tag for tag in found if tag]
 
 
 def promoted(image: Image, repository: str) -> bool:
-    """Whether a base has passed: promotion gave it a name, perhaps one of before names told flavors apart."""
+    """Return whether a base has passed: promotion named it, possibly before tags stated flavors."""
     return any(tag.is_promoted for tag in tags(image, repository))
 
 
 def promoted_as(image: Image, repository: str) -> str | None:
-    """The name that promotion gave a base, the moving one if it has that; None for one that has not passed."""
+    """Return the name that promotion gave a base, preferably the moving one; None if the base has not passed."""
     found = [f"{repository}:{tag}" for tag in tags(image, repository) if tag.is_promoted]
     return min(found, key=len, default=None)
 
 
 def is_last_good(image: Image, repository: str) -> bool:
-    """Whether the moving name of some flavor is an image's."""
+    """Return whether an image has the moving tag of a flavor."""
     return any(tag.moves for tag in tags(image, repository))
 
 
 def describes(tag: Tag, image: Image) -> bool:
-    """Whether a tag says nothing of an image that is not so: its kind, its commit, and its uncommitted work.
+    """Return whether a tag's kind, commit and uncommitted work match an image.
 
     Args:
-        tag: The tag; its flavor does not count.
-        image: An image whose labels are known to be its own (:mod:`build.engine.content`).
+        tag: The tag. Its flavor is not compared.
+        image: Image whose labels are known to be genuine (:mod:`build.engine.content`).
     """
     stem, marks = tag.stem, image.labels
     if marks.get(labels.KIND) != _HAS[stem.kind]:
@@ -248,13 +248,13 @@ def describes(tag: Tag, image: Image) -> bool:
 
 
 def for_registry(image: Image, repository: str) -> list[str]:
-    """The tags that an image gets in a registry, sorted, the moving one last.
+    """Return an image's tags in a registry, sorted, the moving tag last.
 
-    Each ends as the image's flavor has it, whatever the local name says: an image cannot take another flavor's name.
+    Every tag has the image's own flavor, whatever its local name says: an image cannot take another flavor's tag.
 
     Args:
         image: The image.
-        repository: Local repository; the image's names elsewhere, and tags of other forms, do not count.
+        repository: Local repository. Names in other repositories and other forms of tags do not count.
     """
     runs_on = flavor_of(image)
     found = [tag for tag in tags(image, repository) if tag.stem.kind is not Kind.CANDIDATE]

@@ -1,7 +1,7 @@
 """The Debian root file system that the cpu flavor starts from.
 
-Pulled where a registry can be reached. Elsewhere it is made from the distribution's packages, so that a machine
-with nothing but a package mirror can build everything.
+It is pulled where a registry can be reached. Elsewhere it is made from the distribution's packages, so that a package
+mirror is enough to build everything.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 SUITE = "bookworm"
 PYTHON = (3, 11)
-"""Version of that suite's Python."""
+"""Python version of that suite."""
 
-# What cpu.Dockerfile needs from the distribution. libnuma1: without it vLLM's _C_AVX2 does not load (vLLM
-# 0.32.0) and the server dies a minute later; gcc, g++ and libc6-dev: torch compiles C++ at run time; git: people
-# work inside these images; python3-dev: headers for that compiler.
+# What cpu.Dockerfile needs from the distribution. libnuma1: without it, vLLM's _C_AVX2 does not load (vLLM
+# 0.32.0) and the server dies a minute later. gcc, g++ and libc6-dev: torch compiles C++ at run time. git: developers
+# work inside these images. python3-dev: headers for that compiler.
 PACKAGES = (
     "ca-certificates",
     "g++",
@@ -60,18 +60,18 @@ def _fingerprint(image: str) -> str:
 def ensure(
     engine: Engine, *, image: str, install: bool, console: Console, max_age: dt.timedelta | None = None
 ) -> Image:
-    """The root file system as an image on the engine, made if it is not there or too old.
+    """Return the root file system's image, made anew if it is missing or too old.
 
     Args:
-        engine: Where.
-        image: What to pull, such as ``debian:12-slim``.
-        install: Whether ``mmdebstrap`` may be installed when nothing can be pulled.
-        console: For progress.
-        max_age: Age from which it is made anew, for security updates; None for any.
+        engine: The engine.
+        image: Image to pull, such as ``debian:12-slim``.
+        install: Whether ``mmdebstrap`` may be installed if the pull fails.
+        console: Console for progress.
+        max_age: Age at which the image is made anew, for security updates; None for no limit.
 
     Returns:
-        An image labelled ``kind=rootfs``; its packages are at least :data:`PACKAGES` if it was made here,
-        and cpu.Dockerfile installs what a pulled one lacks.
+        An image labelled ``kind=rootfs``. If it was made here, it has at least :data:`PACKAGES`; for a pulled image,
+            cpu.Dockerfile installs what is missing.
 
     Raises:
         BuildError: mmdebstrap failed.
@@ -94,7 +94,7 @@ def ensure(
 
 @contextlib.contextmanager
 def _replacing(engine: Engine, old: Image | None) -> Iterator[None]:
-    """Remove an older root file system of this tool's once the block has taken its name away."""
+    """Remove this tool's former root file system once the block has moved its name."""
     yield
     if old and old.labels.get(labels.KIND) == "rootfs":
         engine.discard(old)
@@ -106,11 +106,11 @@ def _make(
     """Make the root file system from the distribution's packages.
 
     Args:
-        engine: Where.
-        name: What the image is called.
-        image: What could be pulled instead.
+        engine: The engine.
+        name: Name of the image.
+        image: Image that could be pulled instead.
         install: Whether ``mmdebstrap`` may be installed.
-        console: For progress.
+        console: Console for progress.
         progress: Called with lines of output.
         why: Why it was not pulled.
 
@@ -120,7 +120,7 @@ def _make(
     here = processor.here()
     if engine.architecture != here:
         raise EngineError(
-            f"a root file system made here is for {here}, and the engine is on {engine.architecture}; {why}",
+            f"the root file system made here is for {here}, but the engine is on {engine.architecture}; {why}",
             hint=_otherwise(image),
         )
     apt.ensure(["mmdebstrap"], allowed=install, console=console, otherwise=_otherwise(image))
@@ -131,20 +131,20 @@ def _make(
 
 
 def obtained(engine: Engine, image: str, progress: process.OnLine) -> Image | str:
-    """An image by its name in a registry: pulled, or what the engine has under it where no registry answers.
+    """Return an image by its registry name: pulled, or the engine's own copy if no registry answers.
 
     Args:
-        engine: Where.
+        engine: The engine.
         image: The name.
         progress: Called with lines about the transfer.
 
     Returns:
-        The image; or, in words, why there is none.
+        The image, or the reason in words why it cannot be pulled.
     """
     repository, tag = docker.utils.parse_repository_tag(image)
     login = credentials.stored(docker.auth.resolve_repository_name(repository)[0], os.environ)
     try:
-        # The SDK's own method drops an error that comes in the middle.
+        # The SDK's own method drops an error in the middle of the answer.
         for row in engine.client.api.pull(
             repository, tag=tag or "latest", stream=True, decode=True, auth_config=login.for_engine()
         ):
@@ -155,11 +155,11 @@ def obtained(engine: Engine, image: str, progress: process.OnLine) -> Image | st
         return _loaded_or_why(engine, image, str(error.explanation or error))
     except requests.RequestException as error:
         return _loaded_or_why(engine, image, str(error))
-    return _loaded_or_why(engine, image, "the engine pulled it and does not have it")
+    return _loaded_or_why(engine, image, "the engine pulled it but does not have it")
 
 
 def _loaded_or_why(engine: Engine, image: str, said: str) -> Image | str:
-    """The image that the engine has under a name, perhaps loaded by hand; else why it was not pulled."""
+    """Return the engine's image of this name (possibly loaded by hand), else why it was not pulled."""
     return engine.find_image(image) or f"{image} cannot be pulled here ({redacted(' '.join(said.split()))})"
 
 
@@ -167,17 +167,17 @@ def _otherwise(image: str) -> str:
     return f"let the engine pull {image}, `docker load` it there, or set rootfs_image to an image that it has"
 
 
-# mmdebstrap's words where it is not root's, and user namespaces do not help (mmdebstrap(1), --mode).
+# mmdebstrap's message for a user other than root without user namespaces (mmdebstrap(1), --mode).
 _ONLY_ROOT = "unable to pick chroot mode"
 
 
 def _bootstrap(archive: Path, progress: process.OnLine, *, otherwise: str, why: str) -> None:
     argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
-    # The documentation of 200 packages is a tenth of the image and nobody reads it there.
+    # The documentation of 200 packages is a tenth of the image and unused there.
     argv += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
     done = process.run([*argv, SUITE, archive], on_line=progress)
     if done.returncode:
-        errors = [line for line in done.tail if line.startswith("E:")] or ["it said nothing"]
+        errors = [line for line in done.tail if line.startswith("E:")] or ["it printed no error"]
         if _ONLY_ROOT in done.text:
             raise BuildError(
                 "only root can make a root file system here: mmdebstrap finds no other way (package uidmap)",
@@ -198,8 +198,8 @@ def _import(engine: Engine, archive: Path, name: str) -> None:
         said = engine.client.api.import_image(src=str(archive), repository=repository, tag=tag, changes=[mark])
     except docker.errors.APIError as error:
         said = json.dumps({"error": str(error.explanation or error)})
-    # An error that comes in the middle is a row of the answer.
+    # An error in the middle is a row of the answer.
     if wrong := next((row["error"] for row in map(json.loads, said.splitlines()) if "error" in row), None):
         raise full_engine("the root file system", wrong) or BuildError(
-            f"the engine did not take the root file system: {wrong}", hint="the engine's own log says more"
+            f"the engine refused the root file system: {wrong}", hint="the engine's own log says more"
         )

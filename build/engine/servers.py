@@ -1,4 +1,4 @@
-"""Servers that run on the engine now: of smoke tests, and of `serve`."""
+"""The servers that run on the engine now, started by smoke tests and `serve`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def running(engine: Engine, image: Image | None = None) -> list[Container]:
-    """Containers that serve a model for this tool, the newest first.
+    """Return the containers that serve a model for this tool, newest first.
 
     Args:
-        engine: Where.
-        image: The image that they are to be of; any by default.
+        engine: The engine.
+        image: Image of the containers; None for any.
     """
     wanted = f"{labels.SERVER}={image.id}" if image else labels.SERVER
     found = engine.client.containers.list(filters={"label": wanted})
@@ -27,7 +27,7 @@ def running(engine: Engine, image: Image | None = None) -> list[Container]:
 
 
 def printed(container: Container) -> Iterator[str]:
-    """Yield the lines that a server printed and prints, until it ends; without its API key."""
+    """Yield the lines of a server's output until it ends, without its API key."""
     variables = dict(each.partition("=")[::2] for each in container.attrs["Config"]["Env"] or ())
     key = variables.get("VLLM_API_KEY")
     rest = b""

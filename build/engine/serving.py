@@ -1,4 +1,4 @@
-"""How an image is made to serve: what its entry point is given, and the line for a shell that does it by hand."""
+"""The command that makes an image serve a model: the entry point's arguments, and a `docker run` line."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ PORT = 8000
 """vLLM's default (vllm/entrypoints/launchers/cli_args.py, 0.32.0)."""
 
 SHARED_MEMORY = "2g"
-"""vLLM's processes exchange tensors there; Docker's default is 64 MB."""
+"""Shared memory for tensors between vLLM's processes. Docker's default is 64 MB."""
 
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
-"""What vLLM serves when no model is named (vllm/config/model.py, 0.32.0): small, and open to everyone."""
+"""vLLM's default model (vllm/config/model.py, 0.32.0): small, and open to everyone."""
 
 _MODEL_FOLDER = "/model"
 _VOLUME = "llm-d-dev-models"
 
-# What NVIDIA's base images set: https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/
+# The variables of NVIDIA's base images: https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/
 # docker-specialized.html
 _CUDA_VARIABLES = ("NVIDIA_REQUIRE_CUDA", "NVIDIA_VISIBLE_DEVICES", "CUDA_VERSION")
 
 
 def flavor(image: Image) -> str:
-    """What an image runs on: ``cpu`` or ``cuda``.
+    """Return the flavor of an image: ``cpu`` or ``cuda``.
 
     Returns:
-        Its label, or, for an image of somebody else's, ``cuda`` if it has NVIDIA's variables.
+        The label's value. Without a label, ``cuda`` if the image has NVIDIA's variables.
     """
     if label := image.labels.get(labels.FLAVOR):
         return label
@@ -49,12 +49,12 @@ def _variables(image: Image) -> dict[str, str]:
 
 
 def words(entrypoint: Sequence[str], model: str, options: Sequence[str] = ()) -> list[str]:
-    """What makes an image serve a model: the words behind its name.
+    """Return the arguments after the image's name that make it serve a model.
 
     Args:
-        entrypoint: The image's own; what follows is given to it. One that is neither vLLM's command nor its
-            older module is taken for a wrapper that runs its arguments, as NVIDIA's images have it.
-        model: A folder in the container, or a name on the hub.
+        entrypoint: Entry point of the image, which receives the arguments. An entry point other than vLLM's command
+            and its older module is taken for a wrapper that runs its arguments, like that of NVIDIA's images.
+        model: Folder in the container, or name on the hub.
         options: Options of vLLM.
     """
     if any("api_server" in word for word in entrypoint):
@@ -67,16 +67,16 @@ def words(entrypoint: Sequence[str], model: str, options: Sequence[str] = ()) ->
 
 
 def line(image: Image, *, name: str, model: Path | ModelName | None, machine: Capabilities) -> str:
-    """A line for a shell that serves a model with an image, until Ctrl-C.
+    """Return a shell line that serves a model with an image until Ctrl-C.
 
-    Only this machine's own loopback interface leads to it. What is downloaded and compiled is kept in a volume, where
-    the image has a folder that its user may write to.
+    Only this machine's loopback interface reaches the server. Downloads and compiled code go to a volume if the image
+    has a folder for it that its user may write to.
 
     Args:
         image: The image.
-        name: What the line calls it.
+        name: Name of the image in the line.
         model: Folder of the model, or its name on the hub; vLLM's default by default.
-        machine: What the engine can do.
+        machine: Capabilities of the engine.
     """
     gpus = _gpus(machine) if flavor(image) == "cuda" else []
     mounts, served, options = _model(model)
@@ -86,12 +86,12 @@ def line(image: Image, *, name: str, model: Path | ModelName | None, machine: Ca
 
 
 def _gpus(machine: Capabilities) -> list[str]:
-    """All GPUs, as a machine passes them that has some, or else most do."""
+    """Return the options for all GPUs: the engine's own mechanism, or the usual one if it has none."""
     return ["--device", f"{KIND}=all"] if machine.cdi_gpus and not machine.nvidia_runtime else ["--gpus", "all"]
 
 
 def _model(model: Path | ModelName | None) -> tuple[list[str], str, list[str]]:
-    """Mounts, name in the container and options of vLLM for a model."""
+    """Return the mounts, the name in the container and vLLM's options for a model."""
     if model is None:
         return [], DEFAULT_MODEL, []
     if isinstance(model, Path):
@@ -100,10 +100,10 @@ def _model(model: Path | ModelName | None) -> tuple[list[str], str, list[str]]:
 
 
 def _caches(image: Image) -> list[str]:
-    """A volume for models and what is compiled, where the image has a place for it.
+    """Return a volume for models and compiled code, if the image has a folder for it.
 
-    A new volume takes owner and permissions of the folder that it is mounted on. Where the image has none, it would be
-    root's, and a server that runs as another user fails.
+    A new volume takes the owner and permissions of the folder below it. Without such a folder, the volume belongs to
+    root, and a server of another user fails.
     """
     if home := _variables(image).get("HF_HOME"):
         variables = {"XDG_CACHE_HOME": f"{home}/cache", "TRITON_CACHE_DIR": f"{home}/triton"}

@@ -1,7 +1,7 @@
-"""An engine on another machine and its ports, reached through ssh, as sockets on this one.
+"""An engine on another machine and its ports, reached through ssh as sockets on this machine.
 
-``docker`` speaks ``ssh://`` by itself: ``docker system dial-stdio`` is its own way through. The Python SDK would need
-paramiko, which takes longer to load than most verbs take to run, and knows less of the user's ssh configuration.
+``docker`` supports ``ssh://`` through ``docker system dial-stdio``. The Python SDK would need paramiko, which takes
+longer to load than most verbs take to run, and supports less of the user's ssh configuration.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ _CONNECT_S = 20
 _POLL_S = 0.05
 _CHUNK_BYTES = 1 << 16
 
-# What ssh prints where the server's sshd_config has AllowTcpForwarding off (channels.c, RFC 4254 section 5.1).
+# ssh's message where the server's sshd_config has AllowTcpForwarding off (channels.c, RFC 4254 section 5.1).
 _PROHIBITED = "administratively prohibited"
 
 
 class Tunnel:
-    """Listens on a Unix socket, and hands each connection to a ``docker`` that reaches the engine.
+    """A Unix socket whose connections are passed to a ``docker`` that reaches the engine.
 
     Args:
-        host: The engine's address, ``ssh://[user@]host[:port]``.
+        host: Address of the engine, ``ssh://[user@]host[:port]``.
     """
 
     def __init__(self, host: str) -> None:
         self._host = host
-        # Private: whoever connects to the socket commands the engine.
+        # Private: anyone who can connect to the socket commands the engine.
         self._folder = Path(tempfile.mkdtemp(prefix="llm-d-dev-"))
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._folder / "docker.sock"))
         self._listener.listen()
         self._running: list[subprocess.Popen[bytes]] = []
         threading.Thread(target=self._serve, daemon=True).start()
-        # Whoever has the engine has it to the end of the run.
+        # The tunnel stays open to the end of the run.
         atexit.register(self.close)
 
     @property
     def address(self) -> str:
-        """As ``DOCKER_HOST`` has it."""
+        """The socket's address in the form of ``DOCKER_HOST``."""
         return f"unix://{self._folder}/docker.sock"
 
     def close(self) -> None:
         """End every connection."""
         atexit.unregister(self.close)
-        # A thread that waits for a connection wakes up from this, not from close().
+        # This wakes a thread that waits for a connection; close() does not.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -83,35 +83,35 @@ class Tunnel:
                     self._running.append(self._dial(connection))
 
     def _dial(self, connection: socket.socket) -> subprocess.Popen[bytes]:
-        """A program whose standard input and output are the connection; it ends when its other end is closed."""
+        """Start a program with the connection as standard input and output. It ends when the other end is closed."""
         log.debug("a connection to %s", self._host)
         return subprocess.Popen(
             ["docker", "system", "dial-stdio"],
-            # TLS is for other ways to an engine.
+            # TLS is for other addresses.
             env={**os.environ, "DOCKER_HOST": self._host, "DOCKER_TLS": "", "DOCKER_TLS_VERIFY": ""},
             stdin=connection.fileno(),
             stdout=connection.fileno(),
             stderr=subprocess.DEVNULL,
-            # Ctrl-C is for us: what we then clean up goes through here.
+            # Only this process takes Ctrl-C: its clean-up uses this connection.
             start_new_session=True,
         )
 
 
 @contextlib.contextmanager
 def forwarded(host: str, port: int) -> Iterator[int]:
-    """A port of this machine's loopback interface that leads to one of another machine's, while the block runs.
+    """Forward a port of this machine's loopback interface to another machine's while the block runs.
 
-    ssh listens on a socket in a private folder, where no other program can take its place; the port is this process's.
+    ssh listens on a socket in a private folder, which no other program can replace. This process listens on the port.
 
     Args:
-        host: The other machine, ``ssh://[user@]host[:port]``.
-        port: On the loopback interface there.
+        host: Address of the other machine, ``ssh://[user@]host[:port]``.
+        port: Port on that machine's loopback interface.
 
     Yields:
-        The port here.
+        The port on this machine.
 
     Raises:
-        EngineError: ssh does not get there, or the server there does not forward ports.
+        EngineError: ssh cannot connect, or the server does not forward ports.
     """
     with (
         tempfile.TemporaryDirectory(prefix="llm-d-dev-", ignore_cleanup_errors=True) as name,
@@ -122,18 +122,18 @@ def forwarded(host: str, port: int) -> Iterator[int]:
         _await_socket(host, process, path, said)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         threading.Thread(target=_relay_all, args=(listener, path), daemon=True).start()
-        # A thread that waits for a connection wakes up from this, not from close().
+        # This wakes a thread that waits for a connection; close() does not.
         stack.callback(listener.shutdown, socket.SHUT_RDWR)
         yield listener.getsockname()[1]
 
 
 def _forwarding(host: str, port: int, path: Path) -> list[str]:
-    """The command line, which reaches the machine as ``docker`` does for ``ssh://``."""
+    """Return ssh's command line, with the options that ``docker`` uses for ``ssh://``."""
     address = urlsplit(host)
     words = ["ssh", "-N", "-T", "-o", f"ConnectTimeout={_CONNECT_S}"]
-    # A connection that others share would keep the forwarding after this one.
+    # A shared connection would keep the forwarding alive after this process.
     words += ["-o", "ControlPath=none", "-L", f"{path}:127.0.0.1:{port}"]
-    # At a lower level ssh keeps a refusal to itself.
+    # At a lower log level, ssh does not print a refusal.
     words += ["-o", "LogLevel=INFO"]
     words += ["-l", address.username] if address.username else []
     words += ["-p", str(address.port)] if address.port else []
@@ -151,7 +151,7 @@ def _ssh(host: str, words: Sequence[str], said: Path) -> Iterator[subprocess.Pop
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            # Ctrl-C is for us: what we then clean up goes through here.
+            # Only this process takes Ctrl-C: its clean-up uses this connection.
             start_new_session=True,
         )
     try:
@@ -166,7 +166,7 @@ def _ssh(host: str, words: Sequence[str], said: Path) -> Iterator[subprocess.Pop
 
 
 def _await_socket(host: str, process: subprocess.Popen[bytes], path: Path, said: Path) -> None:
-    """Wait until connections get through, and no longer than ssh lives."""
+    """Wait until the socket accepts connections. Stop waiting if ssh ends."""
     deadline = time.monotonic() + _CONNECT_S
     while not path.exists():
         if process.poll() is not None or time.monotonic() >= deadline:
@@ -184,7 +184,7 @@ def _await_socket(host: str, process: subprocess.Popen[bytes], path: Path, said:
 
 
 def _try(path: Path) -> None:
-    """Connect and ask for nothing: when the connection has ended, ssh has said why."""
+    """Connect without a request: once the connection has ended, ssh has printed why."""
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
         probe.settimeout(_GRACE_S)
         probe.connect(str(path))
@@ -214,7 +214,7 @@ def _relay(connection: socket.socket, path: Path) -> None:
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
-    """Pass bytes on until the source has no more, and then say so."""
+    """Pass bytes on until the source ends, then end the target."""
     with contextlib.suppress(OSError):
         while data := source.recv(_CHUNK_BYTES):
             target.sendall(data)

@@ -1,4 +1,4 @@
-"""The names of images on their way into a registry: made for one push, and removed when its run is gone."""
+"""The names of images during a push to a registry: made for one push, and removed when its run has ended."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ _HOST_AND_MACHINE = 2
 
 
 def of(image: Image, locks: Path) -> Upload:
-    """A name for a push of an image.
+    """Return a name for a push of an image.
 
     Args:
         image: The image.
-        locks: Where lock files are.
+        locks: Folder of lock files.
     """
     return Upload(image=image.short_id, place=_place(locks), push=secrets.token_hex(4))
 
 
 def lock_name(short_id: str) -> str:
-    """The lock that a push of an image holds."""
+    """Return the name of the lock that a push of an image holds."""
     return f"push-{short_id}"
 
 
 @contextlib.contextmanager
 def abandoned(upload: Upload, locks: Path) -> Iterator[bool]:
-    """Whether the run that made a name is gone; if so, no other push of the image begins while the block runs.
+    """Yield whether the run that made a name has ended; if so, block other pushes of the image while the block runs.
 
-    A name that another state folder made is never abandoned: whether its run is gone cannot be told from here.
+    A name from another state folder never counts as abandoned: this machine cannot tell whether its run has ended.
     """
     with contextlib.ExitStack() as stack:
         gone = upload.place == _place(locks)
@@ -56,10 +56,10 @@ def abandoned(upload: Upload, locks: Path) -> Iterator[bool]:
 
 
 def sweep(engine: Engine, locks: Path) -> int:
-    """Take from images on the engine the names that killed pushes left.
+    """Remove the names that killed pushes left on the engine's images.
 
     Returns:
-        How many names were removed.
+        Number of removed names.
     """
     removed = 0
     for row in engine.client.api.images(filters={"label": [labels.KIND]}):
@@ -76,6 +76,6 @@ def sweep(engine: Engine, locks: Path) -> int:
 
 
 def _place(locks: Path) -> str:
-    """Digits of the state folder and the machine that it is on."""
+    """Return digits that identify the state folder and its machine."""
     machine = ":".join(identity.identity().split(":")[:_HOST_AND_MACHINE])
     return hashlib.sha256(f"{machine}:{locks.absolute()}".encode()).hexdigest()[:8]

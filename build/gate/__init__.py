@@ -1,1 +1,1 @@
-"""Verdicts, the smoke run that gives them, and the push that asks for them."""
+"""Verdicts, the smoke runs that give them, and the push that requires them."""

@@ -1,4 +1,4 @@
-"""What a verdict must hold so that it counts: the rules of today, the suite's own model, and every check.
+"""The requirements for a verdict to count: current rules, the suite's own model, and every check.
 
 The names are those of the suite's checks, ``<tier>/<check>``. A test compares them with the suite.
 """
@@ -73,28 +73,28 @@ _ALWAYS = {
     "numbers": "steady as_base",
     "shutdown": "still_healthy no_traceback no_key_in_log sigterm",
 }
-# Of bases and overlays, and of what was made from them, whatever its labels say.
+# Required of bases, overlays and images derived from them, whatever their labels say.
 _OURS = {
     "image": "labels user description commit files deletions",
     "binaries": "syntax compiled_files source writable torch libraries vllm loading modules",
     "server": "version",
 }
-# What is compiled for CUDA may load only where the driver is.
+# Code compiled for CUDA may load only where the driver is.
 _CPU = {"binaries": "operators"}
 _CUDA = {"gpu": "devices torch platform product process"}
-# Of bases, and of overlays that leave it to no base.
+# Required of bases, and of overlays that do not leave these checks to a base.
 _ANY_USER = {"any_user": "health completion"}
 
 EXPECTATION = "server/expectation"
-"""The check that there is of each expectation."""
+"""The check of an expectation."""
 
 
 OPTIONAL = frozenset({EXPECTATION, "gpu/memory"})
-"""Checks that no image has to have passed: there need be nothing to expect, and MIG devices tell no memory."""
+"""Optional checks: there may be no expectation, and MIG devices do not report memory."""
 
 
 def every() -> frozenset[str]:
-    """All checks that some image has to have passed."""
+    """Return all checks that some image must have passed."""
     return _names(_ALWAYS, _OURS, _CPU, _CUDA, _ANY_USER)
 
 
@@ -115,7 +115,7 @@ EXACT = _names({"numbers": _ALWAYS["numbers"]}) | frozenset(
 
 
 def missing(found: Verdict, image: Image) -> list[str]:
-    """Checks that an image of its kind and flavor has to have passed, and did not."""
+    """Return the checks that an image of this kind and flavor must have passed but did not."""
     asked = found.configuration
     kind, flavors = image.labels.get(labels.KIND), {image.labels.get(labels.FLAVOR), asked.get("flavor")}
     ours = kind in ("base", "overlay") or asked.get("sealed") is True
@@ -128,17 +128,17 @@ def missing(found: Verdict, image: Image) -> list[str]:
         tables += [_ANY_USER]
     demanded = _names(*tables) - (frozenset() if asked.get("exact") else EXACT)
     lacking = sorted(demanded - set(found.passed))
-    # Counted, as pytest writes some letters of a name otherwise.
+    # Counted, because pytest writes some characters of a name differently.
     seen = sum(name.startswith(f"{EXPECTATION}[") for name in found.passed)
     expected = [f"{EXPECTATION}[{one}]" for one in asked.get("expect", ())]
     return lacking if seen >= len(expected) else [*lacking, *expected]
 
 
 def shortcoming(folder: Path, image: Image, *, rules: str, required: Way = STANDARD) -> str | None:
-    """Why the verdict about an image does not open the gate, as the end of a sentence; None if it does.
+    """Return why the verdict about an image does not open the gate, as the end of a sentence; None if it does.
 
     Args:
-        folder: Where verdicts are kept.
+        folder: Folder of verdicts.
         image: The image.
         rules: Fingerprint of the rules as they are now (:func:`build.gate.fingerprints.rules`).
         required: The way of testing that is asked for.
@@ -155,13 +155,13 @@ def shortcoming(folder: Path, image: Image, *, rules: str, required: Way = STAND
 
 
 def weakness(folder: Path, found: Verdict, image: Image, *, rules: str, required: Way = STANDARD) -> str | None:
-    """Why a passing verdict, with whatever model, says nothing about an image today; None if it does.
+    """Return why a passing verdict, in any way of testing, no longer counts; None if it does.
 
     Args:
-        folder: Where verdicts are kept.
+        folder: Folder of verdicts.
         found: The verdict.
         image: The image.
-        rules: Fingerprint of the rules as they are now.
+        rules: Fingerprint of the current rules.
         required: The way of testing that is asked of the base to which it leaves some checks.
     """
     if found.diff_ids != image.diff_ids:
@@ -174,7 +174,7 @@ def weakness(folder: Path, found: Verdict, image: Image, *, rules: str, required
 
 
 def _base_weakness(folder: Path, found: Verdict, *, rules: str, required: Way) -> str | None:
-    """Why the base to which an overlay leaves some of its checks does not answer for them."""
+    """Return why an overlay's base does not answer for the checks left to it; None if it does."""
     base_id = found.configuration.get("base")
     if not base_id:
         return None

@@ -1,4 +1,4 @@
-"""What a user goes on with when a verb has ended with an image: a name that stays, and the line that serves it."""
+"""The last lines of a verb about its image: a permanent name, and the command that serves it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def ending(
     context: Context, image: Image, *, pushed: Pushed | None = None, model: Path | None = None
 ) -> dict[str, str]:
-    """Lines of a verb's result about its image.
+    """Return the lines of a verb's result about its image.
 
     Args:
         context: The engine.
         image: The image.
-        pushed: Where it is now, if it was pushed.
-        model: Folder of the model that it was tested with, or its name on the hub; None for the suite's own.
+        pushed: The pushed image, if it was pushed.
+        model: Folder or hub name of the tested model; None for the suite's own.
     """
     name = pinned(image, pushed)
     chosen = model_name.chosen(model) if model else None
@@ -33,7 +33,7 @@ def ending(
 
 
 def pinned(image: Image, pushed: Pushed | None = None) -> str:
-    """A name that means this image for good: by its digest in the registry, else by its ID on this engine."""
+    """Return a permanent name of an image: its digest in the registry, else its ID on this engine."""
     if pushed:
         return f"{pushed.names[0].rpartition(':')[0]}@{pushed.digest}"
     return image.called if image.called and "@" in image.called else image.id

@@ -1,4 +1,4 @@
-"""The identity of the code that judges images, so that a verdict says by which rules it was reached."""
+"""The identity of the code that judges images, so that a verdict names the rules it was reached by."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _RULES = ("smoke", "build")
 
 
 def rules() -> str:
-    """Digest of all code that a verdict depends on: the suite, and the package that it takes its rules from."""
+    """Return the digest of all code that decides a verdict: the suite and the package of its rules."""
     return hashlib.sha256("\n".join(fingerprint(REPOSITORY / name) for name in _RULES).encode()).hexdigest()
 
 
 def fingerprint(folder: Path, pattern: str = "**/*.py") -> str:
-    """Digest of the files below a folder: equal means the same names with the same contents.
+    """Return the digest of the files below a folder: equal for the same names with the same contents.
 
     Args:
         folder: The suite's folder, or a model's.
-        pattern: Which files count. The default leaves out bytecode, which differs between equal suites.
+        pattern: Files that count. The default leaves out bytecode, which differs between equal suites.
 
     Returns:
-        SHA-256 in hexadecimal over path, NUL, SHA-256 of the content and newline of each file, in the order
-        of their paths.
+        SHA-256 in hexadecimal over path, NUL, SHA-256 of the content and newline of each file, in the order of
+            paths.
     """
     whole = hashlib.sha256()
     for path in sorted(folder.glob(pattern)):
@@ -42,5 +42,5 @@ def fingerprint(folder: Path, pattern: str = "**/*.py") -> str:
 
 
 def model(folder: Path) -> str:
-    """Digest of a model: of all files below its folder."""
+    """Return the digest of a model: of all files below its folder."""
     return fingerprint(folder, "**/*")

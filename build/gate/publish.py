@@ -1,4 +1,4 @@
-"""The gate, as a verb: from an image on the engine to the registry."""
+"""The gate as a verb: from an image on the engine to the registry."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushe
     Args:
         context: Settings, console, engine.
         image: The image.
-        allow_native: Push it although it was made over other native sources.
+        allow_native: Whether to push an image with other native sources than its base.
 
     Raises:
-        GateError: It has none, is not as this tool made it, has a name that says something else, or what arrived is
-            not what was tested.
+        GateError: The image has no passing verdict, was changed, has a name of another image, or differs in the
+            registry.
         RegistryError: The registry does not answer, or refuses.
-        BusyError: Another run pushes it, or under its names.
+        BusyError: Another run pushes the image, or under one of its names.
     """
     _require_genuine(image)
     _require_passed(context, image)
@@ -42,12 +42,12 @@ def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushe
     tags = _tags(context, image)
 
     def require_allowed() -> None:
-        """Look again at what another run can have changed during the upload."""
+        """Check again what another run may have changed during the upload."""
         _require_passed(context, image)
         if lost := set(tags) - set(_tags(context, context.engine.image(image.id))):
             raise GateError(
                 f"{image.short_id} is no longer called {min(lost)}: another run gave that name to another image",
-                hint=f"`python -m build push {image.short_id}` after `docker tag`, if this image is to have the name",
+                hint=f"to give it the name again: `docker tag`, then `python -m build push {image.short_id}`",
             )
 
     with context.console.step("push") as progress:
@@ -77,10 +77,10 @@ def _require_passed(context: Context, image: Image) -> None:
 
 
 def _tags(context: Context, image: Image) -> list[str]:
-    """The tags that an image gets; one that has lost its local names keeps those that it has in the registry.
+    """Return the tags of an image. An image without local names keeps its names in the registry.
 
     Raises:
-        GateError: One of its names is that of another image.
+        GateError: A name belongs to another image.
     """
     for repository in (context.settings.repository, str(context.registry)):
         if found := names.for_registry(image, repository):
@@ -96,5 +96,5 @@ def _require_true(image: Image, repository: str) -> None:
             holds = marks.get(labels.WORK) or marks.get(labels.COMMIT, "")[:SHORT_DIGITS]
             raise GateError(
                 f"{repository}:{tag} is not a name for {image.short_id}: that is the {marks[labels.KIND]} of {holds}",
-                hint=f"`docker rmi {repository}:{tag}` takes the name away; its other names stay",
+                hint=f"`docker rmi {repository}:{tag}` removes the name; the image's other names stay",
             )

@@ -1,4 +1,4 @@
-"""Reports of smoke runs: a folder each, named after the time and the image."""
+"""Reports of smoke runs: one folder each, named after the time and the image."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from build.engine.client import Image
 
 PAGE = "report.html"
-"""File of a report's folder for a browser."""
+"""The report page for a browser, in a report's folder."""
 
 LOG = "server.log"
-"""File of a report's folder with what the server printed."""
+"""The server's log, in a report's folder."""
 
 
 @checked(frozen=True, kw_only=True)
@@ -29,11 +29,11 @@ class CheckRow:
     """One check of a report.
 
     Attributes:
-        name: ``<tier>/<what is checked>``.
+        name: ``<tier>/<check>``.
         outcome: ``passed``, ``failed``, ``skipped`` or ``inconclusive``.
         message: Why it did not pass.
-        log_line: What the server's log says about it; None if it says nothing.
-        log_line_number: Its number there, from 1.
+        log_line: The line of the server's log about it; None without one.
+        log_line_number: Number of that line, from 1.
     """
 
     name: str
@@ -45,17 +45,17 @@ class CheckRow:
 
 @checked(frozen=True, kw_only=True)
 class ReportDocument:
-    """What is read of ``report.json``; it may have more.
+    """The fields of ``report.json`` that are read; it may have more.
 
     Attributes:
         result: ``pass``, ``fail`` or ``inconclusive``.
-        cause: Why it is no pass, in a word.
-        line: What shows that.
-        line_number: Its number in the server's log.
-        advice: What to do.
-        image_id: The image.
-        header: What was tested where, in words.
-        checks: In the order in which they ran.
+        cause: Why the image did not pass, in a word.
+        line: The line that shows the cause.
+        line_number: Number of that line in the server's log.
+        advice: What to do next.
+        image_id: ID of the image.
+        header: Test setup in words.
+        checks: The checks, in the order in which they ran.
         figures: Measurements by name.
     """
 
@@ -75,11 +75,11 @@ _DOCUMENT = TypeAdapter(ReportDocument).validate_python
 
 @dataclass(frozen=True, kw_only=True)
 class KeptReport:
-    """A report that is kept.
+    """A stored report.
 
     Attributes:
-        folder: Its folder.
-        read: What it says.
+        folder: Folder of the report.
+        read: Content of the report.
     """
 
     folder: Path
@@ -87,7 +87,7 @@ class KeptReport:
 
     @property
     def page(self) -> Path:
-        """The file for a browser."""
+        """The page for a browser."""
         return self.folder / PAGE
 
     def document(self) -> dict[str, Any]:
@@ -102,34 +102,34 @@ class KeptReport:
 
 
 def new(folder: Path, image: Image) -> Path:
-    """A new folder for a run: two may start in the same second."""
+    """Make a new folder for a run. Two runs may start in the same second."""
     made = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{image.short_id}-{secrets.token_hex(4)}"
     made.mkdir(parents=True)
     return made
 
 
 def last_log(folder: Path, image: Image | None = None) -> Path | None:
-    """The newest log of a server that was tested or served; None without one.
+    """Return the newest log of a tested or served server, or None without one.
 
     Args:
-        folder: Where reports are kept.
-        image: The image that it is to be of; any by default.
+        folder: Folder of reports.
+        image: Image of the server; None for any.
     """
     pattern = f"*-{image.short_id}-*/{LOG}" if image else f"*/{LOG}"
     return max(folder.glob(pattern), key=lambda found: found.parent.name, default=None)
 
 
 def read(folder: Path) -> ReportDocument | None:
-    """What a report says; None without one that can be read."""
+    """Read a report. Return None if it is missing or unreadable."""
     return stored.read(folder / "report.json", _DOCUMENT)
 
 
 def kept(folder: Path, image: Image | None = None) -> list[KeptReport]:
-    """Reports that are kept, the newest first.
+    """Return the stored reports, newest first.
 
     Args:
-        folder: Where reports are kept.
-        image: The image that they are to be about; any by default.
+        folder: Folder of reports.
+        image: Image of the reports; None for any.
     """
     pattern = f"*-{image.short_id}-*" if image else "*"
     folders = sorted(folder.glob(pattern), key=lambda found: found.name, reverse=True)

@@ -1,4 +1,4 @@
-"""A smoke run of one image: starts the suite as a program of its own and keeps its verdict."""
+"""A smoke run of one image: runs the suite as a program of its own and stores its verdict."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What changes how Python and pytest work: not the caller's, but the suite decides which checks there are.
+# Variables that change how Python and pytest work are dropped: the suite alone decides about its checks.
 _FOREIGN = ("PYTEST_", "PYTHON")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmokeOptions:
-    """What the suite is told.
+    """The options of the suite.
 
     Attributes:
         expect: ``ROUTE=TEXT`` each: the answer to GET ROUTE must contain TEXT.
@@ -60,12 +60,12 @@ class SmokeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """How a smoke run ended, if it passed.
+    """The result of a smoke run that passed.
 
     Attributes:
-        verdict: The verdict, as it is kept.
-        report: Folder of report.json, report.html, junit.xml and server.log; None if it was known already, and pruned.
-        figures: Measured while it ran, such as ``healthy_s``.
+        verdict: The stored verdict.
+        report: Folder of report.json, report.html, junit.xml and server.log; None if that was pruned.
+        figures: Measurements, such as ``healthy_s``.
     """
 
     verdict: Verdict
@@ -74,7 +74,7 @@ class Trial:
 
 
 def known(context: Context, image: Image, options: SmokeOptions) -> Verdict | None:
-    """A passing verdict that answers the same question, or None."""
+    """Return a passing verdict that answers the same question, or None."""
     rules, folder, required = fingerprints.rules(), context.folders.verdicts, ways.required(context.settings)
     if options.is_standard and demands.shortcoming(folder, image, rules=rules, required=required):
         return None
@@ -106,20 +106,20 @@ def _answers(found: Verdict, options: SmokeOptions, required: Way) -> bool:
 
 
 def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = False) -> Trial:
-    """Test an image, unless a verdict is known.
+    """Test an image, unless a verdict exists.
 
     Args:
         context: Settings, console, engine.
-        image: The image; started by its ID.
-        options: What to check.
-        force: Test again although a verdict is known.
+        image: The image, started by its ID.
+        options: Options of the suite.
+        force: Test again although a verdict exists.
 
     Returns:
-        The passing verdict, kept from now on.
+        The passing verdict, now stored.
 
     Raises:
-        SmokeError: The image failed; the verdict that says so is kept.
-        EngineError: Something else than the image kept it from being tested; nothing is kept.
+        SmokeError: The image failed. The failing verdict is stored.
+        EngineError: The test could not run for another reason than the image. Nothing is stored.
     """
     name = image.name
     if not force and (found := known(context, image, options)):
@@ -144,7 +144,7 @@ def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = 
 def program(
     context: Context, words: Sequence[str | Path], *, env: Mapping[str, str], on_line: process.OnLine
 ) -> process.Completed:
-    """Run a program of `smoke` to its end, on this run's engine and folders; nothing of it is imported here.
+    """Run a program of `smoke` on this run's engine and folders, without importing it.
 
     Args:
         context: Engine and folders.
@@ -162,7 +162,7 @@ def program(
 
 
 def environment(context: Context) -> dict[str, str]:
-    """Variables of the suite's process: it uses this run's engine and folders."""
+    """Return the suite's environment, which points at this run's engine and folders."""
     folders = {"state": context.folders.state, "cache": context.folders.cache}
     named = {f"{ENV_PREFIX}{name.upper()}": str(path) for name, path in folders.items()}
     return {**context.engine.environment, **named}
@@ -182,7 +182,7 @@ def _words(context: Context, image: Image, options: SmokeOptions, report: Path) 
 
 
 def started_words(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
-    """What the suite is told of how an image is started.
+    """Return the suite's arguments about the start of an image.
 
     Args:
         context: Settings.
@@ -194,13 +194,13 @@ def started_words(context: Context, image: Image, options: SmokeOptions, report:
     words += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
     words += [f"--serve-arg={each}" for each in options.serve_args or ()]
     if options.model:
-        # The suite runs elsewhere than its caller.
+        # The suite runs in another folder than its caller.
         words += ["--model", str(options.model.absolute() if options.model.exists() else options.model)]
     return words
 
 
 def _read(report: Path, done: process.Completed) -> reports.ReportDocument:
-    """``report.json``; without one the suite did not get as far as the image."""
+    """Read ``report.json``. Without it, the suite did not reach the image."""
     if document := reports.read(report):
         return document
     words = [line for line in done.tail if line.strip()] or ["it said nothing"]
@@ -209,14 +209,14 @@ def _read(report: Path, done: process.Completed) -> reports.ReportDocument:
         raise UsageError(f"the smoke suite refused: {worst}", hint="`pytest smoke --help`")
     if full := next((line for line in words if errors.is_full(line)), None):
         raise errors.full(full)
-    raise EngineError(f"the smoke suite broke off: {worst}", hint="the log has its output", see_log=True)
+    raise EngineError(f"the smoke suite ended early: {worst}", hint="the log has its output", see_log=True)
 
 
 def _keep(context: Context, image: Image, report: Path, rules: str) -> Verdict | None:
-    """Copy the verdict to where the gate looks for it. An inconclusive run has none.
+    """Copy the verdict to the gate's folder. An inconclusive run has no verdict.
 
     Raises:
-        EngineError: It was given by other rules than those of today, or is about another image.
+        EngineError: The verdict was given by other rules than the current ones, or is about another image.
     """
     found = verdict.read(report / "verdict.json")
     if found is None:

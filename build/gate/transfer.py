@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from build.registry.repository_name import RepositoryName
 
 
-# A push may take so long in all: ten minutes and what a slow line needs.
+# Limit for a whole push: ten minutes, plus the time of a slow line.
 _UPLOAD_S = 600
 _SLOWEST_BYTES_PER_S = 500_000
 _NO_PROGRESS = f"no progress for {CALL_TIMEOUT_S // 60} minutes"
@@ -41,11 +41,11 @@ _NO_PROGRESS = f"no progress for {CALL_TIMEOUT_S // 60} minutes"
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
-    """What is in the registry now.
+    """A pushed image.
 
     Attributes:
-        names: ``repository:tag``, in the order they were pushed.
-        digest: Of the manifest that all of them name.
+        names: ``repository:tag``, in the order of the push.
+        digest: Digest of the manifest behind all names.
         size: Bytes of all layers, compressed.
     """
 
@@ -55,16 +55,16 @@ class Pushed:
 
 
 def require_passed(folder: Path, image: Image, *, rules: str, required: Way = STANDARD) -> Verdict:
-    """The verdict that opens the gate for an image (:func:`build.gate.demands.shortcoming`).
+    """Return the verdict that opens the gate for an image (:func:`build.gate.demands.shortcoming`).
 
     Args:
-        folder: Where verdicts are kept.
+        folder: Folder of verdicts.
         image: The image.
-        rules: Fingerprint of the rules as they are now.
+        rules: Fingerprint of the current rules.
         required: The way of testing that is asked for.
 
     Raises:
-        GateError: It has none.
+        GateError: The image has no such verdict.
     """
     if why := demands.shortcoming(folder, image, rules=rules, required=required):
         raise GateError(f"{image.name} {why}", hint=f"`python -m build smoke {image.name}` tests it")
@@ -77,13 +77,13 @@ def require_same_native(image: Image) -> None:
     """Refuse an overlay whose binaries were compiled from other sources than it holds.
 
     Raises:
-        GateError: It is one.
+        GateError: The image is such an overlay.
     """
     differing = image.labels.get(labels.NATIVE, "0")
     if differing != "0":
         raise GateError(
             f"{image.name} was made although {differing} native sources differ from its base's",
-            hint=f"`python -m build push --allow-native {image.name}` if that is what you want in the registry",
+            hint=f"`python -m build push --allow-native {image.name}` pushes it all the same",
         )
 
 
@@ -99,24 +99,24 @@ def push(
 ) -> Pushed:
     """Give an image its names in a registry.
 
-    It arrives under a name of this push's own. Only when that is known to be the image, with all its content, its
-    names move to the very bytes of that manifest, in order, each looked at before the next. No other run of this
-    machine moves them meanwhile.
+    The image is uploaded under a candidate name of this push. Once the registry is known to hold exactly the image,
+    with all its content, each name moves to the bytes of that manifest, in order, and is checked before the next. Locks
+    keep other runs of this machine from moving the names meanwhile.
 
     Args:
-        engine: Where the image is.
+        engine: The engine that has the image.
         image: An image that passed.
-        repository: Where to.
-        tags: The moving one last, so that it never names what did not arrive whole.
-        locks: Where lock files are.
-        require_allowed: Called right before the names move; raises if the image may no longer have them.
+        repository: Target repository.
+        tags: Tags, the moving one last, so that it never names an incomplete image.
+        locks: Folder of lock files.
+        require_allowed: Called right before the names move. Raises if the image may no longer have them.
         progress: Called with lines about the transfer.
 
     Raises:
         GateError: What the registry serves is not the image that was tested.
         RegistryError: The registry does not answer, or refuses.
         EngineError: The engine went away.
-        BusyError: Another run pushes the image, or under one of the names, for 10 minutes.
+        BusyError: Another run has pushed the image, or under one of the names, for 10 minutes.
     """
     registry = Registry(repository, insecure=engine.is_insecure(repository.host))
     registry.require_reachable()
@@ -140,7 +140,7 @@ def push(
 
 @contextlib.contextmanager
 def _turns(image: Image, tags: Sequence[str], locks: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    """Keep other runs of this machine from the image and from the names."""
+    """Lock the image and the names against other runs of this machine."""
     with contextlib.ExitStack() as stack:
         # In one order, or two runs could wait for each other.
         for name in sorted({uploads.lock_name(one) for one in (image.short_id, *tags)}):
@@ -154,10 +154,10 @@ class _Push:
     """One push.
 
     Attributes:
-        engine: Where the image is.
+        engine: The engine that has the image.
         image: The image.
-        registry: Where to.
-        candidate: The tag that the image arrives under.
+        registry: Target repository.
+        candidate: Tag of the upload.
         progress: Called with lines about the transfer.
     """
 
@@ -168,26 +168,26 @@ class _Push:
     progress: Callable[[str], None]
 
     def carry_out(self, tags: Sequence[str], require_allowed: Callable[[], object]) -> Manifest:
-        """Give the image its names; returns what they name."""
+        """Give the image its names. Return the manifest behind them."""
         try:
             with self._there(tags) as manifest:
                 require_allowed()
                 for tag in tags:
                     self._move(tag, manifest)
-            # Something else may have moved one since, and a registry may have removed more than the candidate.
+            # Another client may have moved a name since, or the registry may have removed more than the candidate.
             for tag in tags:
                 self._require_served(tag, manifest)
-            # They say that the registry has the image.
+            # These names say that the registry has the image.
             for tag in tags:
                 self.engine.tag(self.image.id, f"{self.registry.name}:{tag}")
         finally:
-            # Last: with an image's last name in a repository the engine forgets what it pushed there.
+            # Last: when an image loses its last name in a repository, the engine forgets what it pushed there.
             self.engine.release(f"{self.registry.name}:{self.candidate}")
         return manifest
 
     @contextlib.contextmanager
     def _there(self, tags: Sequence[str]) -> Iterator[Manifest]:
-        """The image's manifest in the registry: one that a name has already, else that of a candidate."""
+        """Yield the image's manifest in the registry: that of an existing name, else that of a candidate."""
         for tag in tags:
             served = self.registry.manifest(tag)
             if served and not self._difference(served):
@@ -197,14 +197,14 @@ class _Push:
         try:
             yield arrived
         finally:
-            # Not every registry can; the image's own label lets the name expire then. An interrupt does not wait.
+            # Where a registry cannot delete, the image's own label lets the name expire. An interrupt does not wait.
             if not isinstance(sys.exception(), KeyboardInterrupt):
                 with contextlib.suppress(RegistryError):
                     self.registry.untag(self.candidate)
 
     def _arrived(self) -> Manifest:
-        """The candidate, uploaded now."""
-        # Always by ID: a local tag can have moved since the test.
+        """Upload the candidate and return its manifest."""
+        # Always by ID: a local tag may have moved since the test.
         self.engine.tag(self.image.id, f"{self.registry.name}:{self.candidate}")
         _upload(self.engine, self.image, self.registry, self.candidate, self.progress)
         served = self.registry.manifest(self.candidate)
@@ -225,33 +225,33 @@ class _Push:
             raise self._not_served(tag, f"manifest {served.digest}" if served else "nothing")
 
     def _difference(self, served: Manifest) -> str | None:
-        # Asked anew: the engine learns during the push which manifest it made of the image.
+        # Asked again: during the push, the engine learns which manifest it made of the image.
         return difference(served, self.engine.image(self.image.id), self.registry)
 
     def _not_served(self, tag: str, what: str) -> GateError:
         return GateError(
             f"{self.registry.name}:{tag} is not the tested image {self.image.short_id}: the registry serves {what}",
-            hint="something else moves this tag, or the registry rewrites or loses images; push again, then compare",
+            hint="another client moves this tag, or the registry rewrites or loses images; push again, then compare",
         )
 
 
 def difference(served: Manifest, image: Image, registry: Registry) -> str | None:
-    """In what the registry's image differs from the engine's, None if it is the same and whole.
+    """Return how the registry's image differs from the engine's; None if it is the same and complete.
 
-    An image ID is the digest of the configuration in the classic image store, and of the manifest in containerd's. Only
-    the engine knows which compressed layers it made of the image's: it keeps the digests of the manifests that it
+    The image ID is the digest of the configuration in the classic image store, and of the manifest in containerd's.
+    Only the engine knows which compressed layers it made of the image: it keeps the digests of the manifests that it
     pushed or pulled.
 
     Args:
-        served: What the registry serves.
+        served: Manifest in the registry.
         image: The image, as the engine describes it now.
-        registry: Where the layers have to be.
+        registry: Repository that must hold the layers.
 
     Raises:
         RegistryError: The registry does not answer, or refuses.
     """
     if not served.is_of_one_image:
-        return f"not one image but {served.media_type or 'a document of no known type'}"
+        return f"not an image manifest but {served.media_type or 'a document of unknown type'}"
     if image.id not in {served.config, served.digest}:
         return f"config {served.config}"
     if len(served.layers) != len(image.diff_ids):
@@ -259,7 +259,7 @@ def difference(served: Manifest, image: Image, registry: Registry) -> str | None
     if served.digest != image.id and not any(name.endswith(f"@{served.digest}") for name in image.digests):
         return f"manifest {served.digest}, whose layers are not known to be the image's"
     lost = [digest for digest in (served.config, *served.layers) if digest and not registry.has_blob(digest)]
-    return f"a manifest whose content {lost[0]} is not there" if lost else None
+    return f"a manifest with missing content ({lost[0]})" if lost else None
 
 
 def _upload(engine: Engine, image: Image, registry: Registry, tag: str, progress: Callable[[str], None]) -> None:
@@ -281,8 +281,8 @@ def _upload(engine: Engine, image: Image, registry: Registry, tag: str, progress
     except docker.errors.APIError as error:
         raise _failure(registry, name, str(error.explanation)) from error
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-        # Not to be tried again: it would be silent as long once more.
-        raise _failure(registry, name, f"{_NO_PROGRESS}, and the engine said nothing") from error
+        # Not retried: it would be as slow again.
+        raise _failure(registry, name, f"{_NO_PROGRESS}, and the engine reported nothing") from error
     except urllib3.exceptions.HTTPError as error:
         raise EngineError(
             f"the engine went away during the push to {name}: {error}",
@@ -291,14 +291,14 @@ def _upload(engine: Engine, image: Image, registry: Registry, tag: str, progress
 
 
 class _Standstill:
-    """How long a transfer has said nothing new: another step of a layer, or more bytes of one."""
+    """The time since a transfer last made progress: another step of a layer, or more bytes."""
 
     def __init__(self) -> None:
         self._seen: dict[object, int] = {}
         self._since = time.monotonic()
 
     def lasts(self, row: dict[str, Any]) -> bool:
-        """Whether it has lasted too long with this row."""
+        """Return whether the standstill is too long with this row."""
         step = (row.get("id"), row.get("status"))
         current = int((row.get("progressDetail") or {}).get("current") or 0)
         if current > self._seen.get(step, -1):
@@ -318,6 +318,6 @@ def _failure(registry: Registry, name: str, said: str) -> RegistryError:
 
 def _describe(row: dict[str, Any]) -> str:
     detail = row.get("progressDetail") or {}
-    # The containerd image store leaves out `current` as long as it is 0.
+    # The containerd image store leaves out `current` while it is 0.
     amount = f" {detail.get('current', 0) / 1e6:.0f}/{detail['total'] / 1e6:.0f} MB" if detail.get("total") else ""
     return f"{row.get('status', '')} {row.get('id', '')}{amount}".strip()

@@ -1,4 +1,4 @@
-"""What a smoke run found about one image, as an in-toto statement.
+"""The verdict of a smoke run about one image, as an in-toto statement.
 
 Specification: https://github.com/in-toto/attestation, spec/v1/statement.md and
 spec/predicates/test-result.md (v0.1).
@@ -25,13 +25,13 @@ PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 _KNOWN: dict[str, TypeAdapter[Any]] = {
     "suite": TypeAdapter(str),
     **dict.fromkeys(("flavor", "gpus", "driver"), TypeAdapter(str | None)),
-    # Parts of the names of files.
+    # Parts of file names.
     **dict.fromkeys(("model", "base"), TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[\w:.-]*$")] | None)),
     "exact": TypeAdapter(bool),
     "numbers": TypeAdapter(str | None),
     **dict.fromkeys(("expect", "gpu_names", "serve_args", "env"), TypeAdapter(tuple[str, ...] | list[str])),
 }
-"""Forms of what is known of a configuration; further entries may be anything."""
+"""Types of the known configuration entries. Other entries may have any type."""
 
 
 def _is_understood(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -49,15 +49,15 @@ def _is_time(text: str) -> str:
 
 @checked(frozen=True, kw_only=True)
 class Verdict:
-    """Passed or failed, about exactly one image and one way of testing it.
+    """A verdict, passed or failed, about exactly one image and one way of testing it.
 
     Attributes:
-        image_id: ``sha256:…`` of the image that was started.
-        diff_ids: Its layers.
+        image_id: ``sha256:…`` of the tested image.
+        diff_ids: Digests of its layers.
         passed: Names of the checks that passed.
         failed: Names of the checks that failed.
-        configuration: What the checks ran with (``suite``, ``flavor``, ``model``, ``exact``, ``expect`` …).
-        finished: RFC 3339 time stamp.
+        configuration: Configuration of the run (``suite``, ``flavor``, ``model``, ``exact``, ``expect`` …).
+        finished: RFC 3339 timestamp.
     """
 
     image_id: str
@@ -69,7 +69,7 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether the image passed: something was checked, and nothing failed."""
+        """Whether the image passed: some checks passed, and none failed."""
         return bool(self.passed) and not self.failed
 
     @property
@@ -83,7 +83,7 @@ class Verdict:
         return self.way.changed
 
     def statement(self) -> dict[str, Any]:
-        """The in-toto statement."""
+        """Return the in-toto statement."""
         return {
             "_type": STATEMENT_TYPE,
             "subject": [
@@ -105,10 +105,10 @@ class Verdict:
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Verdict:
-        """From a statement.
+        """Parse a statement.
 
         Raises:
-            ValueError: It is none, or its result contradicts its list of tests.
+            ValueError: The document is not a statement, or its result contradicts its list of tests.
         """
         try:
             if document["_type"] != STATEMENT_TYPE or document["predicateType"] != PREDICATE_TYPE:
@@ -135,18 +135,18 @@ def _digest(sha256: str) -> dict[str, str]:
 
 
 def record(folder: Path, verdict: Verdict) -> None:
-    """Keep a verdict; it replaces an earlier one about the same image and way of testing."""
+    """Store a verdict; it replaces an earlier one about the same image and way of testing."""
     name = f"{verdict.image_id.removeprefix('sha256:')}{verdict.way.mark}.json"
     stored.write(folder / name, verdict.statement())
 
 
 def read(path: Path) -> Verdict | None:
-    """The verdict in a file; None if there is none that can be read, which a warning says of a damaged one."""
+    """Read a verdict. Return None if it is missing, or damaged, which a warning reports."""
     return stored.read(path, Verdict.parse)
 
 
 def about(folder: Path, image_id: str) -> list[Verdict]:
-    """The verdicts about an image that can be read, one a way of testing, the newest first."""
+    """Return the verdicts about an image that can be read, one a way of testing, the newest first."""
     name = image_id.removeprefix("sha256:")
     paths = [folder / f"{name}.json", *sorted(folder.glob(f"{name}.*.json"))]
     found = [verdict for verdict in map(read, paths) if verdict and verdict.image_id == image_id]
@@ -154,10 +154,10 @@ def about(folder: Path, image_id: str) -> list[Verdict]:
 
 
 def recall(folder: Path, image_id: str, *, required: Way = STANDARD) -> Verdict | None:
-    """The verdict that decides about an image (:mod:`build.gate.ways`); None if no verdict does.
+    """Return the verdict that decides about an image (:mod:`build.gate.ways`); None if no verdict does.
 
     Args:
-        folder: Where verdicts are kept.
+        folder: Folder of verdicts.
         image_id: The image.
         required: The way of testing that is asked for.
     """
@@ -168,7 +168,7 @@ def recall(folder: Path, image_id: str, *, required: Way = STANDARD) -> Verdict 
 
 
 def failed_otherwise(folder: Path, image_id: str, *, rules: str, required: Way = STANDARD) -> list[Verdict]:
-    """The failures by today's rules in other ways of testing, which take no pass in the required way back."""
+    """Return the failures by today's rules in other ways of testing, which take no pass in the required way back."""
     return [
         verdict
         for verdict in about(folder, image_id)
@@ -179,5 +179,5 @@ def failed_otherwise(folder: Path, image_id: str, *, rules: str, required: Way =
 
 
 def image_of(path: Path) -> str:
-    """ID of the image that a kept verdict's file is about."""
+    """Return the image ID of a verdict's file."""
     return f"sha256:{path.name.partition('.')[0]}"

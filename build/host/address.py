@@ -1,4 +1,4 @@
-"""Addresses of machines."""
+"""Network addresses."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost|\[::1\])(?::[0-9]+)?")
 
 
 def is_loopback(address: str) -> bool:
-    """Whether ``host`` or ``host:port`` is this machine's loopback interface by its name."""
+    """Return whether ``host`` or ``host:port`` is a name of this machine's loopback interface."""
     return bool(_LOOPBACK.fullmatch(address))

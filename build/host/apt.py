@@ -1,8 +1,8 @@
-"""Packages of the distribution, installed where a program is missing.
+"""Installation of the distribution's packages for missing programs.
 
-Everything comes from the package sources that the machine already has. Debian 12 has no engine that knows CDI
-and no buildx; there the packages in ``_BORROWED``, which need no newer libc, come from Debian 13 on the same
-mirror. apt works on copies of the sources and preferences: nothing but the installed packages stays behind.
+All packages come from the machine's own package sources. Debian 12 has neither an engine with CDI nor buildx; there,
+the packages in ``_BORROWED``, which need no newer libc, come from Debian 13 on the same mirror. apt works on copies of
+the sources and preferences, so only the installed packages stay behind.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from build.console import Console
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where a distribution's programs are. A user's PATH often lacks the folders of root's programs."""
+"""Folders of a distribution's programs. A user's PATH often lacks those of root's programs."""
 
 # docker/cli, cli-plugins/manager/manager_unix.go, defaultSystemPluginDirs.
 _PLUGIN_FOLDERS = (
@@ -37,31 +37,31 @@ _PLUGIN_FOLDERS = (
 )
 _PLUGINS = {"docker-buildx": "docker-buildx"}
 _PROGRAMS = {"docker.io": "dockerd", "docker-cli": "docker"}
-"""Program by package, where it has another name."""
+"""Program by package, for packages with another name."""
 _CLIENT = "docker-cli"
-"""Part of docker.io in some releases, a package of its own in others."""
+"""Packages that are part of docker.io in some releases and separate in others."""
 
 _BORROWED = ("docker.io", "docker-cli", "docker-buildx")
 _BORROWER = "bookworm"
 _LENDER = "trixie"
 
 _LOCK_WAIT_S = 300
-# As dpkg says that it configures a package, and where packages have their units (systemd.unit(5)).
+# dpkg's message when it configures a package, and the folders of packages' units (systemd.unit(5)).
 _SET_UP = re.compile(r"Setting up (?P<package>[a-z0-9][a-z0-9+.-]*)(?::[a-z0-9]+)? \(")
 _UNIT = re.compile(r"(?:/usr)?/lib/systemd/system/(?P<unit>[^/]+)")
 _REFUSED = "#!/bin/sh\n# llm-d-dev: no service may start while its packages are installed.\nexit 101\n"
-"""Debian policy, section 9.3.3.1: status 101 forbids invoke-rc.d to start anything."""
+"""Exit code 101 forbids invoke-rc.d to start a service (Debian policy, section 9.3.3.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """A distribution's release, as os-release(5) has it.
+    """A distribution's release, read from os-release(5).
 
     Attributes:
         id: Such as ``debian``.
-        like: Distributions that it is made from.
-        codename: Such as ``bookworm``; empty where there is none.
-        name: For people.
+        like: Distributions that it is derived from.
+        codename: Such as ``bookworm``; empty without one.
+        name: Name to show.
     """
 
     id: str
@@ -71,20 +71,20 @@ class Distribution:
 
     @property
     def has_apt(self) -> bool:
-        """Whether it is Debian, Ubuntu, or made from them."""
+        """Whether the distribution is Debian, Ubuntu, or derived from them."""
         return bool({"debian", "ubuntu"} & {self.id, *self.like})
 
     @property
     def borrows(self) -> bool:
-        """Whether its own Docker Engine is too old, and a later release's can be had."""
+        """Whether its own Docker Engine is too old, and a later release's can be installed."""
         return self.id == "debian" and self.codename == _BORROWER
 
 
 def release(root: Path) -> Distribution:
-    """The release installed below ``root``; unknown fields are empty.
+    """Return the release installed below ``root``. Unknown fields are empty.
 
     Args:
-        root: ``/``, or a folder that stands for it.
+        root: ``/``, or a folder in its place.
     """
     fields: dict[str, str] = {}
     for name in ("etc/os-release", "usr/lib/os-release"):
@@ -105,7 +105,7 @@ def _os_release(text: str) -> dict[str, str]:
 
 
 def program(name: str) -> str | None:
-    """Path of a program on PATH or where the distribution keeps root's programs; None if it is nowhere."""
+    """Return a program's path from PATH or the folders of root's programs, or None."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
 
 
@@ -115,18 +115,18 @@ def _has_plugin(name: str) -> bool:
 
 
 def _present(package: str) -> bool:
-    """Whether what a package provides is on this machine, whoever put it there."""
+    """Return whether a package's program is on this machine, whatever installed it."""
     if plugin := _PLUGINS.get(package):
         return _has_plugin(plugin)
     return program(_PROGRAMS.get(package, package)) is not None
 
 
 def missing(packages: Sequence[str], *, present: Callable[[str], bool] = _present) -> tuple[str, ...]:
-    """Those of ``packages`` whose program is not on this machine.
+    """Return those of ``packages`` whose program is not on this machine.
 
     Args:
         packages: Debian's package names.
-        present: Tells whether what a package provides is there.
+        present: Tells whether a package's program exists.
     """
     return tuple(package for package in packages if not present(package))
 
@@ -142,22 +142,22 @@ def ensure(
     root: Path = Path("/"),
     otherwise: str = ANOTHER_ENGINE,
 ) -> tuple[str, ...]:
-    """Install those of ``packages`` whose program is missing; says in one line what, before it does.
+    """Install those of ``packages`` whose program is missing, after a note that names them.
 
-    No service is started, nor left enabled for the next boot, and no installed package is removed.
+    This starts no service, enables none for the next boot, and removes no installed package.
 
     Args:
         packages: Debian's package names.
         allowed: Whether the user lets packages be installed.
-        console: Where to say it.
+        console: Console for the note.
         root: The machine's file system.
-        otherwise: In words, what helps where they may not or cannot be installed.
+        otherwise: Alternative to an installation, in words, for hints.
 
     Returns:
-        The packages that were installed; none if nothing was missing.
+        The installed packages; empty if no program was missing.
 
     Raises:
-        EngineError: Something is missing and must not or cannot be installed.
+        EngineError: A program is missing, and its package may not or cannot be installed.
         BusyError: Another package manager did not end within 5 minutes.
     """
     wanted = missing(packages)
@@ -169,7 +169,7 @@ def ensure(
     source = f" ({', '.join(borrowed)} from Debian 13, the rest from {here.name})" if borrowed else ""
     console.note(f"installing with apt-get: {', '.join(wanted)}{source}")
     with (
-        # One at a time: the second would take the first one's policy-rc.d away.
+        # One run at a time: a second one would remove the first one's policy-rc.d.
         turn.taken(root / "run/llm-d-dev", "packages", doing="installing packages", console=console),
         console.step("packages") as report,
         _no_services(root) as installed,
@@ -178,7 +178,7 @@ def ensure(
         _install(apt, wanted, report, installed)
     if absent := missing(packages):
         raise EngineError(
-            f"{', '.join(absent)} installed, but the program is not where it was expected",
+            f"{', '.join(absent)} installed, but the program is not in an expected folder",
             hint="install Docker Engine 25 or newer with buildx by hand, then run this again",
         )
     return wanted
@@ -190,7 +190,7 @@ def _check_possible(
     names = " ".join(wanted)
     if not allowed:
         raise EngineError(
-            f"not installed: {names}; and packages may not be installed here",
+            f"not installed: {names}; and this tool may not install packages here",
             hint=f"leave out --no-install (LLM_D_DEV_INSTALL=true), or {otherwise}",
         )
     if not here.has_apt:
@@ -208,7 +208,7 @@ def _check_possible(
 
 
 def _install(apt: Apt, wanted: Sequence[str], report: Callable[[str], None], installed: set[str]) -> None:
-    # A source that cannot be reached need not be one that is needed: only the installation is judged.
+    # An unreachable source may not matter: only the installation's result counts.
     update = apt.get("update", report=report)
     names = [name for name in wanted if name != _CLIENT or apt.knows(name)]
 
@@ -223,12 +223,12 @@ def _install(apt: Apt, wanted: Sequence[str], report: Callable[[str], None], ins
 
 
 def _failure(names: Sequence[str], lines: Sequence[str]) -> LlmdDevError:
-    """Apt's own words, the last error being the one that ended it."""
+    """Return the error with apt's own message. The last error ended the run."""
     errors = [line for line in lines if line.startswith("E:")]
-    why = errors[-1] if errors else (lines[-1] if lines else "apt-get said nothing")
+    why = errors[-1] if errors else (lines[-1] if lines else "apt-get printed no error")
     if locked := [line for line in errors if "Could not get lock" in line]:
         return BusyError(
-            f"another package manager is at work: {locked[0]}", hint="wait for it to end, then run this again"
+            f"another package manager is running: {locked[0]}", hint="wait for it to end, then run this again"
         )
     return EngineError(
         f"apt-get could not install {' '.join(names)}: {why}",
@@ -238,17 +238,17 @@ def _failure(names: Sequence[str], lines: Sequence[str]) -> LlmdDevError:
 
 @dataclass(frozen=True, kw_only=True)
 class Apt:
-    """apt with its sources, preferences, lists and downloads in a folder of our own.
+    """apt with its sources, preferences, lists and downloads in a private folder.
 
     Attributes:
-        options: For every command, the ``-o`` options that say so.
+        options: The ``-o`` options for every command.
     """
 
     options: tuple[str, ...]
 
     @classmethod
     def at(cls, folder: Path) -> Apt:
-        """With everything but the installed packages in ``folder``."""
+        """Return apt with everything but the installed packages in ``folder``."""
         settings = {
             "Dir::Etc::sourcelist": "/dev/null",
             "Dir::Etc::sourceparts": folder / "sources.list.d",
@@ -267,16 +267,16 @@ class Apt:
         return cls(options=tuple(word for key, value in settings.items() for word in ("-o", f"{key}={value}")))
 
     def get(self, verb: str, *arguments: str, report: Callable[[str], None]) -> process.Completed:
-        """Run ``apt-get``, its output also to ``report``."""
+        """Run ``apt-get`` and pass its output to ``report`` too."""
         return process.run(["apt-get", *self.options, verb, *arguments], env=_environment(), on_line=report)
 
     def knows(self, package: str) -> bool:
-        """Whether one of the sources has the package."""
+        """Return whether one of the sources has the package."""
         return process.run(["apt-cache", *self.options, "show", package]).returncode == 0
 
 
 def _environment() -> Mapping[str, str]:
-    """What keeps a package's scripts from asking questions or restarting services, and all in English."""
+    """Return variables that keep package scripts from asking questions or restarting services, and set English."""
     return {
         "LC_ALL": "C.UTF-8",
         "LANGUAGE": "",
@@ -289,10 +289,10 @@ def _environment() -> Mapping[str, str]:
 
 @contextlib.contextmanager
 def _private_apt(root: Path, here: Distribution) -> Iterator[Apt]:
-    """Apt on copies of the machine's sources and preferences, gone when the block ends."""
+    """Yield apt with copies of the machine's sources and preferences, removed when the block ends."""
     with scratch.folder() as name:
         folder = Path(name)
-        # apt fetches as its own user, who must be able to look in.
+        # apt fetches as its own user, who must be able to read the folder.
         folder.chmod(0o755)
         for part in ("lists/partial", "archives/partial"):
             (folder / part).mkdir(parents=True)
@@ -306,8 +306,8 @@ def copy_configuration(etc_apt: Path, folder: Path) -> None:
     """Copy a machine's package sources and preferences.
 
     Args:
-        etc_apt: Its ``/etc/apt``.
-        folder: Gets ``sources.list.d`` and ``preferences.d``.
+        etc_apt: The machine's ``/etc/apt``.
+        folder: Folder that receives ``sources.list.d`` and ``preferences.d``.
     """
     sources, preferences = folder / "sources.list.d", folder / "preferences.d"
     sources.mkdir()
@@ -321,10 +321,10 @@ def copy_configuration(etc_apt: Path, folder: Path) -> None:
 
 
 def _add_lender(folder: Path) -> None:
-    """Make Debian 13's packages known, and installable only where borrowed.
+    """Add Debian 13's packages, installable only if borrowed.
 
     Raises:
-        EngineError: The machine has no source of Debian 12 to take the mirror from.
+        EngineError: The machine has no source of Debian 12, so the mirror is unknown.
     """
     sources = folder / "sources.list.d"
     stanzas = [text for path in sorted(sources.glob("*.sources")) for text in lend_deb822(_read(path))]
@@ -344,7 +344,7 @@ def _read(path: Path) -> str:
 
 
 def preferences() -> str:
-    """Pins that let nothing in from the lender but what is borrowed (apt_preferences(5))."""
+    """Return pins that admit only the borrowed packages from the lender (apt_preferences(5))."""
     return (
         f"Package: *\nPin: release n={_LENDER}*\nPin-Priority: -1\n\n"
         f"Package: {' '.join(_BORROWED)}\nPin: release o=Debian,n={_LENDER}*\nPin-Priority: 990\n"
@@ -352,21 +352,21 @@ def preferences() -> str:
 
 
 def lend_deb822(text: str) -> list[str]:
-    """The lender's stanzas on the mirrors of a ``.sources`` file.
+    """Return the lender's stanzas on the mirrors of a ``.sources`` file.
 
     Args:
-        text: The file, in the format of sources.list(5), "DEB822-STYLE FORMAT".
+        text: Content of the file, in the format of sources.list(5), "DEB822-STYLE FORMAT".
 
     Returns:
-        A copy of each enabled stanza of binary packages of the borrower's main component, with the lender's
-        suites in place of the borrower's; mirror, keys and options stay.
+        A copy of each enabled stanza for binary packages of the borrower's main component, with the lender's suites
+            in place of the borrower's. Mirror, keys and options stay.
     """
     text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     return [lent for stanza in re.split(r"\n[ \t]*\n", text) if (lent := _lend_stanza(stanza))]
 
 
 def _lend_stanza(stanza: str) -> str | None:
-    # A field goes on over lines that start with a space; its name has no case.
+    # A field continues over lines that start with a space. Its name is case-insensitive.
     fields = {
         match[1].lower(): (match[1], match[2].strip())
         for match in re.finditer(r"^([\w-]+):(.*(?:\n[ \t].*)*)", stanza, re.MULTILINE)
@@ -386,13 +386,13 @@ _ONE_LINE = re.compile(
 
 
 def lend_one_line(text: str) -> list[str]:
-    """The lender's lines on the mirrors of a ``.list`` file.
+    """Return the lender's lines on the mirrors of a ``.list`` file.
 
     Args:
-        text: The file, in the format of sources.list(5), "ONE-LINE-STYLE FORMAT".
+        text: Content of the file, in the format of sources.list(5), "ONE-LINE-STYLE FORMAT".
 
     Returns:
-        For each line of binary packages of the borrower's main component, the same for the lender.
+        A copy for the lender of each line for binary packages of the borrower's main component.
     """
     lent = []
     for match in filter(None, map(_ONE_LINE.match, text.splitlines())):
@@ -403,20 +403,20 @@ def lend_one_line(text: str) -> list[str]:
 
 
 def _lent_suites(suites: Sequence[str]) -> list[str]:
-    """``bookworm-security`` becomes ``trixie-security``; backports and other releases are left out."""
+    """Turn ``bookworm-security`` into ``trixie-security``. Leave out backports and other releases."""
     kinds = {_BORROWER + kind: _LENDER + kind for kind in ("", "-updates", "-security")}
     return [kinds[suite] for suite in suites if suite in kinds]
 
 
 @contextlib.contextmanager
 def _no_services(root: Path) -> Iterator[set[str]]:
-    """Keep what is installed in the block from starting services, then and at the next boot.
+    """Keep packages installed in the block from starting services, now and at the next boot.
 
     Yields:
-        Takes the names of the packages that are installed. Somebody else may enable units meanwhile: those stay.
+        A set to fill with the names of the installed packages. Units that others enable meanwhile stay enabled.
     """
     policy = root / "usr/sbin/policy-rc.d"
-    # One of ours can have been left by a killed run.
+    # A killed run may have left its own file.
     ours = not policy.exists() or _read(policy) == _REFUSED
     enabled = _enabled(root)
     installed: set[str] = set()
@@ -429,20 +429,20 @@ def _no_services(root: Path) -> Iterator[set[str]]:
             policy.unlink(missing_ok=True)
         units = _units(root, installed)
         for link in _enabled(root) - enabled:
-            with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+            with contextlib.suppress(FileNotFoundError):  # already removed
                 if link.readlink().name in units:
                     link.unlink()
 
 
 def _enabled(root: Path) -> set[Path]:
-    """The links by which systemd units are enabled; ``systemctl disable`` does no more than remove them."""
+    """Return the links that enable systemd units; ``systemctl disable`` removes them and does no more."""
     return {path for path in (root / "etc/systemd/system").glob("**/*") if path.is_symlink()}
 
 
 def _units(root: Path, packages: Iterable[str]) -> set[str]:
-    """Names of the systemd units of packages, from dpkg's lists of their files (dpkg(1), ``/var/lib/dpkg/info``)."""
+    """Return the names of packages' systemd units, from dpkg's file lists (dpkg(1), ``/var/lib/dpkg/info``)."""
     info = root / "var/lib/dpkg/info"
-    # Of an architecture's package the name is followed by a colon and the architecture.
+    # The list of an architecture's package has a colon and the architecture after the name.
     lists = [path for name in packages for path in (info / f"{name}.list", *info.glob(f"{name}:*.list"))]
     files = (line for path in lists if path.is_file() for line in _read(path).splitlines())
     return {match["unit"] for file in files if (match := _UNIT.fullmatch(file))}

@@ -1,8 +1,8 @@
-"""Programs of ours that go on running after the run that started them.
+"""Daemons of this tool, which outlive the run that started them.
 
-A daemon is recognised by its command line, which names a configuration file in our own folders: no pid file
-can go stale, and nobody else's process is ever signalled. Signals go through pidfd_open(2), so that a number
-which passes to another process in between is no danger.
+A daemon is recognised by its command line, which names a configuration file in this tool's own folders. So no pid file
+can go stale, and no other process is ever signalled. Signals go through pidfd_open(2), which is safe when a process ID
+passes to another process.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 _PROC = Path("/proc")
 _POLL_S = 0.1
 _KILLED_S = 10.0
-# Half a second: on a loaded machine a process may stand still in the middle of execve(2).
+# Half a second: on a loaded machine, a process may stay in the middle of execve(2).
 _LOOKS = 500
 _LOOK_S = 0.001
 _TAIL_LINES = 3
 _TAIL_BYTES = 20_000
 _TAIL_WIDTH = 300
 
-# The log is opened by the daemon's own shell: it goes on writing when this process and its pipes are gone.
+# The daemon's own shell opens the log, so the daemon goes on writing after this process and its pipes are gone.
 _LAUNCH = 'exec "$@" >>"$0" 2>&1 </dev/null'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Daemon:
-    """A program and what tells it from every other process.
+    """A daemon and what identifies its process.
 
     Attributes:
-        argv: Program and arguments; short and the same from version to version, because a running daemon is
-            recognised by it. It must name a file that nobody else's has, and everything else stands in there.
-        log: What it prints. The log of the start before is kept next to it, with ``.1`` behind its name.
-        shields: Beginnings of the names of environment variables that it must not see.
+        argv: Program and arguments: short and the same in every version, because a running daemon is recognised by
+            them. They must name a file of this daemon alone, which holds all other options.
+        log: Log file. The log of the previous start is kept next to it, with the suffix ``.1``.
+        shields: Prefixes of environment variables to hide from the daemon.
     """
 
     argv: tuple[str, ...]
@@ -58,22 +58,22 @@ class Daemon:
         return Path(self.argv[0]).name
 
     def owns(self, pid: int) -> bool:
-        """Whether a process is this daemon, also while it is just being launched."""
+        """Return whether a process is this daemon, even during its launch."""
         words = arguments(pid)[-len(self.argv) :]
         return words[1:] == self.argv[1:] and [Path(word).name for word in words[:1]] == [self.name]
 
     def pid(self) -> int | None:
-        """Its process, None if it does not run."""
+        """Return the daemon's process ID, or None if it does not run."""
         return next((pid for pid in pids() if self.owns(pid)), None)
 
 
 def pids() -> Iterator[int]:
-    """Every process that can be seen."""
+    """Yield every visible process."""
     return (int(path.name) for path in _PROC.iterdir() if path.name.isdigit())
 
 
 def arguments(pid: int) -> tuple[str, ...]:
-    """Command line of a process; empty for one that is gone, a zombie, or the kernel's."""
+    """Return the command line of a process; empty for a missing process, a zombie, or one of the kernel's."""
     try:
         raw = _command_line(pid)
     except OSError:
@@ -84,7 +84,7 @@ def arguments(pid: int) -> tuple[str, ...]:
 def _command_line(pid: int) -> bytes:
     folder = _PROC / str(pid)
     for _ in range(_LOOKS):
-        # A process in the middle of execve(2) has none for a moment, but has memory, unlike those without any.
+        # During execve(2), a process has memory but no command line for a moment.
         if (raw := (folder / "cmdline").read_bytes()) or (folder / "statm").read_bytes().startswith(b"0 "):
             return raw
         time.sleep(_LOOK_S)
@@ -97,12 +97,12 @@ def start(daemon: Daemon, *, ready: Callable[[], bool], timeout_s: float) -> Non
     A start that fails or is interrupted leaves nothing running.
 
     Args:
-        daemon: What to start; it must not run yet.
-        ready: Tells whether it does its work.
-        timeout_s: Seconds that it has.
+        daemon: The daemon; it must not run yet.
+        ready: Tells whether the daemon works.
+        timeout_s: Seconds to wait.
 
     Raises:
-        EngineError: It ended, or was not ready in time; holds the end of its log.
+        EngineError: The daemon ended, or was not ready in time. The message quotes the end of its log.
     """
     daemon.log.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
@@ -126,15 +126,15 @@ def _launch(daemon: Daemon) -> None:
 
 
 def wait(daemon: Daemon, *, ready: Callable[[], bool], timeout_s: float) -> None:
-    """Wait until a daemon that runs is ready.
+    """Wait until a running daemon is ready.
 
     Args:
-        daemon: Which one.
-        ready: Tells whether it does its work.
-        timeout_s: Seconds that it has.
+        daemon: The daemon.
+        ready: Tells whether the daemon works.
+        timeout_s: Seconds to wait.
 
     Raises:
-        EngineError: It ended, or was not ready in time; holds the end of its log.
+        EngineError: The daemon ended, or was not ready in time. The message quotes the end of its log.
     """
     deadline = time.monotonic() + timeout_s
     hint = f"read its log: {daemon.log}"
@@ -149,12 +149,12 @@ def wait(daemon: Daemon, *, ready: Callable[[], bool], timeout_s: float) -> None
 
 
 def log_end(path: Path) -> str:
-    """The last lines of a log in one; empty if there is none."""
+    """Return the last lines of a log, joined; empty without a log."""
     return " | ".join(tail(path, lines=_TAIL_LINES))
 
 
 def tail(path: Path, *, lines: int) -> list[str]:
-    """The last lines of a log, each cut to what can be read; none if there is no log."""
+    """Return the last lines of a log, each shortened; empty without a log."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
@@ -168,11 +168,11 @@ def stop(daemon: Daemon, *, grace_s: float) -> bool:
     """End a daemon: SIGTERM, then SIGKILL.
 
     Args:
-        daemon: What to stop.
-        grace_s: Seconds that it has between the two.
+        daemon: The daemon.
+        grace_s: Seconds between the two signals.
 
     Returns:
-        Whether it was running.
+        Whether the daemon was running.
     """
     found = False
     while (pid := daemon.pid()) is not None:
@@ -186,11 +186,11 @@ def end(pid: int, *, ours: Callable[[int], bool], grace_s: float) -> None:
 
     Args:
         pid: The process.
-        ours: Asked again when the number can no longer pass to another process.
+        ours: Checked again once the process ID can no longer pass to another process.
         grace_s: Seconds from SIGTERM to SIGKILL; 0 sends SIGKILL at once.
 
     Raises:
-        EngineError: The kernel does not let it end (it hangs in a system call).
+        EngineError: The process does not end, because it hangs in a system call.
     """
     try:
         handle = os.pidfd_open(pid)
@@ -206,7 +206,7 @@ def end(pid: int, *, ours: Callable[[int], bool], grace_s: float) -> None:
 
 
 def _gone(handle: int, number: signal.Signals, seconds: float) -> bool:
-    """Whether a process ends within so many seconds of a signal: its pidfd is then readable."""
+    """Return whether a process ends within some seconds of a signal: its pidfd is then readable."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(handle, number)
     poller = select.poll()
@@ -215,8 +215,8 @@ def _gone(handle: int, number: signal.Signals, seconds: float) -> bool:
 
 
 def disk_usage(folder: Path) -> int:
-    """Bytes that a folder takes on its own file system; 0 if there is none."""
+    """Return the bytes that a folder takes on its own file system; 0 without the folder."""
     lines = process.run(["du", "--summarize", "--one-file-system", "--block-size=1", folder]).tail
-    # Files that vanish meanwhile make du complain, and count anyway.
+    # du reports an error for files that vanish meanwhile, but counts the rest.
     totals = [line.partition("\t")[0] for line in lines if line.endswith(f"\t{folder}")]
     return int(totals[-1]) if totals else 0

@@ -1,4 +1,4 @@
-"""The machine's clock, which may be wrong: what it says of the past is believed only as far as it can be right."""
+"""The machine's clock, which may be wrong. Its times are trusted only as far as they are plausible."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ FIRST = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
 """Docker's first release is newer, and so is every image. Clocks without a battery start in 1970 or 2000."""
 
 _TOMORROW = dt.timedelta(days=1)
-"""Clocks of two machines differ by less."""
+"""The clocks of two machines differ by less."""
 _LONG = dt.timedelta(days=365)
 _SETTLED = dt.timedelta(days=7)
 
 
 def now() -> dt.datetime:
-    """This moment, by the clock."""
+    """Return the current time."""
     return dt.datetime.fromtimestamp(time.time(), dt.UTC)
 
 
 def tomorrow() -> dt.datetime:
-    """What is dated later was made while a clock was wrong."""
+    """Return the time after which a date comes from a wrong clock."""
     return now() + _TOMORROW
 
 
 def is_past(moment: dt.datetime) -> bool:
-    """Whether something can have been made at a moment."""
+    """Return whether a moment is a plausible time in the past."""
     return FIRST <= moment <= tomorrow()
 
 
 def doubt(traces: Iterable[dt.datetime]) -> str | None:
-    """Why nothing is to be thrown away for its age today; None if ages can be believed.
+    """Return why ages cannot be trusted today, so that pruning must wait; None if they can.
 
-    A clock that jumped ahead shows in what earlier runs left: all of it is more than a year old, but for that of a
-    few days. After a week the time counts as right: then the machine has been off for so long.
+    If the clock jumped ahead, all traces of earlier runs are more than a year old, except those of the last few days.
+    After a week, the time counts as right: the machine was off for so long.
 
     Args:
-        traces: When earlier runs wrote something.
+        traces: When earlier runs wrote their files.
     """
     today = now()
     if today < FIRST:

@@ -1,4 +1,4 @@
-"""A total deadline for what waits for others: name resolution, connecting, and an answer that drips in."""
+"""A total deadline for network work: name resolution, connecting, and an answer that arrives slowly."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ T = TypeVar("T")
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """Do something that waits for others, in a thread that is left alone when the time is up.
+    """Run a function in a thread, and abandon the thread at the deadline.
 
-    A timeout of requests counts anew with each byte that arrives.
+    A timeout of requests restarts with each byte that arrives.
 
     Args:
-        seconds: What it may take in all.
-        work: What to do; it holds nothing that its caller goes on to use.
+        seconds: Total time allowed.
+        work: The function. It must hold nothing that the caller goes on to use.
 
     Returns:
-        What ``work`` returns.
+        The return value of ``work``.
 
     Raises:
-        TimeoutError: It took longer.
-        BaseException: Whatever ``work`` raises.
+        TimeoutError: The function took longer.
+        BaseException: An exception of ``work``.
     """
     results: list[T] = []
     errors: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""Files, written so that a reader sees the old one or the new one, never a part."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Like :func:`write_atomic_bytes`, for text."""
+    """Write text like :func:`write_atomic_bytes`."""
     write_atomic_bytes(path, text.encode(), mode=mode)
 
 
@@ -18,9 +18,9 @@ def write_atomic_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None
     """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never a part.
 
     Args:
-        path: The file; its parent folders are made.
-        content: The whole content.
-        mode: The file's permissions.
+        path: The file. Missing parent folders are created.
+        content: Whole content of the file.
+        mode: Permissions of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

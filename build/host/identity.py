@@ -1,4 +1,4 @@
-"""The identity of a process, so that what a killed one left behind can be told from what is in use."""
+"""The identity of a process, which tells leftovers of killed processes from things in use."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _UNKNOWN = "unknown"
 
 
 def identity(pid: int | None = None) -> str:
-    """Identity of a process on this machine: ``host:machine:boot:namespace:pid:start time``.
+    """Return the identity of a process on this machine: ``host:machine:boot:namespace:pid:start time``.
 
     Args:
         pid: The process; this one by default.
 
-    A number means a process only within its PID namespace and until the machine is restarted: two containers that
-    share an engine both have a process 1. The start time (clock ticks since boot, proc(5) field 22) tells a process
-    from a later one with its number.
+    A process ID is valid only within its PID namespace and until the machine restarts: two containers that share an
+    engine both have a process 1. The start time (clock ticks since boot, proc(5) field 22) tells a process from a later
+    one with the same ID.
     """
     pid = os.getpid() if pid is None else pid
     return ":".join((*_place(), str(pid), _start_time(pid)))
 
 
 def alive(who: str) -> bool:
-    """Whether the process behind an :func:`identity` string still runs.
+    """Return whether the process of an :func:`identity` still runs.
 
-    A process that cannot be looked at from here counts as alive: one of another machine, of another PID namespace, or
-    of another user where ``/proc`` hides those. So does what is not an identity.
+    A process that is not visible from here counts as alive: on another machine, in another PID namespace, or hidden in
+    ``/proc`` because it is another user's. Text that is not an identity also counts as alive.
     """
     match = _IDENTITY.fullmatch(who)
     if match is None:
@@ -51,29 +51,29 @@ def alive(who: str) -> bool:
     if (match["host"], match["machine"], match["namespace"]) != (host, machine, namespace):
         return True
     if match["boot"] != boot:
-        # Restarted since. A container cannot tell that from another machine with a copy of its image.
+        # The machine restarted. A container cannot tell that from another machine with a copy of its image.
         return namespace != _WHOLE_MACHINE
     return match["started"] != "gone" and _start_time(int(match["pid"])) in (match["started"], _UNKNOWN)
 
 
 def in_name(who: str) -> str:
-    """An :func:`identity` without colons, which tags may not hold."""
+    """Return an :func:`identity` without colons, which tags may not hold."""
     return who.replace(":", "-")
 
 
 def from_name(text: str) -> str:
-    """The :func:`identity` that :func:`in_name` was given."""
+    """Return the :func:`identity` for a result of :func:`in_name`."""
     return ":".join(text.rsplit("-", _PARTS - 1))
 
 
 def _place() -> tuple[str, str, str, str]:
-    """Host name, machine, boot and PID namespace: within them the number of a process means that process."""
+    """Return host name, machine, boot and PID namespace, within which a process ID is unique."""
     return (socket.gethostname()[:_HOST_LENGTH], *_kernel())
 
 
 @functools.cache
 def _kernel() -> tuple[str, str, str]:
-    """Machine, boot and PID namespace; unknown ones equal nothing that :func:`alive` understands."""
+    """Return machine, boot and PID namespace. Unknown values match nothing in :func:`alive`."""
     try:
         boot = _digest(Path("/proc/sys/kernel/random/boot_id"))
         namespace = Path("/proc/self/ns/pid").readlink().name.removeprefix("pid:[").removesuffix("]")
@@ -95,12 +95,12 @@ def _start_time(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return _UNKNOWN if _exists(pid) else "gone"
-    # The command name, in parentheses, may hold spaces and parentheses itself.
+    # The command name, in parentheses, may itself hold spaces and parentheses.
     return stat.rpartition(")")[2].split()[19]
 
 
 def _exists(pid: int) -> bool:
-    """Whether there is a process that ``/proc`` does not show: its option ``hidepid`` hides other users' (proc(5))."""
+    """Return whether a process exists that ``/proc`` hides with its option ``hidepid`` (proc(5))."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""One run at a time where two would spoil each other's work."""
+"""Locks between runs whose work would conflict."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @checked(frozen=True, kw_only=True)
 class _Holder:
-    """Who holds a lock, and since when."""
+    """The holder of a lock."""
 
     pid: int
     host: str
@@ -41,15 +41,15 @@ _HOLDER = TypeAdapter(_Holder).validate_python
 def held(folder: Path, name: str, *, doing: str) -> Iterator[None]:
     """Hold a lock while the block runs.
 
-    The lock is the operating system's: a killed run does not keep it. The file next to it says who holds it.
+    The operating system releases the lock of a killed run. The file next to the lock names its holder.
 
     Args:
-        folder: Where lock files are.
-        name: What is locked.
-        doing: In words, for whoever finds it taken.
+        folder: Folder of lock files.
+        name: Name of the lock.
+        doing: The work, in words, for the message of a run that finds the lock taken.
 
     Raises:
-        BusyError: Another process holds it.
+        BusyError: Another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / f"{name}.json"
@@ -70,7 +70,7 @@ def held(folder: Path, name: str, *, doing: str) -> Iterator[None]:
 
 
 def _tell(holder: Path, doing: str) -> None:
-    """Say who holds the lock. On a full disk it is held all the same: `prune`, which helps, takes one."""
+    """Record the holder of the lock. A full disk is not an error, because `prune` needs a lock to free it."""
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     try:
         write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "doing": doing, "since": since})
@@ -82,6 +82,6 @@ def _describe(holder: Path) -> str:
     facts = stored.read(holder, _HOLDER, level=logging.DEBUG)
     if facts is None:
         return "held by a run that is just starting or ending"
-    # The number of a process says nothing on another machine, or in another container.
+    # A process ID is meaningless on another machine or in another container.
     place = "" if facts.host == socket.gethostname() else f" on {facts.host}"
     return f"process {facts.pid}{place} ({facts.doing}, since {facts.since})"

@@ -1,4 +1,4 @@
-"""What is mounted, as proc_pid_mountinfo(5) has it."""
+"""Mounted file systems, read from proc_pid_mountinfo(5)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _DETACH = 2
-"""``MNT_DETACH`` of sys/mount.h: out of the way now, gone when its last user is."""
+"""``MNT_DETACH`` of sys/mount.h: unmount now, free when the last user is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,8 @@ class Mount:
     """One mount.
 
     Attributes:
-        point: Where it is, seen from the process's own root.
-        upper: Of an overlay, the folder that holds its changes, as it was given; None for anything else.
+        point: Mount point, seen from the process's own root.
+        upper: Folder with an overlay's changes, as given in its options; None for other file systems.
     """
 
     point: Path
@@ -33,7 +33,7 @@ class Mount:
 
     @classmethod
     def parse(cls, line: str) -> Mount:
-        """From a line of mountinfo."""
+        """Parse a line of mountinfo."""
         left, _, right = line.partition(" - ")
         options = right.split(" ")[2].split(",")
         uppers = [option.removeprefix("upperdir=") for option in options if option.startswith("upperdir=")]
@@ -41,12 +41,12 @@ class Mount:
 
 
 def _plain(text: str) -> str:
-    """Spaces, tabs, line ends and backslashes stand there as octal numbers."""
+    """Decode the octal numbers for spaces, tabs, line ends and backslashes."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def of(pid: int | str) -> tuple[Mount, ...]:
-    """Mounts that a process sees, the newest last; none for a process that is gone.
+    """Return the mounts that a process sees, newest last; empty for a missing process.
 
     Args:
         pid: The process; ``self`` for this one.
@@ -59,18 +59,18 @@ def of(pid: int | str) -> tuple[Mount, ...]:
 
 
 def below(folders: Sequence[Path]) -> tuple[Path, ...]:
-    """Mount points in or below ``folders``, the newest first: the order to unmount them in."""
+    """Return the mount points in or below ``folders``, newest first, in the order to unmount them."""
     points = [mount.point for mount in of("self")]
     return tuple(reversed([point for point in points if any(point.is_relative_to(f) for f in folders)]))
 
 
 def clear(folders: Sequence[Path]) -> None:
-    """Unmount everything in or below ``folders``, also what is still in use.
+    """Unmount everything in or below ``folders``, even if it is in use.
 
     Raises:
-        EngineError: Something stays mounted.
+        EngineError: A mount cannot be removed.
     """
-    # The program umount is not on every machine that can run an engine.
+    # Not every machine that can run an engine has the program umount.
     libc = ctypes.CDLL(None)
     for point in below(folders):
         libc.umount2(os.fsencode(point), _DETACH)

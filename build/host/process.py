@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OnLine = Callable[[str], None]
-"""Takes one line of output, without its line end."""
+"""A function that takes one line of output, without its line end."""
 
-# The kernel interrupts the program when this process is killed, so that it can clean up (PR_SET_PDEATHSIG, prctl(2)).
+# The kernel interrupts the child when this process is killed, so that it can clean up (PR_SET_PDEATHSIG, prctl(2)).
 _OUTLIVED_BY_US = ("setpriv", "--pdeathsig", "INT", "--")
 
 _TAIL_LINES = 200
@@ -35,17 +35,17 @@ _GRACE_S = 30.0
 _LOOK_S = 0.2
 _CHUNK_BYTES = 1 << 16
 _LINE_BYTES = 1 << 16
-"""Longer lines are taken in pieces: a program may print without ever ending a line."""
+"""Bytes after which a line is split: a program may never end its line."""
 _HEED_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """How a program ended.
+    """The result of a program.
 
     Attributes:
-        returncode: Its exit status; negative for a signal.
-        tail: The last lines of what it printed (standard output and error together).
+        returncode: Exit code; negative for a signal.
+        tail: Last lines of its standard output and errors together.
     """
 
     returncode: int
@@ -53,17 +53,17 @@ class Completed:
 
     @property
     def text(self) -> str:
-        """The lines kept, joined."""
+        """The kept lines, joined."""
         return "\n".join(self.tail)
 
 
 def mortal(words: Sequence[str]) -> list[str]:
-    """The words that run a program which ends when this process is killed."""
+    """Return the command line that ends the program when this process is killed."""
     return [*(_OUTLIVED_BY_US if shutil.which(_OUTLIVED_BY_US[0]) else ()), *words]
 
 
 class LimitError(Exception):
-    """A program printed more, or took longer, than was allowed; it was ended."""
+    """A program exceeded its output limit or deadline and was ended."""
 
 
 @contextlib.contextmanager
@@ -76,18 +76,18 @@ def started(
     stderr: int,
     without: tuple[str, ...] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a running program, which does not outlive the block.
+    """Yield a running program, which ends with the block.
 
     Args:
         argv: Program and arguments.
         env: Variables added to this process's own.
         cwd: Working directory.
-        stdin: Its standard input; nothing by default. The block closes a pipe.
-        stderr: Where its errors go.
-        without: Beginnings of names of variables that it does not get.
+        stdin: Standard input; empty by default. The block closes a pipe.
+        stderr: Target of its standard error.
+        without: Prefixes of variables to leave out of its environment.
 
-    It gets a session of its own: Ctrl-C at the terminal reaches only us, and we pass on exactly one SIGINT.
-    A second one would cut short the clean-up that docker and pytest do after the first.
+    The program runs in a session of its own: Ctrl-C at the terminal reaches only this process, which passes on exactly
+    one SIGINT. A second SIGINT would cut short the clean-up of docker and pytest after the first.
     """
     words = [str(word) for word in argv]
     log.info("$ %s", shlex.join(words))
@@ -113,7 +113,7 @@ def started(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt, terminate, kill: the first that works. A further Ctrl-C goes on to the next at once."""
+    """Interrupt, terminate or kill a program, in this order until it ends. A further Ctrl-C skips to the next."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
@@ -121,7 +121,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             _await_end(process)
         if process.poll() is not None:
             break
-    # Helpers that it has left, which may wait for a server and hold its pipes.
+    # Helper processes of the program, which may wait for a server and hold its pipes.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
 
@@ -135,7 +135,7 @@ def _await_end(process: subprocess.Popen[bytes]) -> None:
         for pipe in filter(None, (process.stdout, process.stderr)):
             selector.register(pipe, selectors.EVENT_READ)
         while process.poll() is None and time.monotonic() < deadline:
-            # What it still prints is read, and not kept: a full pipe would keep it from ending.
+            # Its output is still read, but not kept: a full pipe would keep it from ending.
             for key, _ in selector.select(timeout=_LOOK_S):
                 if not os.read(key.fd, _CHUNK_BYTES):
                     selector.unregister(key.fileobj)
@@ -150,18 +150,18 @@ def run(
     on_line: OnLine | None = None,
     without: tuple[str, ...] = (),
 ) -> Completed:
-    """Run a program to its end, its output going to the log line by line.
+    """Run a program to its end and log its output line by line.
 
     Args:
-        argv: Program and arguments; no shell is involved. Logged as typed, so it must hold no secret.
+        argv: Program and arguments, without a shell. They are logged, so they must not hold a secret.
         env: Variables added to this process's own.
         cwd: Working directory.
-        stdin: An open file for its standard input; nothing by default.
+        stdin: An open file for standard input; empty by default.
         on_line: Called with each line of output, for progress.
-        without: Beginnings of the names of this process's variables that it does not get.
+        without: Prefixes of variables to leave out of its environment.
 
     Returns:
-        Exit status and the end of the output. A non-zero status is the caller's to judge.
+        Exit code and last lines. The caller judges a non-zero exit code.
     """
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     with started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.STDOUT, without=without) as process:
@@ -176,17 +176,17 @@ def run(
 
 
 def interactive(argv: Sequence[str], *, env: Mapping[str, str]) -> int:
-    """Run a program that speaks to the user itself, on this process's terminal; Ctrl-C is for the program alone.
+    """Run an interactive program on this process's terminal. Only the program receives Ctrl-C.
 
     Args:
-        argv: Program and arguments. Logged as typed, so it must hold no secret.
+        argv: Program and arguments. They are logged, so they must not hold a secret.
         env: Variables added to this process's own.
 
     Returns:
-        Its exit status.
+        The exit code.
     """
     log.info("$ %s", shlex.join(argv))
-    # A handler, which the program does not inherit as it would inherit that the signal is ignored.
+    # A handler, because the program would inherit an ignored signal.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         return subprocess.call([*argv], env={**os.environ, **env})
@@ -195,10 +195,10 @@ def interactive(argv: Sequence[str], *, env: Mapping[str, str]) -> int:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a pipe as they come, those that are longer than 64 KiB in pieces.
+    """Yield the lines of a pipe as they arrive; split lines longer than 64 KiB.
 
-    The stream itself would wait for a whole line in one go, and notice an interrupt that comes while it takes in a part
-    of one only with the next output: after minutes, perhaps.
+    The stream itself would block for a whole line. It would notice an interrupt during a partial line only with the
+    next output, possibly minutes later.
     """
     rest = bytearray()
     with selectors.DefaultSelector() as selector:
@@ -236,13 +236,13 @@ def output(
         env: As for :func:`run`.
         cwd: As for :func:`run`.
         stdin: As for :func:`run`.
-        limit: Bytes of output after which it is ended.
-        seconds: Time after which it is ended.
+        limit: Bytes of output after which the program is ended.
+        seconds: Time after which the program is ended.
 
     Raises:
-        subprocess.CalledProcessError: It ended with another status than 0; ``stderr`` holds its words.
-        LimitError: It printed more than the limit, or took longer; it is gone with all that it started.
-        OSError: It found the disk full.
+        subprocess.CalledProcessError: The exit code was not 0. ``stderr`` holds its errors.
+        LimitError: The program exceeded a limit and was ended with all its children.
+        OSError: The disk is full.
     """
     with started(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE) as process:
         try:
@@ -258,9 +258,9 @@ def output(
 
 
 def _bounded(process: subprocess.Popen[bytes], limit: float, seconds: float) -> tuple[bytes, bytes]:
-    """Standard output and errors of a program to their ends; of the errors no more than the limit is kept.
+    """Read a program's output and errors to their ends. Errors are kept only up to the limit.
 
-    When it has ended, all that it wrote is there: what it has started may hold its pipes for as long as it likes.
+    When the program has ended, its output is complete. Its children may hold its pipes for any time.
     """
     assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
     assert process.stderr is not None  # noqa: S101 - the same

@@ -1,4 +1,4 @@
-"""Processors, by the names that ``uname -m`` has for them on Linux, as wheels and the Engine API do."""
+"""Processor names in the form of ``uname -m`` on Linux, which wheels and the Engine API use too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def named(name: str) -> str:
-    """A processor by its name here."""
+    """Return the Linux name of a processor."""
     return _OTHER_NAMES.get(name.lower(), name)
 
 

@@ -1,4 +1,4 @@
-"""Why a program failed, in its own words: the lines of uv, pip, apt and others that say so."""
+"""The reason of a program's failure, found in the output of uv, pip, apt and others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 600
 _LOOKED_AT = 120
-"""Lines from the end: what failed comes last."""
+"""Lines to look at, from the end: the failure comes last."""
 
 # uv 0.4 to 0.13, and pip 23 to 25, which draws the same frame around what a build printed.
 _HEAD = re.compile(r"\s*(?:error: |\u00d7 )(?P<said>\S.*)")
@@ -21,7 +21,7 @@ _FRAME = re.compile(r"\s*│?\s*")
 _OUTPUT = re.compile(r"\s*│?\s*(?:\[(?:stderr|stdout)\]|[╰├]─> \[\d+ lines of output\])")
 _WRAPPER = "subprocess-exited-with-error"
 
-# The first of each that a tail holds says why; what follows says what came of it.
+# The first match in a tail is the reason; the lines after it are consequences.
 _FIRST = tuple(
     re.compile(pattern)
     for pattern in (
@@ -36,13 +36,13 @@ _EXCEPTION = re.compile(r"\s*(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit)
 
 
 def of(lines: Sequence[str]) -> str | None:
-    """What a program said of its failure, on one line of bounded length and without credentials.
+    """Return a program's own reason for its failure, on one line of limited length and without credentials.
 
     Args:
-        lines: What it printed last.
+        lines: Last lines of its output.
 
     Returns:
-        None where no line is of a known form; a last line by itself may be anything.
+        The reason, or None without a line of a known form. A last line alone may be anything.
     """
     said = _said([line.rstrip() for line in lines][-_LOOKED_AT:])
     if said is None:
@@ -64,7 +64,7 @@ def _said(lines: Sequence[str]) -> str | None:
 
 
 def _framed(lines: Sequence[str]) -> str:
-    """A message of uv's or pip's: what failed, because of what, and what the build said."""
+    """Join a message of uv or pip: the failure, its causes, and the build's output."""
     parts: list[str] = []
     for number, line in enumerate(lines):
         if _OUTPUT.match(line):
@@ -83,11 +83,11 @@ def _framed(lines: Sequence[str]) -> str:
 
 
 def _printed(lines: Sequence[str]) -> list[str]:
-    """The output in a frame, without it."""
+    """Return the output in a frame, without the frame."""
     end = next((number for number, line in enumerate(lines) if "[end of output]" in line), len(lines))
     return [_FRAME.sub("", line, count=1) for line in lines[:end]]
 
 
 def _goes_on(lines: Sequence[str]) -> bool:
-    """Whether what a build printed follows."""
+    """Return whether a build's output follows."""
     return any(map(_OUTPUT.match, lines[:1]))

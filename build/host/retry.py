@@ -1,4 +1,4 @@
-"""Trying again, where that can help: the network, a registry that is overloaded. Everything else fails at once."""
+"""Retries for failures that can pass: of the network, or of an overloaded registry. Other failures are final."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ATTEMPTS = 3
 _FIRST_WAIT_S = 15.0
 _LONGEST_WAIT_S = 120.0
 
-# As Go (Docker, BuildKit), glibc, curl, pip and uv word it. Status codes only with their names: builds print numbers.
+# Messages of Go (Docker, BuildKit), glibc, curl, pip and uv. Status codes only by name, because builds print numbers.
 _TRANSIENT = re.compile(
     r"temporary failure in name resolution|temporary failure resolving|could not resolve host|no such host"
     r"|connection (?:reset|refused|timed out|aborted)|network is unreachable|error sending request"
@@ -29,22 +29,22 @@ _TRANSIENT = re.compile(
 
 
 def can_get_better(text: str) -> bool:
-    """Whether the words of a failure are those of a network or of an overloaded server."""
+    """Return whether a message describes a failure of the network or of an overloaded server."""
     return bool(_TRANSIENT.search(text))
 
 
 def patiently(work: Callable[[], T], *, say: Callable[[str], None]) -> T:
-    """Do something, and again after a while if it failed with an error that may pass.
+    """Run a function, and run it again after a delay if its error may pass.
 
     Args:
-        work: What to do; it cleans up after itself when it fails.
+        work: The function. It cleans up after itself when it fails.
         say: Called with a line before each wait.
 
     Returns:
-        What ``work`` returns.
+        The return value of ``work``.
 
     Raises:
-        LlmdDevError: The last attempt's.
+        LlmdDevError: The error of the last attempt.
     """
 
     def waiting(state: RetryCallState) -> None:

@@ -1,4 +1,4 @@
-"""The log file of a run. A disk that is full ends the log, in one line, and not the run."""
+"""The log file of a run. A full disk ends the log with a warning; the run goes on."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FRUGAL = frozenset({"status", "plan", "prune", "engine", "uninstall"})
-"""Verbs that look, or free disk, go on without a log. All others are stopped before they run into the full disk."""
+"""Verbs that run without a log: they only read, or free disk. Other verbs stop before the full disk stops them."""
 
 
 def start(folder: Path, verb: str, console: Console) -> Path | None:
-    """Keep a log of this run from now on.
+    """Start this run's log.
 
     Args:
-        folder: Where logs are; made if needed.
-        verb: What the run does, which is part of the log's name.
-        console: Where to say what the user has to know of files, such as that the log ends.
+        folder: Folder of logs, created if missing.
+        verb: Verb of the run, part of the log's name.
+        console: Console for warnings about files, for example that the log ends.
 
     Returns:
-        The log; None where the disk is full, and the verb can do without.
+        The log file, or None where the disk is full and the verb can run without one.
 
     Raises:
         UsageError: The folder cannot be written to.
@@ -51,7 +51,7 @@ def start(folder: Path, verb: str, console: Console) -> Path | None:
         found = errors.as_ours(error)
         if not isinstance(found, DiskError):
             raise UsageError(
-                f"the state folder cannot be written: {error}", hint="name another one with --state or LLM_D_DEV_STATE"
+                f"the state folder cannot be written: {error}", hint="name another with --state or LLM_D_DEV_STATE"
             ) from error
         if verb not in _FRUGAL:
             raise found from error
@@ -65,7 +65,7 @@ def start(folder: Path, verb: str, console: Console) -> Path | None:
 
 @contextlib.contextmanager
 def ended() -> Iterator[None]:
-    """End the logs that begin while the block runs."""
+    """Close the logs that were started in the block."""
     ours = logging.getLogger("build")
     before, level = list(ours.handlers), ours.level
     try:
@@ -78,7 +78,7 @@ def ended() -> Iterator[None]:
 
 
 def _begun(path: Path) -> LogFile:
-    """A log with its first line, which shows whether the disk takes it."""
+    """Start a log with its first line, which shows whether the disk accepts it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         path.write_text(f"process {os.getpid()}: {' '.join(map(ascii, sys.argv[1:2]))}\n", encoding="utf-8")
@@ -89,17 +89,17 @@ def _begun(path: Path) -> LogFile:
 
 
 class Ending(logging.Handler):
-    """A handler that ends where its file cannot be written any more: logging would print a traceback a line."""
+    """A handler that ends at a failed write. logging itself would print a traceback for every line."""
 
     ended = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, as long as the file takes it."""
+        """Write a line unless the handler has ended."""
         if not self.ended:
             super().emit(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name for it
-        """End at the first line that the operating system does not take."""
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """End the handler at the first failed write."""
         error = sys.exception()
         if not isinstance(error, OSError):
             super().handleError(record)
@@ -109,21 +109,21 @@ class Ending(logging.Handler):
         log.warning("the log ends: %s cannot be written: %s", getattr(self, "baseFilename", "it"), error.strerror)
 
     def close(self) -> None:
-        """Close the file; what it does not take is lost."""
+        """Close the file and ignore a failed last write."""
         with contextlib.suppress(OSError):
             super().close()
 
 
 class LogFile(Ending, logging.FileHandler):
-    """A log that ends where its file cannot be written any more."""
+    """A log file that ends at a failed write."""
 
 
 class RotatingLogFile(Ending, logging.handlers.RotatingFileHandler):
-    """A log that is rotated, and ends where its file cannot be written any more."""
+    """A rotated log file that ends at a failed write."""
 
 
 class _Spoken(logging.Handler):
-    """Says to the user what the modules that keep files warn of, each thing once.
+    """A handler that shows the warnings of file modules to the user, each once.
 
     Args:
         say: Takes one line.
@@ -135,7 +135,7 @@ class _Spoken(logging.Handler):
         self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it, if it was not said before."""
+        """Show a warning that was not shown before."""
         text = record.getMessage()
         if record.name in (stored.log.name, log.name) and text not in self._said:
             self._said.add(text)

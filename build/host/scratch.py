@@ -1,4 +1,4 @@
-"""Temporary folders that say whose they are, so that those of a killed run can be told and removed."""
+"""Temporary folders named after their owner, so that those of a killed run can be removed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def folder() -> Iterator[str]:
-    """A new empty folder that only this user may look into; removed when its block ends."""
+    """Yield a new empty folder that only this user can read; remove it when the block ends."""
     who = identity.in_name(identity.identity())
     path = tempfile.mkdtemp(prefix=f"{_PREFIX}{who}-")
     try:
@@ -33,7 +33,7 @@ def folder() -> Iterator[str]:
 
 
 def _remove(path: str) -> None:
-    """Remove a folder, also when Ctrl-C comes meanwhile: what is left of thousands of files takes a moment."""
+    """Remove a folder, even if Ctrl-C interrupts: thousands of files take a moment."""
     try:
         shutil.rmtree(path)
     except KeyboardInterrupt:
@@ -42,10 +42,10 @@ def _remove(path: str) -> None:
 
 
 def sweep() -> int:
-    """Remove this user's folders of runs that are gone: some held credentials, some gigabytes.
+    """Remove this user's folders of dead runs. Some hold credentials, some gigabytes.
 
     Returns:
-        How many were removed.
+        Number of removed folders.
     """
     removed = 0
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
@@ -57,14 +57,14 @@ def sweep() -> int:
 
 
 def _is_ours(path: Path) -> bool:
-    """In a place that everybody may write to: nothing of somebody else's, and no link to it."""
+    """Return whether a folder in a shared place belongs to this user and is not a link."""
     try:
         status = path.lstat()
-    except FileNotFoundError:  # another run's, which has ended since
+    except FileNotFoundError:  # of another run that has ended
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _owner(name: str) -> str:
-    """The :func:`build.host.identity.identity` in a folder's name, which ends with a random part."""
+    """Return the :func:`build.host.identity.identity` in a folder's name, which ends in a random part."""
     return identity.from_name(name.removeprefix(_PREFIX).rpartition("-")[0])

@@ -1,9 +1,9 @@
-"""Files that this tool keeps and reads again: written whole, and not trusted when they are read.
+"""Files that this tool writes atomically, and checks when it reads them again.
 
-A document is JSON with the checksum of its content in it. A set of files has its checksums in a document beside it.
-What cannot be read, was changed, or is not of the form that is expected counts as absent: a cache is then filled
-again, and of anything else a warning names the file. Documents without a checksum, which older versions of this tool
-wrote, are judged by their form alone.
+A document is JSON that holds the checksum of its content. A set of files has its checksums in a document beside it.
+A file counts as absent if it is unreadable, changed, or of an unexpected form: a cache is then filled again, and for
+other files a warning names the file. Documents without a checksum come from older versions of this tool; only their
+form is checked.
 """
 
 from __future__ import annotations
@@ -28,42 +28,42 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-"""Warnings of this logger are for the user: they name files that count as absent."""
+"""Logger whose warnings are shown to the user: they name files that count as absent."""
 
 _CHECKSUM = "checksum"
 _LIMIT_BYTES = 64 * 2**20
-"""Of a document: the largest that are kept have a megabyte or two."""
+"""Bytes of the largest document accepted; real ones have a megabyte or two."""
 _DEEPEST = 100
-"""Lists and objects that lie in each other; those that are kept have less than ten."""
+"""Nesting depth accepted; real documents have less than ten levels."""
 
 
 class DamagedError(ValueError):
-    """A file holds something else than what was written to it; the message says what."""
+    """A file differs from what was written to it. The message says how."""
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Keep a document, atomically.
+    """Write a document, atomically.
 
     Args:
-        path: Its file.
+        path: File of the document.
         content: JSON values by name.
     """
     write_json(path, {**content, _CHECKSUM: _checksum(content)})
 
 
 def read(path: Path, form: Callable[[Any], T], *, level: int = logging.WARNING) -> T | None:
-    """A document that was kept; None if it is absent, which a damaged one is.
+    """Read a document. Return None if it is absent or damaged.
 
     Args:
-        path: Its file.
-        form: Makes of its content what it is about, or raises an error.
-        level: How loudly a damaged one is told.
+        path: File of the document.
+        form: Converts the content to its type, or raises an error.
+        level: Log level of the warning about a damaged file.
     """
     try:
         return parse(_content(path, _LIMIT_BYTES), form)
     except FileNotFoundError:
         return None
-    # A name that no file can have, with a zero byte say, is a ValueError too.
+    # An invalid file name, for example with a zero byte, is a ValueError too.
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         log.log(level, "%s counts as absent: %s", path, _one_line(why or "it cannot be read"))
@@ -71,7 +71,7 @@ def read(path: Path, form: Callable[[Any], T], *, level: int = logging.WARNING) 
 
 
 def parse(text: bytes, form: Callable[[Any], T]) -> T:
-    """A document from the text of its file; the form is as :func:`read` has it.
+    """Parse a document from the text of its file. ``form`` is the same as for :func:`read`.
 
     Raises:
         DamagedError: The text is not JSON, its checksum is wrong, or it does not have the form.
@@ -90,14 +90,14 @@ def parse(text: bytes, form: Callable[[Any], T]) -> T:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], *, mode: int = 0o644) -> None:
-    """Keep a set of files in a cache, in place of whatever is there.
+    """Write a set of files to a cache, and replace what is there.
 
     Args:
-        folder: Their folder.
-        files: Their contents by name.
-        mode: Their permissions.
+        folder: Folder of the files.
+        files: Contents by name.
+        mode: Permissions of the files.
     """
-    # Nothing that is in order is removed: another run may be reading it, or writing the same.
+    # Intact files stay: another run may be reading or writing the same ones.
     if not folder.is_dir():
         clear(folder)
     for path in (_sums(folder), *(folder / name for name in files)):
@@ -105,16 +105,16 @@ def write_files(folder: Path, files: Mapping[str, bytes], *, mode: int = 0o644) 
             clear(path)
     for name, content in files.items():
         write_atomic_bytes(folder / name, content, mode=mode)
-    # Last: a run that is killed leaves some of the files, each whole, and never checksums of other contents.
+    # Checksums come last: a killed run then leaves whole files without them, never checksums of other contents.
     write(_sums(folder), {name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
 
 
 def read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes] | None:
-    """Contents of a set of files that was kept, by name; None if one of them is absent or was changed.
+    """Return the contents of a set of files by name, or None if one is absent or changed.
 
     Args:
-        folder: Their folder.
-        names: All that are expected.
+        folder: Folder of the files.
+        names: Names of all expected files.
     """
     try:
         found = {name: _content(folder / name, None) for name in names}
@@ -145,11 +145,11 @@ def clear(path: Path) -> None:
 
 
 def _content(path: Path, limit: int | None) -> bytes:
-    """Bytes of a regular file: a pipe would be waited for, and a device has no end.
+    """Read a regular file. A pipe would block, and a device never ends.
 
     Raises:
-        OSError: There is no such file, or it cannot be read.
-        DamagedError: It is larger than the limit.
+        OSError: The file does not exist or cannot be read.
+        DamagedError: The file is larger than the limit.
     """
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -165,14 +165,14 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def value(text: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """A JSON value from its text, of a file that may be damaged.
+    """Parse JSON from a file that may be damaged.
 
     Raises:
-        DamagedError: It is not JSON, or has numbers, letters or a depth that hardly any program takes.
+        DamagedError: The text is not JSON, or has numbers, characters or a depth that most programs reject.
     """
     try:
         content = json.loads(text.decode("utf-8"), parse_constant=_refuse)
-        # Half of a character that JSON can name and no file can hold.
+        # Half of a surrogate pair: JSON can express it, but a file cannot hold it.
         json.dumps(content, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"it is not JSON ({_one_line(str(error))})") from error
@@ -186,12 +186,12 @@ def _refuse(constant: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    """A text that may quote a damaged file."""
+    """Return a text, which may quote a damaged file, on one line."""
     return "".join(letter if letter.isprintable() else " " for letter in text)[:200]
 
 
 def _depths(content: Any) -> Iterator[int]:  # noqa: ANN401 - any JSON value
-    """How deep each value lies."""
+    """Yield the depth of each value."""
     left = [(content, 0)]
     while left:
         value, depth = left.pop()

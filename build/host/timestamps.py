@@ -1,4 +1,4 @@
-"""Time stamps, and lengths of time, as they are written and as people say them."""
+"""Timestamps and time spans: parsing and wording."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
 
 
 def moment(stamp: str) -> dt.datetime:
-    """A time stamp as ours and Docker's are: RFC 3339, to the nanosecond in Docker's.
+    """Parse a timestamp of this tool or of Docker: RFC 3339, in Docker's case to the nanosecond.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not a timestamp.
     """
     found = dt.datetime.fromisoformat(stamp)
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def lifetime(text: str) -> dt.timedelta:
-    """The time that a label ``quay.expires-after`` says, such as ``14d``.
+    """Parse the value of a label ``quay.expires-after``, such as ``14d``.
 
     Raises:
-        ValueError: It says none.
+        ValueError: The text is not a time span.
     """
     match = re.fullmatch(r"([1-9][0-9]*)([smhdw])", text)
     if not match:
@@ -35,22 +35,22 @@ def lifetime(text: str) -> dt.timedelta:
 
 
 def words(age: dt.timedelta) -> str:
-    """An age as people say it: ``3 days``; at least two of the unit, so that there is no singular."""
+    """Return an age in words, such as ``3 days``; never below two of a unit, which avoids the singular."""
     seconds = max(age.total_seconds(), 0)
     return next((f"{seconds // size:.0f} {unit}" for size, unit in _UNITS if seconds >= 2 * size), "a minute")
 
 
 def expires(made: dt.datetime, after: str) -> dt.datetime:
-    """When something expires.
+    """Return when something expires.
 
     Args:
         made: When it was made.
-        after: What a label ``quay.expires-after`` says.
+        after: Value of the label ``quay.expires-after``.
 
     Raises:
-        ValueError: It never does.
+        ValueError: The date is out of range.
     """
     try:
         return made + lifetime(after)
     except OverflowError as error:
-        raise ValueError("after the last year that there is") from error
+        raise ValueError("the date is after the year 9999") from error

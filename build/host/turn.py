@@ -1,4 +1,4 @@
-"""Waiting for one's turn, where a second run finds its work done when the first has ended."""
+"""Waiting for a lock, where a second run may find its work done by the first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Spoken:
-    """Notes for which there is only a function.
+    """Notes through a plain function.
 
     Attributes:
         note: Called with one line.
@@ -30,26 +30,26 @@ class Spoken:
 
 
 class Notes(Protocol):
-    """Where it is said that a run waits, such as :class:`build.console.Console`."""
+    """A target for the note that a run waits, such as :class:`build.console.Console`."""
 
     @property
     def note(self) -> Callable[[str], None]:
-        """Say something in one line."""
+        """The function that shows a line."""
 
 
 @contextlib.contextmanager
 def taken(folder: Path, name: str, *, doing: str, console: Notes, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
-    """Hold a lock of :mod:`build.host.lock` while the block runs, waiting for whoever has it.
+    """Hold a lock of :mod:`build.host.lock` while the block runs; wait for its holder.
 
     Args:
-        folder: Where lock files are.
-        name: What is locked.
-        doing: In words, for whoever finds it taken.
-        console: Where to say that this run waits.
+        folder: Folder of lock files.
+        name: Name of the lock.
+        doing: The work, in words, for the message of a run that finds the lock taken.
+        console: Console for the note that this run waits.
         timeout_s: Seconds to wait.
 
     Raises:
-        BusyError: It was not free in that time.
+        BusyError: The lock was not free in time.
     """
     with contextlib.ExitStack() as stack:
         _wait(stack, folder, name, doing=doing, console=console, deadline=time.monotonic() + timeout_s)

@@ -1,4 +1,4 @@
-"""Archives that are laid over an image: the same content gives the same bytes."""
+"""Reproducible archives to lay over an image."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
 
 WHITEOUT = ".wh."
-"""What the name of an entry that deletes starts with (OCI image-spec v1.1, layer.md)."""
+"""The prefix of an entry that deletes a file (OCI image-spec v1.1, layer.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ownership:
-    """Who owns what is added, as the base has it.
+    """The owner and permissions of added files, taken from the base.
 
     Attributes:
-        uid: User.
-        gid: Group.
+        uid: User ID.
+        gid: Group ID.
         file_mode: Permissions of a file that is not executable.
         folder_mode: Permissions of a folder.
     """
@@ -37,20 +37,20 @@ class Ownership:
 
     @property
     def executable_mode(self) -> int:
-        """Whoever may read a file may execute it."""
+        """Permissions of an executable file: everyone who may read it may execute it."""
         return self.file_mode | (self.file_mode & 0o444) >> 2
 
 
 class Tarball:
-    """A tar archive being written. Folders are added where a path needs them and ``existing`` does not have them.
+    """A tar archive that adds missing folders on the way to a file.
 
     Args:
-        stream: Where to.
-        owner: Owner and permissions of everything in it.
-        timestamp: Time of everything in it, seconds since 1970.
-        existing: Folders of the image below its root that need no entry.
-        folders: Permissions, user and group of the folders that are not as ``owner`` has them; files in them are as
-            they are.
+        stream: Output.
+        owner: Owner and permissions of all entries.
+        timestamp: Time of all entries, in seconds since 1970.
+        existing: Folders of the image, below its root, that need no entry.
+        folders: Permissions, user and group of the folders that differ from ``owner``. They also decide about files in
+            these folders.
     """
 
     def __init__(
@@ -78,18 +78,18 @@ class Tarball:
         """Add one file.
 
         Args:
-            path: Below the image's root.
-            size: Bytes of the content.
-            content: Read to its end. For a symbolic link: where it points to.
+            path: Path below the image's root.
+            size: Size of the content in bytes.
+            content: Content, read to its end. For a symbolic link: its target.
             mode: Git's mode.
 
         Raises:
-            SourceError: The name means something else to an image.
+            SourceError: The name has a special meaning in a layer.
         """
         if any(part.startswith(WHITEOUT) for part in path.parts):
             raise SourceError(
-                f"{path}: no image can hold a file whose name starts with {WHITEOUT}",
-                hint="to an image such a name means that a file is deleted: rename it",
+                f"{path}: a layer cannot hold a file whose name starts with {WHITEOUT}",
+                hint="rename the file: in a layer, such a name deletes a file",
             )
         self._folders(path.parent)
         owner = self._owner_in(str(path.parent))
@@ -105,13 +105,13 @@ class Tarball:
         self._tar.addfile(member, content)
 
     def add_bytes(self, path: PurePosixPath, content: bytes, *, mode: str) -> None:
-        """Add one file whose content is at hand."""
+        """Add one file from its content."""
         self.add(path, len(content), io.BytesIO(content), mode=mode)
 
     def delete(self, path: PurePosixPath) -> None:
-        """Add what makes a file or folder of the layers below disappear (OCI image layer, "Whiteouts").
+        """Add the entry that deletes a file or folder of the layers below (OCI image layer, "Whiteouts").
 
-        It holds for an image's layer, not for an archive that is unpacked by ``ADD``.
+        It works in an image's layer, but not in an archive that ``ADD`` unpacks.
         """
         self._folders(path.parent)
         self._tar.addfile(self._member(str(path.with_name(WHITEOUT + path.name))))
@@ -124,7 +124,7 @@ class Tarball:
                     self.add(path / file.relative_to(folder).as_posix(), file.stat().st_size, content, mode=mode)
 
     def _owner_in(self, folder: str) -> Ownership:
-        """Owner and permissions of a file in a folder."""
+        """Return the owner and permissions of a file in a folder."""
         if folder not in self._unusual:
             return self._owner
         mode, uid, gid = self._unusual[folder]

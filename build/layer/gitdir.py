@@ -1,9 +1,9 @@
 """The small git directory that images carry at ``/opt/vllm-source/.git``.
 
-Holds one commit, its trees and the blobs of the files that are in the image, so that ``git status``, ``git diff``
-and ``git log -1`` work without a network; an overlay leaves the blobs out where they are many. Files that the image
-leaves out are marked in the index. Everything is made next to the source repository, with its objects as alternates:
-the source is only read.
+It holds one commit, its trees, and the blobs of the files in the image, so that ``git status``, ``git diff`` and
+``git log -1`` work without a network. An overlay with many changed blobs leaves them out. The index marks files that
+the image leaves out. The directory is made beside the source repository with its objects as alternates, so the source
+is only read.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BASE_REF = "refs/llm-d-dev/base"
-"""Names the base's commit inside an image: ``git diff llm-d-dev/base`` shows what an overlay changed."""
+"""The ref of the base's commit in an image: ``git diff llm-d-dev/base`` shows what an overlay changed."""
 
 CONTENTS_LIMIT = 2**20
-"""Bytes of changed files up to which an overlay's git directory has their contents too, about 60 of vLLM's modules.
+"""Bytes of changed files up to which an overlay's git directory holds their contents, about 60 of vLLM's modules.
 
-Each file is in the layer a second time then, as git keeps it, and layers are to stay small. Beyond that git fetches
-what it is asked for from the remotes, as in any partial clone, and only contents that none of them has go along, up to
-as much again; ``git status`` and ``git log`` need none of it.
+Each such file is in the layer twice, and layers must stay small. Above the limit, git fetches contents from the remotes
+when it needs them, as in any partial clone. Only contents that no remote has are then added, up to the same size again.
+``git status`` and ``git log`` need none of them.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What a git directory is to describe.
+    """The state that a git directory describes.
 
     Attributes:
-        commit: Full id of the commit that ``HEAD`` is.
-        tree: The commit's files and trees.
+        commit: Full ID of the commit at ``HEAD``.
+        tree: Files and trees of the commit.
         present: Paths of the tree that the image holds.
     """
 
@@ -58,7 +58,7 @@ class State:
 
     @property
     def contents(self) -> Iterator[str]:
-        """Ids of the blobs of what the image holds."""
+        """Yield the IDs of the blobs of the files in the image."""
         files = self.tree.files
         return (files[path].oid for path in sorted(self.present) if files[path].mode != SUBMODULE)
 
@@ -69,7 +69,7 @@ def write_full(target: Path, *, source: Repository, state: State) -> None:
     Args:
         target: The new ``.git`` folder.
         source: Repository that has the commit.
-        state: What it is to describe.
+        state: State to describe.
     """
     for folder in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info"):
         (target / folder).mkdir(parents=True)
@@ -84,14 +84,14 @@ def write_full(target: Path, *, source: Repository, state: State) -> None:
 def write_move(  # noqa: D417 - `source` is as above
     target: Path, *, source: Repository, old: State, new: State, complete: bool, published: bool
 ) -> None:
-    """Write those files of a git directory that move a base's one to another commit.
+    """Write the files that move a base's git directory to another commit.
 
     Args:
-        target: Folder that is laid over the base's ``.git``.
-        old: What the base's describes.
-        new: What it is to describe.
-        complete: Whether the contents of all files go along, however many have changed: the base brought a git
-            directory of its own, which cannot fetch them and need not be sparse.
+        target: Folder to lay over the base's ``.git``.
+        old: State of the base's git directory.
+        new: State to describe.
+        complete: Whether to add the contents of all files, however many changed. A base's own git directory cannot
+            fetch them and may not be sparse.
         published: Whether the remotes have the commit.
     """
     (target / "objects" / "pack").mkdir(parents=True)
@@ -105,16 +105,16 @@ def write_move(  # noqa: D417 - `source` is as above
             trees = [oid for oid in new.tree.trees.values() if oid not in known]
             workshop.pack([new.commit, *trees, *blobs], target / "objects" / "pack")
         workshop.index(new, target / "index")
-    # A commit on the base's is shown against it; one whose parents are not here is shown as if it had none.
+    # A commit on top of the base's is shown against it. A commit with missing parents is shown without parents.
     cut = {old.commit} if set(source.parents(new.commit)) == {old.commit} else {old.commit, new.commit}
     _write_head(target, commit=new.commit, base=old.commit, shallow=sorted(cut))
 
 
 def _contents(source: Repository, old: State, new: State, *, complete: bool, published: bool) -> list[str]:
-    """Ids of the contents that go along: all that differ; if they are many, those that no remote has; or none."""
+    """Return the IDs of the contents to add: all that differ; if too many, those that no remote has; or none."""
     known = set(old.contents)
     held = [oid for oid in dict.fromkeys(new.contents) if oid not in known]
-    # What differs in files that the image leaves out: `git diff` asks for it too. What is here no more, a remote has.
+    # Files that the image leaves out count too, because `git diff` reads them. A remote has what is missing here.
     beside = [] if published else source.present(_differing(old.tree, new.tree) - known - set(held))
     if complete or sum(source.sizes([*held, *beside])) <= CONTENTS_LIMIT:
         return [*held, *beside]
@@ -126,7 +126,7 @@ def _contents(source: Repository, old: State, new: State, *, complete: bool, pub
 
 
 def _differing(old: Listing, new: Listing) -> set[str]:
-    """Ids of the blobs of files that are not the same in two trees."""
+    """Return the IDs of the blobs of files that differ between two trees."""
     return _blobs(old) ^ _blobs(new)
 
 
@@ -148,11 +148,11 @@ def _write_head(target: Path, *, commit: str, base: str, shallow: Iterable[str])
 
 def _config() -> str:
     lines = ["[core]", "\trepositoryformatversion = 0", "\tfilemode = true", "\tbare = false"]
-    # Files that the image leaves out stay left out when another commit is checked out.
+    # Files that the image leaves out stay left out after the checkout of another commit.
     lines += ["\tsparseCheckout = true", "\tsharedRepository = group"]
-    # Objects that are not here are promised by the remotes, fetched only when something asks for them. Git asks them as
-    # they are listed (git's partial-clone.txt, "Using many promisor remotes"). No `extensions.partialClone`: git needs
-    # none beside `promisor`, and libgit2 opens no repository that has it.
+    # The remotes promise the missing objects; git fetches them on demand, from the remotes in the listed order (git's
+    # partial-clone.txt, "Using many promisor remotes"). `extensions.partialClone` is not set: git does not need it
+    # beside `promisor`, and libgit2 refuses a repository that has it.
     for name, address in REMOTES.items():
         lines += [
             f'[remote "{name}"]',
@@ -164,16 +164,16 @@ def _config() -> str:
 
 
 def _sparse(tree: Listing, present: frozenset[str]) -> str:
-    """Patterns that keep what the image holds, whole top-level entries at once (gitignore(5) syntax)."""
+    """Return patterns that keep the image's files, whole top-level entries at once (gitignore(5) syntax)."""
     kept = {path.partition("/")[0] for path in present}
     absent = {path for path in tree.files if path not in present and path.partition("/")[0] in kept}
-    # Characters of patterns stand for themselves.
+    # Special characters of patterns are escaped.
     names = (re.sub(r"([*?\[\\ ])", r"\\\1", name) for name in sorted((tree.top_level - kept) | absent))
     return "/*\n" + "".join(f"!/{name}\n" for name in names)
 
 
 class _Workshop:
-    """A throw-away git directory that sees the source's objects."""
+    """A temporary git directory that shares the source's objects."""
 
     def __init__(self, source: Repository) -> None:
         self._source = source
@@ -192,32 +192,32 @@ class _Workshop:
         self._held.close()
 
     def _git(self, *words: str | Path, lines: bytes = b"") -> None:
-        # Not the user's settings: core.splitIndex, say, would leave half of the index here.
+        # Without the user's settings: core.splitIndex, for example, would leave half of the index here.
         git = Git.sealed(self._dir, name=str(self._source.path)).given({}, cwd=self._dir)
         try:
-            # What is made here lives for seconds: waiting for the disk would be for nothing.
+            # The result lives for seconds: waiting for the disk would be useless.
             git.output("-c", "core.fsync=none", *words, stdin=lines)
         except GitError as error:
             raise SourceError(
                 f"git cannot describe {self._source.path} in an image: {error.text}",
-                hint=f"see whether `git -C {self._source.path} fsck` finds something",
+                hint=f"run `git -C {self._source.path} fsck` to find damage",
             ) from error
 
     def pack(self, oids: Iterable[str], folder: Path) -> None:
-        """Write exactly these objects as a promisor pack: what they refer to may be missing."""
+        """Write exactly these objects as a promisor pack, which may lack the objects that they refer to."""
         lines = "".join(f"{oid}\n" for oid in dict.fromkeys(oids)).encode("ascii")
-        # One thread, and nothing as the source happens to have packed it: the same objects give the same bytes.
+        # One thread, and no reuse of the source's packs: the same objects give the same bytes.
         anew = ("--threads=1", "--no-reuse-object", "--no-reuse-delta")
         self._git("pack-objects", "--quiet", *anew, "--delta-base-offset", folder / "pack", lines=lines)
         for pack in folder.glob("pack-*.pack"):
             pack.with_suffix(".promisor").touch()
 
     def index(self, state: State, target: Path) -> None:
-        """Write an index of the whole tree in which what the image leaves out is marked skip-worktree.
+        """Write an index of the whole tree that marks files outside the image as skip-worktree.
 
-        All of it is in this one file: a split index would be smaller, but only git itself can read one (libgit2#6132).
+        The index is one file: a split index would be smaller, but only git itself can read it (libgit2#6132).
         """
-        # Version 4 stores paths by their difference to the one before: two thirds of the size.
+        # Version 4 stores each path as a difference to the previous one: two thirds of the size.
         self._git("-c", "index.version=4", "update-index", "-z", "--index-info", lines=_info(state.tree))
         absent = "".join(f"{path}\0" for path in sorted(state.tree.files.keys() - state.present))
         self._git("update-index", "-z", "--skip-worktree", "--stdin", lines=_bytes(absent))
@@ -225,13 +225,13 @@ class _Workshop:
 
 
 def _alternate(folder: Path) -> bytes:
-    """A line of ``objects/info/alternates``; quoted as C does, so that no character of the path means anything."""
+    """Return a line of ``objects/info/alternates``, quoted as in C, so that every path is safe."""
     escaped = os.fsencode(folder).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
     return b'"' + escaped + b'"'
 
 
 def _info(tree: Listing) -> bytes:
-    """What ``git update-index --index-info`` reads."""
+    """Return the input of ``git update-index --index-info``."""
     return _bytes("".join(f"{entry.mode} {entry.oid}\t{path}\0" for path, entry in sorted(tree.files.items())))
 
 

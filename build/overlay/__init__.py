@@ -1,1 +1,1 @@
-"""From a base and a target to an overlay image: delta, choice, plan, layer."""
+"""The way from a base and a target to an overlay image: delta, choice, plan, layer."""

@@ -1,4 +1,4 @@
-"""What an overlay adds to its base, as one archive: changed files, version file, entry points, git directory."""
+"""The archive that an overlay adds to its base: changed files, version file, entry points, git directory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ROOT = SOURCE.relative_to("/")
 
 
 def write(stream: IO[bytes], overlay: Overlay) -> None:
-    """Write the layer of an image: with the deletions, and every folder on the way as the base has it.
+    """Write the layer of an image, with deletions and with the base's folders on the way.
 
     Contents are streamed from the repository, one file at a time. The same overlay gives the same bytes.
     """
@@ -44,7 +44,7 @@ def write(stream: IO[bytes], overlay: Overlay) -> None:
 
 
 def write_addition(stream: IO[bytes], overlay: Overlay) -> None:
-    """Write an archive to be unpacked over the base, where what the commit deletes is gone already."""
+    """Write an archive to unpack over the base after the commit's deletions."""
     base, timestamp = overlay.base, overlay.target.commit.timestamp
     existing = _existing_folders(base, gone=frozenset(overlay.delta.deleted))
     owner, folders = base.facts.owner, base.facts.folders
@@ -79,11 +79,11 @@ def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
 
 
 def _vanishing(base: Base, delta: Delta) -> list[str]:
-    """Files and folders of the source that are to disappear, sorted.
+    """Return the source files and folders to delete, sorted.
 
-    A folder goes as a whole where nothing is left in it: what stayed of it would import, as a namespace package. A
-    file goes with its bytecode. A path that comes back as something else, or below something that was a folder and
-    becomes a file, is hidden by what comes.
+    A folder without any remaining file is deleted as a whole, because Python would import it as a namespace package. A
+    file is deleted with its bytecode. A path is left out if new content replaces it: as another type, or below a folder
+    that becomes a file.
     """
     staying = base.held.files.keys() - set(delta.deleted)
     remaining = _folders_of((*staying, *base.facts.made_by_build, *delta.written))
@@ -98,16 +98,16 @@ def _vanishing(base: Base, delta: Delta) -> list[str]:
 
 
 def _beginnings(path: str) -> list[str]:
-    """``a``, ``a/b``, ``a/b/c`` of ``a/b/c``."""
+    """Return ``a``, ``a/b`` and ``a/b/c`` for ``a/b/c``."""
     parts = path.split("/")
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
 def _with_bytecode(path: str, base: Base) -> set[str]:
-    """A file and its bytecode, if it has any: what hides a file that is not there shows as one that cannot be read."""
+    """Return a file and its bytecode, if any: a deletion entry for a missing file would show as an unreadable one."""
     folder, _, name = path.rpartition("/")
     major, minor, *_ = base.facts.python.split(".")
-    # CPython's name of a module compiled without optimisation (PEP 3147), which is what sealing makes.
+    # CPython's file name of a module compiled without optimisation (PEP 3147), as sealing makes it.
     compiled = f"{folder}/__pycache__/{name.removesuffix('.py')}.cpython-{major}{minor}.pyc".lstrip("/")
     return {path, compiled} if name.endswith(".py") and compiled in base.compiled else {path}
 
@@ -116,7 +116,7 @@ def _folders_of(paths: Iterable[str]) -> frozenset[str]:
     folders = {""}
     for path in paths:
         folder = path.rpartition("/")[0]
-        # Text, not paths: there are thousands, and nearly all are in a folder that is known already.
+        # Strings, not paths: there are thousands, and nearly all are in a known folder.
         while folder not in folders:
             folders.add(folder)
             folder = folder.rpartition("/")[0]
@@ -132,19 +132,19 @@ if __name__ == "__main__":
 """
 _PROGRAMS = PYTHON.parent
 
-# What a program may be called and a Python name is (the entry points specification recommends no other names).
+# Allowed names of programs and Python objects (the entry points specification recommends no other names).
 _PROGRAM = re.compile(r"[\w.-]*\w[\w.-]*", re.ASCII)
 _FUNCTION = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<function>(?P<name>\w+)[\w.]*)\s*(?:\[.*\])?")
 
 
 def removed_programs(overlay: Overlay) -> list[PurePosixPath]:
-    """Programs that the base has installed and the commit does not declare any more."""
+    """Return the base's installed programs that the commit no longer declares."""
     had, wanted = installed_programs(overlay.base.facts.entry_points), overlay.target.pyproject.programs
     return [_PROGRAMS / name for name in had if name in overlay.base.facts.programs and name not in wanted]
 
 
 def _entry_points(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
-    """Path, content and mode of what an installation would make of changed entry points."""
+    """Yield path, content and mode of the files that an installation makes of changed entry points."""
     facts, pyproject = overlay.base.facts, overlay.target.pyproject
     text = pyproject.entry_points_text
     if text == facts.entry_points or facts.metadata is None:
@@ -159,11 +159,11 @@ _CARRIED = "llm_d_dev_carried"
 
 
 def _carried(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
-    """Path, content and mode of what makes new top-level packages importable.
+    """Yield path, content and mode of the files that make new top-level packages importable.
 
-    An editable installation finds the packages that were there when it was made (setuptools 80, editable_wheel.py), and
-    the source folder as a whole would make ``tests`` and ``tools`` importable too. A path file adds a folder to the end
-    of ``sys.path`` (Python's ``site``), where it hides nothing that is installed.
+    An editable installation finds the packages of its time (setuptools 80, editable_wheel.py), and the whole source
+    folder would make ``tests`` and ``tools`` importable too. A path file adds a folder to the end of ``sys.path``
+    (Python's ``site``), where it hides no installed package.
     """
     if not overlay.delta.packages:
         return
@@ -174,7 +174,7 @@ def _carried(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
 
 
 def _site_packages(base: Base) -> PurePosixPath:
-    """Where the base has vLLM's metadata, below the root."""
+    """Return the folder of vLLM's metadata in the base, below the root."""
     if base.facts.metadata:
         return PurePosixPath(base.facts.metadata).parent.relative_to("/")
     major, minor, *_ = base.facts.python.split(".")
@@ -182,20 +182,20 @@ def _site_packages(base: Base) -> PurePosixPath:
 
 
 def _script(name: str, target: str) -> bytes:
-    """The program that an installation makes of a console script."""
+    """Return the program that an installation makes of a console script."""
     parts = _FUNCTION.fullmatch(target)
     if parts is None or not _PROGRAM.fullmatch(name):
         raise SourceError(
-            f"pyproject.toml: {name!r} = {target!r} is no program", hint='such as `vllm = "vllm.main:main"`'
+            f"pyproject.toml: {name!r} = {target!r} is not an entry point", hint='such as `vllm = "vllm.main:main"`'
         )
     return _SCRIPT.format(python=PYTHON, **parts.groupdict()).encode()
 
 
 def _existing_folders(base: Base, *, gone: frozenset[str]) -> frozenset[str]:
-    """Folders that an image of the base has when these files are deleted, and the folders with them that are empty."""
+    """Return the folders of an image of the base after deletions and the removal of empty folders."""
     source = str(SOURCE).lstrip("/")
     paths = [f"{source}/{path}" for path in (*(base.held.files.keys() - gone), *base.facts.made_by_build)]
-    # What every git directory has (gitrepository-layout(5)).
+    # The contents of every git directory (gitrepository-layout(5)).
     paths += [f"{source}/.git/{name}" for name in ("HEAD", "objects/pack/x", "refs/heads/x")]
     paths.append(str(PYTHON).lstrip("/"))
     paths.append(f"{_site_packages(base)}/x.pth")

@@ -1,4 +1,4 @@
-"""Which base an overlay stands on."""
+"""The choice of the base for an overlay."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseWishes:
-    """What is asked of a base.
+    """The user's choice about the base.
 
     Attributes:
-        base: Name of the one to take; None for the newest one with the target's native sources.
-        flavor: The flavor that the command line names; None for that of :func:`build.base.chosen.chosen`.
-        carried: Top-level entries of the target that are carried although a base does not hold them.
+        base: Name of a base; None for the newest one with the target's native sources.
+        flavor: Flavor given on the command line; None for that of :func:`build.base.chosen.chosen`.
+        carried: Top-level entries of the target to carry although a base does not hold them.
     """
 
     base: str | None
@@ -39,21 +39,21 @@ class BaseWishes:
 def choose(
     context: Context, target: Target, wishes: BaseWishes, *, allow_native: bool, install_deps: bool
 ) -> tuple[Base, Delta]:
-    """The base to use, and what turns it into the target.
+    """Return the base to use, and the delta that turns it into the target.
 
     Args:
         context: Settings, console, engine.
-        target: What the overlay is to hold.
-        wishes: What is asked of the base.
+        target: Content of the overlay.
+        wishes: The user's choice.
         allow_native: Whether native sources may differ.
-        install_deps: Whether what a base lacks will be installed.
+        install_deps: Whether missing requirements will be installed.
 
     Returns:
-        The base and the delta, which is compatible as far as was asked for.
+        The base and the delta, compatible as far as requested.
 
     Raises:
-        IncompatibleError: No base fits; names what is in the way of the nearest.
-        SourceError: The one that was asked for is not on the engine, or is no base, or has another flavor.
+        IncompatibleError: No base fits. The message names what rules out the nearest base.
+        SourceError: The named base is not on the engine, is not a base, or has another flavor.
     """
     pairs = compare(context, target, wishes)
     usable = [
@@ -74,10 +74,10 @@ def choose(
 
 
 def compare(context: Context, target: Target, wishes: BaseWishes) -> list[tuple[Base, Delta]]:
-    """Every base that may be used, newest first, and what turns it into the target.
+    """Return every usable base, newest first, with the delta that turns it into the target.
 
     Raises:
-        IncompatibleError: There is no base.
+        IncompatibleError: The engine has no base.
         SourceError: As :func:`choose`.
     """
     images = _asked_for(context, wishes) if wishes.base else _of_one_flavor(context, wishes.flavor)
@@ -96,7 +96,7 @@ def _asked_for(context: Context, wishes: BaseWishes) -> list[Image]:
 
 
 def _of_one_flavor(context: Context, wanted: str | None) -> list[Image]:
-    """Promoted bases of a flavor, newest first."""
+    """Return the promoted bases of a flavor, newest first."""
     images = store.candidates(context.engine, context.settings.repository)
     store.require_any(images)
     flavor = chosen(context, wanted or context.settings.flavor)
@@ -104,23 +104,23 @@ def _of_one_flavor(context: Context, wanted: str | None) -> list[Image]:
     if not found:
         raise _other_flavors_only(images, flavor)
     if others := len(images) - len(found):
-        context.console.note(f"bases of another flavor not considered: {others} (--flavor takes them)")
+        context.console.note(f"bases of another flavor not considered: {others} (--flavor selects one)")
     return found
 
 
 def _other_flavors_only(images: list[Image], flavor: Chosen) -> IncompatibleError:
-    """What to say where every base has another flavor than the one that is meant."""
+    """Return the error for an engine whose bases all have another flavor than the chosen one."""
     there = sorted({names.flavor_of(image) or "unknown" for image in images})
     what = f"there is no {flavor.name} base on this engine, only {' and '.join(there)}"
     makes = f"`python -m build nightly --flavor {flavor.name}` makes a {flavor.name} base"
     if not flavor.automatic:
         return IncompatibleError(what, hint=makes)
     uses = f"`--flavor {there[0]}` uses the {there[0]} base"
-    return IncompatibleError(f"{what}; {flavor.name} is meant because {flavor.why}", hint=f"{makes}; {uses}")
+    return IncompatibleError(f"{what}; {flavor.name} was chosen because {flavor.why}", hint=f"{makes}; {uses}")
 
 
 def _outdated(images: list[Image]) -> IncompatibleError:
-    """What to say where bases are there, and none can be used; why not, was said of each."""
+    """Return the error for an engine without a usable base. Earlier notes give the reason for each."""
     found = {names.flavor_of(image) for image in images}
     flavor = "".join(f" --flavor {name}" for name in found if name and len(found) == 1)
     return IncompatibleError(
@@ -131,9 +131,9 @@ def _outdated(images: list[Image]) -> IncompatibleError:
 
 
 def _load(context: Context, image: Image, *, asked_for: bool) -> Base | None:
-    """A base; None, with a word about it, for one of another version of this tool that nobody asked for."""
+    """Load a base. Return None, after a note, for a base of another version that the user did not name."""
     try:
-        # An image can have names in other repositories too, which are no business of this run's.
+        # An image may have names in other repositories, which this run ignores.
         name = image.called or names.promoted_as(image, context.settings.repository) or image.name
         return store.load(context.engine, image, context.folders.cache, name=name)
     except SourceError as error:
@@ -144,12 +144,12 @@ def _load(context: Context, image: Image, *, asked_for: bool) -> Base | None:
 
 
 def nearest(pairs: list[tuple[Base, Delta]]) -> tuple[Base, Delta]:
-    """The base with the fewest native differences, then the fewest unmet requirements, then the newest."""
+    """Return the base with the fewest native differences, then the fewest unmet requirements, then the newest."""
     return min(pairs, key=lambda pair: (len(pair[1].native), len(pair[1].dependencies)))
 
 
 def _remedy(base: Base, target: Target) -> str:
-    """The command that builds a base with the target's native sources."""
+    """Return the command that builds a base with the target's native sources."""
     if base.facts.flavor == "cuda":
         return f"`python -m build nightly --flavor cuda --commit {target.commit.id}` builds a base of that commit"
     release = target.source.release(target.commit)

@@ -1,4 +1,4 @@
-"""A target against a base: what would change, and what of it needs the sources themselves to be told."""
+"""The comparison of a target with a base, including the parts that need the contents of files."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from build.source.target import Target
 
 _COMPARED = 20
-"""Native files up to which they are compared without their comments."""
+"""Number of native files up to which they are compared without their comments."""
 
 
 def compare(target: Target, base: BaseContents, *, carried: frozenset[str] = frozenset()) -> Delta:
-    """What turns a base into a target.
+    """Return the delta that turns a base into a target.
 
     Args:
-        target: What it is to become.
-        base: What it starts from.
-        carried: As :func:`build.overlay.delta.between` has it.
+        target: The target.
+        base: The base.
+        carried: The same as for :func:`build.overlay.delta.between`.
 
     Raises:
-        SourceError: It is not vLLM's, there is nothing of that name to be carried, its pyproject.toml cannot be
-            read, or a blob cannot be had.
+        SourceError: The target is not vLLM's, a carried entry does not exist, or pyproject.toml or a blob cannot be
+            read.
     """
     target.require_vllm()
     _require_kin(target, base)
@@ -58,10 +58,10 @@ def compare(target: Target, base: BaseContents, *, carried: frozenset[str] = fro
 
 
 def _require_free(packages: Iterable[str], base: BaseContents) -> None:
-    """Refuse a new package that Python would not import, because it has another one of that name.
+    """Refuse a new package that another package of the same name would hide.
 
     Raises:
-        SourceError: The standard library has one, or an installed distribution is called like it.
+        SourceError: The standard library or an installed distribution has the name.
     """
     for name in (package.removesuffix(".py") for package in packages):
         if name in sys.stdlib_module_names or canonicalize_name(name) in base.facts.distributions:
@@ -72,21 +72,21 @@ def _require_free(packages: Iterable[str], base: BaseContents) -> None:
 
 
 def _require_kin(target: Target, base: BaseContents) -> None:
-    """Refuse another project's tree, of which every native source would differ.
+    """Refuse another project's tree: all its native sources would differ.
 
     Raises:
-        SourceError: It has none of the base's, or none of their folders.
+        SourceError: The target has none of the base's native sources, or none of their folders.
     """
     native = {path for path in base.tree.files if paths.is_native(path)}
     if native and native.isdisjoint(target.tree.files):
-        raise target.not_vllm("it has none of vLLM's native sources")
+        raise target.not_vllm("vLLM's native sources are missing")
     folders = paths.source_folders(base.tree.top_level)
     if folders and folders.isdisjoint(target.tree.top_level):
-        raise target.not_vllm(f"it has none of the folders of vLLM's native sources ({', '.join(sorted(folders))})")
+        raise target.not_vllm(f"the folders of vLLM's native sources are missing ({', '.join(sorted(folders))})")
 
 
 def _builds_alike(target: Target, path: str, old: Entry, new: Entry) -> bool:
-    """Whether a changed file of build requirements only asks for less of PyTorch."""
+    """Return whether a changed file of build requirements only requires less of PyTorch."""
     if not requirements.is_for_build(path) or SUBMODULE in (old.mode, new.mode):
         return False
     try:
@@ -97,11 +97,11 @@ def _builds_alike(target: Target, path: str, old: Entry, new: Entry) -> bool:
 
 
 def comment_changes(target: Target, base: BaseContents, paths: Iterable[str]) -> frozenset[str]:
-    """Those of some changed files that have the same code in a base, if there are few.
+    """Return the changed files with the same code in a base, if there are few.
 
     Args:
-        target: Where the files are.
-        base: What they are compared with.
+        target: Tree with the files.
+        base: Base to compare with.
         paths: Files of the target.
     """
     found = [path for path in paths if path in base.tree.files and path in target.tree.files]

@@ -1,4 +1,4 @@
-"""The difference between a base and a target tree, and whether it can be an overlay."""
+"""The difference between a base and a target tree, and whether an overlay can hold it."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _TOLD = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Delta:
-    """What an overlay has to change in a base.
+    """The changes of an overlay to its base.
 
     Attributes:
         written: Files to write, by path.
         deleted: Files of the base to delete, sorted.
-        native: Changed paths that decide what is compiled, sorted. Not empty: the base cannot be used.
-        dependencies: Requirement lines that the target has and the base does not meet.
-        constraints: What has to stay true where something is installed.
+        native: Changed paths that decide what is compiled, sorted. If any, the base cannot be used.
+        dependencies: Requirement lines of the target that the base does not meet.
+        constraints: Constraints for an installation.
         metadata: Changed paths that decide entry points or package data, sorted.
-        left_out: How many files that the target changes are not carried, by top-level entry.
-        named: Why something else is not carried, by path: submodules, and what of a working tree was not taken.
+        left_out: Number of changed files that are not carried, by top-level entry.
+        named: Reasons by path for other files that are not carried: submodules, and parts of a working tree.
         present: All paths of the target tree that the image will hold.
-        packages: Carried top-level packages and modules that the base's commit does not have, sorted: its installation
-            does not find them.
+        packages: Carried top-level packages and modules that the base's commit lacks, sorted: its installation does not
+            find them.
     """
 
     written: Mapping[str, Entry]
@@ -66,7 +66,7 @@ class Delta:
 
     @property
     def left_out_text(self) -> str:
-        """What is not carried, for a person."""
+        """The files that are not carried, in words."""
         parts = [f"{name} ({count} changed)" for name, count in sorted(self.left_out.items())]
         parts += [f"{path} ({why})" for path, why in sorted(self.named.items())]
         more = [f"{len(parts) - _TOLD} more"] if len(parts) > _TOLD else []
@@ -74,13 +74,13 @@ class Delta:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what is written and deleted."""
+        """The digest of written and deleted files."""
         rows = [f"{entry.mode} {entry.oid} {path}" for path, entry in sorted(self.written.items())]
         text = "\0".join((*rows, "", *self.deleted))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     def document(self, *, size: int) -> dict[str, Any]:
-        """For ``plan --json``."""
+        """Return the delta for ``plan --json``."""
         return {
             "verdict": self.verdict,
             "native": list(self.native),
@@ -95,7 +95,7 @@ class Delta:
 
 
 def _never(_path: str, _old: Entry, _new: Entry) -> bool:
-    """Whatever differs counts."""
+    """Treat every difference as a change."""
     return False
 
 
@@ -109,24 +109,23 @@ def between(
     apart: Apart = NOTHING_APART,
     same: Callable[[str, Entry, Entry], bool] = _never,
 ) -> Delta:
-    """What turns a base into the target.
+    """Return the delta that turns a base into the target.
 
-    Only top-level entries that the base holds are carried: an image without ``tests`` gets none. What the build has
-    made stays as it is.
+    Only top-level entries of the base are carried: an image without ``tests`` gets none. Files made by the build stay.
 
     Args:
-        base: What it starts from.
+        base: The base.
         target: All files and trees of the target commit.
-        pyproject: The target's.
-        requires: The target's requirement lines.
-        carried: Top-level entries that are carried although the base does not hold them.
-        apart: What of the target's working tree is not in its tree.
-        same: Whether a native file decides the same in the base's tree and in the target's.
+        pyproject: pyproject.toml of the target.
+        requires: Requirement lines of the target.
+        carried: Top-level entries to carry although the base does not hold them.
+        apart: Parts of the target's working tree that are not in its tree.
+        same: Tells whether a native file has the same effect in both trees.
     """
     held, kept = base.held.files, base.held.top_level | carried
     inside = {path: entry for path, entry in target.files.items() if path.partition("/")[0] in kept}
     built = inside.keys() & _built(base)
-    # Every overlay has a version file of its own, also where one is tracked.
+    # Every overlay has its own version file, even where one is tracked.
     untouched = built | {version.FILE}
     wanted = {path: entry for path, entry in inside.items() if entry.mode != SUBMODULE and path not in untouched}
     classes = _classes(base.facts, base.tree, target)
@@ -151,7 +150,7 @@ def between(
 def _compiled(
     classes: Mapping[str, PathClass], old: Listing, new: Listing, same: Callable[[str, Entry, Entry], bool]
 ) -> set[str]:
-    """Changed files that decide what is compiled, less those that decide the same."""
+    """Return the changed files that decide what is compiled, without those of the same effect."""
 
     def alike(path: str) -> bool:
         before, after = old.files.get(path), new.files.get(path)
@@ -161,18 +160,18 @@ def _compiled(
 
 
 def _other_torch(facts: Facts, target: Listing, pyproject: Pyproject) -> set[str]:
-    """pyproject.toml, where vLLM is to be compiled with another torch; without a pin what is compiled fits any."""
+    """Return pyproject.toml if it pins another torch for the build. Without a pin, the compiled code fits any."""
     pinned_alike = torch_pins(pyproject.build_requires) <= torch_pins(facts.build_requires)
     return set() if pinned_alike and _PYPROJECT in target.files else {_PYPROJECT}
 
 
 def _unmet_torch(facts: Facts, unmet: Iterable[str]) -> set[str]:
-    """The file of requirements, where it asks for another torch: compiled code fits one only."""
+    """Return the requirements file if it requires another torch: compiled code fits only one version."""
     return {requirements.file_of(facts.flavor) for line in unmet if requirements.name(line) == "torch"}
 
 
 def _modules(paths: Iterable[str], *, within: frozenset[str]) -> set[str]:
-    """Top-level files and folders among some that Python can import."""
+    """Return the top-level files and folders that Python can import."""
     tops = {path.partition("/")[0] for path in paths if path.endswith(".py")}
     return {top for top in tops & within if top.removesuffix(".py").isidentifier()}
 
@@ -182,21 +181,21 @@ def _left_out(paths: Iterable[str]) -> Counter[str]:
 
 
 def _built(base: BaseContents) -> set[str]:
-    """Files that the build has made and the folders that hold them, less what the base's commit tracks as a file."""
+    """Return the build's files and their folders, without files that the base's commit tracks."""
     places = {place for made in base.facts.made_by_build for place in (made, *map(str, PurePosixPath(made).parents))}
     return places - base.tree.files.keys()
 
 
 def native_paths(facts: Facts, old: Listing, new: Listing) -> set[str]:
-    """Paths that differ between two trees and decide what is compiled for bases such as one.
+    """Return paths that differ between two trees and decide what is compiled for a base with these facts.
 
-    The torch pin in pyproject.toml is not looked at.
+    The torch pin in pyproject.toml is not compared.
     """
     return {path for path, kind in _classes(facts, old, new).items() if kind is PathClass.NATIVE}
 
 
 def _classes(facts: Facts, old: Listing, new: Listing) -> dict[str, PathClass]:
-    """What each path means in which two trees differ."""
+    """Return the class of each path that differs between two trees."""
     before, after = old.files, new.files
     return {
         path: classify(path, has_rust=facts.has_rust, tracked=path in before)
@@ -208,13 +207,13 @@ def _classes(facts: Facts, old: Listing, new: Listing) -> dict[str, PathClass]:
 def refusal(
     delta: Delta, base_name: str, *, remedy: str, only_comments: frozenset[str] = frozenset()
 ) -> IncompatibleError:
-    """Why compiled binaries or installed packages stand against a delta, and what would help.
+    """Return the error for a delta that compiled binaries or installed packages rule out.
 
     Args:
-        delta: One with native changes, or else with unmet requirements.
-        base_name: What to call its base.
-        remedy: What gives a base with other native sources, in words.
-        only_comments: Native files whose code is the base's.
+        delta: A delta with native changes or unmet requirements.
+        base_name: Name of the base.
+        remedy: How to get a base with other native sources, in words.
+        only_comments: Native files that differ from the base's in comments only.
     """
     if delta.native:
         words = tuple(f"{path} (only in comments)" if path in only_comments else path for path in delta.native)
@@ -224,7 +223,7 @@ def refusal(
         )
     return IncompatibleError(
         f"base {base_name} lacks what the commit requires: {_some(delta.dependencies)}",
-        hint="--install-deps installs it into the overlay; `python -m build nightly` makes a newer base",
+        hint="--install-deps installs it into the overlay; `python -m build nightly` builds a newer base",
     )
 
 
@@ -233,11 +232,11 @@ def _native_hint(delta: Delta, remedy: str, only_comments: frozenset[str]) -> st
 
 
 def remark(delta: Delta, only_comments: frozenset[str]) -> str | None:
-    """What helps where native files differ and a base of other sources does not help; None where it does.
+    """Return the remedy for native differences that another base does not solve; None if another base helps.
 
     Args:
-        delta: What would change.
-        only_comments: Native files whose code is the base's.
+        delta: The delta.
+        only_comments: Native files that differ from the base's in comments only.
     """
     if made := [path for path in delta.native if made_by_build(path)]:
         return (

@@ -34,27 +34,27 @@ if TYPE_CHECKING:
 DOCKERFILE = buildx.DOCKERFILES / "overlay.Dockerfile"
 
 FORMAT = 4
-"""How overlays are made: another number, and those that were made before are made anew.
+"""The version of overlay contents. With another number, existing overlays are built anew.
 
-Raise it with every change to what an overlay of the same commit on the same base holds, wherever that is decided. A
-test pins the content and fails where it changed and the number did not.
+Raise it with every change to the content of an overlay of the same commit on the same base. A test pins the content
+and fails if it changed but the number did not.
 """
 
 ARCHIVE = "delta.tar"
-"""Of what the engine gets: the file with everything that is added to the base."""
+"""Name of the file for the engine with everything that is added to the base."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overlay:
-    """One overlay to be made.
+    """An overlay to build.
 
     Attributes:
-        base: What it stands on.
-        target: What it is to hold.
+        base: The base.
+        target: Content of the overlay.
         tag: Tag of its image in the local repository.
         delta: The difference.
-        expires_after: Its label ``quay.expires-after``.
-        installed: Requirement lines to install into it.
+        expires_after: Value of its label ``quay.expires-after``.
+        installed: Requirement lines to install.
     """
 
     base: Base
@@ -66,12 +66,12 @@ class Overlay:
 
     @property
     def version(self) -> str:
-        """What ``vllm.__version__`` and ``/version`` will say."""
+        """The version that ``vllm.__version__`` and ``/version`` will report."""
         return version.of_overlay(self.base.facts.version, self.target.commit.id)
 
     @property
     def fingerprint(self) -> str:
-        """Digest of everything that decides the image's content: equal means that it need not be built again."""
+        """The digest of all inputs. An image with the same digest need not be built again."""
         parts = (
             self.base.image.id,
             self.target.commit.id,
@@ -84,10 +84,10 @@ class Overlay:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def labels(self, repository: str) -> dict[str, str]:
-        """Labels that replace or add to the base's.
+        """Return labels that replace or add to the base's.
 
         Args:
-            repository: Local repository that it is made for.
+            repository: Local repository of the overlay.
         """
         commit = self.target.commit.id
         tag = Tag.parse(self.tag)
@@ -110,46 +110,46 @@ class Overlay:
 
 
 def find(engine: Engine, overlay: Overlay) -> Image | None:
-    """An image on the engine that already is this overlay, not one that was made from it and inherited its labels."""
+    """Return the engine's image of this overlay, but not an image derived from it with inherited labels."""
     found = engine.images(kind="overlay", fingerprint=overlay.fingerprint)
     below = overlay.base.image.diff_ids
     return next((image for image in found if content.is_genuine(image) and image.diff_ids[: len(below)] == below), None)
 
 
 def _gone(overlay: Overlay) -> list[PurePosixPath]:
-    """Files of the base that the commit deletes, by their path in the image."""
+    """Return the base's files that the commit deletes, as paths in the image."""
     return [*(SOURCE / path for path in overlay.delta.deleted), *addition.removed_programs(overlay)]
 
 
 def build(context: Context, overlay: Overlay, *, tag: str, progress: process.OnLine) -> Image:
-    """Make an overlay.
+    """Build an overlay.
 
     Args:
         context: Settings and engine.
-        overlay: What to make.
-        tag: Name that the image gets.
+        overlay: Overlay to build.
+        tag: Name of the image.
         progress: Called with each line of output.
 
     Raises:
-        SourceError: A blob cannot be had, or uv for the installation; or a file has a name that no image can hold.
-        BuildError: The engine could not make it.
+        SourceError: A blob, or uv for an installation, cannot be fetched; or a layer cannot hold a file's name.
+        BuildError: The engine could not build it.
         DiskError: The engine ran out of space.
-        EngineError: A build is needed, and it has no BuildKit.
+        EngineError: A build is needed, and the engine has no BuildKit.
     """
     with scratch.folder() as name:
         return prepare(context, overlay, Path(name))(tag, progress)
 
 
 def prepare(context: Context, overlay: Overlay, folder: Path) -> Callable[[str, process.OnLine], Image]:
-    """This machine's part of :func:`build`.
+    """Do this machine's part of :func:`build`.
 
     Args:
         context: Settings and engine.
-        overlay: What to make.
-        folder: An empty folder, for what the engine is to get.
+        overlay: Overlay to build.
+        folder: Empty folder for the engine's input.
 
     Returns:
-        The engine's part, given a tag and where lines of output go.
+        The engine's part: a function of a tag and a target for lines of output.
     """
     if overlay.installed or not context.engine.capabilities.takes_thin_images:
         _write_context(folder, overlay)
@@ -195,12 +195,12 @@ def _build(context: Context, overlay: Overlay, folder: Path, tag: str, progress:
 
 @contextlib.contextmanager
 def _installing(context: Context, overlay: Overlay) -> Iterator[HandedIn]:
-    """The host's package settings and uv, if something is to be installed."""
+    """Yield the host's package settings and uv, if something is to be installed."""
     if not overlay.installed:
         yield HandedIn(secrets={}, contexts={})
         return
     torch = context.index.torch_for(overlay.base.facts.flavor)
-    # Here, because what it needs to talk to a package index takes a fifth of a second to import.
+    # Imported here: the client of a package index takes a fifth of a second to load.
     from build.pypi.uv import ensure  # noqa: PLC0415
 
     uv = ensure(context.folders, context.index, machine=overlay.base.facts.machine, console=context.console)

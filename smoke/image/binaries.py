@@ -139,7 +139,7 @@ def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | N
 
 
 def _plain(path: str) -> bool:
-    """Whether a path is text that the engine's API can carry."""
+    """Return whether a path is text that the engine's API can carry."""
     return "\0" not in path and path.encode("utf-8", "replace").decode() == path
 
 

@@ -173,7 +173,7 @@ def is_ours(engine: Engine, image: Image) -> bool:
 
 
 def has(container: Container, path: PurePosixPath) -> bool:
-    """Whether an image has something at a path."""
+    """Return whether an image has something at a path."""
     try:
         container.get_archive(str(path))[0].close()  # type: ignore[attr-defined]
     except docker.errors.NotFound:

@@ -142,7 +142,7 @@ def _unpacked(stream: IO[bytes]) -> IO[bytes]:
 
 
 def _holds(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
-    """Whether a file is where credentials are kept, and holds some."""
+    """Return whether a file is where credentials are kept, and holds some."""
     judge = secret_patterns.judge(path)
     content = tar.extractfile(member) if judge else None
     return bool(judge and content and judge(content.read(secret_patterns.READ_BYTES).decode(errors="replace")))

@@ -88,7 +88,7 @@ def judge(path: str) -> Callable[[str], bool] | None:
 
 
 def tells(container: Container, path: str) -> bool:
-    """Whether a container has a file with credentials at a path."""
+    """Return whether a container has a file with credentials at a path."""
     return (judge(path) or _tells)(_read(container, path))
 
 

@@ -166,11 +166,12 @@ class Asking:
         """Ask a number of times at once for a long answer, and go away as soon as the server works on one."""
         asked = [asyncio.ensure_future(self.ask(way, length=length, ignore_eos=True)) for _ in range(times)]
         await asyncio.to_thread(self._await_work, asked)
+        refused = [error for one in asked if one.done() and (error := one.exception())]
         for one in asked:
-            if one.done():
-                await one
             one.cancel()
-        await asyncio.wait(asked)
+        await asyncio.gather(*asked, return_exceptions=True)
+        if refused:
+            raise refused[0]
 
     def _await_work(self, asked: Sequence[asyncio.Future[Answer]]) -> None:
         while not (self.server.load() or any(one.done() for one in asked)):

@@ -29,6 +29,7 @@ def connect(server: Server, key: str) -> openai.OpenAI:
             trust_env=False,
             follow_redirects=False,
             headers=_PLAIN,
+            limits=_LIMITS,
             event_hooks={"response": [lambda response: _bound(response, server.answer_s)]},
         ),
     )
@@ -46,13 +47,17 @@ def connect_async(server: Server) -> openai.AsyncOpenAI:
         max_retries=0,
         timeout=server.answer_s,
         http_client=openai.DefaultAsyncHttpxClient(
-            trust_env=False, follow_redirects=False, headers=_PLAIN, event_hooks={"response": [bound]}
+            trust_env=False, follow_redirects=False, headers=_PLAIN, limits=_LIMITS, event_hooks={"response": [bound]}
         ),
     )
 
 
 # Nothing that is unpacked: a megabyte may become a thousand.
 _PLAIN = {"Accept-Encoding": "identity"}
+
+
+# No connection is used again: a server drops idle ones after seconds, and a slow machine may be asking right then.
+_LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=0)
 
 
 class _Meter:

@@ -19,6 +19,8 @@ class AtOnce:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        # Whoever waits for a check is told; what is told when rubbish is collected comes amid anything else.
+        self._loop.set_exception_handler(lambda *_: None)
         self._running: dict[str, Future[None]] = {}
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 

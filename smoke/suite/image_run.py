@@ -322,7 +322,7 @@ class Run:
 
     @functools.cached_property
     def sealed(self) -> bool:
-        """Whether the image is a base or an overlay, or was made from one, whatever its labels say."""
+        """Return whether the image is a base or an overlay, or was made from one, whatever its labels say."""
         try:
             return is_ours(self.engine, self.image)
         except _ENGINE_ERRORS:  # the next question to the engine finds that it is lost
@@ -466,7 +466,7 @@ class Run:
         return NotVerifiedError(reason)
 
     def engine_lost(self, error: BaseException | None) -> bool:
-        """Whether a check broke off because the engine went away, before there was a server to speak to."""
+        """Return whether a check broke off because the engine went away, before there was a server to speak to."""
         if self.server is not None or not isinstance(error, _ENGINE_ERRORS):
             return False
         self._not_verified(_engine_lost(error))

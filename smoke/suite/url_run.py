@@ -66,7 +66,7 @@ class UrlRun:
         return False
 
     def look_into_failure(self) -> bool:
-        """Whether the server is to blame: nothing else is known of it."""
+        """Return whether the server is to blame: nothing else is known of it."""
         return True
 
     def exception_since(self, moment: float) -> tuple[int, str] | None:

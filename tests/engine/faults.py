@@ -394,7 +394,24 @@ SERVER = (
 WAYS = ("completions", "completions-stream", "chat", "chat-stream", "responses", "responses-stream")
 """The ways to ask for text."""
 
-PACKED: tuple[str, ...] = ()
+# Checks of completions, as far as they are asked of a server with whatever model.
+_OF_COMPLETIONS = (
+    *("completion", "completion_stream", "many_at_once", "counters", "prompt_logprobs[completions]"),
+    *("logit_bias[completions]", "streamed[completions-stream]", "ends[completions-stream]"),
+    *(f"sampling[{name}-completions]" for name in ("temperature", "top_p", "top_k", "min_p")),
+    *(
+        f"{name}[{kind}completions{stream}]"
+        for stream in ("", "-stream")
+        for name, kind in (
+            *(
+                (name, "")
+                for name in ["bad_parameter", "client_gone", "echo", "length", "letters", "logprobs", "n", "seed"]
+            ),
+            *((name, "") for name in ["stop", "text", "too_long", "unknown_model", "usage"]),
+            *(("structured_output", f"{kind}-") for kind in ("choice", "json", "regex")),
+        )
+    ),
+)
 _USAGES = (
     *(f"openai/{name}" for name in ("completion", "completion_stream", "chat", "responses")),
     *(f"openai/usage[{way}]" for way in WAYS),
@@ -419,9 +436,9 @@ OPENAI = (
     _served("wrong-role", "openai/chat", "openai/chat_stream"),
     _served("no-auth", *_KEYS),
     _served("any-key", "openai/key[wrong]"),
-    _served("packs", "server/calls", *PACKED),
-    _served("streams-without-end", "server/calls", options=("--answer-timeout", "2")),
-    _served("says-nothing", "server/calls", options=("--answer-timeout", "2")),
+    _served("packs", *(f"openai/{name}" for name in _OF_COMPLETIONS), *_KEYS),
+    _served("streams-without-end", "openai/completion", options=("--answer-timeout", "2")),
+    _served("says-nothing", "openai/completion", options=("--answer-timeout", "2")),
     _standin("dies-at-completion", "server/calls", cause="engine-died"),
 )
 

@@ -76,7 +76,7 @@ def test_an_image_that_is_not_there(cli: Cli) -> None:
 
 
 def test_an_image_name_that_is_none(cli: Cli) -> None:
-    assert_refused(cli("push", "No Image", "--json"), 2, "usage", "'No Image' is no image name")
+    assert_refused(cli("push", "No Image", "--json"), 2, "usage", "'No Image' is not an image name")
 
 
 def test_a_base_that_is_not_there(cli: Cli, vllm: Path) -> None:
@@ -101,7 +101,7 @@ def test_no_base_at_all(cli: Cli, vllm: Path, verb: str) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("LLM_D_DEV_REGISTY", "x", "LLM_D_DEV_REGISTY is no setting"),
+        ("LLM_D_DEV_REGISTY", "x", "LLM_D_DEV_REGISTY is not a setting"),
         ("LLM_D_DEV_OVERLAY_EXPIRES_AFTER", "soon", "overlay_expires_after"),
         ("LLM_D_DEV_REGISTRY_PORT", "70000", "registry_port"),
         ("LLM_D_DEV_REPOSITORY", "No Name", "repository"),

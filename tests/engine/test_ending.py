@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import docker.errors
 import pytest
 import requests
 
@@ -49,6 +50,9 @@ def run(engine: Engine, line: str) -> Iterator[str]:
     """Run a line as a shell does, under a name of its own, with a volume that goes with it; yields the container's."""
     name, words = f"{LOCAL}-ending", shlex.split(line)
     words = [word.replace("llm-d-dev-models:", f"{name}:") for word in words]
+    # The machine's user may have something on vLLM's own port.
+    assert f"127.0.0.1:{PORT}:{PORT}" in words
+    words[words.index(f"127.0.0.1:{PORT}:{PORT}")] = f"127.0.0.1::{PORT}"
     words[2:2] = ["--name", name]
     with subprocess.Popen(words, env=os.environ | engine.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT):
         try:
@@ -58,9 +62,11 @@ def run(engine: Engine, line: str) -> Iterator[str]:
             subprocess.run(["docker", "volume", "rm", name], env=os.environ | engine.environment, check=True)
 
 
-def healthy() -> bool:
-    with contextlib.suppress(requests.RequestException):
-        return requests.get(f"http://127.0.0.1:{PORT}/health", timeout=5).ok
+def healthy(engine: Engine, name: str) -> bool:
+    with contextlib.suppress(requests.RequestException, docker.errors.NotFound):
+        (published,) = engine.client.containers.get(name).ports.get(f"{PORT}/tcp") or [{}]
+        if published:
+            return requests.get(f"http://{published['HostIp']}:{published['HostPort']}/health", timeout=5).ok
     return False
 
 
@@ -79,7 +85,7 @@ def test_line_of_a_pushed_image_serves_on_loopback(cli: Cli, clone: git.Repo, en
     assert tested.json["pinned"] == pinned, tested.stderr
     with run(engine, tested.json["run"]) as name:
         deadline = time.monotonic() + 60
-        while not healthy():
+        while not healthy(engine, name):
             assert time.monotonic() < deadline, "the line serves nothing"
             time.sleep(0.2)
         # Its user may write to the volume.

@@ -83,6 +83,7 @@ class Ground:
             else:
                 file.unlink()
         commit_all(self._clone, "Edited")
+        self._clone.git.clear_cache()
 
     @contextlib.contextmanager
     def broken(self, batch: Sequence[Fault]) -> Iterator[str]:
@@ -473,9 +474,9 @@ def test_part_of_the_suite_passes_no_image(
     [
         ([], "--image IMAGE"),
         (["--image", "no-such-image"], "'no-such-image' is not on this engine"),
-        (["--image", "No Image"], "is no image name"),
+        (["--image", "No Image"], "is not an image name"),
         (["--image", "x", "--expect", "models"], "is not ROUTE=TEXT"),
-        (["--image", "x", "--model", "/nowhere"], "no folder with a config.json"),
+        (["--image", "x", "--model", "/nowhere"], "not a folder with a config.json"),
         (["--image", "x", "--start-timeout", "0"], "seconds above 0"),
         (["--url", "http://127.0.0.1:1", "--any-user"], "give --image, not --url"),
     ],

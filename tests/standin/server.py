@@ -246,7 +246,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _is_hostile(self) -> bool:
         """Answer as no server does that means well, if this is one of them."""
-        asked = self.path == "/v1/completions"
+        asked = self.path == "/v1/completions" and "OpenAI" in self.headers.get("User-Agent", "")
         if self.server.broken("redirects") and self.path == os.environ.get("STANDIN_LEADS", "/metrics"):
             self.send_response(HTTPStatus.FOUND)
             self.send_header("Location", os.environ.get("STANDIN_TARGET", "http://127.0.0.1:1/\x1b[2J"))

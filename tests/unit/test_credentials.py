@@ -256,9 +256,9 @@ def test_a_helper_without_credentials_is_no_trouble(
     [
         ("echo 'keychain is locked'; exit 1", "docker-credential-x failed with status 1: keychain is locked"),
         ("exit 3", "docker-credential-x failed with status 3"),
-        ("echo sesame", "docker-credential-x gave no credentials that can be read"),
-        ("echo '[]'", "docker-credential-x gave no credentials that can be read"),
-        ("head -c 100000 /dev/zero | tr '\\0' '['", "docker-credential-x gave no credentials that can be read"),
+        ("echo sesame", "docker-credential-x printed no readable credentials"),
+        ("echo '[]'", "docker-credential-x printed no readable credentials"),
+        ("head -c 100000 /dev/zero | tr '\\0' '['", "docker-credential-x printed no readable credentials"),
         ("sleep 1000 & wait", "docker-credential-x was ended: it took longer than 0.3 s"),
     ],
 )
@@ -281,7 +281,7 @@ def test_a_helper_that_may_not_be_run_is_said_to_be_that(
     configure({"credsStore": "x"})
     helper("x", gives("me", "word"))
     (tmp_path / "docker-credential-x").chmod(0o644)
-    assert "may not be run: `chmod +x " in str(stored(HOST, os.environ).trouble)
+    assert "is not executable: run `chmod +x " in str(stored(HOST, os.environ).trouble)
 
 
 def test_a_helper_that_leaves_something_running_is_not_waited_for(

@@ -272,7 +272,7 @@ LIST = "application/vnd.oci.image.index.v1+json"
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"mediaType": LIST, "manifests": []}, f"not one image but {LIST}"),
+        ({"mediaType": LIST, "manifests": []}, f"not an image manifest but {LIST}"),
         ({"mediaType": None, "manifests": []}, "not one image"),
         ({"layers": []}, "0 layers instead of 1"),
         ({"layers": [{"digest": digest("another"), "size": 1}]}, "whose layers are not known to be the image's"),
@@ -306,7 +306,7 @@ def test_an_image_without_all_its_content_does_not_pass(
 ) -> None:
     gone = image.id if lost == "config" else digest("compressed")
     served.lost.add(gone)
-    with pytest.raises(GateError, match=f"whose content {gone} is not there"):
+    with pytest.raises(GateError, match=rf"missing content \({gone}\)"):
         push(engine, image, repository, "nightly")
 
 

@@ -219,7 +219,7 @@ def test_a_layer_has_every_folder_on_the_way_as_the_base_has_it(work: Work, make
 def test_a_name_that_would_delete_is_refused(work: Work, make: Make, name: str) -> None:
     work.write(name)
     work.commit()
-    with pytest.raises(SourceError, match=r"no image can hold a file whose name starts with \.wh\."):
+    with pytest.raises(SourceError, match=r"a layer cannot hold a file whose name starts with \.wh\."):
         archive(make(), addition.write)
 
 
@@ -282,7 +282,7 @@ def test_a_program_calls_what_it_is_declared_to(
 def test_what_no_installation_makes_a_program_of_is_refused(work: Work, make: Make, name: str, target: str) -> None:
     work.write("pyproject.toml", f'{bases.PYPROJECT}[project.scripts]\n"{name}" = "{target}"\n')
     work.commit()
-    with pytest.raises(SourceError, match="is no program"):
+    with pytest.raises(SourceError, match="is not an entry point"):
         archive(make())
 
 

@@ -63,6 +63,6 @@ def test_none_is_made_for_an_engine_with_another_processor(engine: FakeEngine, m
     monkeypatch.setattr(apt, "missing", lambda _: ())
     monkeypatch.setattr(process, "run", lambda *_, **__: process.Completed(returncode=1, tail=()))
     engine.docker.about = {"Architecture": "riscv64"}
-    with pytest.raises(EngineError, match=r"made here is for \w+, and the engine is on riscv64") as caught:
+    with pytest.raises(EngineError, match=r"made here is for \w+, but the engine is on riscv64") as caught:
         rootfs.ensure(engine, image=NAME, install=False, console=Console(quiet=True))
     assert f"let the engine pull {NAME}" in caught.value.hint

@@ -66,7 +66,7 @@ def test_an_unknown_key_of_the_file_is_an_error(pyproject: Path, text: str) -> N
 
 def test_an_unknown_variable_is_an_error_and_the_known_ones_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_D_DEV_REGISTRI", "x")
-    with pytest.raises(UsageError, match="LLM_D_DEV_REGISTRI is no setting") as caught:
+    with pytest.raises(UsageError, match="LLM_D_DEV_REGISTRI is not a setting") as caught:
         settings.load({})
     assert "LLM_D_DEV_REGISTRY," in caught.value.hint
 
@@ -163,7 +163,7 @@ def test_the_webhooks_address_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("value", ["'https://hooks.example/hidden'", "['hidden']"])
 def test_a_secret_in_the_file_that_is_committed_is_refused_and_not_repeated(pyproject: Path, value: str) -> None:
     toml(pyproject, f"notify_url = {value}")
-    with pytest.raises(UsageError, match=r"'notify_url' is a secret and stands in pyproject\.toml") as caught:
+    with pytest.raises(UsageError, match=r"'notify_url' is a secret and must not be in pyproject\.toml") as caught:
         settings.load({})
     assert "hidden" not in f"{caught.value.what} {caught.value.hint}"
 

@@ -73,5 +73,5 @@ def test_model_on_the_hub(word: str, shown: str) -> None:
 
 @pytest.mark.parametrize("word", ["/nowhere", "name", "../name", "a/b/c", "a/b@", "a/b@-x", "a/b?c"])
 def test_what_is_neither_a_folder_nor_a_model(word: str) -> None:
-    with pytest.raises(pytest.UsageError, match=r"no folder with a config\.json"):
+    with pytest.raises(pytest.UsageError, match=r"not a folder with a config\.json"):
         suite_options._model(word)
