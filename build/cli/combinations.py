@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _OVERLAYS = ("build", "dev")
-_OF_TRIALS = ("expect", "gpus", "model", "numbers", "force", "start_timeout", "serve_args", "env")
+_OF_TRIALS = ("expect", "gpus", "model", "numbers", "force", "start_timeout", "serve_args", "env", "checks")
 OF_CUDA = {
     "commit": "--commit",
     "remote": "--remote",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from build.cli import options
 from build.config import model_name, starting
 from build.config.expectation import Expectation
+from build.config.own_checks import own_checks
 from build.gate import ending, smoke_run
 from build.gate.smoke_run import SmokeOptions
 
@@ -53,6 +54,12 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the answer to GET ROUTE must contain TEXT; repeatable",
     )
+    parser.add_argument(
+        "--checks",
+        metavar="PATH",
+        type=options.usable(_checks),
+        help="checks of your own, to run after the suite's: a pytest file or a folder of such (default: the setting)",
+    )
 
 
 def add_start_options(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +97,9 @@ def add_start_options(parser: argparse.ArgumentParser) -> None:
 
 def options_of(arguments: argparse.Namespace) -> SmokeOptions:
     """How the command line wants an image to be tested."""
-    return SmokeOptions(expect=tuple(arguments.expect), numbers=arguments.numbers, **start_of(arguments))
+    return SmokeOptions(
+        expect=tuple(arguments.expect), numbers=arguments.numbers, checks=arguments.checks, **start_of(arguments)
+    )
 
 
 def start_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -101,6 +110,10 @@ def start_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "serve_args": tuple(arguments.serve_args) if arguments.serve_args else None,
         "env": tuple(arguments.env) if arguments.env else None,
     }
+
+
+def _checks(text: str) -> Path | None:
+    return own_checks(options.path(text))
 
 
 def _expectation(text: str) -> str:

@@ -69,7 +69,7 @@ class _Shared(PyprojectTomlConfigSettingsSource):
                     hint=f"revoke it, since others may have read it, and set {ENV_PREFIX}{name.upper()} instead",
                 )
         # Paths in a shared file are relative to the file, not to the working directory.
-        for name in ("state", "cache", "notify_url_file"):
+        for name in ("state", "cache", "notify_url_file", "checks"):
             if isinstance(values.get(name), str):
                 values[name] = str(REPOSITORY / Path(values[name]).expanduser())
         if isinstance(secrets := values.get("build_secrets"), dict):
@@ -174,6 +174,10 @@ class Settings(BaseSettings):
     env: tuple[SecretStr, ...] = Field(
         default_factory=tuple,
         description="Further variables of the server under test, `NAME=VALUE` each; values show nowhere.",
+    )
+    checks: File | None = Field(
+        default=None,
+        description="Checks of your own, which the gate then asks for: a pytest file, or a folder of such.",
     )
     container_memory_gb: int | None = Field(
         default=None,

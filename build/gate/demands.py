@@ -145,7 +145,7 @@ def shortcoming(folder: Path, image: Image, *, rules: str, required: Way = STAND
     """
     found = verdict.recall(folder, image.id, required=required)
     if found is None:
-        others = "; ".join(sorted({each.way.text for each in verdict.about(folder, image.id)}))
+        others = "; ".join(sorted({each.way.text or "the standard one" for each in verdict.about(folder, image.id)}))
         return f"was tested only in other ways than the gate asks for ({others})" if others else "was not tested"
     if not found.ok:
         return f"failed its smoke test: {', '.join(found.failed[:3])}"

@@ -42,6 +42,7 @@ class SmokeOptions:
         model: Folder of a model, or its name on the hub; None for the one made on the spot.
         serve_args: Further arguments of vLLM; None for those of the settings.
         env: Further variables of the server, ``NAME=VALUE`` each; None for those of the settings.
+        checks: The user's own checks; None for those of the settings.
         numbers: Whether the image's numbers are the ``same`` as its base's, or ``changed``.
     """
 
@@ -50,6 +51,7 @@ class SmokeOptions:
     model: Path | None = None
     serve_args: tuple[str, ...] | None = None
     env: tuple[str, ...] | None = field(default=None, repr=False)
+    checks: Path | None = None
     numbers: str = "same"
 
     @property
@@ -101,6 +103,8 @@ def _answers(found: Verdict, options: SmokeOptions, required: Way) -> bool:
     serve_args = required.serve_args if options.serve_args is None else options.serve_args
     env = required.env if options.env is None else starting.marks(starting.variables(options.env))
     same = same and (way.serve_args, way.env) == (serve_args, env)
+    checks = fingerprints.checks(options.checks) if options.checks else required.checks
+    same = same and checks in (None, way.checks)
     # What was not chosen may be anything.
     return same and set(options.expect) <= way.expect and (options.gpus.word == "auto" or way.gpus == str(options.gpus))
 
@@ -176,6 +180,7 @@ def carried(options: SmokeOptions) -> dict[str, str]:
 def _words(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
     words = ["pytest", str(fingerprints.SUITE), *started_words(context, image, options, report)]
     words += ["--numbers", options.numbers]
+    words += ["--checks", str(options.checks.absolute())] if options.checks else []
     for expectation in options.expect:
         words += ["--expect", expectation]
     return [*words, "-p", "no:cacheprovider"]

@@ -24,7 +24,7 @@ PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 
 _KNOWN: dict[str, TypeAdapter[Any]] = {
     "suite": TypeAdapter(str),
-    **dict.fromkeys(("flavor", "gpus", "driver"), TypeAdapter(str | None)),
+    **dict.fromkeys(("flavor", "gpus", "driver", "checks"), TypeAdapter(str | None)),
     # Parts of file names.
     **dict.fromkeys(("model", "base"), TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[\w:.-]*$")] | None)),
     "exact": TypeAdapter(bool),
@@ -163,19 +163,18 @@ def recall(folder: Path, image_id: str, *, required: Way = STANDARD) -> Verdict 
     """
     found = about(folder, image_id)
     deciding = (verdict for verdict in found if verdict.way.answers(required, passed=verdict.ok))
-    stricter = (verdict for verdict in found if verdict.way.starts_as(required))
-    return next(deciding, next(stricter, None))
+    failures = (verdict for verdict in found if not verdict.ok and verdict.way.starts_as(required))
+    return next(deciding, next(failures, None))
 
 
 def failed_otherwise(folder: Path, image_id: str, *, rules: str, required: Way = STANDARD) -> list[Verdict]:
     """Return the failures by today's rules in other ways of testing, which take no pass in the required way back."""
-    return [
-        verdict
-        for verdict in about(folder, image_id)
-        if not verdict.ok
-        and verdict.configuration.get("suite") == rules
-        and not verdict.way.answers(required, passed=False)
-    ]
+    newest: dict[str, Verdict] = {}
+    for verdict in about(folder, image_id):
+        if verdict.configuration.get("suite") == rules:
+            # Own checks that were edited since, or another model, are another way that is called the same.
+            newest.setdefault(verdict.way.text, verdict)
+    return [each for each in newest.values() if not each.ok and not each.way.answers(required, passed=False)]
 
 
 def image_of(path: Path) -> str:

@@ -7,7 +7,7 @@ serves it, with no expectation of the user's.
 - The newest verdict that answers for the standard way decides. A pass answers for it if its way asks for at least as
   much; a failure only if its way asks for nothing more.
 - The failure of another way takes no pass back. Without any verdict that answers, it is why the gate stays closed.
-- The settings `serve_args` and `env` are part of what the gate asks for.
+- The settings `serve_args`, `env` and `checks` are part of what the gate asks for.
 - GPUs, and whether an image's numbers may change, make a way; the gate takes a pass with any of them.
 - A run that was not completed gives no verdict. That is so if the server was still starting when a time shorter than
   the default had passed; one that needs longer than the default has failed.
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from build.config import starting
+from build.config.own_checks import own_checks
+from build.gate import fingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +41,7 @@ class Way:
         serve_args: Further arguments of vLLM, as given.
         env: Further variables of the server, as :func:`build.config.starting.marks` has them.
         expect: ``ROUTE=TEXT`` each.
+        checks: Digest of the user's own checks; None without any.
         changed: Whether the image's numbers were allowed to differ from its base's.
     """
 
@@ -47,6 +50,7 @@ class Way:
     serve_args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     expect: frozenset[str] = frozenset()
+    checks: str | None = None
     changed: bool = False
 
     @classmethod
@@ -62,6 +66,7 @@ class Way:
             serve_args=tuple(configuration.get("serve_args", ())),
             env=tuple(configuration.get("env", ())),
             expect=frozenset(configuration.get("expect", ())),
+            checks=configuration.get("checks"),
             changed=(configuration.get("numbers") or "").startswith("changed"),
         )
 
@@ -70,7 +75,7 @@ class Way:
         """What tells the files of an image's verdicts apart: empty for the standard way without a choice of GPUs."""
         if self in (STANDARD, Way(gpus="none"), Way(gpus="all")):
             return ""
-        parts = [self.model, self.gpus, self.serve_args, self.env, sorted(self.expect), self.changed]
+        parts = [self.model, self.gpus, self.serve_args, self.env, sorted(self.expect), self.checks, self.changed]
         return f".{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
     @property
@@ -79,6 +84,7 @@ class Way:
         told = [f"--expect {each}" for each in sorted(self.expect)]
         told += [f"--serve-arg={each}" for each in self.serve_args]
         told += [f"--env {each.partition(':')[0]}" for each in self.env]
+        told += ["--checks"] if self.checks else []
         told += ["another model"] if self.model else []
         return ", ".join(told + (["--numbers changed"] if self.changed else []))
 
@@ -95,7 +101,9 @@ class Way:
         """
         if not self.starts_as(required):
             return False
-        return self.expect >= required.expect if passed else self.expect <= required.expect
+        if passed:
+            return self.expect >= required.expect and required.checks in (None, self.checks)
+        return self.expect <= required.expect and self.checks in (None, required.checks)
 
 
 STANDARD = Way()
@@ -103,5 +111,11 @@ STANDARD = Way()
 
 
 def required(settings: Settings) -> Way:
-    """What the gate asks for."""
-    return Way(serve_args=settings.serve_args, env=starting.marks(settings.variables))
+    """What the gate asks for.
+
+    Raises:
+        UsageError: The setting ``checks`` names no file or folder.
+    """
+    path = own_checks(settings.checks)
+    own = fingerprints.checks(path) if path else None
+    return Way(serve_args=settings.serve_args, env=starting.marks(settings.variables), checks=own)

@@ -600,6 +600,7 @@ class Run:
             "driver": self.gpus.driver,
             "serve_args": list(self.options.serve_args),
             "env": list(starting.marks(self.options.env)),
+            "checks": fingerprints.checks(self.options.checks) if self.options.checks else None,
             "expect": [str(expectation) for expectation in self.options.expect],
             "numbers": self.numbers,
         }

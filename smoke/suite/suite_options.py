@@ -15,6 +15,7 @@ from build.config import settings, starting
 from build.config.expectation import Expectation
 from build.config.gpus import HELP, Selection
 from build.config.model_name import ModelName, chosen
+from build.config.own_checks import own_checks
 from build.errors import UsageError
 from smoke.server.server import ANSWER_S
 
@@ -41,6 +42,7 @@ class Options:
         any_user: Whether it is also started as an arbitrary user if the image is no base.
         answer_timeout: Seconds that one answer of the server may take in all.
         network: Whether the server gets the engine's network, for a model that fetches something itself.
+        checks: The user's own checks: a file or a folder.
         serve_args: Further arguments of vLLM.
         env: Further variables of the server, by name; their values show nowhere.
         numbers_changed: Whether the image is to compute other numbers than its base.
@@ -58,6 +60,7 @@ class Options:
     answer_timeout: float
     network: bool
     numbers_changed: bool
+    checks: Path | None = None
     serve_args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -144,6 +147,12 @@ def add(parser: pytest.Parser) -> None:
         help="further argument of vLLM, such as --serve-arg=--max-num-seqs=8; repeatable. Default: the setting",
     )
     group.addoption(
+        "--checks",
+        metavar="PATH",
+        type=_path,
+        help="checks of your own, to run after the suite's: a pytest file or a folder of such. Default: the setting",
+    )
+    group.addoption(
         "--env",
         metavar="NAME=VALUE",
         action="append",
@@ -190,8 +199,19 @@ def parse(config: pytest.Config) -> Options:
         answer_timeout=answer_timeout,
         network=network,
         numbers_changed=config.getoption("--numbers") == "changed",
+        checks=checks(config),
         **starting_with(config.getoption("--serve-arg"), config.getoption("--env")),
     )
+
+
+def checks(config: pytest.Config) -> Path | None:
+    """The user's own checks.
+
+    Raises:
+        UsageError: There is no such file or folder.
+    """
+    given: Path | None = config.getoption("--checks", default=None)
+    return own_checks(given or settings.load({}).checks)
 
 
 def starting_with(serve_args: Sequence[str], env: Sequence[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ OF_TRIALS = {
     "--start-timeout": "--start-timeout 9",
     "--serve-arg": "--serve-arg=--x=1",
     "--env": "--env A=b",
+    "--checks": "--checks .",
 }
 OVERLAYS = ("dev . ", "build main ")
 OF_CUDA = {

@@ -35,7 +35,7 @@ LOCAL = f"llm-d-dev:local-{1:040}"
 @pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path) -> Context:
     settings = SimpleNamespace(
-        serve_args=(), variables={}, repository="llm-d-dev", registry=None, keep_bases=1, keep_days=14
+        serve_args=(), variables={}, checks=None, repository="llm-d-dev", registry=None, keep_bases=1, keep_days=14
     )
     folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
     found = SimpleNamespace(engine=engine, folders=folders, settings=settings, console=Console(quiet=True))

@@ -29,7 +29,7 @@ MARKS = {"commit": COMMIT, "flavor": "cpu", "version": "0.32.0+cpu"}
 @pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path) -> Context:
     folders = Folders(state=tmp_path, cache=tmp_path)
-    settings = SimpleNamespace(serve_args=(), variables={}, repository="llm-d-dev")
+    settings = SimpleNamespace(serve_args=(), variables={}, checks=None, repository="llm-d-dev")
     return cast("Context", SimpleNamespace(engine=engine, folders=folders, settings=settings))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from build.gate import demands, fingerprints, verdict
+from build.gate.ways import Way
 from tests.standin.verdicts import passing
 from tests.unit.fakes import IMAGE
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 WAYS: dict[str, dict[str, Any]] = {
     "standard": {"gpus": "none"},
     "expect": {"gpus": "none", "expect": ["/v1/models=me"]},
+    "checks": {"gpus": "none", "checks": "c"},
     "model": {"gpus": "none", "exact": False},
     "gpus": {"gpus": "0"},
     "changed": {"gpus": "none", "numbers": "changed (by 0.3)"},
@@ -45,6 +47,9 @@ def keep(folder: Path, *runs: str) -> None:
         ("standard- expect+", None),
         ("expect+ standard-", "failed"),
         ("expect- standard+", None),
+        ("checks+", None),
+        ("standard+ checks-", None),
+        ("standard- checks+", None),
         # Another model says nothing of the standard way.
         ("model+", "in other ways"),
         ("model-", "in other ways"),
@@ -76,3 +81,15 @@ def test_failures_in_other_ways_are_named(tmp_path: Path) -> None:
     found = verdict.failed_otherwise(tmp_path, IMAGE.id, rules=fingerprints.rules())
     assert {each.way.text for each in found} == {"--expect /v1/models=me", "another model"}
     assert not verdict.failed_otherwise(tmp_path, IMAGE.id, rules="other")
+
+
+@pytest.mark.parametrize(("run", "opens"), [("checks+", True), ("checks-", False), ("standard+", False)])
+def test_own_checks_are_asked_for_where_the_settings_say_so(tmp_path: Path, run: str, *, opens: bool) -> None:
+    keep(tmp_path, run)
+    why = demands.shortcoming(tmp_path, IMAGE, rules=fingerprints.rules(), required=Way(checks="c"))
+    assert (why is None) == opens
+
+
+def test_a_failure_of_the_standard_way_counts_where_own_checks_are_asked_for(tmp_path: Path) -> None:
+    keep(tmp_path, "checks+", "standard-")
+    assert demands.shortcoming(tmp_path, IMAGE, rules=fingerprints.rules(), required=Way(checks="c"))
