@@ -137,7 +137,7 @@ def test_a_dockerfile_without_cuda_version_has_no_variant(tmp_path: Path) -> Non
     made = recipe(llm_d=tmp_path)
     assert made.wheel
     assert (made.wheel["variant"], made.wheel["checked"]) == (None, False)
-    assert any("how the tree's scripts choose it cannot be read" in one for one in made.remarks)
+    assert any("the rule of the tree's scripts was not understood" in one for one in made.remarks)
     with pytest.raises(SourceError, match="does not state its CUDA version") as caught:
         recipe(llm_d=tmp_path, preflight=True)
     assert "--no-preflight" in caught.value.hint
@@ -157,7 +157,7 @@ def test_sccaches_credentials_are_secrets(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_secret_that_is_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"secret x: .*nothing is no file"):
+    with pytest.raises(UsageError, match=r"secret x: .*nothing is not a file"):
         recipe(overrides={"build_secrets": {"x": tmp_path / "nothing"}})
 
 
@@ -363,7 +363,7 @@ def test_a_script_that_is_not_understood_is_said_to_be_that(tmp_path: Path) -> N
     folder = tree(tmp_path / "x")
     (folder / "docker/scripts/install-vllm.sh").write_text("python3 install.py\n")
     made = recipe(llm_d=folder)
-    assert any("how the tree's scripts choose it cannot be read" in one for one in made.remarks)
+    assert any("the rule of the tree's scripts was not understood" in one for one in made.remarks)
     assert made.wheel
     assert (made.wheel["variant"], made.wheel["checked"]) == ("cu130", False)
 
