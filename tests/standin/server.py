@@ -294,7 +294,7 @@ class Handler(BaseHTTPRequestHandler):
             routes.get(self.path, self._nothing)()
         except Refusal as refusal:
             self._send(refusal.body, refusal.status)
-        except BrokenPipeError:
+        except ConnectionError:
             log("The client went away")
 
     def _nothing(self) -> None:
