@@ -87,7 +87,7 @@ def test_a_base_that_is_not_there(cli: Cli, vllm: Path) -> None:
 
 @pytest.mark.usefixtures("base")
 def test_a_base_that_is_none(cli: Cli, vllm: Path, unsealed: Image) -> None:
-    assert_refused(cli("dev", vllm, "--base", unsealed.id, "--json"), 3, "source", "is no base")
+    assert_refused(cli("dev", vllm, "--base", unsealed.id, "--json"), 3, "source", "is not a base")
 
 
 @pytest.mark.parametrize("verb", ["dev", "plan"])

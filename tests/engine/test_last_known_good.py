@@ -83,7 +83,7 @@ class Outcome:
         next: The next nightly.
         finally_: The places after that.
         left: What that left behind.
-        good: Whether overlays had a base to stand on after the kill.
+        good: Whether overlays had a base to build on after the kill.
     """
 
     after: list[str]

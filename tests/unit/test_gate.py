@@ -272,7 +272,7 @@ LIST = "application/vnd.oci.image.index.v1+json"
     ("changes", "said"),
     [
         ({"mediaType": LIST, "manifests": []}, f"not an image manifest but {LIST}"),
-        ({"mediaType": None, "manifests": []}, "not one image"),
+        ({"mediaType": None, "manifests": []}, "not an image manifest"),
         ({"layers": []}, "0 layers instead of 1"),
         ({"layers": [{"digest": digest("another"), "size": 1}]}, "whose layers are not known to be the image's"),
         ({"config": {"digest": digest("another")}}, f"config {digest('another')}"),
