@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import re
 import signal
@@ -27,6 +28,7 @@ from smoke.server.server import ServerFailedError
 from smoke.suite import suite_options
 from smoke.suite.at_once import AtOnce, is_coroutine
 from smoke.suite.image_run import NotVerifiedError, Run
+from smoke.suite.own_checks import TIER, OwnChecks
 from smoke.suite.url_run import UrlRun
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ _MESSAGE_LIMIT = 2000
 _EXCEPTION = re.compile(r"^(?:Skipped|Failed|AssertionError): ")
 _RUN: pytest.StashKey[Run | UrlRun] = pytest.StashKey()
 _AT_ONCE: pytest.StashKey[AtOnce] = pytest.StashKey()
+_OWN: pytest.StashKey[OwnChecks] = pytest.StashKey()
 _SECONDS: pytest.StashKey[float] = pytest.StashKey()
 _NOTE: pytest.StashKey[str] = pytest.StashKey()
 
@@ -58,6 +61,29 @@ _INCOMPLETE = Diagnosis(
     advice="run the whole suite: pytest smoke --image IMAGE",
     image_at_fault=False,
 )
+
+
+class _OfOwnChecks:
+    """The hooks of this file, for the user's own checks: pytest calls a conftest's only for what lies beside it."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if _is_own(item):
+            pytest_runtest_setup(item)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        return pytest_pyfunc_call(pyfuncitem) if _is_own(pyfuncitem) else None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        return (yield from pytest_runtest_call(item)) if _is_own(item) else (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        return (yield from pytest_runtest_makereport(item, call)) if _is_own(item) else (yield)
 
 
 # --- The run ---------------------------------------------------------------------------------------------
@@ -76,6 +102,26 @@ def pytest_configure(config: pytest.Config) -> None:
     report: Path | None = config.getoption("--report", default=None)
     if report and not config.option.xmlpath:
         config.option.xmlpath = str(report / "junit.xml")
+    _add_own_checks(config)
+
+
+def _add_own_checks(config: pytest.Config) -> None:
+    with _refused():
+        path = suite_options.checks(config)
+    if path:
+        own = config.stash[_OWN] = OwnChecks(path)
+        config.pluginmanager.register(own)
+        config.pluginmanager.register(_OfOwnChecks())
+        config.args.append(str(own.path))
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """Make a wrong word end pytest in two lines."""
+    try:
+        yield
+    except LlmdDevError as error:
+        raise pytest.UsageError(harmless(f"{error.what}\ntry: {error.hint}")) from error
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -92,6 +138,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise pytest.UsageError(harmless(f"{error.what}\ntry: {error.hint}")) from error
     session.config.stash[_RUN] = run
     session.config.stash[_AT_ONCE] = AtOnce()
+    if own := session.config.stash.get(_OWN, None):
+        own.run, own.at_once = run, session.config.stash[_AT_ONCE]
     _guard_terminal(session.config)
     _heed_signals(run)
 
@@ -154,10 +202,34 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(trylast=True)  # after whatever else has an opinion on the order
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the tiers in order, and notice that only some of the checks were asked for."""
-    items.sort(key=lambda item: Tier.of(item.path).number)
+    items.sort(key=lambda item: _tier(item).number)
     files = {path.name for path in _SUITE.glob("test_*.py")}
-    if {item.path.name for item in items} != files or any("::" in argument for argument in config.args):
+    found = {item.path.name for item in items if not _is_own(item)}
+    if found != files or any("::" in argument for argument in config.args):
         _mark_incomplete(config)
+
+
+def _is_own(item: pytest.Item) -> bool:
+    own = item.config.stash.get(_OWN, None)
+    return own is not None and own.holds(item.path)
+
+
+def _tier(item: pytest.Item) -> Tier:
+    return TIER if _is_own(item) else Tier.of(item.path)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Refuse checks of the user's own that cannot be read, before anything is started."""
+    own = session.config.stash.get(_OWN, None)
+    if own is None or session.config.option.collectonly:
+        return
+    why = own.error or (None if any(map(_is_own, session.items)) else f"{own.path}: it holds no check")
+    if why:
+        run = session.config.stash[_RUN]
+        del session.config.stash[_RUN]
+        run.close()
+        raise pytest.UsageError(harmless(run.redacted(f"--checks {why}\ntry: pytest --collect-only {own.path}")))
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -175,7 +247,7 @@ def _mark_incomplete(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a check that could only repeat what is known."""
-    if reason := item.config.stash[_RUN].findings.reason_to_skip(Tier.of(item.path)):
+    if reason := item.config.stash[_RUN].findings.reason_to_skip(_tier(item)):
         pytest.skip(reason)
 
 
@@ -187,6 +259,10 @@ class CheckTimeoutError(TimeoutError):
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run the checks that are coroutines at once; any other one has the server for itself."""
     at_once = pyfuncitem.config.stash[_AT_ONCE]
+    if _is_own(pyfuncitem) and is_coroutine(pyfuncitem):
+        names = inspect.signature(pyfuncitem.obj).parameters
+        at_once.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+        return True
     if is_coroutine(pyfuncitem):
         at_once.result(pyfuncitem)
         return True
@@ -430,6 +506,8 @@ def _shorten(run: Run | UrlRun, item: pytest.Item, call: pytest.CallInfo[None], 
         # Frames of the client's inner life say nothing about the image.
         steps = [(Path(entry.path), entry.lineno + 1) for entry in call.excinfo.traceback]
         places = [f"at smoke/{path.name}:{line}" for path, line in steps if _is_check(path)]
+        if _is_own(item):
+            places = [f"at {path.name}:{line}" for path, line in steps if item.config.stash[_OWN].holds(path)]
         words = _EXCEPTION.sub("", _words(call.excinfo))
         text = "\n".join([words, *places, *run.last_words])
     report.longrepr = run.redacted(text)
@@ -458,12 +536,13 @@ def _outcome(run: Run | UrlRun, report: pytest.TestReport) -> Outcome:
 
 
 def _note(run: Run | UrlRun, item: pytest.Item, outcome: Outcome, message: str, traced: tuple[int, str] | None) -> None:
-    tier = Tier.of(item.path)
+    tier = _tier(item)
+    called = item.config.stash[_OWN].name(item) if _is_own(item) else item.name.removeprefix("test_")
     function: Any = getattr(item, "function", None)
     seconds: float = item.stash[_SECONDS]
     contract = " ".join((function.__doc__ or "").partition("\n\n")[0].split())
     check = Check(
-        name=f"{tier.name}/{item.name.removeprefix('test_')}",
+        name=f"{tier.name}/{called}",
         contract=contract,
         outcome=outcome,
         seconds=round(seconds, 2),

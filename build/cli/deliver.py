@@ -76,8 +76,8 @@ class Delivery:
 
     @property
     def pushes(self) -> bool:
-        """Whether an image that passes is pushed: the gate requires a test with the suite's own model."""
-        return self.push and self.smoke and self.options.model is None
+        """Whether an image that passes is pushed: the gate requires a test in the standard way."""
+        return self.push and self.smoke and self.options.is_standard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +132,8 @@ def require_registry(context: Context, request: Delivery) -> None:
         context.open_registry().require_reachable()
     elif request.push and request.smoke:
         context.console.note(
-            "this run does not push: the gate requires a test with the suite's own model; the same command without "
-            "--model pushes"
+            "this run does not push: the gate requires a test without --model, --serve-arg and --env; the same command "
+            "without them pushes"
         )
 
 

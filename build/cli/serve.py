@@ -32,13 +32,15 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.json:
         raise UsageError("--json has no effect beside serve: it prints the server's log", hint="leave out --json")
     image = context.engine.image(arguments.image)
-    asked = smoke_run.SmokeOptions(gpus=arguments.gpus, model=arguments.model)
+    asked = smoke_run.SmokeOptions(**smoke.start_of(arguments))
     report = reports.new(context.folders.reports, image)
     try:
         with scratch.folder() as folder:
             words = smoke_run.started_words(context, image, asked, report)
             key = ("--key-file", Path(folder, "key"))
-            smoke_run.program(context, ["smoke.serve", *words, *key], on_line=context.console.result)
+            smoke_run.program(
+                context, ["smoke.serve", *words, *key], env=smoke_run.carried(asked), on_line=context.console.result
+            )
     except KeyboardInterrupt:
         context.console.note(f"ended; its log: {report / reports.LOG}")
         return {"log": str(report / reports.LOG)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from build.cli import options
-from build.config import model_name
+from build.config import model_name, starting
 from build.config.expectation import Expectation
+from build.config.own_checks import own_checks
 from build.gate import ending, smoke_run
 from build.gate.smoke_run import SmokeOptions
 
@@ -53,6 +54,12 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="text that the answer to GET ROUTE must contain; repeatable",
     )
+    parser.add_argument(
+        "--checks",
+        metavar="PATH",
+        type=options.usable(_checks),
+        help="checks of your own, to run after the suite's: a pytest file or a folder of such (default: the setting)",
+    )
 
 
 def add_start_options(parser: argparse.ArgumentParser) -> None:
@@ -71,13 +78,42 @@ def add_start_options(parser: argparse.ArgumentParser) -> None:
         type=options.usable(_model),
         help="model to serve: a folder, or a name on Hugging Face's hub (default: a tiny generated one)",
     )
+    parser.add_argument(
+        "--serve-arg",
+        dest="serve_args",
+        metavar="ARG",
+        type=options.usable(starting.argument),
+        action="append",
+        help="further argument of vLLM, such as --serve-arg=--max-num-seqs=8; repeatable (default: the setting)",
+    )
+    parser.add_argument(
+        "--env",
+        metavar="NAME=VALUE",
+        type=options.usable(starting.variable),
+        action="append",
+        help="further variable of the server, whose value is shown nowhere; repeatable (default: the setting)",
+    )
 
 
 def options_of(arguments: argparse.Namespace) -> SmokeOptions:
     """Return the test options on the command line."""
     return SmokeOptions(
-        expect=tuple(arguments.expect), gpus=arguments.gpus, model=arguments.model, numbers=arguments.numbers
+        expect=tuple(arguments.expect), numbers=arguments.numbers, checks=arguments.checks, **start_of(arguments)
     )
+
+
+def start_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How the command line wants an image to be started."""
+    return {
+        "gpus": arguments.gpus,
+        "model": arguments.model,
+        "serve_args": tuple(arguments.serve_args) if arguments.serve_args else None,
+        "env": tuple(arguments.env) if arguments.env else None,
+    }
+
+
+def _checks(text: str) -> Path | None:
+    return own_checks(options.path(text))
 
 
 def _expectation(text: str) -> str:

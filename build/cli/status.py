@@ -12,7 +12,7 @@ from rich.table import Table
 from build.cli import options
 from build.engine import ages, labels, names
 from build.engine.names import Upload
-from build.gate import demands, fingerprints, reports, verdict
+from build.gate import demands, fingerprints, reports, verdict, ways
 from build.nightly import freshness, record, retention
 from build.source.repository import SHORT_DIGITS
 
@@ -60,6 +60,7 @@ class Row:
         verdict: ``pass``, ``fail``, ``outdated`` (of another version of the suite) or ``untested``.
         digest: Digest of the manifest in the registry of the last push; None if it was not pushed.
         pushed: Its names in registries.
+        failed_with: Options of the ways of testing in which it failed although it passed as the gate requires.
         changed: Whether it passed with other numbers than its base's, on purpose.
         report: Page of its newest report; None without one.
         own: Bytes that an overlay adds to its base; None for a base, or if the base is not on the engine.
@@ -69,6 +70,7 @@ class Row:
     verdict: str
     digest: str | None
     pushed: tuple[str, ...]
+    failed_with: tuple[str, ...]
     changed: bool
     own: int | None
     report: Path | None
@@ -96,6 +98,7 @@ class Row:
             "version": marks.get(labels.VERSION),
             "base": marks.get(labels.BASE),
             "verdict": self.verdict,
+            "failed_with": list(self.failed_with),
             "numbers_changed": self.changed,
             "digest": self.digest,
             "pushed": list(self.pushed),
@@ -119,15 +122,23 @@ def rows(context: Context) -> list[Row]:
 
 
 def _row(context: Context, image: Image, rules: str, report: Path | None) -> Row:
-    found = verdict.recall(context.folders.verdicts, image.id)
+    required = ways.required(context.settings)
+    found = verdict.recall(context.folders.verdicts, image.id, required=required)
     digests = [name.partition("@") for name in image.digests]
     repositories = {repository: digest for repository, _, digest in digests}
     named = [name for name in image.tags if not Upload.parse(name.rpartition(":")[2])]
     pushed = tuple(name for name in named if name.rpartition(":")[0] in repositories)
     digest = repositories.get(pushed[-1].rpartition(":")[0]) if pushed else None
+    judged = _verdict(context, found, image, rules)
+    failures = (
+        verdict.failed_otherwise(context.folders.verdicts, image.id, rules=rules, required=required)
+        if judged == "pass"
+        else []
+    )
     return Row(
         image=image,
-        verdict=_verdict(context, found, image, rules),
+        verdict=judged,
+        failed_with=tuple(each.way.text for each in failures),
         digest=digest,
         pushed=pushed,
         changed=bool(found and found.ok and found.changes_numbers),
@@ -150,10 +161,15 @@ def _verdict(context: Context, found: Verdict | None, image: Image, rules: str) 
         return "outdated"
     if not found.ok:
         return "fail"
-    return "untested" if demands.shortcoming(context.folders.verdicts, image, rules=rules) else "pass"
+    why = demands.shortcoming(context.folders.verdicts, image, rules=rules, required=ways.required(context.settings))
+    return "untested" if why else "pass"
 
 
 _COLOURS = {"pass": "green", "fail": "red", "outdated": "yellow", "untested": "yellow"}
+
+
+def _judged(row: Row) -> str:
+    return f"[{_COLOURS[row.verdict]}]{row.verdict}[/]" + (", numbers changed" if row.changed else "")
 
 
 def table(found: Sequence[Row]) -> Table:
@@ -167,7 +183,7 @@ def table(found: Sequence[Row]) -> Table:
             escape("\n".join(row.called)),
             escape(f"{marks[labels.KIND]} ({marks.get(labels.FLAVOR, '?')})"),
             escape(marks.get(labels.COMMIT, "")[:SHORT_DIGITS]),
-            f"[{_COLOURS[row.verdict]}]{row.verdict}[/]" + (", numbers changed" if row.changed else ""),
+            "\n".join([_judged(row), *(escape(f"failed with {way}") for way in row.failed_with)]),
             ages.of(row.image).removesuffix(" old"),
             f"{row.image.size / 1e9:.2f} GB",
             "" if row.own is None else decimal(row.own),

@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError
 
+from build.config import starting
 from build.config.folders import REPOSITORY, Folders
 from build.errors import UsageError
 
@@ -47,6 +48,9 @@ Release = Annotated[str, StringConstraints(pattern=r"^(?:newest|[0-9]+(?:\.[0-9]
 SECRETS = ("notify_url",)
 """Settings whose values are never shown or written."""
 
+PRIVATE = (*SECRETS, "env")
+"""Those, and settings that may hold secrets."""
+
 
 class _Shared(PyprojectTomlConfigSettingsSource):
     """The settings in pyproject.toml, a committed file that others read."""
@@ -65,7 +69,7 @@ class _Shared(PyprojectTomlConfigSettingsSource):
                     hint=f"revoke it, since others may have read it, and set {ENV_PREFIX}{name.upper()} instead",
                 )
         # Paths in a shared file are relative to the file, not to the working directory.
-        for name in ("state", "cache", "notify_url_file"):
+        for name in ("state", "cache", "notify_url_file", "checks"):
             if isinstance(values.get(name), str):
                 values[name] = str(REPOSITORY / Path(values[name]).expanduser())
         if isinstance(secrets := values.get("build_secrets"), dict):
@@ -163,6 +167,18 @@ class Settings(BaseSettings):
     # The image is 28 GB, and its builder stage as large again; package caches and the push need more.
     cuda_disk_gb: int = Field(default=90, ge=1, description="Free disk in GB that a build of a cuda base requires.")
     start_timeout: int = Field(default=600, ge=1, description="Seconds for the server under test to become healthy.")
+    serve_args: tuple[str, ...] = Field(
+        default_factory=tuple,
+        description="Further arguments of vLLM's server under test, as the gate then asks for them.",
+    )
+    env: tuple[SecretStr, ...] = Field(
+        default_factory=tuple,
+        description="Further variables of the server under test, `NAME=VALUE` each; values show nowhere.",
+    )
+    checks: File | None = Field(
+        default=None,
+        description="Checks of your own, which the gate then asks for: a pytest file, or a folder of such.",
+    )
     container_memory_gb: int | None = Field(
         default=None,
         ge=1,
@@ -186,6 +202,11 @@ class Settings(BaseSettings):
         """Return the sources: command line first, then environment, then ``[tool.llm-d-dev]``."""
         pyproject = _Shared(settings_cls, REPOSITORY / "pyproject.toml")
         return init_settings, env_settings, pyproject
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Further variables of the server under test, by name."""
+        return starting.variables([each.get_secret_value() for each in self.env])
 
     @property
     def folders(self) -> Folders:
@@ -217,7 +238,7 @@ def load(overrides: dict[str, Any]) -> Settings:
     """
     _refuse_unknown_variables()
     try:
-        return Settings(**overrides)
+        return _checked(Settings(**overrides))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"pyproject.toml cannot be read: {error}", hint="correct it there") from error
     except SettingsError as error:
@@ -231,9 +252,17 @@ def load(overrides: dict[str, Any]) -> Settings:
         key = ".".join(str(part) for part in first["loc"])
         variable = f"{ENV_PREFIX}{str(first['loc'][0]).upper()}"
         raise UsageError(
-            f"setting {key!r}: {first['msg']} (got {first['input']!r})",
+            f"setting {key!r}: {first['msg']}" + ("" if first["loc"][0] in PRIVATE else f" (got {first['input']!r})"),
             hint=f"correct it on the command line, in {variable} or in pyproject.toml",
         ) from error
+
+
+def _checked(found: Settings) -> Settings:
+    for word in found.serve_args:
+        starting.argument(word)
+    for each in found.env:
+        starting.variable(each.get_secret_value())
+    return found
 
 
 def _refuse_unknown_variables() -> None:

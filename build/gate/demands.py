@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from build.engine import labels
 from build.gate import verdict
+from build.gate.ways import STANDARD
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from build.engine.image import Image
     from build.gate.verdict import Verdict
+    from build.gate.ways import Way
 
 _WAYS = "completions completions-stream chat chat-stream responses responses-stream"
 _CHOICES = "completions completions-stream chat chat-stream"
@@ -132,32 +134,35 @@ def missing(found: Verdict, image: Image) -> list[str]:
     return lacking if seen >= len(expected) else [*lacking, *expected]
 
 
-def shortcoming(folder: Path, image: Image, *, rules: str) -> str | None:
+def shortcoming(folder: Path, image: Image, *, rules: str, required: Way = STANDARD) -> str | None:
     """Return why the verdict about an image does not open the gate, as the end of a sentence; None if it does.
 
     Args:
         folder: Folder of verdicts.
         image: The image.
-        rules: Fingerprint of the current rules (:func:`build.gate.fingerprints.rules`).
+        rules: Fingerprint of the rules as they are now (:func:`build.gate.fingerprints.rules`).
+        required: The way of testing that is asked for.
     """
-    found = verdict.recall(folder, image.id)
+    found = verdict.recall(folder, image.id, required=required)
     if found is None:
-        return "was tested with another model only" if verdict.has_others(folder, image.id) else "was not tested"
+        others = "; ".join(sorted({each.way.text or "the standard one" for each in verdict.about(folder, image.id)}))
+        return f"was tested only in other ways than the gate asks for ({others})" if others else "was not tested"
     if not found.ok:
         return f"failed its smoke test: {', '.join(found.failed[:3])}"
-    if found.configuration.get("suite") == rules and found.configuration.get("exact") is not True:
-        return "was tested with another model than the suite's own"
-    return weakness(folder, found, image, rules=rules)
+    if found.configuration.get("suite") == rules and "exact" not in found.configuration:
+        return "was tested with a model that its verdict does not tell"
+    return weakness(folder, found, image, rules=rules, required=required)
 
 
-def weakness(folder: Path, found: Verdict, image: Image, *, rules: str) -> str | None:
-    """Return why a passing verdict, with any model, no longer counts; None if it does.
+def weakness(folder: Path, found: Verdict, image: Image, *, rules: str, required: Way = STANDARD) -> str | None:
+    """Return why a passing verdict, in any way of testing, no longer counts; None if it does.
 
     Args:
         folder: Folder of verdicts.
         found: The verdict.
         image: The image.
         rules: Fingerprint of the current rules.
+        required: The way of testing that is asked of the base to which it leaves some checks.
     """
     if found.diff_ids != image.diff_ids:
         return "has a verdict that names other layers"
@@ -165,15 +170,15 @@ def weakness(folder: Path, found: Verdict, image: Image, *, rules: str) -> str |
         return "was tested by another version of the smoke suite"
     if lacking := missing(found, image):
         return f"was tested without {len(lacking)} of its checks: {', '.join(lacking[:3])}"
-    return _base_weakness(folder, found, rules=rules)
+    return _base_weakness(folder, found, rules=rules, required=required)
 
 
-def _base_weakness(folder: Path, found: Verdict, *, rules: str) -> str | None:
+def _base_weakness(folder: Path, found: Verdict, *, rules: str, required: Way) -> str | None:
     """Return why an overlay's base does not answer for the checks left to it; None if it does."""
     base_id = found.configuration.get("base")
     if not base_id:
         return None
-    base = verdict.recall(folder, str(base_id))
+    base = verdict.recall(folder, str(base_id), required=required)
     if base and base.ok and base.configuration.get("suite") == rules and base.configuration.get("exact") is True:
         return None if found.diff_ids[: len(base.diff_ids)] == base.diff_ids else "does not stand on the base it names"
     return "leaves some checks to its base, which has no current pass"

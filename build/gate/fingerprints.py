@@ -41,6 +41,11 @@ def fingerprint(folder: Path, pattern: str = "**/*.py") -> str:
     return whole.hexdigest()
 
 
+def checks(path: Path) -> str:
+    """Digest of a user's own checks: of a file, or of all Python files below a folder."""
+    return fingerprint(path) if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def model(folder: Path) -> str:
     """Return the digest of a model: of all files below its folder."""
     return fingerprint(folder, "**/*")

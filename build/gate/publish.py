@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from build.engine import content, labels, names
 from build.errors import GateError
-from build.gate import fingerprints, transfer
+from build.gate import fingerprints, transfer, verdict, ways
 from build.source.repository import SHORT_DIGITS
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ def push(context: Context, image: Image, *, allow_native: bool = False) -> Pushe
     """
     _require_genuine(image)
     _require_passed(context, image)
+    for failed in verdict.failed_otherwise(
+        context.folders.verdicts, image.id, rules=fingerprints.rules(), required=ways.required(context.settings)
+    ):
+        context.console.warn(
+            f"{image.name} passed, and failed {', '.join(failed.failed[:3])} when tested with {failed.way.text}"
+        )
     if not allow_native:
         transfer.require_same_native(image)
     tags = _tags(context, image)
@@ -65,7 +71,9 @@ def _require_genuine(image: Image) -> None:
 
 
 def _require_passed(context: Context, image: Image) -> None:
-    transfer.require_passed(context.folders.verdicts, image, rules=fingerprints.rules())
+    transfer.require_passed(
+        context.folders.verdicts, image, rules=fingerprints.rules(), required=ways.required(context.settings)
+    )
 
 
 def _tags(context: Context, image: Image) -> list[str]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from build import errors
+from build.config import starting
 from build.config.folders import REPOSITORY
 from build.config.gpus import AUTO, Selection
 from build.config.settings import ENV_PREFIX
 from build.errors import EngineError, SmokeError, UsageError
-from build.gate import demands, fingerprints, reports, verdict
+from build.gate import demands, fingerprints, reports, verdict, ways
 from build.host import process
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from build.context import Context
     from build.engine.image import Image
     from build.gate.verdict import Verdict
+    from build.gate.ways import Way
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +38,26 @@ class SmokeOptions:
 
     Attributes:
         expect: ``ROUTE=TEXT`` each: the answer to GET ROUTE must contain TEXT.
-        gpus: GPUs for the image.
-        model: Folder of a model, or its name on the hub; None for the suite's own.
+        gpus: GPUs that the image is given.
+        model: Folder of a model, or its name on the hub; None for the one made on the spot.
+        serve_args: Further arguments of vLLM; None for those of the settings.
+        env: Further variables of the server, ``NAME=VALUE`` each; None for those of the settings.
+        checks: The user's own checks; None for those of the settings.
         numbers: Whether the image's numbers are the ``same`` as its base's, or ``changed``.
     """
 
     expect: tuple[str, ...] = ()
     gpus: Selection = AUTO
     model: Path | None = None
+    serve_args: tuple[str, ...] | None = None
+    env: tuple[str, ...] | None = field(default=None, repr=False)
+    checks: Path | None = None
     numbers: str = "same"
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether the server is started as the gate asks for it."""
+        return self.model is None and self.serve_args is None and self.env is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,38 +76,37 @@ class Trial:
 
 
 def known(context: Context, image: Image, options: SmokeOptions) -> Verdict | None:
-    """Return a passing verdict for the same question, or None."""
-    rules, folder = fingerprints.rules(), context.folders.verdicts
-    if options.model is None:
-        found = None if demands.shortcoming(folder, image, rules=rules) else verdict.recall(folder, image.id)
-    else:
-        found = _known_with(folder, image, options.model, rules)
-    if found is None:
+    """Return a passing verdict that answers the same question, or None."""
+    rules, folder, required = fingerprints.rules(), context.folders.verdicts, ways.required(context.settings)
+    if options.is_standard and demands.shortcoming(folder, image, rules=rules, required=required):
         return None
-    asked = found.configuration
-    same = set(options.expect) <= set(asked.get("expect", ()))
-    # Options that were not given may have any value.
-    return found if same and (options.gpus.word == "auto" or asked.get("gpus") == str(options.gpus)) else None
-
-
-def _known_with(folder: Path, image: Image, model: Path, rules: str) -> Verdict | None:
-    """Return a passing verdict with the model in a folder. The content of a hub name is not known here."""
-    if not model.is_dir():
-        return None
-    digest = fingerprints.model(model)
-    # A copy of the suite's own model counts as that model.
-    others = (verdict.recall(folder, image.id, model=digest), verdict.recall(folder, image.id))
     return next(
         (
             found
-            for found in others
-            if found
-            and found.ok
-            and found.configuration.get("model") == digest
-            and not demands.weakness(folder, found, image, rules=rules)
+            for found in verdict.about(folder, image.id)
+            if found.ok
+            and _answers(found, options, required)
+            and not demands.weakness(folder, found, image, rules=rules, required=required)
         ),
         None,
     )
+
+
+def _answers(found: Verdict, options: SmokeOptions, required: Way) -> bool:
+    """Whether a verdict is about the way of testing that is asked for, or one that asks for more."""
+    way = found.way
+    if options.model is None:
+        same = way.model is None
+    else:
+        # What the hub has under a name is not known here. A copy of the suite's own model is that model.
+        same = options.model.is_dir() and found.configuration.get("model") == fingerprints.model(options.model)
+    serve_args = required.serve_args if options.serve_args is None else options.serve_args
+    env = required.env if options.env is None else starting.marks(starting.variables(options.env))
+    same = same and (way.serve_args, way.env) == (serve_args, env)
+    checks = fingerprints.checks(options.checks) if options.checks else required.checks
+    same = same and checks in (None, way.checks)
+    # What was not chosen may be anything.
+    return same and set(options.expect) <= way.expect and (options.gpus.word == "auto" or way.gpus == str(options.gpus))
 
 
 def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = False) -> Trial:
@@ -122,7 +135,7 @@ def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = 
         return Trial(verdict=found, report=before.folder if before else None, figures={})
     rules, report = fingerprints.rules(), reports.new(context.folders.reports, image)
     with context.console.step("smoke") as progress:
-        done = program(context, _words(context, image, options, report), on_line=progress)
+        done = program(context, _words(context, image, options, report), env=carried(options), on_line=progress)
         document = _read(report, done)
         context.console.note(f"report: {report / reports.PAGE}")
         kept = _keep(context, image, report, rules)
@@ -132,17 +145,20 @@ def run(context: Context, image: Image, options: SmokeOptions, *, force: bool = 
     return Trial(verdict=kept, report=report, figures=document.figures)
 
 
-def program(context: Context, words: Sequence[str | Path], *, on_line: process.OnLine) -> process.Completed:
+def program(
+    context: Context, words: Sequence[str | Path], *, env: Mapping[str, str], on_line: process.OnLine
+) -> process.Completed:
     """Run a program of `smoke` on this run's engine and folders, without importing it.
 
     Args:
         context: Engine and folders.
-        words: Module and arguments.
-        on_line: Called with each line of output.
+        words: Its module, and its words.
+        env: Further variables of its process.
+        on_line: Called with each line of what it prints.
     """
     return process.run(
         [sys.executable, "-m", *words],
-        env=environment(context),
+        env=environment(context) | dict(env),
         cwd=REPOSITORY,
         on_line=on_line,
         without=_FOREIGN,
@@ -156,9 +172,15 @@ def environment(context: Context) -> dict[str, str]:
     return {**context.engine.environment, **named}
 
 
+def carried(options: SmokeOptions) -> dict[str, str]:
+    """Variables of the suite's process that tell it what no argument may show."""
+    return {} if options.env is None else {starting.CARRIER: json.dumps(options.env)}
+
+
 def _words(context: Context, image: Image, options: SmokeOptions, report: Path) -> list[str]:
     words = ["pytest", str(fingerprints.SUITE), *started_words(context, image, options, report)]
     words += ["--numbers", options.numbers]
+    words += ["--checks", str(options.checks.absolute())] if options.checks else []
     for expectation in options.expect:
         words += ["--expect", expectation]
     return [*words, "-p", "no:cacheprovider"]
@@ -170,11 +192,12 @@ def started_words(context: Context, image: Image, options: SmokeOptions, report:
     Args:
         context: Settings.
         image: The image; named by its ID.
-        options: GPUs and model.
-        report: Folder of the log.
+        options: GPUs, model and arguments.
+        report: Folder of its log.
     """
     words = ["--image", image.id, "--report", str(report)]
     words += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
+    words += [f"--serve-arg={each}" for each in options.serve_args or ()]
     if options.model:
         # The suite runs in another folder than its caller.
         words += ["--model", str(options.model.absolute() if options.model.exists() else options.model)]

@@ -16,6 +16,7 @@ from build.engine import labels, names, uploads
 from build.engine.client import CALL_TIMEOUT_S
 from build.errors import EngineError, GateError, RegistryError
 from build.gate import demands, verdict
+from build.gate.ways import STANDARD
 from build.host import turn
 from build.host.retry import can_get_better, patiently
 from build.registry.client import Registry
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from build.engine.client import Engine
     from build.engine.image import Image
     from build.gate.verdict import Verdict
+    from build.gate.ways import Way
     from build.registry.manifest import Manifest
     from build.registry.repository_name import RepositoryName
 
@@ -53,20 +55,21 @@ class Pushed:
     size: int
 
 
-def require_passed(folder: Path, image: Image, *, rules: str) -> Verdict:
+def require_passed(folder: Path, image: Image, *, rules: str, required: Way = STANDARD) -> Verdict:
     """Return the verdict that opens the gate for an image (:func:`build.gate.demands.shortcoming`).
 
     Args:
         folder: Folder of verdicts.
         image: The image.
         rules: Fingerprint of the current rules.
+        required: The way of testing that is asked for.
 
     Raises:
         GateError: The image has no such verdict.
     """
-    if why := demands.shortcoming(folder, image, rules=rules):
+    if why := demands.shortcoming(folder, image, rules=rules, required=required):
         raise GateError(f"{image.name} {why}", hint=f"`python -m build smoke {image.name}` tests it")
-    found = verdict.recall(folder, image.id)
+    found = verdict.recall(folder, image.id, required=required)
     assert found is not None  # noqa: S101 - for the type checker: a verdict without shortcoming is there
     return found
 

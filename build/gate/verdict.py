@@ -7,11 +7,13 @@ spec/predicates/test-result.md (v0.1).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, StringConstraints, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
+from build.gate.ways import STANDARD, Way
 from build.host import stored
 
 if TYPE_CHECKING:
@@ -22,12 +24,12 @@ PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 
 _KNOWN: dict[str, TypeAdapter[Any]] = {
     "suite": TypeAdapter(str),
-    **dict.fromkeys(("flavor", "gpus", "driver"), TypeAdapter(str | None)),
+    **dict.fromkeys(("flavor", "gpus", "driver", "checks"), TypeAdapter(str | None)),
     # Parts of file names.
     **dict.fromkeys(("model", "base"), TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[\w:.-]*$")] | None)),
     "exact": TypeAdapter(bool),
     "numbers": TypeAdapter(str | None),
-    **dict.fromkeys(("expect", "gpu_names"), TypeAdapter(tuple[str, ...] | list[str])),
+    **dict.fromkeys(("expect", "gpu_names", "serve_args", "env"), TypeAdapter(tuple[str, ...] | list[str])),
 }
 """Types of the known configuration entries. Other entries may have any type."""
 
@@ -39,9 +41,15 @@ def _is_understood(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
     return configuration
 
 
+def _is_time(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return text
+
+
 @checked(frozen=True, kw_only=True)
 class Verdict:
-    """A verdict, passed or failed, about exactly one image.
+    """A verdict, passed or failed, about exactly one image and one way of testing it.
 
     Attributes:
         image_id: ``sha256:…`` of the tested image.
@@ -57,7 +65,7 @@ class Verdict:
     passed: tuple[str, ...]
     failed: tuple[str, ...]
     configuration: Annotated[Mapping[str, Any], AfterValidator(_is_understood)]
-    finished: str
+    finished: Annotated[str, AfterValidator(_is_time)]
 
     @property
     def ok(self) -> bool:
@@ -65,9 +73,14 @@ class Verdict:
         return bool(self.passed) and not self.failed
 
     @property
+    def way(self) -> Way:
+        """The way of testing."""
+        return Way.of(self.configuration)
+
+    @property
     def changes_numbers(self) -> bool:
         """Whether the image computes other numbers than its base, on purpose."""
-        return (self.configuration.get("numbers") or "").startswith("changed")
+        return self.way.changed
 
     def statement(self) -> dict[str, Any]:
         """Return the in-toto statement."""
@@ -121,20 +134,10 @@ def _digest(sha256: str) -> dict[str, str]:
     return {"sha256": sha256.removeprefix("sha256:")}
 
 
-def _path(folder: Path, image_id: str, way: str = "") -> Path:
-    return folder / f"{image_id.removeprefix('sha256:')}{way}.json"
-
-
-def _way(verdict: Verdict) -> str:
-    """Return the suffix of a verdict's file: empty for the suite's own model."""
-    if verdict.configuration.get("exact", True):
-        return ""
-    return f".{verdict.configuration.get('model') or 'unknown'}"
-
-
 def record(folder: Path, verdict: Verdict) -> None:
-    """Store a verdict. It replaces an earlier one about the same image and model."""
-    stored.write(_path(folder, verdict.image_id, _way(verdict)), verdict.statement())
+    """Store a verdict; it replaces an earlier one about the same image and way of testing."""
+    name = f"{verdict.image_id.removeprefix('sha256:')}{verdict.way.mark}.json"
+    stored.write(folder / name, verdict.statement())
 
 
 def read(path: Path) -> Verdict | None:
@@ -142,21 +145,36 @@ def read(path: Path) -> Verdict | None:
     return stored.read(path, Verdict.parse)
 
 
-def recall(folder: Path, image_id: str, *, model: str | None = None) -> Verdict | None:
-    """Return the verdict about an image, or None without a readable one that names this image.
+def about(folder: Path, image_id: str) -> list[Verdict]:
+    """Return the verdicts about an image that can be read, one a way of testing, the newest first."""
+    name = image_id.removeprefix("sha256:")
+    paths = [folder / f"{name}.json", *sorted(folder.glob(f"{name}.*.json"))]
+    found = [verdict for verdict in map(read, paths) if verdict and verdict.image_id == image_id]
+    return sorted(found, key=lambda verdict: datetime.fromisoformat(verdict.finished), reverse=True)
+
+
+def recall(folder: Path, image_id: str, *, required: Way = STANDARD) -> Verdict | None:
+    """Return the verdict that decides about an image (:mod:`build.gate.ways`); None if no verdict does.
 
     Args:
         folder: Folder of verdicts.
         image_id: The image.
-        model: Fingerprint of the model; None for the suite's own.
+        required: The way of testing that is asked for.
     """
-    verdict = read(_path(folder, image_id, f".{model}" if model else ""))
-    return verdict if verdict and verdict.image_id == image_id else None
+    found = about(folder, image_id)
+    deciding = (verdict for verdict in found if verdict.way.answers(required, passed=verdict.ok))
+    failures = (verdict for verdict in found if not verdict.ok and verdict.way.starts_as(required))
+    return next(deciding, next(failures, None))
 
 
-def has_others(folder: Path, image_id: str) -> bool:
-    """Return whether there are verdicts about an image with other models than the suite's own."""
-    return any(folder.glob(f"{image_id.removeprefix('sha256:')}.*.json"))
+def failed_otherwise(folder: Path, image_id: str, *, rules: str, required: Way = STANDARD) -> list[Verdict]:
+    """Return the failures by today's rules in other ways of testing, which take no pass in the required way back."""
+    newest: dict[str, Verdict] = {}
+    for verdict in about(folder, image_id):
+        if verdict.configuration.get("suite") == rules:
+            # Own checks that were edited since, or another model, are another way that is called the same.
+            newest.setdefault(verdict.way.text, verdict)
+    return [each for each in newest.values() if not each.ok and not each.way.answers(required, passed=False)]
 
 
 def image_of(path: Path) -> str:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from build.engine import embedded, labels
-from build.gate import verdict
+from build.gate import verdict, ways
 from build.host import clock, lock
 from build.nightly import retention
 from build.nightly.retention import Decision, Rules
@@ -146,7 +146,8 @@ def _plan(context: Context) -> Pruned:
 
 
 def _failed(context: Context, image: Image) -> bool:
-    found = verdict.recall(context.folders.verdicts, image.id)
+    required = ways.required(context.settings)
+    found = verdict.recall(context.folders.verdicts, image.id, required=required)
     return found is not None and not found.ok
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build.config.folders import REPOSITORY
-from build.config.settings import ENV_PREFIX, SECRETS
+from build.config.settings import ENV_PREFIX, PRIVATE
 from build.errors import UsageError
 from build.host import background, process
 from build.host.files import write_atomic
@@ -184,12 +184,12 @@ def _write_script(place: Owner, options: Sequence[str]) -> None:
 
 def _carried(place: Owner) -> dict[str, str]:
     """What of the environment the job gets: all that decides what a nightly does, and no secret."""
-    secrets = {ENV_PREFIX + name.upper() for name in SECRETS}
+    secrets = {ENV_PREFIX + name.upper() for name in PRIVATE}
     found = {name: value for name, value in place.environment.items() if value and _CARRIED.fullmatch(name)}
     for name in sorted(found):
         if name in secrets or redacted(found[name]) != found[name]:
             del found[name]
-            advice = f"; set {ENV_PREFIX}NOTIFY_URL_FILE instead" if name in secrets else ""
+            advice = f"; set {ENV_PREFIX}NOTIFY_URL_FILE instead" if name.endswith("NOTIFY_URL") else ""
             place.console.warn(f"{name} holds a secret, and so is not kept for the timer{advice}")
     # Absolute, for the timer starts elsewhere, and whatever XDG variables say at night.
     found |= {name: str(Path(value).expanduser().absolute()) for name, value in found.items() if _PATHS.fullmatch(name)}

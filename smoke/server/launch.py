@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from smoke.server import relay
 from smoke.server.server import HEALTH_S, MODEL_FOLDER, POLL_S, TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from docker.types import DeviceRequest
@@ -64,6 +64,9 @@ _LONELY = {"VLLM_HOST_IP": _LOOPBACK, "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_I
 # What a model that fetches something needs.
 _FETCHING = {"HF_HUB_OFFLINE": "0"}
 
+OWN_VARIABLES = frozenset(ENVIRONMENT | _LONELY | _FETCHING)
+"""Names of the variables that the suite sets beside the key."""
+
 _CACHES = {"XDG_CACHE_HOME": ".cache", "TRITON_CACHE_DIR": ".triton"}
 
 # exec: what was compiled is loaded from there, which Docker's default for a tmpfs forbids.
@@ -90,6 +93,8 @@ class Launch:
         confined_to: User and group that it runs as, then on a root that cannot be written to but for ``/tmp`` and
             caches; None if it runs as the image says.
         network: Whether it gets the engine's network.
+        arguments: Further arguments of vLLM.
+        variables: Further variables, by name.
     """
 
     image: Image
@@ -99,6 +104,14 @@ class Launch:
     limits: Limits
     confined_to: str | None = None
     network: bool = False
+    arguments: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def command(self) -> list[str]:
+        """What the image's entry point is given."""
+        entrypoint = self.image.config.get("Entrypoint") or ()
+        return [*command(entrypoint, gpu=bool(self.devices)), *self.arguments]
 
     @property
     def pythons(self) -> tuple[str, ...]:
@@ -235,7 +248,8 @@ def _carried(server: ContainerServer, launch: Launch, stack: contextlib.ExitStac
 def _prepare(container: DockerContainer, engine: Engine, launch: Launch, *, name: str) -> None:
     container.with_name(name)
     container.image = launch.image.id  # undoes TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX, which is for names
-    container.with_command(command(launch.image.config.get("Entrypoint") or (), gpu=bool(launch.devices)))
+    container.with_command(launch.command)
+    container.with_envs(**launch.variables)
     container.with_envs(**(ENVIRONMENT | (_FETCHING if launch.network else _LONELY)), VLLM_API_KEY=launch.key)
     options: dict[str, Any] = {
         **confinement.options(engine, launch.limits),

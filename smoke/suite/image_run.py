@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 import requests
 
-from build.config import settings
+from build.config import settings, starting
 from build.config.gpus import ALL
 from build.config.model_name import ModelName
 from build.engine import client, content, embedded, labels, leftovers, serving
 from build.engine.confinement import Limits
 from build.errors import BusyError, EngineError
-from build.gate import demands, fingerprints
+from build.gate import demands, fingerprints, ways
 from build.harmless import harmless
 from build.host import secrets as redact
 from build.host.files import write_atomic, write_json
@@ -34,10 +34,11 @@ from smoke.image.contents import Contents, is_ours
 from smoke.results import report
 from smoke.results.findings import Findings
 from smoke.server import hub_model, tiny_model
-from smoke.server.launch import Launch, await_healthy, command, running
+from smoke.server.launch import Launch, await_healthy, running
 from smoke.server.numbers import STEADY, Record
 from smoke.server.server import TAIL_LINES, ContainerServer, ServerFailedError
 from smoke.suite import recorded
+from smoke.suite.suite_options import DEFAULT_START_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 _ENGINE_ERRORS = (EngineError, docker.errors.DockerException, requests.RequestException)
 # How long a server that just answered wrongly gets to show that it is dying.
 _DEATH_S = 2.0
+# A shorter value, 1 or false say, is no secret, and stands in many texts.
+_SECRET_LENGTH = 6
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -177,8 +180,10 @@ class Run:
         self.engine.close()
 
     def redacted(self, text: str) -> str:
-        """A text without the API key, without passwords and tokens that can be told by their form, and harmless."""
-        return harmless(redact.redacted(text.replace(self.key, "[redacted]")))
+        """A text without the API key, the values of --env, passwords and tokens that can be told by form; harmless."""
+        for secret in (self.key, *(value for value in self.options.env.values() if len(value) >= _SECRET_LENGTH)):
+            text = text.replace(secret, "[redacted]")
+        return harmless(redact.redacted(text))
 
     @contextlib.contextmanager
     def starting(self, *, scratch: Path, say: Callable[[str], None]) -> Iterator[Callable[[], ContainerServer]]:
@@ -228,7 +233,9 @@ class Run:
             return None
         if self.image.diff_ids[: len(base.diff_ids)] != base.diff_ids:
             return None
-        return None if demands.shortcoming(self.folders.verdicts, base, rules=self.rules) else base
+        required = ways.required(settings.load({}))
+        why = demands.shortcoming(self.folders.verdicts, base, rules=self.rules, required=required)
+        return None if why else base
 
     @property
     def exact(self) -> bool:
@@ -246,9 +253,15 @@ class Run:
         if self._is_base:
             before: Record | str = "kept for its overlays to be compared with"
         else:
-            before = recorded.of(self.folders.verdicts, self.base, place=place)
+            before = self._started_otherwise or recorded.of(self.folders.verdicts, self.base, place=place)
         self.numbers = before if isinstance(before, str) else "as its base's"
         return before
+
+    @property
+    def _started_otherwise(self) -> str | None:
+        if ways.Way.of(self._configuration()).starts_as(ways.required(settings.load({}))):
+            return None
+        return "not compared: started in another way than the base was"
 
     @property
     def any_user(self) -> bool:
@@ -406,6 +419,8 @@ class Run:
             key=self.key,
             limits=Limits.of(settings.load({})),
             network=self.options.network,
+            arguments=self.options.serve_args,
+            variables=self.options.env,
         )
 
     def _model(self, scratch: Path, say: Callable[[str], None]) -> Path:
@@ -436,6 +451,9 @@ class Run:
             timed_out=error.timed_out,
             out_of_memory=error.out_of_memory,
         )
+        if error.timed_out and found.cause == "timeout" and self.options.start_timeout < DEFAULT_START_TIMEOUT_S:
+            longer = f"give it more time: --start-timeout {DEFAULT_START_TIMEOUT_S:g}, the default, decides"
+            found = replace(found, advice=longer, image_at_fault=False)
         if error.refused and found.cause == "unknown":
             found = replace(found, cause="engine-refused", image_at_fault=False)
         if not found.image_at_fault:
@@ -554,8 +572,7 @@ class Run:
         """What the container ran, once that is known; its key and other variables are not part of it."""
         if self.launch is None:
             return None
-        entrypoint = self.image.config.get("Entrypoint") or ()
-        return shlex.join([*entrypoint, *command(entrypoint, gpu=bool(self.launch.devices))])
+        return shlex.join([*(self.image.config.get("Entrypoint") or ()), *self.launch.command])
 
     @property
     def _source(self) -> report.ImageSource | None:
@@ -582,6 +599,9 @@ class Run:
             "gpus": self._given,
             "gpu_names": list(self.gpus.titles),
             "driver": self.gpus.driver,
+            "serve_args": list(self.options.serve_args),
+            "env": list(starting.marks(self.options.env)),
+            "checks": fingerprints.checks(self.options.checks) if self.options.checks else None,
             "expect": [str(expectation) for expectation in self.options.expect],
             "numbers": self.numbers,
         }

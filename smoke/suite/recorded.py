@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from build.gate import verdict
+from build.config import settings
+from build.gate import verdict, ways
 from smoke.server.numbers import Record
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def of(verdicts: Path, base: Image | None, *, place: str) -> Record | str:
         base: The base with a current pass; None if there is none.
         place: Where the image runs (:attr:`smoke.server.numbers.Record.place`).
     """
-    found = verdict.recall(verdicts, base.id) if base else None
+    found = verdict.recall(verdicts, base.id, required=ways.required(settings.load({}))) if base else None
     if found is None:
         return "not compared: no base with a current pass"
     try:

@@ -20,7 +20,7 @@ from build.host.files import write_json
 from smoke.diagnosis.cause import Diagnosis, diagnose
 from smoke.server.server import ANSWER_S, ServerFailedError
 from smoke.suite.image_run import NotVerifiedError, Run
-from smoke.suite.suite_options import Options
+from smoke.suite.suite_options import Options, starting_with
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--image", required=True)
     parser.add_argument("--gpus", type=Selection.parse, required=True)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--serve-arg", dest="serve_args", action="append", default=[])
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--start-timeout", type=float, required=True)
     parser.add_argument("--key-file", type=Path, required=True)
@@ -77,6 +78,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         answer_timeout=ANSWER_S,
         network=False,
         numbers_changed=False,
+        **starting_with(arguments.serve_args, ()),
     )
 
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from build.config import settings, starting
 from build.config.expectation import Expectation
 from build.config.gpus import HELP, Selection
 from build.config.model_name import ModelName, chosen
+from build.config.own_checks import own_checks
 from build.errors import UsageError
 from smoke.server.server import ANSWER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-_DEFAULT_START_TIMEOUT_S = 600.0
+DEFAULT_START_TIMEOUT_S = 600.0
+"""Seconds that a server has to become healthy; one that is given less has not failed when it needs more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,9 @@ class Options:
         any_user: Whether it is also started as an arbitrary user if the image is no base.
         answer_timeout: Seconds that one answer of the server may take in all.
         network: Whether the server gets the engine's network, for a model that fetches something itself.
+        checks: The user's own checks: a file or a folder.
+        serve_args: Further arguments of vLLM.
+        env: Further variables of the server, by name; their values show nowhere.
         numbers_changed: Whether the image is to compute other numbers than its base.
     """
 
@@ -53,6 +60,9 @@ class Options:
     answer_timeout: float
     network: bool
     numbers_changed: bool
+    checks: Path | None = None
+    serve_args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def add(parser: pytest.Parser) -> None:
@@ -100,7 +110,7 @@ def add(parser: pytest.Parser) -> None:
         "--start-timeout",
         metavar="S",
         type=float,
-        default=_DEFAULT_START_TIMEOUT_S,
+        default=DEFAULT_START_TIMEOUT_S,
         help="seconds that the server has to become healthy. Default: %(default)s",
     )
     group.addoption(
@@ -127,6 +137,28 @@ def add(parser: pytest.Parser) -> None:
         choices=("same", "changed"),
         default="same",
         help="changed: an overlay may compute other numbers than its base, on purpose. Default: %(default)s",
+    )
+
+    group.addoption(
+        "--serve-arg",
+        metavar="ARG",
+        action="append",
+        default=[],
+        help="further argument of vLLM, such as --serve-arg=--max-num-seqs=8; repeatable. Default: the setting",
+    )
+    group.addoption(
+        "--checks",
+        metavar="PATH",
+        type=_path,
+        help="checks of your own, to run after the suite's: a pytest file or a folder of such. Default: the setting",
+    )
+    group.addoption(
+        "--env",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="further variable of the server; repeatable. Shows in the list of processes; the setting env and its "
+        "variable LLM_D_DEV_ENV do not. Default: the setting",
     )
 
 
@@ -167,13 +199,45 @@ def parse(config: pytest.Config) -> Options:
         answer_timeout=answer_timeout,
         network=network,
         numbers_changed=config.getoption("--numbers") == "changed",
+        checks=checks(config),
+        **starting_with(config.getoption("--serve-arg"), config.getoption("--env")),
     )
 
 
-_OF_CONTAINERS = {
+def checks(config: pytest.Config) -> Path | None:
+    """The user's own checks.
+
+    Raises:
+        UsageError: There is no such file or folder.
+    """
+    given: Path | None = config.getoption("--checks", default=None)
+    return own_checks(given or settings.load({}).checks)
+
+
+def starting_with(serve_args: Sequence[str], env: Sequence[str]) -> dict[str, Any]:
+    """Further arguments and variables of the server: those given, else those of the settings.
+
+    Args:
+        serve_args: As given; none for the settings'.
+        env: The same; those that the caller's process hands on count as given.
+
+    Raises:
+        UsageError: The suite says one of them itself.
+    """
+    found = settings.load({})
+    given = [*json.loads(os.environ.get(starting.CARRIER, "[]")), *env]
+    return {
+        "serve_args": tuple(map(starting.argument, serve_args)) or found.serve_args,
+        "env": starting.variables([starting.variable(each) for each in given]) or found.variables,
+    }
+
+
+_OF_CONTAINERS: dict[str, Any] = {
+    "--serve-arg": [],
+    "--env": [],
     "--gpus": "auto",
     "--model": None,
-    "--start-timeout": _DEFAULT_START_TIMEOUT_S,
+    "--start-timeout": DEFAULT_START_TIMEOUT_S,
     "--numbers": "same",
 }
 _OF_ADDRESSES = {"--api-key": None, "--api-key-file": None}

@@ -129,6 +129,17 @@ def _served(fault: str, *failed: str, options: tuple[str, ...] = ()) -> Fault:
     return Fault(name=fault, on="server", changes=(f"ENV STANDIN_FAULT={fault}",), options=options, failed=failed)
 
 
+def _slow(fault: str, *, seconds: int, options: tuple[str, ...] = ()) -> Fault:
+    """A server that is still starting when a time has passed that is shorter than the default."""
+    return Fault(
+        name=fault,
+        changes=(f"ENV STANDIN_FAULT={fault}",),
+        options=(*options, "--start-timeout", str(seconds)),
+        result="inconclusive",
+        cause="timeout",
+    )
+
+
 def _elsewhere(fault: str, cause: str) -> Fault:
     return Fault(name=fault, changes=(f"ENV STANDIN_FAULT={fault}",), result="inconclusive", cause=cause)
 
@@ -342,16 +353,16 @@ SERVER = (
     _standin("missing-op", "server/health", cause="undefined-symbol"),
     _standin("no-permission", "server/health", cause="permission"),
     _standin("bad-arguments", "server/health", cause="bad-arguments"),
-    _standin("hangs", "server/health", cause="timeout", options=("--start-timeout", "2")),
-    _standin("prints-without-end", "server/health", cause="timeout", options=("--start-timeout", "4")),
-    _standin("drips", "server/health", cause="timeout", options=("--start-timeout", "4")),
+    _slow("hangs", seconds=2),
+    _slow("prints-without-end", seconds=4),
+    _slow("drips", seconds=4),
     _served("redirects", "server/metrics"),
     _served("floods", "server/metrics"),
     Fault(
         name="commands-the-terminal",
         changes=("ENV STANDIN_FAULT=commands-the-terminal,hangs",),
         options=("--start-timeout", "3"),
-        failed=("server/health",),
+        result="inconclusive",
         cause="timeout",
     ),
     _elsewhere("no-memory", "host-memory"),
@@ -467,7 +478,7 @@ ANY_USER = (
         cause="permission",
     ),
     _standin("asks-who-it-is", "any_user/health", cause="permission", options=_ANYBODY),
-    _standin("hangs-for-anybody", "any_user/health", cause="timeout", options=(*_ANYBODY, "--start-timeout", "4")),
+    _slow("hangs-for-anybody", seconds=4, options=_ANYBODY),
     Fault(
         name="looks-at-home",
         script="chmod 700 /home/vllm",

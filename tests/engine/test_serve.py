@@ -59,8 +59,8 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(cli: Cli, image: str) -> Iterator[Serving]:
-    process = cli.start("serve", image)
+def serving(cli: Cli, image: str, *options: str) -> Iterator[Serving]:
+    process = cli.start("serve", image, *options)
     try:
         assert process.stdout
         printed = ""
@@ -75,6 +75,19 @@ def serving(cli: Cli, image: str) -> Iterator[Serving]:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         process.communicate(timeout=_TIMEOUT_S)
+
+
+def test_server_gets_further_arguments_and_variables(cli: Cli, engine: Engine, base: Image) -> None:
+    given = ("--serve-arg=--max-num-seqs=8", "--env", "A_WORD=open-sesame")
+    with serving(cli, base.id, *given) as server:
+        (container,) = servers.running(engine, base)
+        assert container.attrs["Config"]["Cmd"][-1] == "--max-num-seqs=8"
+        assert "A_WORD=open-sesame" in container.attrs["Config"]["Env"]
+        container.exec_run(["sh", "-c", "echo the word is $A_WORD >/proc/1/fd/1"])
+        assert "the word is [redacted]" in server.line("the word is")
+        # Only the verb, which the user typed, has the value among its arguments.
+        suite = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        assert not any("sesame" in Path(f"/proc/{pid}/cmdline").read_text() for pid in suite)
 
 
 def left(engine: Engine, image: Image) -> list[str]:

@@ -14,6 +14,9 @@ OF_TRIALS = {
     "--force": "--force",
     "--numbers": "--numbers changed",
     "--start-timeout": "--start-timeout 9",
+    "--serve-arg": "--serve-arg=--x=1",
+    "--env": "--env A=b",
+    "--checks": "--checks .",
 }
 OVERLAYS = ("dev . ", "build main ")
 OF_CUDA = {
@@ -38,7 +41,11 @@ REFUSED = [
         for verb in OVERLAYS
         for option in ("--no-smoke", "--no-push")
     ),
-    *((f"{verb}--registry h.example/n --model org/name", "--registry", "--model") for verb in OVERLAYS),
+    *(
+        (f"{verb}--registry h.example/n {OF_TRIALS[option]}", "--registry", option)
+        for verb in OVERLAYS
+        for option in ("--model", "--serve-arg", "--env")
+    ),
     *((f"{verb}--flavor cpu --base x", "--flavor", "--base") for verb in (*OVERLAYS, "plan . ")),
     ("plan . --base x --base-commit main", "--base", "--base-commit"),
     *((f"nightly --vllm-version 0.32.0 {words}", "--vllm-version", name) for name, words in OF_CUDA.items()),

@@ -439,7 +439,7 @@ def test_a_report_that_was_damaged_is_no_verdict(
 
 
 def test_a_folder_in_the_place_of_what_is_written_is_two_lines(tmp_path: Path) -> None:
-    found = verdict._path(tmp_path, IMAGE.id)
+    found = tmp_path / f"{IMAGE.id.removeprefix('sha256:')}.json"
     found.mkdir(parents=True)
     with pytest.raises(OSError, match="directory") as caught:
         verdict.record(tmp_path, passing(IMAGE))

@@ -332,3 +332,23 @@ def test_nothing_is_written_unless_asked(tmp_path: Path, monkeypatch: pytest.Mon
     add(run, "passed")
     run.write()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("given", "at_fault"), [(599.0, False), (600.0, True), (900.0, True)])
+def test_server_that_still_starts_has_failed_only_after_the_default_time(given: float, *, at_fault: bool) -> None:
+    run = run_on(None)
+    run.options = replace(run.options, start_timeout=given)
+    error = ServerFailedError("not healthy", log="loading weights", timed_out=True)
+    if at_fault:
+        run._blame(error)
+        assert run.findings.diagnosis is not None
+        assert run.findings.diagnosis.cause == "timeout"
+        return
+    with pytest.raises(NotVerifiedError, match="timeout: loading weights"):
+        run._blame(error)
+
+
+def test_error_in_the_log_is_the_images_however_short_the_time() -> None:
+    run = run_on(None)
+    run._blame(ServerFailedError("not healthy", log=engine_failed("RuntimeError: no"), timed_out=True))
+    assert run.findings.blocked == "the server did not start"

@@ -82,6 +82,7 @@ def test_where_an_image_was_pushed(context: Context, engine: FakeEngine) -> None
         "version": "0.32.0+cpu",
         "base": None,
         "verdict": "untested",
+        "failed_with": [],
         "numbers_changed": False,
         "digest": digest("manifest"),
         "pushed": list(row.pushed),
@@ -185,3 +186,11 @@ def test_newest_report_is_named(context: Context, engine: FakeEngine) -> None:
 )
 def test_browser_is_started_only_where_it_can_be_seen(variables: dict[str, str], *, shown: bool) -> None:
     assert report.has_display(variables) == shown
+
+
+def test_a_failure_in_another_way_stands_beside_the_pass(context: Context, engine: FakeEngine) -> None:
+    image = engine.hold("llm-d-dev:x", kind="base")
+    judge(context, image)
+    judge(context, image, failed=("server/expectation[x]",), expect=["/x=y"])
+    (row,) = status.rows(context)
+    assert (row.verdict, row.document()["failed_with"]) == ("pass", ["--expect /x=y"])

@@ -21,7 +21,7 @@ PASSED = Verdict(
     diff_ids=(f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"),
     passed=("starts", "answers"),
     failed=(),
-    configuration={"suite": "0123", "expect": ["/v1/models=me"]},
+    configuration={"suite": "0123", "gpus": "none"},
     finished="2026-01-01T00:00:00Z",
 )
 FAILED = replace(PASSED, failed=("streams",))
