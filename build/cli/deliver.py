@@ -132,8 +132,8 @@ def require_registry(context: Context, request: Delivery) -> None:
         context.open_registry().require_reachable()
     elif request.push and request.smoke:
         context.console.note(
-            "not pushed by this run: --model, --serve-arg and --env test in another way than the gate asks for; the "
-            "same command without them pushes"
+            "not pushed by this run: --model, --profile, --serve-arg and --env test in another way than the gate asks "
+            "for; the same command without them pushes"
         )
 
 
