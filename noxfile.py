@@ -1,4 +1,4 @@
-"""The menu: one session a verb. Each also is `python -m build VERB`; `nox -s VERB -- --help` teaches its options."""
+"""The menu: one session per verb, the same as `python -m build VERB`. `nox -s VERB -- --help` lists its options."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ nox.options.sessions = []
 CHECKOUT = Path(__file__).resolve().parent
 PINNED = ("--require-hashes", "--requirement", "requirements.txt")
 
-# How long a run may clean up after Ctrl-C before it is told twice.
+# Seconds for a run to clean up after Ctrl-C before a second signal.
 PATIENCE_S = 90.0
 
 
@@ -65,7 +65,7 @@ def dev(session: nox.Session) -> None:
 
 @nox.session
 def plan(session: nox.Session) -> None:
-    """What an overlay would change and whether it can be made: -- [PATH] [REF]."""
+    """Preview of an overlay's changes, and whether it can be made: -- [PATH] [REF]."""
     verb(session, "plan")
 
 
@@ -83,7 +83,7 @@ def push(session: nox.Session) -> None:
 
 @nox.session
 def status(session: nox.Session) -> None:
-    """Images that exist, their verdicts, where they were pushed."""
+    """Images with their verdicts and registry names."""
     verb(session, "status")
 
 
@@ -95,31 +95,31 @@ def report(session: nox.Session) -> None:
 
 @nox.session
 def serve(session: nox.Session) -> None:
-    """Start an image as its smoke test does and serve until Ctrl-C: -- IMAGE."""
+    """Start an image as in its smoke test and serve until Ctrl-C: -- IMAGE."""
     verb(session, "serve")
 
 
 @nox.session
 def logs(session: nox.Session) -> None:
-    """What a server prints that runs now, else what the last one printed: -- [IMAGE]."""
+    """Output of the running server, else of the last one: -- [IMAGE]."""
     verb(session, "logs")
 
 
 @nox.session
 def shell(session: nox.Session) -> None:
-    """A shell beside a server that runs now, else in the last image that was tested: -- [IMAGE]."""
+    """A shell beside the running server, else in the last tested image: -- [IMAGE]."""
     verb(session, "shell")
 
 
 @nox.session
 def diff(session: nox.Session) -> None:
-    """Source files that two images hold otherwise: -- OLD NEW."""
+    """Source files that differ between two images: -- OLD NEW."""
     verb(session, "diff")
 
 
 @nox.session
 def prune(session: nox.Session) -> None:
-    """What can be removed to free disk; -- --apply removes it."""
+    """List what can be removed to free disk; -- --apply removes it."""
     verb(session, "prune")
 
 
@@ -150,14 +150,14 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """What shows only after many repetitions; takes longer than all tests."""
+    """Tests with many repetitions; takes longer than all other tests."""
     session.install(*PINNED)
     run(session, "-m", "pytest", *AT_ONCE, "--no-skips", "-m", "soak")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """How fast and how small overlays are, against the goals: a table, or -- --json."""
+    """Speed and size of overlays against the goals: a table, or -- --json."""
     session.install(*PINNED)
     run(session, "-m", "tests.bench")
 

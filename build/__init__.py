@@ -1,1 +1,1 @@
-"""Makes images: bases, and overlays of a vLLM commit on top of them."""
+"""The builder of images: bases, and overlays of a vLLM commit on top of them."""

@@ -1,4 +1,4 @@
-"""What the user sees while a verb runs: steps, progress, durations, tables.
+"""The terminal output of a verb: steps, progress, durations, tables.
 
 Everything for a person goes to standard error except a verb's result, so that standard output can be piped.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROGRAM = "python -m build"
-"""What messages call this program; :class:`Console` puts in the name that it was started by."""
+"""Name of this program in messages. :class:`Console` replaces it with the name that the program was started by."""
 
 _HEARTBEAT_S = 15.0
 _UNBOUNDED = 10_000
@@ -35,12 +35,12 @@ _UNBOUNDED = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Duration:
-    """What one step took.
+    """The duration of a step.
 
     Attributes:
-        within: The steps that it was part of, outermost first.
+        within: The surrounding steps, outermost first.
         name: Its name.
-        started: When, in seconds of the monotonic clock.
+        started: Start, in seconds of the monotonic clock.
         seconds: Wall time.
     """
 
@@ -54,9 +54,9 @@ class Console:
     """Prints steps and results.
 
     Args:
-        quiet: Print nothing but errors (``--json``, whose document is the caller's to print).
-        program: What the program is called.
-        folds: Whether GitHub Actions reads what is printed: steps are folded, and nothing else is a command for it.
+        quiet: Print only errors (for ``--json``, whose document the caller prints).
+        program: Name of the program.
+        folds: Whether GitHub Actions reads the output: steps are folded, and other text cannot act as a command.
     """
 
     def __init__(self, *, quiet: bool, program: str = PROGRAM, folds: bool = False) -> None:
@@ -70,7 +70,7 @@ class Console:
 
     @property
     def durations(self) -> tuple[Duration, ...]:
-        """What each step took that is done, in the order they started."""
+        """Durations of the finished steps, in the order of their start."""
         return tuple(sorted(self._done, key=lambda duration: duration.started))
 
     @property
@@ -104,7 +104,7 @@ class Console:
 
     @contextlib.contextmanager
     def _folded(self, name: str) -> Iterator[None]:
-        """Fold what is printed in the block, if it is an outermost step: folds cannot be nested."""
+        """Fold the output of an outermost step: folds cannot be nested."""
         if self.quiet or not self._folds or self._depth > 1:
             yield
             return
@@ -133,16 +133,16 @@ class Console:
         yield report
 
     def worded(self, text: str) -> str:
-        """A text with this program called as it was started."""
+        """Return a text with the name that this program was started by."""
         return text.replace(f"`{PROGRAM} ", f"`{self._program} ")
 
     def note(self, text: str) -> None:
-        """Say something in one line."""
+        """Print a note of one line."""
         log.info("%s", text)
         self._err.print("  " * self._depth + escape(self.worded(text)))
 
     def warn(self, text: str) -> None:
-        """Say something that the user should not miss."""
+        """Print a warning."""
         log.warning("%s", text)
         self._err.print(f"[yellow]warning:[/] {escape(self.worded(text))}")
 
@@ -155,10 +155,10 @@ class Console:
 
     def result(self, renderable: RenderableType) -> None:
         """Print a verb's result for a person, on standard output; text as it stands."""
-        # Square brackets of a plain text, those of `ray[cgraph]` say, are no markup.
+        # Square brackets of a plain text, as in `ray[cgraph]`, are not markup.
         text = isinstance(renderable, str)
         if not text:
-            # Whatever the terminal's width: a name that is folded or cut cannot be copied.
+            # At any width of the terminal: a folded or cut name cannot be copied.
             wide = self._out.options.update(width=_UNBOUNDED)
             self._out.width = self._out.measure(renderable, options=wide).maximum
         self._out.print(renderable, markup=False if text else None)
@@ -173,39 +173,39 @@ class Console:
 
 
 def without_standard_output() -> None:
-    """Send nowhere what is still printed: Python writes out the rest at its end (signal, "Note on SIGPIPE")."""
+    """Discard later output: Python flushes the rest at its end (signal, "Note on SIGPIPE")."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class HarmlessConsole(RichConsole):
-    """A console of which no text can command the terminal, wherever it comes from."""
+    """A console whose texts, from any source, cannot command the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is printed, in pieces; the commands of rich itself are pieces of their own."""
+        """Return the output in segments. Rich's own commands are separate segments."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=harmless(segment.text))
 
 
 class _Rich(HarmlessConsole):
-    """One that goes on when nobody reads any more, as the work does."""
+    """A console that ignores a closed pipe, because the work goes on."""
 
     is_read_by_actions = False
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is printed, in pieces."""
+        """Return the output in segments."""
         for segment in super().render(renderable, options):
             tame = segment.control or not self.is_read_by_actions
             yield segment if tame else segment._replace(text=inert(segment.text))
 
     def on_broken_pipe(self) -> None:
-        """What rich calls then; its own ends the process."""
+        """Handle a closed pipe. Rich's own method would end the process."""
         self.quiet = True
         if not self.stderr:
             without_standard_output()
 
 
 def _rich(*, quiet: bool, stderr: bool, folds: bool) -> RichConsole:
-    """A console that leaves long lines whole: a wrapped line cannot be pasted or searched for."""
+    """Return a console that keeps long lines whole: a wrapped line cannot be pasted or searched for."""
     made = _Rich(highlight=False, emoji=False, quiet=quiet, stderr=stderr, soft_wrap=True)
     made.is_read_by_actions = folds
     return made

@@ -1,4 +1,4 @@
-"""What every verb works with: settings, console, and the engine when it is first needed."""
+"""The tools of every verb: settings, console, and an engine on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from build.registry.client import Registry
     from build.registry.repository_name import Access, RepositoryName
 
-# What talks to an engine or a registry is imported where one is asked for: not every verb does.
+# Clients of an engine or a registry are imported where they are used: not every verb needs them.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Context:
 
     Attributes:
         settings: Validated settings.
-        console: Where steps and results are shown.
+        console: Console for steps and results.
     """
 
     settings: Settings
@@ -36,15 +36,15 @@ class Context:
 
     @property
     def folders(self) -> Folders:
-        """State and cache."""
+        """The folders of state and cache."""
         return self.settings.folders
 
     @functools.cached_property
     def engine(self) -> Engine:
-        """The engine that answers, or the embedded one started again; leftovers of killed runs are gone.
+        """The running engine, or the embedded one started again. Leftovers of killed runs are removed.
 
         Raises:
-            EngineError: There is none. Installing one is for `quickstart` and `engine up`.
+            EngineError: No engine answers. Only `quickstart` and `engine up` install one.
         """
         from build.engine import embedded, leftovers, uploads  # noqa: PLC0415
         from build.engine.client import find  # noqa: PLC0415
@@ -64,7 +64,7 @@ class Context:
 
     @property
     def architecture(self) -> str:
-        """Processor of the engine as ``uname -m`` has it; this machine's before the engine is first needed."""
+        """The engine's processor in the form of ``uname -m``; this machine's if the engine is not known yet."""
         if self.knows_engine:
             return self.engine.architecture
         return processor.here()
@@ -75,10 +75,10 @@ class Context:
         return "engine" in vars(self)
 
     def require_buildkit(self) -> None:
-        """Check that the engine can build; not where it is first asked for, because most verbs build nothing.
+        """Check that the engine can build. Called before a build only, because most verbs build nothing.
 
         Raises:
-            EngineError: It has no BuildKit, or its client here no buildx.
+            EngineError: The engine has no BuildKit, or its client here has no buildx.
         """
         from build.engine import buildx  # noqa: PLC0415
 
@@ -86,12 +86,12 @@ class Context:
 
     @functools.cached_property
     def index(self) -> PackageIndex:
-        """The package index as pip here uses it."""
+        """The package index in pip's configuration here."""
         return PackageIndex.of_this_machine(os.environ)
 
     @functools.cached_property
     def registry(self) -> RepositoryName:
-        """Where images are pushed to: the setting, else the embedded registry, started if need be."""
+        """The repository to push to: the setting, else the embedded registry, started if needed."""
         from build.registry import local  # noqa: PLC0415
         from build.registry.repository_name import EMBEDDED_REPOSITORY, RepositoryName  # noqa: PLC0415
 
@@ -105,13 +105,13 @@ class Context:
         return name
 
     def open_registry(self) -> Registry:
-        """The registry that images are pushed to, spoken to as the engine speaks to it."""
+        """Return a client of that registry, with the engine's settings."""
         from build.registry.client import Registry  # noqa: PLC0415
 
         return Registry(self.registry, insecure=self.engine.is_insecure(self.registry.host))
 
     def embedded_registry(self) -> Access:
-        """The embedded registry, started if need be."""
+        """Return access to the embedded registry, started if needed."""
         from build.registry import local  # noqa: PLC0415
 
         return local.up(self)
@@ -120,11 +120,11 @@ class Context:
         """Check free disk before long work.
 
         Args:
-            needed: Bytes.
-            what: In words, what needs them.
+            needed: Bytes needed.
+            what: What needs them, in words.
 
         Raises:
-            DiskError: The engine has less.
+            DiskError: The engine has less free disk.
         """
         free = self.engine.free_disk()
         if free is not None and free < needed:

@@ -1,4 +1,4 @@
-"""What can go wrong, as part of the interface.
+"""The expected failures, which are part of the interface.
 
 Each category has one exit code and one word; ``build.cli.main`` is the only place that turns an error into text.
 """
@@ -19,10 +19,10 @@ class LlmdDevError(Exception):
 
     Args:
         what: What went wrong and why, one line.
-        hint: What the user can do next, one line; shown behind ``try:``.
-        see_log: Whether the log tells more, so that its path is shown too.
-        may_pass: Whether the same may work in a while (:mod:`build.host.retry`).
-        report: Folder of the report of a smoke test that this comes from.
+        hint: What the user can do next, one line; shown after ``try:``.
+        see_log: Whether the log tells more, so that its path is shown.
+        may_pass: Whether a retry may succeed (:mod:`build.host.retry`).
+        report: Folder of the report of the failed smoke test.
     """
 
     word = "internal"
@@ -47,7 +47,7 @@ class UsageError(LlmdDevError):
 
 
 class SourceError(LlmdDevError):
-    """A path, ref, commit or release cannot be had."""
+    """A path, ref, commit or release cannot be found or read."""
 
     word = "source"
     exit_code = 3
@@ -89,7 +89,7 @@ class RegistryError(LlmdDevError):
 
 
 class EngineError(LlmdDevError):
-    """No usable Docker Engine, or it failed."""
+    """No usable Docker Engine is available, or it failed."""
 
     word = "engine"
     exit_code = 8
@@ -103,7 +103,7 @@ class DiskError(LlmdDevError):
 
 
 class BusyError(LlmdDevError):
-    """Another run holds what this one needs."""
+    """Another run holds a lock that this run needs."""
 
     word = "busy"
     exit_code = 9
@@ -115,22 +115,22 @@ EXIT_INTERRUPTED = 130
 
 # --- From any exception --------------------------------------------------------------------------------------------
 
-# The last is what a limit on the size of files gives (setrlimit(2), RLIMIT_FSIZE).
+# The last is the error of a limit on file sizes (setrlimit(2), RLIMIT_FSIZE).
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_WORDS = re.compile("|".join(re.escape(os.strerror(number)) for number in (errno.ENOSPC, errno.EDQUOT)))
-# Of a file or folder that is not what this tool left there, or that this user may not use.
+# Errors of files and folders that others changed, or that this user may not use.
 _IN_THE_WAY = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
     *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO),
 )
 _DAMAGED = (errno.EIO, errno.EUCLEAN, errno.ESTALE)
 _NO_FOLDER = "No usable temporary directory"
-"""How tempfile (CPython 3.11) begins what it says where no folder for temporary files can be written to."""
+"""The start of tempfile's message (CPython 3.11) if no temporary folder is writable."""
 
 
 def is_the_engines(error: Exception) -> bool:
-    """Return whether the engine's client raises this when the engine is what failed."""
-    # A fifth of the time that a start takes, and what needs no engine never comes here.
+    """Return whether the engine's client raises this error for a failed engine."""
+    # Importing the client takes a fifth of a start's time, and runs without an engine never get here.
     import docker.errors  # noqa: PLC0415
     import requests  # noqa: PLC0415
 
@@ -138,15 +138,15 @@ def is_the_engines(error: Exception) -> bool:
 
 
 def is_full(said: str) -> bool:
-    """Return whether a program says that a disk is full, or a quota used up."""
+    """Return whether a program reports a full disk or an exhausted quota."""
     return _FULL_WORDS.search(said) is not None
 
 
 def full(said: str) -> DiskError:
-    """The failure that a full disk of this machine is.
+    """Return the error for a full disk of this machine.
 
     Args:
-        said: Which file could not be written, or what a program said.
+        said: The file that could not be written, or a program's message.
     """
     return DiskError(
         f"no space left on this machine: {said}",
@@ -156,11 +156,11 @@ def full(said: str) -> DiskError:
 
 
 def full_engine(what: str, said: str) -> DiskError | None:
-    """The failure that a full disk of the engine is; None if the engine's words say something else.
+    """Return the error for a full disk of the engine, or None for another message.
 
     Args:
-        what: What was to be made.
-        said: The engine's words, which have Go's spelling.
+        what: The image or file in the making.
+        said: The engine's message, in Go's wording.
     """
     if "no space left on device" not in said and "disk quota exceeded" not in said:
         return None
@@ -171,7 +171,7 @@ def full_engine(what: str, said: str) -> DiskError | None:
 
 
 def as_ours(error: Exception) -> LlmdDevError:
-    """An expected failure as it is; the engine's as one of the engine; a disk's as that; all else as a defect."""
+    """Convert an error: expected ones stay, those of the engine or a disk become its own, all others a defect."""
     if isinstance(error, LlmdDevError):
         return error
     if is_the_engines(error):
@@ -183,10 +183,10 @@ def as_ours(error: Exception) -> LlmdDevError:
 
 
 def _of_files(error: OSError) -> LlmdDevError | None:
-    """What a file or a disk is to blame for; None if the operating system says something else."""
+    """Return the error for a bad file or disk, or None for another cause."""
     if error.errno in _FULL or _NO_FOLDER in str(error):
         return full(str(error.filename2 or error.filename or error.strerror or error))
-    # A file is moved into its place: what is there is the second name.
+    # A file is moved into place: the second name is the existing file.
     file = error.filename2 or error.filename
     if file is None:
         return None

@@ -1,7 +1,7 @@
-"""Makes text of images, repositories, registries and servers harmless for a terminal: the one place that does.
+"""The one place that makes text of images, repositories, registries and servers harmless for a terminal.
 
-A terminal obeys what is between the letters: it moves the cursor, sets the clipboard (OSC 52), asks itself questions
-whose answers are typed. Controls of writing direction show words in another order than they stand.
+A terminal obeys control characters: they move the cursor, set the clipboard (OSC 52), and make it type answers to
+questions. Controls of writing direction show words in another order.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _KEPT = re.compile(f"{_COLOUR}|\r\n")
 
 
 def harmless(text: str) -> str:
-    r"""A text whose control characters are written out, as in ``\x1b[2J``."""
+    r"""Return a text with control characters written out, as in ``\x1b[2J``."""
     return _OBEYED.sub(_written, text)
 
 
 def coloured(text: str) -> str:
-    """The same of a text that a program wrote which colours it: colours stay."""
+    """Return a harmless text that keeps its colours."""
     return _OBEYED_BUT_COLOURS.sub(lambda found: found[0] if _KEPT.fullmatch(found[0]) else _written(found), text)
 
 
 def inert(text: str) -> str:
-    """A text that no runner of GitHub Actions takes for a command: nothing of it looks like the beginning of one.
+    """Return a text without anything that a runner of GitHub Actions takes for a command.
 
     The runner looks for ``::`` at the beginning of a line, spaces left out, and for ``##[`` anywhere
     (actions/runner, src/Runner.Common/ActionCommand.cs).
@@ -43,7 +43,7 @@ def inert(text: str) -> str:
 
 
 def is_in_actions(environment: Mapping[str, str]) -> bool:
-    """Return whether GitHub Actions runs a process with these variables, and reads what it prints."""
+    """Return whether GitHub Actions runs a process with these variables and reads its output."""
     return environment.get("GITHUB_ACTIONS") == "true"
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from build.base.apart import Look
-    from build.engine.client import Image
+    from build.engine.image import Image
     from smoke.image.contents import Contents
     from smoke.server.server import ContainerServer, Server
 

@@ -14,7 +14,7 @@ from smoke.image.contents import UnreadableError, has
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from build.engine.client import Image
+    from build.engine.image import Image
     from smoke.image.contents import Contents
     from smoke.suite.image_run import Run
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from build.base.apart import Look
-    from build.engine.client import Image
+    from build.engine.image import Image
     from smoke.image.contents import Contents
     from smoke.suite.image_run import Run
 

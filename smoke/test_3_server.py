@@ -11,7 +11,7 @@ from build.engine import labels
 
 if TYPE_CHECKING:
     from build.config.expectation import Expectation
-    from build.engine.client import Image
+    from build.engine.image import Image
     from smoke.server.server import Server
 
 _SHOWN = 300

@@ -34,7 +34,7 @@ _MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": P
 _LONGEST = 2**21
 """Characters of a prompt that is longer than any context, for a server that does not say how long its own is."""
 _AT_ONCE = 32
-_LEAVING = 8
+_LEAVING, _LEAVINGS = 12, 10
 _TRIES = 3
 _POLL_S = 0.02
 _LONG = 4096
@@ -380,7 +380,7 @@ async def test_penalty(asking: Asking, way: Way, name: str) -> None:
     if not asking.exact:
         pytest.skip("not asked: how close this model's tokens are is not known")
 
-    async def most(pair: str, **penalty: float) -> int:
+    async def most(pair: str, **penalty: Any) -> int:  # noqa: ANN401 - as the routes take it
         tokens = [(await asking.tokens(prompt=word, add_special_tokens=False))[0] for word in pair]
         bias = dict(zip(map(str, tokens), (100, 99), strict=True))
         text = (await asking.ask(way, length=8, logit_bias=bias, ignore_eos=True, **penalty)).text
@@ -428,7 +428,7 @@ _PICK, _OTHER = "f", "g"
 _GIVEN = {"type": "object", "properties": {"x": {"enum": list(_ALLOWED)}}, "required": ["x"]}
 _CALL = json.dumps({"name": _PICK, "arguments": {"x": "yes"}})
 # A text that is a call in the words of vLLM's parser "hermes".
-_HERMES = {"structured_outputs": {"choice": [f"<tool_call>\n{_CALL}\n</tool_call>"]}}
+_HERMES: dict[str, Any] = {"structured_outputs": {"choice": [f"<tool_call>\n{_CALL}\n</tool_call>"]}}
 
 
 def _with_tools(way: Way, choice: str) -> dict[str, Any]:
@@ -684,14 +684,17 @@ def test_client_gone(asking: Asking, server: Server, run_now: Callable[..., Any]
     # What is asked for has to fit, however long a chat template is.
     length = min(_LONG, (server.context or _LONG) * 3 // 4)
     counter = ("vllm:generation_tokens_total",)
-    for _ in range(_TRIES):
+    asked, made = length * _LEAVING, 0.0
+    # On a busy machine the whole answer may be made before the client is heard; one time that it is not will do.
+    for _ in range(_LEAVINGS):
         before = server.totals(counter)[0]
         run_now(asking.leave(way, length=length, times=_LEAVING))
         _wait(server, lambda: not server.load())
         assert not server.load(), f"after the clients went away it still works on {server.load():g} requests"
-        if (made := server.totals(counter)[0] - before) < length * _LEAVING:
+        made = server.totals(counter)[0] - before
+        if 0 < made < asked:
             return
-    pytest.fail(f"the clients went away at once, and all {made:g} tokens were made")
+    assert made < asked, f"{_LEAVINGS} times clients went away at once, and all {made:g} tokens were made"
 
 
 def _wait(server: Server, done: Callable[[], bool]) -> None:

@@ -1,1 +1,1 @@
-"""Sealed base images: what they hold, how they are sealed, which flavor is meant. `inside` runs in images."""
+"""Sealed base images: contents, sealing, choice of flavor. The scripts in `inside` run in images."""

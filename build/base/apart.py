@@ -1,4 +1,4 @@
-"""What a script finds out inside an image, apart from what it looks at (``build/base/inside/apart.py``)."""
+"""The findings of a script that runs inside an image, apart from what it examines (``build/base/inside/apart.py``)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from build.engine.client import Engine
 
 Readers = Mapping[str, Callable[[Any], Any]]
-"""For each stage what takes its finding, any JSON value, in the expected form; ValueError where it has another."""
+"""A reader for each stage: takes the finding, any JSON value, and raises ValueError for an unexpected form."""
 
 _SHOWN = 200
 _ERROR_SHOWN = 500
@@ -26,11 +26,11 @@ _ERROR_SHOWN = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What a script found.
+    """The findings of a script.
 
     Attributes:
-        stages: Finding by stage; those that it did not come to are missing.
-        end: How it broke off; None if it ran through.
+        stages: Finding by stage, without the stages that the script did not reach.
+        end: How the script failed; None if it finished.
     """
 
     stages: Mapping[str, Any]
@@ -38,14 +38,14 @@ class Look:
 
     @classmethod
     def parse(cls, output: bytes, *, status: int | None, errors: bytes, readers: Readers, repeated: str = "") -> Look:
-        """From what the script printed. What comes before its first line is passed over.
+        """Parse a script's output. Text before its first line is ignored.
 
         Args:
-            output: Its standard output.
-            status: Its exit status.
-            errors: The end of its error output.
-            readers: What takes the findings.
-            repeated: The stage that may come again.
+            output: Standard output.
+            status: Exit code.
+            errors: End of the error output.
+            readers: Readers of the findings.
+            repeated: The stage that may come repeatedly.
         """
         stages: dict[str, Any] = {}
         is_done = False
@@ -56,23 +56,23 @@ class Look:
                 stage, finding = json.loads(line)
                 is_done = is_done or stage == "done"
                 if not is_done and stage in stages and stage != repeated:
-                    return cls(stages=stages, end=f"its Python said twice what it was asked for: {line[:_SHOWN]!r}")
+                    return cls(stages=stages, end=f"its Python printed a stage twice: {line[:_SHOWN]!r}")
                 stages |= {} if stage == "done" else {stage: readers[stage](finding)}
             except (ValueError, TypeError, KeyError, RecursionError):
-                return cls(stages=stages, end=f"its Python printed something else than asked for: {line[:_SHOWN]!r}")
+                return cls(stages=stages, end=f"its Python printed unexpected output: {line[:_SHOWN]!r}")
         if status:
             where = f" while it imported {stages[repeated]}" if repeated in stages else ""
-            last = ["it said nothing", *filter(str.strip, errors.decode(errors="replace").splitlines())][-1]
+            last = ["it printed no error", *filter(str.strip, errors.decode(errors="replace").splitlines())][-1]
             return cls(stages=stages, end=f"its Python ended with status {status}{where}: {last[:_ERROR_SHOWN]}")
         return cls(stages=stages, end=None if is_done else "its Python ended before it was done")
 
 
 def words(python: str, script: Path, *arguments: str) -> list[str]:
-    """The words that run a script inside an image.
+    """Return the command line that runs a script inside an image.
 
     Args:
-        python: The image's Python.
-        script: A script as ``build/base/inside/apart.py`` takes it.
+        python: Python of the image.
+        script: A script for ``build/base/inside/apart.py``.
         arguments: Its arguments.
     """
     texts = (path.read_text(encoding="utf-8") for path in (INSIDE / "apart.py", script))
@@ -92,23 +92,23 @@ def look(
     """Run a script in a container of its own.
 
     Args:
-        engine: Where the image is.
-        image_id: The image.
-        argv: What runs the script (:func:`words`).
-        readers: What takes the findings.
-        seconds: What it may take.
-        repeated: The stage that may come again.
-        options: Of the container, as ``docker.containers.create`` has them.
+        engine: The engine that has the image.
+        image_id: ID of the image.
+        argv: Command line of the script (:func:`words`).
+        readers: Readers of the findings.
+        seconds: Time limit.
+        repeated: The stage that may come repeatedly.
+        options: Arguments of ``docker.containers.create``.
 
     Raises:
-        docker.errors.APIError: The engine cannot start it.
+        docker.errors.APIError: The engine cannot start the container.
     """
     with engine.created(image_id, entrypoint=[*argv[:1]], command=[*argv[1:]], **options) as container:
         container.start()
         try:
             status = container.wait(timeout=seconds)["StatusCode"]
         except requests.RequestException:
-            return Look(stages={}, end=f"its Python was not done after {seconds} s")
+            return Look(stages={}, end=f"its Python did not end within {seconds} s")
         output = confinement.printed(container, stdout=True, stderr=False)
         errors = confinement.printed(container, stdout=False, stderr=True, tail=20)
     return Look.parse(output, status=status, errors=errors, readers=readers, repeated=repeated)

@@ -1,4 +1,4 @@
-"""Which flavor of bases is meant: the one that is asked for, or the one that fits the engine."""
+"""The choice of the flavor of bases: the requested one, or the one that fits the engine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 AUTO = "auto"
-"""Instead of a flavor: the one that fits the engine."""
+"""The value for the flavor that fits the engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """A flavor, and why it is that one.
+    """A flavor with the reason for its choice.
 
     Attributes:
         name: Of :data:`build.engine.names.FLAVORS`.
@@ -38,24 +38,24 @@ class Chosen:
 
 
 def chosen(context: Context, asked: str) -> Chosen:
-    """The flavor that is meant; for :data:`AUTO` the one that fits the engine, which is said.
+    """Return the flavor to use. For :data:`AUTO`, take the one that fits the engine and show a note.
 
     Args:
         context: Console and engine.
-        asked: The flavor that is asked for, or :data:`AUTO`.
+        asked: Requested flavor, or :data:`AUTO`.
 
     Raises:
-        EngineError: The engine has to be asked, and none answers.
+        EngineError: The choice needs the engine, and no engine answers.
     """
     if asked != AUTO:
         return Chosen(name=asked, why="as asked for", automatic=False)
     by = context.engine.capabilities.passes_gpus
-    why = f"the engine can pass a GPU ({by})" if by else "the engine can pass no GPU"
+    why = f"the engine can pass a GPU ({by})" if by else "the engine cannot pass a GPU"
     return _said(context, Chosen(name=names.CUDA if by else names.CPU, why=why, automatic=True))
 
 
 def chosen_without_engine(context: Context, asked: str) -> Chosen:
-    """As :func:`chosen`, for what needs no engine: where none answers, ``auto`` is cpu."""
+    """Choose like :func:`chosen`, but take cpu for ``auto`` if no engine answers."""
     try:
         return chosen(context, asked)
     except EngineError as error:
@@ -63,14 +63,14 @@ def chosen_without_engine(context: Context, asked: str) -> Chosen:
 
 
 def implied(asked: str, given: Mapping[str, Sequence[str]]) -> Chosen | None:
-    """The flavor whose own options were given; None where none was.
+    """Return the flavor whose own options were given, or None without such options.
 
     Args:
-        asked: The flavor that is asked for, or :data:`AUTO`.
-        given: Options that were given, by the flavor that they belong to.
+        asked: Requested flavor, or :data:`AUTO`.
+        given: Given options, by the flavor that they belong to.
 
     Raises:
-        UsageError: They belong to another flavor than the one that is asked for, or to several.
+        UsageError: The options belong to another flavor than the requested one, or to several.
     """
     found = {name: ", ".join(words) for name, words in given.items() if words}
     for name, words in found.items():
@@ -79,7 +79,7 @@ def implied(asked: str, given: Mapping[str, Sequence[str]]) -> Chosen | None:
     if len(found) > 1:
         raise UsageError(
             "; ".join(f"{words} is for bases of the {name} flavor" for name, words in found.items()),
-            hint="leave out those of one flavor",
+            hint="leave out the options of one flavor",
         )
     return next((Chosen(name=name, why=f"{words} was given", automatic=False) for name, words in found.items()), None)
 

@@ -1,4 +1,4 @@
-"""What an image holds, before it is sealed: as a script says that runs inside it, checked before it is believed."""
+"""The contents of an unsealed image, as a script inside it reports them. Findings are checked before use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from build.engine.confinement import Limits
 from build.errors import BuildError, SourceError
 
 if TYPE_CHECKING:
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 _SCRIPT = INSIDE / "probe.py"
 _TIMEOUT_S = 300
@@ -25,11 +26,11 @@ _WHAT_A_BASE_NEEDS = "a base needs vLLM editable at /opt/vllm-source and its env
 
 
 class InstalledTorch(BaseModel):
-    """The torch of an image.
+    """The torch installation of an image.
 
     Attributes:
-        version: None without one.
-        cuda: CUDA version that it was built for, None on the CPU.
+        version: Version; None without torch.
+        cuda: CUDA version that it was built for; None on the CPU.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,25 +40,25 @@ class InstalledTorch(BaseModel):
 
 
 class Found(BaseModel):
-    """What an image holds.
+    """The contents of an image.
 
     Attributes:
-        files: Path below the source folder, git mode and blob id of every file there.
+        files: Path below the source folder, git mode and blob ID of every file there.
         folders: Permissions, user and group of the folders that an overlay may add to, by path.
-        uid: Owner of the source folder.
-        gid: Its group.
-        folder_mode: Its permissions.
+        uid: User ID of the source folder.
+        gid: Group ID of the source folder.
+        folder_mode: Permissions of the source folder.
         file_mode: Permissions of a source file.
-        version: What ``vllm.__version__`` says.
+        version: Value of ``vllm.__version__``.
         distributions: Version of each installed distribution, by normalised name.
-        provided: Extras that they have, by normalised name.
-        requires: What they require for them.
-        metadata: Folder of the metadata that the editable installation of vllm made; None if it was not found.
-        programs: Names of what is in the folder of its Python.
+        provided: Extras of the distributions, by normalised name.
+        requires: Requirements of the distributions for these extras.
+        metadata: Metadata folder of vllm's editable installation; None if it was not found.
+        programs: Names of the files in the folder of its Python.
         python: Version of its Python.
-        machine: Its processor, as ``uname -m`` has it.
-        torch: Its torch.
-        has_repository: Whether there is a git directory.
+        machine: Processor in the form of ``uname -m``.
+        torch: Torch installation.
+        has_repository: Whether the image has a git directory.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -80,16 +81,16 @@ class Found(BaseModel):
     has_repository: bool
 
 
-# Not by pydantic's own reader of JSON: names of files that are no UTF-8 hold surrogates.
+# Not parsed by pydantic's JSON reader: file names that are not UTF-8 hold surrogates.
 _READERS: apart.Readers = {"files": Found.model_validate, "vllm": TypeAdapter(str | None).validate_python}
 
 
 def probe(engine: Engine, image: Image) -> Found:
-    """Look into an image with ``build/base/inside/probe.py``, without network and privileges.
+    """Examine an image with ``build/base/inside/probe.py``, without network and privileges.
 
     Raises:
-        SourceError: It has no vLLM where a base has it.
-        BuildError: The script did not run through, or printed something else than what it is to find.
+        SourceError: The image does not have vLLM where a base has it.
+        BuildError: The script failed, or printed unexpected output.
     """
     argv = apart.words(str(store.PYTHON), _SCRIPT, str(store.SOURCE))
     options = confinement.options(engine, Limits())
@@ -99,7 +100,7 @@ def probe(engine: Engine, image: Image) -> Found:
         said = error.explanation or error
         raise SourceError(f"{image.short_id} has no {store.PYTHON}: {said}", hint=_WHAT_A_BASE_NEEDS) from error
     if looked.end:
-        raise BuildError(f"{image.short_id} could not be looked at: {looked.end}", hint=_WHAT_A_BASE_NEEDS)
+        raise BuildError(f"{image.short_id} could not be examined: {looked.end}", hint=_WHAT_A_BASE_NEEDS)
     found: Found = looked.stages["files"]
     vllm, expected = looked.stages["vllm"], str(store.SOURCE / "vllm")
     if vllm != expected:

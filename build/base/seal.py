@@ -1,4 +1,4 @@
-"""Sealing: turns an image with vLLM at ``/opt/vllm-source`` into a base that can vouch for itself."""
+"""Sealing: turns an image with vLLM at ``/opt/vllm-source`` into a base with a verified description."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from build.base.probe import Found
     from build.console import Console
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.source.repository import Commit, Repository
 
 log = logging.getLogger(__name__)
@@ -49,22 +50,22 @@ def seal(
     marks: Mapping[str, str],
     console: Console,
 ) -> str:
-    """Add what makes an image a base, after checking that it holds what it is said to hold.
+    """Turn an image into a base, after a check of its contents.
 
     Args:
-        engine: Where the image is.
+        engine: The engine that has the image.
         image: The image, unsealed.
         flavor: ``cpu`` or ``cuda``.
-        source: A repository that has the commit and its blobs.
-        commit: The commit that the image is said to be built from.
+        source: Repository with the commit and its blobs.
+        commit: Commit that the image was built from.
         marks: Further labels.
-        console: For progress.
+        console: Console for progress.
 
     Returns:
         ID of the sealed image.
 
     Raises:
-        SourceError: It is no vLLM image, or it does not hold this commit.
+        SourceError: The image does not have vLLM, or does not hold this commit.
         BuildError: A step failed.
     """
     with console.step("seal") as progress:
@@ -87,7 +88,7 @@ def seal(
 
 
 def _write(stream: IO[bytes], found: Found, *, flavor: str, target: Target, held: Listing) -> Facts:
-    """Write the archive of what sealing adds; returns what it says of the base."""
+    """Write the archive of the files that sealing adds. Return the facts about the base."""
     tree, commit = target.tree, target.commit
     with scratch.folder() as folder:
         git = Path(folder) / ".git"
@@ -101,10 +102,10 @@ def _write(stream: IO[bytes], found: Found, *, flavor: str, target: Target, held
 
 
 def _held(found: Found, commit: Commit, tree: Listing) -> Listing:
-    """What of the commit's tree is in the image.
+    """Return the files of the commit's tree that are in the image.
 
     Raises:
-        SourceError: Python of the package is missing or differs: the image is not made from this commit.
+        SourceError: The package's Python files are missing or differ: the image was built from another commit.
     """
     files = {path: Entry(mode=mode, oid=oid) for path, mode, oid in found.files}
     held = {path: entry for path, entry in files.items() if path in tree.files}
@@ -127,7 +128,7 @@ def _modified(held: Mapping[str, Entry], tree: Listing) -> list[str]:
 
 
 def _facts(found: Found, *, flavor: str, target: Target, held: Listing) -> Facts:
-    """What is to be known of the base."""
+    """Return the facts about the base."""
     installed = _installed(found)
     return Facts(
         flavor=flavor,
@@ -164,7 +165,7 @@ def _installed(found: Found) -> Installed:
 
 
 def _folders(found: Found) -> dict[str, tuple[int, int, int]]:
-    """Permissions, user and group of the folders that differ from the source's root, once it is sealed."""
+    """Return permissions, user and group of the folders that differ from the source's root after sealing."""
     usual = (_shared(found.folder_mode), found.uid, 0)
     pairs = ((PurePosixPath(path), marks) for path, marks in found.folders.items())
     sealed = {
@@ -175,12 +176,12 @@ def _folders(found: Found) -> dict[str, tuple[int, int, int]]:
 
 
 def _shared(mode: int) -> int:
-    """Permissions with those of the owner for the group too, as ``inside/group.py`` sets them."""
+    """Return permissions that give the group the owner's, as ``inside/group.py`` sets them."""
     return mode | (mode & stat.S_IRWXU) >> 3
 
 
 def _made(found: Found, facts: Facts) -> Listing:
-    """What is in the source folder and not of the commit."""
+    """Return the files in the source folder that are not of the commit."""
     made = set(facts.made_by_build)
     files = {path: Entry(mode=mode, oid=oid) for path, mode, oid in found.files if path in made}
     return Listing(files=files, trees={})
@@ -191,7 +192,7 @@ def _runs(path: str) -> bool:
 
 
 def _write_tar(stream: IO[bytes], files: Mapping[str, bytes], git: Path, *, facts: Facts, timestamp: int) -> None:
-    """Write what sealing adds: the description, and a git directory where the image has none of its own."""
+    """Write the files that sealing adds: the description, and a git directory unless the image has one."""
     root = store.SOURCE.relative_to("/")
     existing = frozenset({"opt", str(root)})
     with Tarball(stream, owner=facts.owner, timestamp=timestamp, existing=existing) as tarball:

@@ -1,4 +1,4 @@
-"""Sealed base images: what an overlay can stand on."""
+"""Sealed base images, which overlays are built on."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from build.vllm.requirements import Installed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 SOURCE = PurePosixPath("/opt/vllm-source")
-"""Where every base has vLLM's source, installed editable."""
+"""The folder of vLLM's source in every base, installed editable."""
 PYTHON = PurePosixPath("/opt/vllm/bin/python")
 """The Python of every base's virtual environment."""
 FACTS = PurePosixPath("/opt/llm-d-dev")
-"""Where sealing puts what it found out."""
+"""The folder of the facts that sealing wrote."""
 
 NOT_IN_IMAGES = ("tests", "docs")
 """Top-level folders that are left out of bases: llm-d's CUDA image deletes them, and so does the cpu flavor."""
@@ -51,45 +52,45 @@ def _is_absolute(path: str) -> str:
 
 
 VersionText = Annotated[str, AfterValidator(_is_a_version)]
-"""A version as PEP 440 has it."""
+"""A version by PEP 440."""
 AbsolutePath = Annotated[str, AfterValidator(_is_absolute)]
 """A path inside an image."""
 
 SCHEMA = 7
-"""Of what sealing writes, the git directory included. Another number, and the next nightly makes a new base."""
+"""The schema of sealed files, the git directory included. With another number, the next nightly builds a new base."""
 
 _FORMER = {6: {"shared_index"}}
-"""Schemas that overlays can still stand on, and what their descriptions say besides."""
+"""Older schemas that overlays accept, with additional facts for their descriptions."""
 
 
 class AnotherSchemaError(ValueError):
-    """Another version of this tool wrote a description."""
+    """A description was written by another version of this tool."""
 
 
 @checked(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Facts:
-    """What sealing found out about an image: ``base.json``.
+    """The facts that sealing found about an image: ``base.json``.
 
     Attributes:
         flavor: ``cpu`` or ``cuda``.
-        commit: Full id of the vLLM commit whose source it holds.
-        version: What ``vllm.__version__`` says.
+        commit: Full ID of the vLLM commit in the image.
+        version: Value of ``vllm.__version__``.
         python: Version of its Python.
-        torch: Version of torch, None without one.
-        cuda: CUDA version that torch was built for, None on the CPU.
-        machine: Processor that it is for, as ``uname -m`` has it.
+        torch: Version of torch; None without torch.
+        cuda: CUDA version that torch was built for; None on the CPU.
+        machine: Processor in the form of ``uname -m``.
         distributions: Version of every installed distribution, by normalised name.
-        extras: Extras of them whose own requirements are met.
+        extras: Extras of distributions with all requirements met.
         owner: Owner and permissions of its source files.
-        folders: Permissions, user and group of the folders that differ from that, by path below the root.
-        made_by_build: Files in the source folder that are not the commit's.
-        modified: Files of the commit that the image has with other content.
+        folders: Permissions, user and group of the folders that differ from ``owner``, by path below the root.
+        made_by_build: Files in the source folder that are not of the commit.
+        modified: Files of the commit with other content in the image.
         build_requires: ``build-system.requires`` of its pyproject.toml.
-        unmet: Lines of its requirement files that it does not meet itself.
-        metadata: Folder of the installed distribution's metadata; None if it was not found.
-        entry_points: Its ``entry_points.txt`` as its pyproject.toml makes it.
-        programs: Which of the programs that it declares are installed.
-        own_git: Whether it brought a git directory, which then need not know where to fetch what it lacks.
+        unmet: Lines of its requirement files that the image does not meet.
+        metadata: Metadata folder of the installed distribution; None if it was not found.
+        entry_points: ``entry_points.txt``, as its pyproject.toml defines it.
+        programs: Declared programs that are installed.
+        own_git: Whether the image brought its own git directory, which may not know its remotes.
     """
 
     flavor: str
@@ -113,16 +114,16 @@ class Facts:
     own_git: bool
 
     def document(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the facts as JSON values."""
         return {**vars(self), "owner": vars(self.owner), "schema": SCHEMA}
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Facts:
-        """From JSON values.
+        """Parse JSON values.
 
         Raises:
             AnotherSchemaError: Another version of this tool wrote them.
-            ValueError: Something is missing, or not what it should be.
+            ValueError: A fact is missing or invalid.
         """
         if not isinstance(document, dict):
             raise ValueError("no description")  # noqa: TRY004 - a value that makes no sense, as the others
@@ -134,18 +135,18 @@ class Facts:
 
     @property
     def installed(self) -> Installed:
-        """What requirements are compared with."""
+        """The installed packages to compare requirements with."""
         return Installed(distributions=self.distributions, extras=self.extras, python=self.python, machine=self.machine)
 
     @property
     def has_rust(self) -> bool:
-        """Whether it ships binaries compiled from vLLM's ``rust/``."""
+        """Whether the base has binaries compiled from vLLM's ``rust/``."""
         return any(path.startswith(("vllm/vllm-rs", "vllm/_rust_")) for path in self.made_by_build)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseContents:
-    """What a base holds, as far as a delta needs to know.
+    """The contents of a base that a delta depends on.
 
     Attributes:
         facts: Its ``base.json``.
@@ -160,11 +161,11 @@ class BaseContents:
 
 @dataclass(frozen=True, kw_only=True)
 class Base(BaseContents):
-    """A sealed image and what it holds.
+    """A sealed image and its contents.
 
     Attributes:
         image: The image.
-        name: What to call it.
+        name: Name to show.
         compiled: Bytecode below the source folder, by path relative to it.
     """
 
@@ -174,43 +175,43 @@ class Base(BaseContents):
 
     @property
     def user(self) -> str:
-        """The user that containers run as."""
+        """The user of its containers."""
         return self.image.config.get("User") or "root"
 
 
 MADE = "made.tree"
-"""File of :data:`FACTS` that lists what vLLM's build made, so that a smoke test sees whether it is still that."""
+"""File of :data:`FACTS` that lists the build's files, so that a smoke test can find changes to them."""
 
 _COMPILED = "compiled.paths"
 """File of :data:`FACTS` that lists bytecode, each path ended by a zero byte (build/base/inside/bytecode.py)."""
 
 DESCRIPTION = "base.json"
-"""File of :data:`FACTS` that holds the facts."""
+"""File of :data:`FACTS` with the facts."""
 
 _DESCRIPTION = (DESCRIPTION, "held.tree", "commit.tree")
 _FILES = (*_DESCRIPTION, _COMPILED)
 
 _LIMIT_BYTES = 64 * 2**20
-"""Of what is read of an image: a base's own are a megabyte or two."""
+"""Limit for the files read from an image; a base's own take a megabyte or two."""
 
 
 def files(facts: Facts, held: Listing, tree: Listing) -> dict[str, bytes]:
-    """What sealing writes below :data:`FACTS`, by file name."""
+    """Return the files that sealing writes below :data:`FACTS`, by name."""
     text = json.dumps(facts.document(), indent=2, sort_keys=True) + "\n"
     return dict(zip(_DESCRIPTION, (text.encode(), held.serialize(), tree.serialize()), strict=True))
 
 
 def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) -> Base:
-    """Read what a base holds, from the image the first time and from the cache after that.
+    """Read a base's contents from the cache, or from the image the first time.
 
     Args:
-        engine: Where the image is.
+        engine: The engine that has the image.
         image: A sealed base.
         cache: Cache folder. The image ID names the copy, so that it cannot be stale.
-        name: What to call it; by default what the image is called first.
+        name: Name to show. Default: the image's first name.
 
     Raises:
-        SourceError: The image is no sealed base, or was made from one.
+        SourceError: The image is not a sealed base, or was derived from one.
     """
     if image.labels.get(labels.KIND) != "base":
         raise _no_base(image)
@@ -235,7 +236,7 @@ def load(engine: Engine, image: Image, cache: Path, *, name: str | None = None) 
 
 
 def _described(image: Image, content: Mapping[str, bytes], name: str | None) -> Base | None:
-    """A base by the copy in the cache; None if that makes no sense, and the image is to be asked again."""
+    """Return the base in the cache's copy, or None if the copy is invalid and the image must be read again."""
     try:
         return _parsed(image, content, name)
     except AnotherSchemaError:
@@ -273,26 +274,26 @@ def _read(engine: Engine, image: Image) -> dict[str, bytes]:
 
 def _no_base(image: Image) -> SourceError:
     return SourceError(
-        f"{image.name} is no base: it carries no sealed description of its source",
+        f"{image.name} is not a base: it has no sealed description of its source",
         hint="`python -m build status` lists the bases; `python -m build nightly` makes one",
     )
 
 
 def candidates(engine: Engine, repository: str) -> list[Image]:
-    """Sealed bases on the engine that were promoted, newest first.
+    """Return the engine's promoted bases, newest first.
 
     Args:
-        engine: Where.
-        repository: Local repository name; promotion gives a base a name in it.
+        engine: The engine.
+        repository: Local repository name. Promotion names a base in it.
     """
     return [image for image in engine.images(kind="base") if names.promoted(image, repository)]
 
 
 def require_any(found: list[Image]) -> None:
-    """Refuse to go on without a base.
+    """Raise an error without a base.
 
     Raises:
-        IncompatibleError: There is none.
+        IncompatibleError: There is no base.
     """
     if not found:
         raise IncompatibleError(

@@ -1,1 +1,1 @@
-"""Words in, words and exit codes out: one module a verb. No other room reads the command line."""
+"""The command line: one module per verb, and the errors' text and exit codes. No other room parses arguments."""

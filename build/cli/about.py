@@ -1,4 +1,4 @@
-"""What this checkout is: its version."""
+"""The version of this checkout."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from build.source.repository import Repository
 
 
 def version() -> str:
-    """The version of ``pyproject.toml`` and, in a git checkout, what ``git describe`` says of the commit."""
+    """Return the version of ``pyproject.toml`` and, in a git checkout, the output of ``git describe``."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     commit = _described()
     return f"{project['name']} {project['version']}" + (f" ({commit})" if commit else "")
 
 
 def _described() -> str:
-    # Without one of its own, git would describe a repository around it.
+    # Without a repository of its own, git would describe a surrounding one.
     if not (REPOSITORY / ".git").exists():
         return ""
     with contextlib.suppress(OSError, SourceError), contextlib.closing(Repository(REPOSITORY)) as own:

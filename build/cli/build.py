@@ -1,4 +1,4 @@
-"""Overlays of what is elsewhere: a commit on GitHub, a release on the package index."""
+"""Overlays of remote commits: on GitHub, or a release on the package index."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 EXAMPLE = "%(prog)s pull/12345"
 
 PACKAGE_INDEX = "pypi"
-"""Name of the package index among the remotes: it has releases, and machines reach it that do not reach GitHub."""
+"""Name of the package index among the remotes. It has releases, and is reachable from machines without GitHub."""
 
 
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
-    """The commit, and what its overlay goes through."""
+    """Declare the commit and the options of its overlay."""
     parser.add_argument(
-        "commit", metavar="COMMIT", type=options.word, help="full or short id, branch, tag, pull/NUMBER; or release"
+        "commit", metavar="COMMIT", type=options.word, help="full or short ID, branch, tag or pull/NUMBER; or a release"
     )
     parser.add_argument(
         "--remote",
@@ -54,20 +54,20 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def build(context: Context, *, wanted: str, remote: str, request: Delivery) -> Delivered:
-    """Make an overlay of a commit elsewhere, test it, push it.
+    """Make an overlay of a remote commit, test it, push it.
 
     Args:
         context: Settings, console, engine.
-        wanted: Full or short id, branch, tag, or ``pull/123``; of the package index, a release.
+        wanted: Full or short ID, branch, tag, or ``pull/123``; for the package index, a release.
         remote: Name of a remote, a repository's address, or :data:`PACKAGE_INDEX`.
-        request: What the overlay is to go through.
+        request: Steps and options of the overlay.
 
     Raises:
-        SourceError: The commit cannot be had.
+        SourceError: The commit cannot be fetched.
         IncompatibleError: No base fits.
-        BuildError: The engine could not build it.
-        SmokeError: It is broken; nothing was pushed.
-        GateError: What arrived in the registry is not what was tested.
+        BuildError: The engine could not build the overlay.
+        SmokeError: The overlay is broken. Nothing was pushed.
+        GateError: The image in the registry is not the tested image.
     """
     target = _release(context, wanted) if remote == PACKAGE_INDEX else _commit(context, wanted, Remote.named(remote))
     deliver.require_registry(context, request)
@@ -90,7 +90,7 @@ def _release(context: Context, wanted: str) -> Iterator[Target]:
         version = str(Version(wanted))
     except InvalidVersion as error:
         raise SourceError(
-            f"{wanted!r} is no release: the package index has nothing else", hint="such as 0.32.0; or another --remote"
+            f"{wanted!r} is not a release of the package index", hint="give one such as 0.32.0, or another --remote"
         ) from error
     commit = releases.ensure(context.folders, context.index, version, console=context.console)
     with contextlib.closing(Repository(context.folders.releases)) as source:

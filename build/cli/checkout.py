@@ -1,4 +1,4 @@
-"""The user's vLLM repository, which `dev` and `plan` read."""
+"""The user's vLLM repository, the input of `dev` and `plan`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _NAMED = 5
 
 
 def add_options(parser: argparse.ArgumentParser, defaults: Defaults) -> None:
-    """Which repository, and what of it."""
-    # argparse fills in what follows a percent sign.
+    """Declare the repository and the ref."""
+    # argparse expands percent signs.
     shown, named = (str(default).replace("%", "%%") for default in (defaults.source.path, defaults.ref))
     parser.add_argument(
         "source",
@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser, defaults: Defaults) -> None:
         nargs="?",
         type=lambda text: LocalSource(path=options.path(text), origin=None),
         default=defaults.source,
-        help="vLLM repository (default: the one around the current folder if it is vLLM, else VLLM_LOCAL_GIT_DIR, "
+        help="vLLM repository (default: the one around the current folder if that is vLLM, else VLLM_LOCAL_GIT_DIR, "
         f"else ~/vllm; now: {shown})",
     )
     parser.add_argument(
@@ -46,11 +46,11 @@ def add_options(parser: argparse.ArgumentParser, defaults: Defaults) -> None:
         default=defaults.ref,
         help=f"commit-ish (default: VLLM_LOCAL_REF, else HEAD; now: {named})",
     )
-    parser.add_argument("--dirty", action="store_true", help="take the working tree as it is instead of REF")
+    parser.add_argument("--dirty", action="store_true", help="take the working tree instead of REF")
 
 
 def path_of(context: Context, arguments: argparse.Namespace) -> Path:
-    """Path of the repository; a default is said.
+    """Return the path of the repository. Show a note for a default.
 
     Raises:
         SourceError: It does not exist.
@@ -66,14 +66,14 @@ def path_of(context: Context, arguments: argparse.Namespace) -> Path:
 def local(
     path: Path, ref: str, *, dirty: bool, carried: frozenset[str], console: Console
 ) -> Iterator[tuple[Target, Stem]]:
-    """What a local ref or working tree is, and the name of its image, while the block runs.
+    """Yield the target and image name of a local ref or working tree.
 
     Args:
         path: A vLLM repository.
-        ref: A commit-ish of it.
-        dirty: Take the working tree instead.
-        carried: Top-level entries of the working tree that are read although images do not hold them.
-        console: For what the user should know.
+        ref: Commit-ish in the repository.
+        dirty: Whether to take the working tree instead.
+        carried: Top-level entries of the working tree to read although images do not hold them.
+        console: Console for notes.
 
     Raises:
         SourceError: Path or ref cannot be used.
@@ -83,7 +83,7 @@ def local(
             with snapshot(source, carried=carried, absent=NOT_IN_IMAGES) as work:
                 console.note(f"{work.head.short} {work.head.subject}, with the uncommitted work")
                 if work.unfiltered:
-                    console.note(f"git's filters are not run, files go in as they lie: {_few(work.unfiltered)}")
+                    console.note(f"git's filters are not run, files go in unchanged: {_few(work.unfiltered)}")
                 yield _required(Target.of(work.source, work.commit, apart=work.apart)), work.name
             return
         commit = source.commit(ref)
@@ -94,7 +94,7 @@ def local(
 
 
 def _required(target: Target) -> Target:
-    """The same, if it is vLLM's: before an engine is asked for."""
+    """Return the target if it is vLLM's, before an engine is needed."""
     target.require_vllm()
     return target
 
@@ -106,12 +106,12 @@ def _few(paths: tuple[str, ...]) -> str:
 
 def _mention_uncommitted_work(source: Repository, console: Console) -> None:
     if not source.is_users:
-        # Git itself would refuse (git-config(1), safe.directory): only what was asked for is read.
-        console.note(f"{source.path} belongs to another user: its working tree is not looked at (--dirty takes it)")
+        # Git itself would refuse (git-config(1), safe.directory), so only the requested commit is read.
+        console.note(f"{source.path} belongs to another user: its working tree is ignored (--dirty takes it)")
         return
     try:
         if source.is_dirty:
             console.note(f"uncommitted work in {source.path} is not in the image (--dirty takes it)")
     except SourceError as error:
-        # It is not asked for; the commit is all the same.
+        # The working tree was not requested; the commit is usable.
         console.note(error.what)

@@ -1,7 +1,7 @@
-"""What a run tells the job that it is part of: a summary, annotations, outputs.
+"""The output of a run for a CI job: a summary, annotations, outputs.
 
-GitHub Actions: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands. Everything that is
-told may come from an image, a repository or a server: none of it is taken for a command, an output or Markdown.
+GitHub Actions: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands. All texts may come
+from an image, a repository or a server: they are escaped so that none acts as a command, an output or Markdown.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 _WORDS = {"pass": "✅ passed", "fail": "❌ failed", "inconclusive": "⚠️ not verified"}
 _TEXT_LIMIT = 500
-# GitHub shows ten annotations of a step.
+# GitHub shows at most ten annotations per step.
 _ANNOTATIONS = 9
 _LISTED = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Where the job listens.
+    """The outputs of a CI job.
 
     Attributes:
-        summary: File for a summary in Markdown; None for none.
-        appends: Whether other steps have theirs in the same file.
-        outputs: File for the step's outputs; None for none.
+        summary: File for a summary in Markdown; None without one.
+        appends: Whether other steps write to the same file.
+        outputs: File for the step's outputs; None without one.
         annotates: Whether annotations are shown.
         run_url: Address of the page with the run's artifacts.
     """
@@ -50,11 +50,11 @@ class Job:
 
     @classmethod
     def of(cls, environment: Mapping[str, str], summary: Path | None) -> Job:
-        """The job of a run.
+        """Return the job of a run.
 
         Args:
             environment: Variables of this process.
-            summary: The file that the command line names.
+            summary: File named on the command line.
         """
         if not is_in_actions(environment):
             return cls(summary=summary)
@@ -71,7 +71,7 @@ class Job:
         )
 
     def ended(self, verb: str, document: Mapping[str, Any]) -> None:
-        """Tell how a verb ended; one that does not end with an image tells nothing.
+        """Report the end of a verb. A verb without an image reports nothing.
 
         Raises:
             OSError: A file cannot be written.
@@ -83,7 +83,7 @@ class Job:
             self._tell(Ending.of(verb, about, folder=Path(folder) if folder else None))
 
     def failed(self, verb: str, error: LlmdDevError) -> None:
-        """Tell that a verb failed.
+        """Report the failure of a verb.
 
         Raises:
             OSError: A file cannot be written.
@@ -106,15 +106,15 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a verb ended.
+    """The end of a verb.
 
     Attributes:
         verb: The verb.
-        verdict: ``pass``, ``fail`` or ``inconclusive``; None where nothing was tested.
-        about: Its document; empty if it failed.
-        report: What its smoke test found; None without one.
+        verdict: ``pass``, ``fail`` or ``inconclusive``; None without a test.
+        about: Document of the verb; empty if it failed.
+        report: Report of its smoke test; None without one.
         folder: Folder of that report.
-        error: What it failed of.
+        error: The failure.
     """
 
     verb: str
@@ -128,7 +128,7 @@ class Ending:
     def of(
         cls, verb: str, about: Mapping[str, Any], *, folder: Path | None, error: LlmdDevError | None = None
     ) -> Ending:
-        """From a verb's document or error, and the report of its smoke test."""
+        """Combine a verb's document or error with the report of its smoke test."""
         report = reports.read(folder) if folder else None
         verdict = report.result if report and error else about.get("verdict")
         return cls(verb=verb, verdict=verdict, about=about, report=report, folder=folder, error=error)
@@ -139,7 +139,7 @@ class Ending:
         return [check for check in checks if check.outcome in ("failed", "inconclusive")]
 
     def outputs(self) -> dict[str, str]:
-        """Outputs of the step."""
+        """Return the outputs of the step."""
         pinned = str(self.about.get("pinned") or "")
         told = {
             "verdict": self.verdict or "none",
@@ -150,7 +150,7 @@ class Ending:
         return {name: value for name, value in told.items() if value}
 
     def annotations(self) -> Iterator[str]:
-        """Workflow commands, one of each check that failed, or of what else went wrong."""
+        """Yield workflow commands: one for each failed check, or for the error."""
         if self.error is None:
             return
         for check in self._failed[:_ANNOTATIONS]:
@@ -211,7 +211,7 @@ _OUTCOMES = ("passed", "failed", "inconclusive", "skipped")
 
 
 def command(name: str, text: str, **properties: str) -> str:
-    """A workflow command whose text and properties are no commands (actions/toolkit, packages/core/src/command.ts)."""
+    """Return a workflow command with escaped text and properties (actions/toolkit, packages/core/src/command.ts)."""
     told = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
     return f"::{name} {told}::{_data(text)}"
 
@@ -225,7 +225,7 @@ def _property(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """A text as it stands, in Markdown: a code span, which nothing in the text ends (CommonMark 0.31, section 6.1)."""
+    """Return a text as a Markdown code span, which the text cannot end (CommonMark 0.31, section 6.1)."""
     text = _short(text) or " "
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"

@@ -1,4 +1,4 @@
-"""Options that cannot take effect beside others: refused, for a run that leaves one out would pass for one with it."""
+"""Conflicts between options: an option without effect is refused, or its loss would go unnoticed."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ OF_CUDA = {
     "build_secrets": "--build-secret",
     "preflight": "--no-preflight",
 }
-"""Options of the cuda flavor by their attribute, in the order in which they are named to the user."""
+"""Options of the cuda flavor by attribute, in the order of messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conflict:
-    """A pair of options of which one decides that the other has no effect.
+    """Two options, one of which makes the other ineffective.
 
     Attributes:
-        verbs: The verbs that have both.
-        lost: What has no effect.
-        beside: What decides that.
-        why: In words.
-        when: Whether it does with the values that were given; by default with any.
+        verbs: Verbs with both options.
+        lost: The ineffective option.
+        beside: The option that makes it ineffective.
+        why: The reason, in words.
+        when: Whether the given values conflict. Default: all values do.
     """
 
     verbs: tuple[str, ...]
@@ -52,7 +52,7 @@ RULES = (
         verbs=("dev", "plan"),
         lost="ref",
         beside="dirty",
-        why="the working tree is taken as it is, on the commit that is checked out",
+        why="the working tree is taken, on the checked-out commit",
     ),
     *(Conflict(verbs=_OVERLAYS, lost=name, beside="smoke", why="no test runs") for name in _OF_TRIALS),
     *(
@@ -63,7 +63,7 @@ RULES = (
         verbs=(*_OVERLAYS, "plan"),
         lost="flavor",
         beside="base",
-        why="the base that is named decides the flavor",
+        why="the named base decides the flavor",
         when=lambda given: "auto" not in (given.base, given.flavor),
     ),
     Conflict(
@@ -98,15 +98,15 @@ RULES = (
 
 
 def refuse(verb: str, given: Mapping[str, str], arguments: argparse.Namespace) -> None:
-    """Refuse what cannot take effect.
+    """Refuse options without effect.
 
     Args:
         verb: The verb.
-        given: What the command line gives, as the user calls it, by attribute of ``arguments``.
+        given: Given options in the user's spelling, by attribute of ``arguments``.
         arguments: The values, defaults included.
 
     Raises:
-        UsageError: A rule applies.
+        UsageError: Two options conflict.
     """
     for rule in RULES:
         if verb in rule.verbs and {rule.lost, rule.beside} <= given.keys() and rule.when(arguments):

@@ -1,4 +1,4 @@
-"""From a target to an image in the registry: base, overlay, smoke, gate."""
+"""The way from a target to an image in the registry: base, overlay, smoke test, gate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
     from build.engine.names import Stem
     from build.gate.smoke_run import SmokeOptions, Trial
     from build.gate.transfer import Pushed
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What an overlay goes through."""
+    """Declare the options of an overlay."""
     wishes.add_options(parser)
     smoke.add_test_options(parser)
     parser.add_argument(
-        "--allow-native", action="store_true", help="make it although native sources differ; never pushed by this run"
+        "--allow-native", action="store_true", help="make it although native sources differ; this run does not push it"
     )
     parser.add_argument(
-        "--install-deps", action="store_true", help="install what the commit requires and the base lacks"
+        "--install-deps", action="store_true", help="install requirements of the commit that the base lacks"
     )
-    parser.add_argument("--no-smoke", dest="smoke", action="store_false", help="do not test, and so do not push")
+    parser.add_argument("--no-smoke", dest="smoke", action="store_false", help="neither test nor push the image")
     options.add_push(parser)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """What an overlay is to go through.
+    """The steps and options of an overlay.
 
     Attributes:
-        wishes: What is asked of the base.
-        allow_native: Make it although native sources differ; such an image is not pushed by this run.
-        install_deps: Install what the target requires and the base lacks.
+        wishes: The user's choice about the base.
+        allow_native: Whether to make it although native sources differ. This run does not push such an image.
+        install_deps: Whether to install requirements of the target that the base lacks.
         smoke: Whether to test the image.
-        push: Whether to push it, if it passed.
-        force: Test again although a verdict is known.
-        options: What the smoke suite is told.
+        push: Whether to push the image if it passed.
+        force: Whether to test again although a verdict exists.
+        options: Options of the smoke suite.
     """
 
     wishes: BaseWishes
@@ -63,7 +63,7 @@ class Delivery:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Delivery:
-        """From the command line."""
+        """Read the command line."""
         return cls(
             wishes=wishes.of(arguments),
             allow_native=arguments.allow_native,
@@ -76,21 +76,21 @@ class Delivery:
 
     @property
     def pushes(self) -> bool:
-        """Whether what passes is pushed: the gate asks for a test in the standard way."""
+        """Whether an image that passes is pushed: the gate requires a test in the standard way."""
         return self.push and self.smoke and self.options.is_standard
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
-    """What came of it.
+    """The result of a delivery.
 
     Attributes:
         image: The overlay.
-        overlay: How it was made.
-        built: Whether it was built now; otherwise it was there.
-        trial: Its smoke run, if there was one.
-        pushed: Where it is now, if it was pushed.
-        ending: What the user goes on with.
+        overlay: Its inputs.
+        built: Whether this run built it.
+        trial: Its smoke run, if any.
+        pushed: The pushed image, if it was pushed.
+        ending: Next steps for the user.
     """
 
     image: Image
@@ -123,17 +123,17 @@ class Delivered:
 
 
 def require_registry(context: Context, request: Delivery) -> None:
-    """Ask the registry before the work, if it will be needed after it; else say why it will not.
+    """Check the registry before the work, if it will be needed, else note why it will not.
 
     Raises:
-        RegistryError: It does not answer, or refuses.
+        RegistryError: The registry does not answer, or refuses.
     """
     if request.pushes:
         context.open_registry().require_reachable()
     elif request.push and request.smoke:
         context.console.note(
-            "not pushed by this run: --model, --profile, --serve-arg and --env test in another way than the gate asks "
-            "for; the same command without them pushes"
+            "this run does not push: the gate requires a test without --model, --profile, --serve-arg and --env; the "
+            "same command without them pushes"
         )
 
 
@@ -142,16 +142,16 @@ def deliver(context: Context, target: Target, request: Delivery, *, name: Stem) 
 
     Args:
         context: Settings, console, engine.
-        target: What it is to hold.
-        request: What it is to go through.
-        name: What it is called, before the flavor of its base is known.
+        target: Content of the overlay.
+        request: Steps and options.
+        name: Name without the flavor, which the base decides.
 
     Raises:
         IncompatibleError: No base fits.
-        BuildError: The engine could not build it.
-        SmokeError: It is broken; nothing was pushed.
-        GateError: What arrived in the registry is not what was tested.
-        BusyError: Another run gave the image's name to another image meanwhile.
+        BuildError: The engine could not build the overlay.
+        SmokeError: The overlay is broken. Nothing was pushed.
+        GateError: The image in the registry is not the tested image.
+        BusyError: Another run gave the name to another image meanwhile.
     """
     base, delta = choice.choose(
         context, target, request.wishes, allow_native=request.allow_native, install_deps=request.install_deps
@@ -181,7 +181,7 @@ def _build(context: Context, made: Overlay) -> tuple[Image, bool]:
     if found := overlay.find(context.engine, made):
         context.console.note(f"{tag} is already built")
         context.engine.tag(found.id, tag)
-        # By its ID: another run may give the name to another image at this moment.
+        # By its ID: another run may move the name at this moment.
         return replace(context.engine.image(found.id), called=tag), False
     delta = made.delta
     made.target.fetch(entry.oid for entry in delta.written.values())
@@ -190,10 +190,10 @@ def _build(context: Context, made: Overlay) -> tuple[Image, bool]:
 
 
 def _require_name(context: Context, image: Image, name: str) -> None:
-    """Refuse to go on where another run has made the same on another base, and its image has the name now.
+    """Refuse to go on if another run gave the name to its own image, made on another base.
 
     Raises:
-        BusyError: It has.
+        BusyError: The name has moved.
     """
     named = context.engine.find_image(name)
     if named is None or named.id != image.id:
@@ -207,6 +207,6 @@ def _require_name(context: Context, image: Image, name: str) -> None:
 def _may_push(context: Context, made: Overlay, image: Image) -> bool:
     if made.delta.native:
         context.console.note(
-            f"not pushed: native sources differ; `python -m build push --allow-native {image.name}` does it"
+            f"not pushed: native sources differ; `python -m build push --allow-native {image.name}` pushes it"
         )
     return not made.delta.native

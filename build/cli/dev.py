@@ -19,7 +19,7 @@ EXAMPLE = "%(prog)s ~/vllm HEAD"
 
 
 def add_options(parser: argparse.ArgumentParser, defaults: Defaults) -> None:
-    """The commit, and what its overlay goes through."""
+    """Declare the commit and the options of its overlay."""
     checkout.add_options(parser, defaults)
     deliver.add_options(parser)
 
@@ -36,17 +36,17 @@ def dev(context: Context, *, path: Path, ref: str, dirty: bool, request: Deliver
 
     Args:
         context: Settings, console, engine.
-        path: A vLLM repository; it is only read.
-        ref: A commit-ish of it.
-        dirty: Take the working tree as it is, on top of what is checked out, instead of the ref.
-        request: What the overlay is to go through.
+        path: A vLLM repository. It is only read.
+        ref: Commit-ish in the repository.
+        dirty: Whether to take the working tree, on top of the checked-out commit, instead of the ref.
+        request: Steps and options of the overlay.
 
     Raises:
         SourceError: Path or ref cannot be used.
         IncompatibleError: No base fits.
-        BuildError: The engine could not build it.
-        SmokeError: It is broken; nothing was pushed.
-        GateError: What arrived in the registry is not what was tested.
+        BuildError: The engine could not build the overlay.
+        SmokeError: The overlay is broken. Nothing was pushed.
+        GateError: The image in the registry is not the tested image.
     """
     carried = request.wishes.carried
     with checkout.local(path, ref, dirty=dirty, carried=carried, console=context.console) as (target, name):

@@ -1,4 +1,4 @@
-"""Which source files two images hold otherwise."""
+"""The source files that differ between two images."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         found = process.output(argv, env=smoke_run.environment(context), cwd=REPOSITORY)
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        said = error.stderr.decode(errors="replace").strip().splitlines() or ["git printed no error"]
         raise SourceError(
             f"{arguments.old} and {arguments.new} cannot be compared: {said[-1]}",
-            hint="only bases and overlays say which source they hold: `python -m build status` lists them",
+            hint="only bases and overlays record their source: `python -m build status` lists them",
         ) from error
     document: dict[str, Any] = json.loads(found)
     for path, how in document["files"].items():

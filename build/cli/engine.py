@@ -1,4 +1,4 @@
-"""The embedded Docker Engine and image registry: started, stopped, shown."""
+"""The embedded Docker Engine and image registry: start, stop and status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLE = "%(prog)s status"
 
 
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
-    """What to do with them."""
+    """Declare the action."""
     parser.add_argument("action", choices=("up", "down", "status"))
 
 

@@ -1,4 +1,4 @@
-"""Put the command `llm-d-dev` into the user's own folders."""
+"""Install the command `llm-d-dev` into the user's own folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLE = ""
 
 
 def add_options(_parser: argparse.ArgumentParser, _: Defaults) -> None:
-    """None of its own."""
+    """Declare no options."""
 
 
 def run(context: Context, _: argparse.Namespace) -> dict[str, Any]:

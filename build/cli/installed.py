@@ -1,6 +1,6 @@
-"""What this program needs of Python and packages, looked at before anything else is imported.
+"""A check for the required Python and packages, before any other import.
 
-Only the standard library is used, in words that an older Python understands: it is to read this too.
+It uses only the standard library, in syntax that an older Python can parse.
 """
 
 import json
@@ -25,13 +25,13 @@ def require(argv: "Sequence[str]") -> None:
     """End the program with two lines and exit code 2 if Python or a package is missing or too old.
 
     Args:
-        argv: Words after the program's name.
+        argv: Arguments after the program's name.
 
     Raises:
-        SystemExit: Something is, or git is missing.
+        SystemExit: A requirement is not met, or git is missing.
     """
     if not shutil.which("git"):
-        # GitPython cannot even be imported without it.
+        # GitPython's import fails without git.
         _refuse(argv, "the program git is not in PATH", "install the distribution's package git")
     lacking = missing(CHECKOUT / "pyproject.toml", sys.path)
     if lacking:
@@ -55,10 +55,10 @@ def _refuse(argv: "Sequence[str]", what: str, hint: str) -> None:
 
 
 def missing(pyproject: Path, path: "Iterable[str]") -> str:
-    """Say what is missing of the lower bounds of a ``pyproject.toml``; an empty text if nothing is.
+    """Return which lower bounds of a ``pyproject.toml`` are not met; an empty text if all are.
 
     Args:
-        pyproject: The file: its ``requires-python``, and its ``dependencies`` as ``name>=version``, one a line.
+        pyproject: The file, with ``requires-python``, and ``dependencies`` as ``name>=version``, one a line.
         path: Folders that packages are imported from.
     """
     text = pyproject.read_text(encoding="utf-8")
@@ -82,27 +82,27 @@ def _lack(name: str, needed: str, found: str) -> str:
 
 
 def _versions(path: "Iterable[str]") -> "dict[str, str]":
-    """Versions of installed packages by name.
+    """Return the versions of installed packages by name.
 
-    They are read from the names of the folders (packaging.python.org, "Recording installed projects"):
-    importlib.metadata takes ten times as long for the same, at every start.
+    They are read from folder names (packaging.python.org, "Recording installed projects"): importlib.metadata takes ten
+    times as long, at every start.
     """
     found: dict[str, str] = {}
     for folder in map(Path, path):
         for entry in folder.iterdir() if folder.is_dir() else ():
             match = re.match(r"(.+?)-([^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info$", entry.name)
             if match:
-                # What is first on the path is what is imported.
+                # Python imports the first one on the path.
                 found.setdefault(_normal(match.group(1)), match.group(2))
     return found
 
 
 def _normal(name: str) -> str:
-    """A name as the specification compares it ("Names and normalization")."""
+    """Return a name in the specification's normal form ("Names and normalization")."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _numbers(version: str) -> "tuple[int, ...]":
-    """A release's numbers without zeros at the end: 3.11.0 is 3.11."""
+    """Return a release's numbers without trailing zeros: 3.11.0 is 3.11."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(map(int, re.sub(r"(?:\.0+)+$", "", match.group()).split("."))) if match else ()

@@ -1,6 +1,6 @@
-"""The command ``llm-d-dev`` in the user's own folders, with completion for shells: installed and removed.
+"""The command ``llm-d-dev`` in the user's own folders, with completion for shells: installation and removal.
 
-Every file that is written ends in a mark, by which it is recognised: what lacks the mark is never touched.
+Every written file ends in a mark. A file without the mark is never touched.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAME = "llm-d-dev"
 
 _MARK = f"# Written by `{NAME} install`, removed by `{NAME} uninstall`; checkout: "
 _RECORD = f"{NAME}.json"
-"""In the environment that the command uses: what it was made from, and which files and folders were made for it."""
+"""A file in the command's environment: what it was made from, and the files and folders made for it."""
 
 _SCRIPT = """\
 #!/bin/sh
@@ -47,12 +47,12 @@ exec "$python" "$program" "$@"
 """
 _SHELLS = ("bash", "zsh", "fish")
 _FOLDERS = ("source", "llm_d", "state", "cache", "model")
-"""Attributes of options that take a folder."""
+"""Attributes of options whose value is a folder."""
 
 
 @checked(frozen=True, kw_only=True)
 class _Installation:
-    """What the command's environment was made from, and which files and folders were made for it."""
+    """The inputs of the command's environment, and the files and folders made for it."""
 
     requirements: str
     files: tuple[Path, ...]
@@ -64,11 +64,11 @@ _FORM = TypeAdapter(_Installation).validate_python
 
 @dataclass(frozen=True, kw_only=True)
 class UserFiles:
-    """Where a user's commands and completions are.
+    """The places of a user's commands and completions.
 
     Attributes:
         command: The program.
-        completions: The file of each shell.
+        completions: Completion file of each shell.
     """
 
     command: Path
@@ -76,10 +76,10 @@ class UserFiles:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> UserFiles:
-        """The user's own places.
+        """Return the user's own places.
 
-        bash-completion's README ("FAQ"), fish's documentation ("Where to put completions"); zsh has none, so that
-        one is taken as systems name theirs.
+        Sources: bash-completion's README ("FAQ") and fish's documentation ("Where to put completions"). zsh has no user
+        folder, so a folder named like the systems' is taken.
 
         Raises:
             UsageError: The user has no home folder.
@@ -87,7 +87,7 @@ class UserFiles:
         try:
             home = Path.home()
         except RuntimeError as error:
-            raise UsageError(f"{error}", hint="set HOME to the folder whose .local/bin is meant") from error
+            raise UsageError(f"{error}", hint="set HOME to the folder that holds .local/bin") from error
         data = Path(environment.get("XDG_DATA_HOME") or home / ".local/share")
         config = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
         bash = Path(environment.get("BASH_COMPLETION_USER_DIR") or data / "bash-completion")
@@ -102,7 +102,7 @@ class UserFiles:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All of them."""
+        """All files."""
         return (self.command, *self.completions.values())
 
 
@@ -112,16 +112,16 @@ def install(
     """Write the command and its completions.
 
     Args:
-        place: Where to.
-        parser: What is completed.
+        place: Target places.
+        parser: Parser to complete.
         environment: Variables in force, for ``PATH``.
-        console: Where to say what the user has to do.
+        console: Console for instructions.
 
     Returns:
         The files, for ``--json``.
 
     Raises:
-        UsageError: A file of another origin has one of the names, or a folder cannot be written.
+        UsageError: A file of another origin has one of the names, or a folder is not writable.
     """
     _refuse_foreign(place)
     texts = {place.command: _script(), **{place.completions[shell]: _completion(parser, shell) for shell in _SHELLS}}
@@ -136,9 +136,7 @@ def install(
 def _refuse_foreign(place: UserFiles) -> None:
     for file in place.files:
         if os.path.lexists(file) and _checkout(file) is None:
-            raise UsageError(
-                f"{file} is there already and was not written by {NAME}", hint="move it away, then run this again"
-            )
+            raise UsageError(f"{file} exists and was not written by {NAME}", hint="move it away, then run this again")
 
 
 def _write(place: UserFiles, texts: Mapping[Path, str]) -> None:
@@ -153,14 +151,14 @@ def _write(place: UserFiles, texts: Mapping[Path, str]) -> None:
 
 
 def uninstall(place: UserFiles, *, console: Console) -> dict[str, Any]:
-    """Remove what :func:`install` wrote from this checkout; what is of another one, or not there, is left.
+    """Remove the files that :func:`install` wrote from this checkout. Files of other checkouts stay.
 
     Args:
-        place: Where from.
-        console: Where to say what is left.
+        place: The places.
+        console: Console for notes on files that stay.
 
     Returns:
-        The files that were removed, for ``--json``.
+        The removed files, for ``--json``.
     """
     removed = []
     environment = _environment(place)
@@ -170,7 +168,7 @@ def uninstall(place: UserFiles, *, console: Console) -> dict[str, Any]:
             continue
         checkout = _checkout(file)
         if checkout is None or (checkout != REPOSITORY and (checkout / "build").is_dir()):
-            console.note(f"{file} stays: it is of {checkout or 'another origin'}")
+            console.note(f"{file} stays: it belongs to {checkout or 'another origin'}")
             continue
         file.unlink()
         removed.append(str(file))
@@ -187,7 +185,7 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 def is_outdated() -> bool:
-    """Return whether the command's environment was made from other requirements than the checkout has now."""
+    """Return whether the command's environment was made from other requirements than the checkout's."""
     recorded = _recorded(Path(sys.prefix))
     return recorded is not None and recorded.requirements != _digest()
 
@@ -211,7 +209,7 @@ def _verbs(parser: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]
 
 
 def _checkout(file: Path) -> Path | None:
-    """The checkout that a file was written from; None for a file of another origin."""
+    """Return the checkout that wrote a file, or None for a file of another origin."""
     if file.is_symlink() or not file.is_file():
         return None
     try:
@@ -224,7 +222,7 @@ def _checkout(file: Path) -> Path | None:
 
 
 def _make(folder: Path) -> list[Path]:
-    """Make a folder; returns it and those above it that were missing."""
+    """Make a folder. Return it and the parents that were missing."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing
@@ -235,7 +233,7 @@ def _digest() -> str:
 
 
 def _environment(place: UserFiles) -> Path:
-    """The Python environment that the installed command uses; this one if there is no such command."""
+    """Return the Python environment of the installed command; this one without such a command."""
     try:
         text = place.command.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -246,7 +244,7 @@ def _environment(place: UserFiles) -> Path:
 
 
 def _words(text: str) -> list[str]:
-    """What a shell makes of a line; nothing of one that it does not understand."""
+    """Split a line like a shell. Return nothing for a malformed line."""
     try:
         return shlex.split(text)
     except ValueError:
@@ -263,7 +261,7 @@ def _record(environment: Path, before: _Installation | None, *, files: Iterable[
 
 
 def _recorded(environment: Path) -> _Installation | None:
-    """What is recorded; None where there is no record."""
+    """Return the record, or None without one."""
     return stored.read(environment / _RECORD, _FORM)
 
 
@@ -274,7 +272,7 @@ def _advise(place: UserFiles, environment: Mapping[str, str], console: Console) 
     if folder not in places:
         console.warn(f'{folder} is not in PATH: add it in your shell\'s profile, `export PATH="{folder}:$PATH"`')
     elif not earlier.samefile(place.command):
-        console.warn(f"{earlier} comes first in PATH, and would be started instead")
+        console.warn(f"{earlier} comes first in PATH, so it would start instead")
     if Path(environment.get("SHELL", "")).name == "zsh":
         zsh = place.completions["zsh"].parent
         console.note(f"completion in zsh: add `fpath=({zsh} $fpath)` to ~/.zshrc, before compinit")

@@ -1,4 +1,4 @@
-"""What a server printed: one that runs now, else the last that was tested or served."""
+"""The output of a server: a running one, else the last one tested or served."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
     image = context.engine.image(arguments.image) if arguments.image else None
     if not arguments.json and (found := servers.running(context.engine, image)):
-        context.console.note(f"{found[0].name} runs now: Ctrl-C ends this, and not the server")
+        context.console.note(f"{found[0].name} is running: Ctrl-C ends the output, not the server")
         try:
             for line in servers.printed(found[0]):
                 context.console.result(line)
         except KeyboardInterrupt:
-            context.console.note("the server runs on")
+            context.console.note("the server keeps running")
         return {}
     log = reports.last_log(context.folders.reports, image)
     if log is None:
-        raise SourceError("no server was tested or served here", hint="`python -m build smoke IMAGE` keeps its log")
+        raise SourceError("no server was tested or served here", hint="run `python -m build smoke IMAGE` to get a log")
     context.console.note(str(log))
     text = log.read_text(encoding="utf-8", errors="replace")
     context.console.result(text.removesuffix("\n"))

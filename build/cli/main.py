@@ -1,4 +1,4 @@
-"""From words to a verb, and from an error to words and an exit code. The only place that does either."""
+"""The program: calls a verb, and turns an error into text and an exit code. No other module does either."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def main(argv: Sequence[str], *, program: str = PROGRAM) -> int:
     """Run one verb.
 
     Args:
-        argv: Words after the program's name.
-        program: What the program is called in what is said to the user.
+        argv: Arguments after the program's name.
+        program: Name of the program in messages.
 
     Returns:
         The exit code: 0, 130, or that of the error's category (:mod:`build.errors`).
@@ -54,7 +54,7 @@ def main(argv: Sequence[str], *, program: str = PROGRAM) -> int:
 
 def _main(argv: Sequence[str], program: str) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
-    # Until there is a log file, and where it cannot be written, nothing may spill onto the terminal.
+    # Nothing may spill onto the terminal before there is a log file, or if it cannot be written.
     logging.getLogger("build").addHandler(logging.NullHandler())
     repository.without_git_variables()
     try:
@@ -70,7 +70,7 @@ def _main(argv: Sequence[str], program: str) -> int:
         loaded = settings.load(options.settings_of(arguments))
         log_file = runlog.start(loaded.folders.logs, arguments.verb, console)
         if launcher.is_outdated():
-            console.warn("the packages are those of an older requirements.txt: run `nox -s install` in the checkout")
+            console.warn("the packages are older than requirements.txt: run `nox -s install` in the checkout")
         document = verbs.load(arguments.verb).run(Context(settings=loaded, console=console), arguments)
         job.ended(arguments.verb, document)
     except LlmdDevError as error:
@@ -93,7 +93,7 @@ def _main(argv: Sequence[str], program: str) -> int:
 
 
 def _tell(job: ci.Job, verb: str, error: LlmdDevError, console: Console) -> None:
-    """Tell the job of a failure, which matters more than that it could not be told."""
+    """Report a failure to the job. It matters more than a failed report."""
     try:
         job.failed(verb, error)
     except OSError as trouble:
@@ -101,26 +101,26 @@ def _tell(job: ci.Job, verb: str, error: LlmdDevError, console: Console) -> None
 
 
 def _parsed(argv: Sequence[str], program: str) -> argparse.Namespace:
-    """The command line.
+    """Parse the command line.
 
     Raises:
-        UsageError: It cannot be used.
-        OSError: It asks for a text that cannot be written.
+        UsageError: The command line cannot be used.
+        OSError: A requested text cannot be written.
     """
     defaults = Defaults(source=LocalSource.default(os.environ), ref=os.environ.get("VLLM_LOCAL_REF") or "HEAD")
     try:
         return options.parse(argv, defaults, program=program)
     except SystemExit:
-        # After --help or --version: Python would say itself that the text could not be written, at its end.
+        # After --help or --version: otherwise Python would report the failed write at its end.
         _print("")
         raise
 
 
 def _print(text: str) -> None:
-    """Print a last text; whoever reads may have read enough, and the work is done.
+    """Print a last text. A closed pipe is not an error, because the work is done.
 
     Raises:
-        OSError: It cannot be written, to a file on a full disk say.
+        OSError: The text cannot be written, for example to a full disk.
     """
     try:
         sys.stdout.write(text)
@@ -133,13 +133,13 @@ def _print(text: str) -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends a run as Ctrl-C does: cleaned up."""
+    """End the run at SIGTERM as at Ctrl-C, with clean-up."""
     raise KeyboardInterrupt
 
 
 def _fail(console: Console, error: LlmdDevError, log_file: Path | None) -> int:
     hint = f"{error.hint} ({log_file})" if log_file and error.see_log else error.hint
-    # Standard error may be on the disk that is full, and standard output too.
+    # Standard error may be on the full disk, and standard output too.
     with contextlib.suppress(OSError):
         console.fail(error.word, redacted(error.what), redacted(hint))
     document = {"word": error.word, "what": redacted(error.what), "hint": console.worded(redacted(error.hint))}
@@ -150,11 +150,11 @@ def _fail(console: Console, error: LlmdDevError, log_file: Path | None) -> int:
 
 
 def _print_error(console: Console, document: dict[str, Any], log_file: Path | None) -> None:
-    """Print the document of a run that failed, where documents are asked for."""
+    """Print the document of a failed run, for ``--json``."""
     if console.quiet:
         _print(_json({"error": {**document, "log": log_file}}))
 
 
 def _json(document: Any) -> str:  # noqa: ANN401 - whatever a verb returns
-    # ##[ is the beginning of a command for GitHub Actions.
+    # ##[ starts a command of GitHub Actions.
     return json.dumps(document, indent=2, default=str).replace("##[", "\\u0023#[") + "\n"

@@ -9,7 +9,7 @@ from build.base import chosen
 from build.cli import options
 from build.cli.combinations import OF_CUDA
 from build.engine import names
-from build.flavors.cuda import CudaWishes
+from build.flavors.cuda_wishes import CudaWishes
 from build.nightly.run import BaseRequest, nightly, plan
 from build.source.mirror import Remote
 from build.source.remotes import REMOTES
@@ -23,7 +23,7 @@ EXAMPLE = ""
 
 
 class _Pairs(argparse.Action):
-    """Collects ``NAME=VALUE`` words into a dictionary."""
+    """Collect ``NAME=VALUE`` words in a dictionary."""
 
     def __call__(
         self,
@@ -40,19 +40,19 @@ class _Pairs(argparse.Action):
 
 
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
-    """How the base is built and tested."""
+    """Declare the options of the base and its test."""
     options.add_timeout(parser)
     options.add_version(parser)
     options.add_flavor(parser, "of the base")
     parser.add_argument("--force", action="store_true", help="build and test again although nothing changed")
     options.add_push(parser)
     options.add_gpus(parser)
-    parser.add_argument("--dry-run", action="store_true", help="show how it would be built; needs no engine")
+    parser.add_argument("--dry-run", action="store_true", help="show how it would be built, without an engine")
     _add_cuda(parser.add_argument_group("options of --flavor cuda"))
 
 
 def _add_cuda(cuda: argparse._ArgumentGroup) -> None:
-    """Options of the cuda flavor: one that was not given is None, which the choice of the flavor goes by."""
+    """Declare the cuda flavor's options. Their default is None, because given options decide the flavor."""
     cuda.add_argument(
         "--commit", metavar="COMMIT", type=options.word, help="vLLM commit to build (default: the newest of main)"
     )
@@ -63,7 +63,7 @@ def _add_cuda(cuda: argparse._ArgumentGroup) -> None:
         help=f"{', '.join(REMOTES)}, or a repository's address (default: vllm)",
     )
     cuda.add_argument("--llm-d", metavar="PATH", type=options.path, help="tree of llm-d (default: the submodule)")
-    cuda.add_argument("--llm-d-ref", metavar="REF", type=options.word, help="another commit of that tree's repository")
+    cuda.add_argument("--llm-d-ref", metavar="REF", type=options.word, help="commit of that tree's repository to use")
     cuda.add_argument(
         "--build-arg", dest="build_args", metavar="NAME=VALUE", action="append", help="build argument; repeatable"
     )
@@ -85,7 +85,7 @@ def _add_cuda(cuda: argparse._ArgumentGroup) -> None:
         help="do not look for the wheel before building",
     )
     cuda.add_argument("--builder", metavar="NAME", type=options.word, help="buildx builder (default: the engine's own)")
-    cuda.add_argument("--cache-to", choices=("registry", "local"), help="where to keep the build cache as well")
+    cuda.add_argument("--cache-to", choices=("registry", "local"), help="second place for the build cache")
 
 
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -118,13 +118,13 @@ def _wishes(arguments: argparse.Namespace) -> CudaWishes:
 
 
 def flavor_of(context: Context, arguments: argparse.Namespace) -> Chosen:
-    """The flavor of a nightly.
+    """Return the flavor of a nightly.
 
-    Where no engine answers, the nightly itself fails for that: its failure is recorded and told.
+    Without an engine, the nightly itself fails, so that the failure is recorded and notified.
 
     Args:
         context: Settings, console, engine.
-        arguments: The command line of the nightly.
+        arguments: Command line of the nightly.
     """
     asked = arguments.flavor or context.settings.flavor
     given = {

@@ -1,4 +1,4 @@
-"""The command line: how words become options, and the options that several verbs have."""
+"""The command line's parser, and the options that several verbs share."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from build.source.local_source import LocalSource
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    # argparse has no public name for what add_subparsers() returns.
+    # argparse has no public name for the result of add_subparsers().
     _Verbs = argparse._SubParsersAction["_Parser"]  # noqa: SLF001
 
 _T = TypeVar("_T")
 
-# Options that are settings: given on the command line they win over everything else.
+# Options that are settings. The command line has priority over all other sources.
 SETTING_OPTIONS = (
     *("state", "cache", "install", "registry", "flavor", "vllm_version", "start_timeout", "keep_bases"),
     *("builder", "cache_to", "build_secrets"),
 )
 
 _EXIT_CODES = """\
-exit codes: 0 done, 1 defect of ours, 2 usage or settings, 3 source, 4 incompatible, 5 build failed, 6 smoke failed,
+exit codes: 0 done, 1 defect, 2 usage or settings, 3 source, 4 incompatible, 5 build failed, 6 smoke failed,
 7 gate or registry refused, 8 engine, GPU or disk unavailable, 9 busy, 130 interrupted
 """
 
 
 class _Version(argparse.Action):
-    """Prints the version, which takes a run of git to find."""
+    """Print the version. Finding it takes a run of git."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, *, help: str) -> None:  # noqa: A002 - argparse's word
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
@@ -50,10 +50,10 @@ class _Version(argparse.Action):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints look like every other error, with the usage a command away."""
+    """A parser with errors in the usual form and without the usage text."""
 
     def error(self, message: str) -> NoReturn:
-        """What argparse calls when the words are off.
+        """Turn argparse's error into this tool's.
 
         Raises:
             UsageError: Always.
@@ -63,7 +63,7 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What `dev` and `plan` work on when the command line does not name it.
+    """The defaults of `dev` and `plan`.
 
     Attributes:
         source: The repository.
@@ -75,18 +75,18 @@ class Defaults:
 
 
 def parse(argv: Sequence[str], defaults: Defaults, *, program: str = "python -m build") -> argparse.Namespace:
-    """Read the command line.
+    """Parse the command line.
 
     Args:
-        argv: Words after the program's name.
-        defaults: What is not named.
-        program: What the program is called.
+        argv: Arguments after the program's name.
+        defaults: Defaults of `dev` and `plan`.
+        program: Name of the program.
 
     Raises:
         SystemExit: Help was asked for.
-        UsageError: The words are off, or one of them could not take effect beside another.
+        UsageError: The arguments are invalid, or two of them conflict.
     """
-    # Before the verb only options without a value can stand.
+    # Only options without a value can precede the verb.
     called = [word for word in argv if word in VERBS][:1]
     parser, verbs = _parser(defaults, called=called, program=program)
     arguments = parser.parse_args(argv)
@@ -96,7 +96,7 @@ def parse(argv: Sequence[str], defaults: Defaults, *, program: str = "python -m 
 
 
 def _given(parser: argparse.ArgumentParser, words: Sequence[str]) -> dict[str, str]:
-    """What a command line gives, defaults left out: options and positional words as they are called, by attribute."""
+    """Return the given options and positional arguments, without defaults: their spelling by attribute."""
     actions = parser._actions  # noqa: SLF001 - argparse has no public list of a parser's options
     for action in actions:
         action.default = argparse.SUPPRESS
@@ -109,10 +109,10 @@ def _given(parser: argparse.ArgumentParser, words: Sequence[str]) -> dict[str, s
 
 
 def _parser(defaults: Defaults, *, called: Collection[str], program: str) -> tuple[_Parser, _Verbs]:
-    """A parser that knows all verbs, and the options of those that are called."""
+    """Return a parser of all verbs, with the options of the called ones."""
     parser = _Parser(
         prog=program,
-        description="From a vLLM commit to a container image that is proven to work.",
+        description="Turn a vLLM commit into a container image that is proven to work.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -134,22 +134,22 @@ def _parser(defaults: Defaults, *, called: Collection[str], program: str) -> tup
 
 
 def completed(program: str) -> argparse.ArgumentParser:
-    """The parser that completions are made from: the same wherever it is asked for."""
+    """Return the parser for completions, the same on every machine."""
     defaults = Defaults(source=LocalSource(path=Path("~/vllm"), origin=None), ref="HEAD")
     return _parser(defaults, called=VERBS, program=program)[0]
 
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Settings that the command line gives, by name."""
+    """Return the settings on the command line, by name."""
     given = vars(arguments)
     return {name: given[name] for name in SETTING_OPTIONS if given.get(name) is not None}
 
 
 def parse_nightly(words: Sequence[str]) -> argparse.Namespace:
-    """Read the words behind `nightly`.
+    """Parse the arguments of `nightly`.
 
     Raises:
-        UsageError: They are off.
+        UsageError: They are invalid.
     """
     return parse(["nightly", *words], Defaults(source=LocalSource(path=Path(), origin=None), ref=""))
 
@@ -161,7 +161,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--summary",
         metavar="FILE",
         type=path,
-        help="write what was tested and found to FILE, in Markdown (default under GitHub Actions: the job's summary)",
+        help="write a Markdown summary of the test to FILE (default under GitHub Actions: the job's summary)",
     )
     common.add_argument(
         "--no-install",
@@ -171,22 +171,22 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="never install packages of the distribution (for the embedded engine and registry)",
     )
     common.add_argument(
-        "--registry", metavar="HOST/NAME", type=word, help="registry repository; default: the embedded one"
+        "--registry", metavar="HOST/NAME", type=word, help="registry repository (default: the embedded registry)"
     )
     common.add_argument(
-        "--state", metavar="DIR", type=path, help="folder of logs, verdicts, locks, the embedded engine's data"
+        "--state", metavar="DIR", type=path, help="folder of logs, verdicts, locks and the embedded engine's data"
     )
     common.add_argument("--cache", metavar="DIR", type=path, help="folder of downloads and imported sources")
 
 
-# --- Kinds of words ---
+# --- Types of arguments ---
 
 
 def count(text: str) -> int:
-    """A number of things, perhaps none.
+    """Parse a number of 0 or more.
 
     Raises:
-        ValueError: It is none; argparse says so.
+        ValueError: The text is not such a number. argparse reports it.
     """
     number = int(text)
     if number < 0:
@@ -195,10 +195,10 @@ def count(text: str) -> int:
 
 
 def word(text: str) -> str:
-    """A word that is not empty.
+    """Parse a non-empty word.
 
     Raises:
-        ValueError: It is; argparse says so.
+        ValueError: The word is empty. argparse reports it.
     """
     if not text:
         raise ValueError(text)
@@ -206,20 +206,20 @@ def word(text: str) -> str:
 
 
 def path(text: str) -> Path:
-    """A path, its ``~`` expanded: a shell leaves that of ``--state=~/x`` alone. An empty word is not this folder.
+    """Parse a path and expand its ``~``, which a shell leaves in ``--state=~/x``. An empty word is an error.
 
     Raises:
-        ValueError: It is empty; argparse says so.
+        ValueError: The word is empty. argparse reports it.
     """
     try:
         return Path(word(text)).expanduser()
     except RuntimeError:
-        # The user after the ~ is not known: the folder may be called so.
+        # The user after the ~ is unknown: a folder may have this name.
         return Path(text)
 
 
 def usable(parse: Callable[[str], _T]) -> Callable[[str], _T]:
-    """A kind of words whose errors argparse can say, so that a word is checked before anything is built."""
+    """Wrap a parser so that argparse reports its errors before anything is built."""
 
     @functools.wraps(parse)
     def parsed(text: str) -> _T:
@@ -235,7 +235,7 @@ def usable(parse: Callable[[str], _T]) -> Callable[[str], _T]:
 
 
 def add_image(parser: argparse.ArgumentParser) -> None:
-    """The image that a verb is about."""
+    """Declare the image."""
     parser.add_argument("image", metavar="IMAGE", type=word, help="name, tag or ID")
 
 
@@ -249,7 +249,7 @@ def add_flavor(parser: argparse.ArgumentParser, whose: str) -> None:
 
 
 def add_gpus(parser: argparse.ArgumentParser) -> None:
-    """GPUs of the smoke test."""
+    """Declare the GPUs of the smoke test."""
     parser.add_argument(
         "--gpus",
         metavar="GPUS",
@@ -260,19 +260,15 @@ def add_gpus(parser: argparse.ArgumentParser) -> None:
 
 
 def add_push(parser: argparse.ArgumentParser) -> None:
-    """Return whether to push."""
+    """Declare whether to push."""
     parser.add_argument("--no-push", dest="push", action="store_false", help="keep the image on this engine")
 
 
 def add_timeout(parser: argparse.ArgumentParser) -> None:
-    """The deadline of a server's start."""
-    parser.add_argument(
-        "--start-timeout", metavar="SECONDS", type=int, help="how long the server may take to become healthy"
-    )
+    """Declare the deadline of a server's start."""
+    parser.add_argument("--start-timeout", metavar="SECONDS", type=int, help="seconds for the server to become healthy")
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
-    """The release of a cpu base."""
-    parser.add_argument(
-        "--vllm-version", metavar="RELEASE", help="vLLM release that the cpu flavor builds from, or newest"
-    )
+    """Declare the release of a cpu base."""
+    parser.add_argument("--vllm-version", metavar="RELEASE", help="vLLM release for the cpu flavor, or newest")

@@ -1,4 +1,4 @@
-"""What an overlay would change; nothing is built."""
+"""A preview of an overlay, without a build."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ EXAMPLE = "%(prog)s ~/vllm my-branch"
 
 
 def add_options(parser: argparse.ArgumentParser, defaults: Defaults) -> None:
-    """The commit, and the base that it is compared with."""
+    """Declare the commit and the base to compare with."""
     checkout.add_options(parser, defaults)
     wishes.add_options(parser)
     parser.add_argument(
         "--base-commit",
         metavar="REF",
         type=options.word,
-        help="compare with a base that would be built from this commit; needs no engine",
+        help="compare with a base that would be built from this commit, without an engine",
     )
 
 

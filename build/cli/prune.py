@@ -1,4 +1,4 @@
-"""Remove what is of no use any more."""
+"""Remove old bases, overlays, reports and logs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ EXAMPLE = "%(prog)s --apply"
 
 
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
-    """Return whether to do it, and what stays."""
+    """Declare whether to remove, and what stays."""
     parser.add_argument("--apply", action="store_true", help="do it")
-    parser.add_argument("--keep-bases", metavar="N", type=int, help="good bases of each flavor that stay")
+    parser.add_argument("--keep-bases", metavar="N", type=int, help="number of good bases of each flavor to keep")
 
 
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -19,7 +19,7 @@ EXAMPLE = "%(prog)s llm-d-dev:nightly"
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
     """The image."""
     options.add_image(parser)
-    parser.add_argument("--allow-native", action="store_true", help="although it was made over other native sources")
+    parser.add_argument("--allow-native", action="store_true", help="push it although native sources differ")
 
 
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -30,7 +30,7 @@ EXAMPLE = ""
 
 
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
-    """The release of the base, and a deadline."""
+    """Declare the release of the base, and a deadline."""
     options.add_timeout(parser)
     options.add_version(parser)
 
@@ -44,14 +44,14 @@ def run(context: Context, _: argparse.Namespace) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """What exists now.
+    """The result of a quickstart.
 
     Attributes:
         base: The base.
         overlay: The overlay of the sample commit.
         sample: The sample repository.
-        images: All images of ours.
-        durations: What each step took.
+        images: All images of this tool.
+        durations: Durations of the steps.
     """
 
     base: Promoted
@@ -73,7 +73,7 @@ class Inventory:
         }
 
     def table(self) -> RenderableType:
-        """For a person: images, durations, and what to try next."""
+        """The result for a person: images, durations, and next commands."""
         steps = Table(box=None, pad_edge=False, header_style="bold")
         steps.add_column("step")
         steps.add_column("seconds", justify="right")
@@ -91,10 +91,10 @@ class Inventory:
 
 
 def quickstart(context: Context) -> Inventory:
-    """Bring up what is missing, then do the main job. What is in place already is not done again.
+    """Start and make what is missing, then make the sample overlay. Finished steps are not repeated.
 
     Raises:
-        LlmdDevError: As the steps raise it.
+        LlmdDevError: A step failed.
     """
     settings, console = context.settings, context.console
     with console.step("engine"):

@@ -1,4 +1,4 @@
-"""Reports of smoke tests: listed, or the newest of an image shown."""
+"""Reports of smoke tests: a list, or the newest one of an image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHOWN = 20
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
     """The image."""
     parser.add_argument(
-        "image", metavar="IMAGE", nargs="?", help="name, tag or ID of an image: open its newest report (default: list)"
+        "image", metavar="IMAGE", nargs="?", help="name, tag or ID: open the image's newest report (default: list all)"
     )
 
 
@@ -51,7 +51,7 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def has_display(environment: Mapping[str, str]) -> bool:
-    """Return whether a browser that is started here can show a window."""
+    """Return whether a browser started here can show a window."""
     return sys.platform == "darwin" or any(environment.get(name) for name in _DISPLAYS)
 
 

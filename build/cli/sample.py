@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from build.context import Context
     from build.source.repository import Commit
 
-# What the sample commit changes: the owner that GET /v1/models names (vLLM 0.32.0).
+# The sample commit's change: the owner in GET /v1/models (vLLM 0.32.0).
 _FILE = "vllm/entrypoints/serve/engine/protocol.py"
 _OLD = 'owned_by: str = "vllm"'
 OWNER = "llm-d-dev-sample"
 
 EXPECTATION = f"/v1/models={OWNER}"
-"""What the smoke suite is told to look for in an overlay of the sample commit."""
+"""Expectation of the smoke suite for an overlay of the sample commit."""
 
 _BRANCH = "sample"
-# Fixed, so that the commit has the same id wherever and whenever it is made.
+# Fixed, so that the commit has the same ID on every machine.
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "llm-d-dev",
     "GIT_AUTHOR_EMAIL": "sample@localhost",
@@ -50,18 +50,18 @@ class Sample:
 
 
 def ensure(context: Context, commit: Commit) -> Sample:
-    """The sample repository of a release, made if it is not there. Work that was added to it since stays.
+    """Return the sample repository of a release, made if it is missing. The user's later work in it stays.
 
     Args:
         context: Settings and console.
         commit: The release's commit.
 
     Raises:
-        SourceError: Git could not make it, or the release has no such line.
+        SourceError: Git could not make it, or the release lacks the line to change.
     """
     path = context.folders.state / "sample" / "vllm"
     if _has_sample(path) and not _is_of(path, commit):
-        # The one of another release stays as it is.
+        # The repository of another release stays.
         path = path.with_name(f"vllm-{commit.short}")
     if not _has_sample(path):
         if os.path.lexists(path):
@@ -80,7 +80,7 @@ def _is_of(path: Path, commit: Commit) -> bool:
 
 
 def _create(releases: Path, path: Path, commit: Commit) -> None:
-    """Made under another name: a killed run leaves that alone, which the next run starts anew."""
+    """Make the repository under a temporary name, so that a killed run leaves only that."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     stored.clear(new)
@@ -89,10 +89,10 @@ def _create(releases: Path, path: Path, commit: Commit) -> None:
 
 
 def _move_away(path: Path, console: Console) -> None:
-    """Leave a sample that is damaged to its user, who may have worked on it."""
+    """Move a damaged sample aside, since the user may have worked on it."""
     aside = path.with_name(f"{path.name}.before-{secrets.token_hex(4)}")
     path.rename(aside)
-    console.warn(f"{path} had no branch {_BRANCH!r} any more, and is now {aside}")
+    console.warn(f"{path} had no branch {_BRANCH!r} and was moved to {aside}")
 
 
 def _fill(releases: Path, path: Path, commit: Commit) -> None:
@@ -107,7 +107,7 @@ def _fill(releases: Path, path: Path, commit: Commit) -> None:
     message = "Name another owner of the model"
     _require(
         path,
-        # What a user has set up for commits of his own would change this one's id.
+        # The user's own settings for commits would change the ID.
         "-c",
         "commit.gpgSign=false",
         "-c",
@@ -122,7 +122,7 @@ def _fill(releases: Path, path: Path, commit: Commit) -> None:
 
 
 def _git(path: Path, *words: str | Path) -> bytes | None:
-    """Output of a git command; None if it failed."""
+    """Return a git command's output, or None if it failed."""
     if not (path / ".git").exists():
         return None
     try:
@@ -142,8 +142,8 @@ def _require(path: Path | None, *words: str | Path, env: dict[str, str] | None =
 
 
 def _in(path: Path | None) -> Git:
-    """Git on the sample, which this tool has made."""
-    # A clone comes from the repository of releases, which is a folder here.
+    """Return git on the sample, which this tool has made."""
+    # The clone's source is the repository of releases, a local folder.
     own = {"GIT_ALLOW_PROTOCOL": "file"}
     if path is None:
         return Git.sealed(None, name="the sample").given(own)

@@ -1,4 +1,4 @@
-"""The timer that starts the nightly: installed, shown, removed."""
+"""The timer of the nightly: installation, status, removal."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ EXAMPLE = "%(prog)s install --at 02:00"
 
 
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
-    """What to do with the timer, and what it starts when."""
+    """Declare the timer's action, time and command."""
     parser.add_argument("action", choices=("install", "show", "remove"))
-    options.add_flavor(parser, "of the nightlies, written down")
+    options.add_flavor(parser, "of the nightlies, fixed at installation")
     parser.add_argument("--at", metavar="HH:MM", type=timer.at, default="02:00", help="local time (default: 02:00)")
     parser.add_argument(
         "--nightly",
         metavar="OPTIONS",
         type=_nightly_options,
         default=[],
-        help="what the nightly is started with, such as --nightly='--flavor cuda'",
+        help="options of the nightly, such as --nightly='--flavor cuda'",
     )
 
 
 def _nightly_options(text: str) -> list[str]:
-    """Words behind `nightly`; checked now, because at night nobody reads what argparse says."""
+    """Parse the options of `nightly`. They are checked now, because argparse's errors would go unread at night."""
     words = shlex.split(text)
     made = options.parse_nightly(words)
     given = (made.state, made.cache, made.llm_d, *(made.build_secrets or {}).values())
     for path in given:
         if path and not Path(path).expanduser().is_absolute():
-            raise argparse.ArgumentTypeError(f"{str(path)!r} is not an absolute path, and a timer has no folder")
+            raise argparse.ArgumentTypeError(f"{str(path)!r} is not an absolute path, which a timer needs")
     if made.dry_run:
         raise argparse.ArgumentTypeError("--dry-run builds nothing")
     return words
@@ -59,7 +59,7 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def scheduled(context: Context, arguments: argparse.Namespace) -> list[str]:
-    """Words that the nightly is started with: the flavor is chosen now, not by what the engine is like at night."""
+    """Return the nightly's arguments. The flavor is chosen now, because the engine may differ at night."""
     words: list[str] = arguments.nightly
     asked = options.parse_nightly(words)
     flavor = nightly.flavor_of(context, asked).name

@@ -1,4 +1,4 @@
-"""Serve a model with an image as its smoke test does, until Ctrl-C."""
+"""Serve a model with an image, set up as in its smoke test, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLE = "%(prog)s llm-d-dev:nightly"
 
 
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
-    """The image, and how it is started."""
+    """Declare the image and its start."""
     options.add_image(parser)
     smoke.add_start_options(parser)
 
@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
     if arguments.json:
-        raise UsageError("--json has no effect beside serve: it prints what the server says", hint="leave out --json")
+        raise UsageError("--json has no effect beside serve: it prints the server's log", hint="leave out --json")
     image = context.engine.image(arguments.image)
     asked = smoke_run.SmokeOptions(**smoke.start_of(arguments))
     report = reports.new(context.folders.reports, image)
@@ -48,10 +48,10 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _failure(name: str, report: Path) -> SmokeError | EngineError:
-    """Why a server ended by itself."""
+    """Return the reason why a server ended."""
     said = stored.read(report / "ended.json", TypeAdapter(dict[str, Any]).validate_python)
     if said is None:
-        return EngineError(f"{name} could not be served", hint="the log has what was said", see_log=True)
+        return EngineError(f"{name} could not be served", hint="the log has the reason", see_log=True)
     what, hint = f"{name} does not serve ({said['cause']}: {said['line']})", str(said["advice"])
     if said["image_at_fault"]:
         return SmokeError(what, hint=f"{hint}; log: {report / reports.LOG}")

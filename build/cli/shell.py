@@ -1,4 +1,4 @@
-"""A shell beside a server that runs now, else in the last image that was tested or served."""
+"""A shell beside a running server, else in the last image that was tested or served."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from build.cli.options import Defaults
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 EXAMPLE = "%(prog)s llm-d-dev:nightly"
 
 _SHELL = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash; exec sh")
-# `docker run` and `docker exec` themselves failed, or found no such program (docker/cli, cli/command/container).
+# Exit codes of `docker run` and `docker exec` for their own failures (docker/cli, cli/command/container).
 _NOT_RUN = range(125, 128)
 
 
@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
 def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the verb."""
     if arguments.json:
-        raise UsageError("--json has no effect beside shell: it is for a person", hint="leave out --json")
+        raise UsageError("--json has no effect beside shell, which is interactive", hint="leave out --json")
     image = context.engine.image(arguments.image) if arguments.image else None
     found = servers.running(context.engine, image)
     words = _beside(str(found[0].name)) if found else _apart(image or _last(context))
@@ -43,7 +43,7 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
         raise EngineError("this machine has no Docker client", hint="install the package docker-cli")
     status = process.interactive([client, *words], env=context.engine.environment)
     if status in _NOT_RUN:
-        raise EngineError(f"no shell could be started: status {status}", hint="an image without /bin/sh has none")
+        raise EngineError(f"no shell could be started: exit code {status}", hint="the image may have no /bin/sh")
     return {}
 
 

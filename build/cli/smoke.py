@@ -1,4 +1,4 @@
-"""Test an image through its API; the options of every smoke test."""
+"""Test an image through its API. Also: the options of every smoke test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLE = "%(prog)s llm-d-dev:nightly"
 
 
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
-    """The image, and how it is tested."""
+    """Declare the image and its test."""
     options.add_image(parser)
     add_test_options(parser)
 
@@ -43,16 +43,16 @@ def run(context: Context, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_test_options(parser: argparse.ArgumentParser) -> None:
-    """How an image is tested."""
+    """Declare the options of a test."""
     add_start_options(parser)
-    parser.add_argument("--force", action="store_true", help="test again although a verdict is known")
+    parser.add_argument("--force", action="store_true", help="test again although a verdict exists")
     parser.add_argument(
         "--expect",
         metavar="ROUTE=TEXT",
         type=options.usable(_expectation),
         action="append",
         default=[],
-        help="the answer to GET ROUTE must contain TEXT; repeatable",
+        help="text that the answer to GET ROUTE must contain; repeatable",
     )
     parser.add_argument(
         "--checks",
@@ -63,20 +63,20 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_start_options(parser: argparse.ArgumentParser) -> None:
-    """How an image is started."""
+    """Declare the options of an image's start."""
     options.add_timeout(parser)
     options.add_gpus(parser)
     parser.add_argument(
         "--numbers",
         choices=("same", "changed"),
         default="same",
-        help="changed: an overlay may compute other numbers than its base, on purpose (default: same)",
+        help="changed: the overlay computes other numbers than its base, on purpose (default: same)",
     )
     parser.add_argument(
         "--model",
         metavar="DIR|ID[@REVISION]",
         type=options.usable(_model),
-        help="model to serve: a folder, or its name on Hugging Face's hub (default: a tiny one, made on the spot)",
+        help="model to serve: a folder, or a name on Hugging Face's hub (default: a tiny generated one)",
     )
     parser.add_argument(
         "--profile",
@@ -101,7 +101,7 @@ def add_start_options(parser: argparse.ArgumentParser) -> None:
 
 
 def options_of(arguments: argparse.Namespace) -> SmokeOptions:
-    """How the command line wants an image to be tested."""
+    """Return the test options on the command line."""
     return SmokeOptions(
         expect=tuple(arguments.expect), numbers=arguments.numbers, checks=arguments.checks, **start_of(arguments)
     )

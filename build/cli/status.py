@@ -1,4 +1,4 @@
-"""What exists: bases and overlays, their verdicts, where they were pushed."""
+"""The existing images: bases and overlays, their verdicts and registry names."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from build.cli.options import Defaults
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
     from build.gate.verdict import Verdict
 
 EXAMPLE = ""
 
 
 def add_options(parser: argparse.ArgumentParser, _: Defaults) -> None:
-    """How much is shown."""
+    """Declare the number of nightlies."""
     parser.add_argument("--last", metavar="N", type=options.count, default=5, help="nightlies to show (default: 5)")
 
 
@@ -57,13 +57,13 @@ class Row:
 
     Attributes:
         image: The image.
-        verdict: ``pass``, ``fail``, ``outdated`` (by another version of the suite) or ``untested``.
-        digest: Of the manifest in the registry it was last pushed to; None if it was not.
-        pushed: Names it has in a registry.
-        failed_with: Ways of testing, as their options, in which it failed although it passed as the gate asks.
+        verdict: ``pass``, ``fail``, ``outdated`` (of another version of the suite) or ``untested``.
+        digest: Digest of the manifest in the registry of the last push; None if it was not pushed.
+        pushed: Its names in registries.
+        failed_with: Options of the ways of testing in which it failed although it passed as the gate requires.
         changed: Whether it passed with other numbers than its base's, on purpose.
-        report: Page of its newest report here; None without one.
-        own: Bytes that an overlay adds to its base; None for a base, and where the base is not on the engine.
+        report: Page of its newest report; None without one.
+        own: Bytes that an overlay adds to its base; None for a base, or if the base is not on the engine.
     """
 
     image: Image
@@ -77,12 +77,12 @@ class Row:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its local names."""
+        """The image's local names."""
         return tuple(name for name in self.image.tags if name not in self.pushed)
 
     @property
     def called(self) -> tuple[str, ...]:
-        """What other verbs accept for it: its local names, else those of a registry, else its short ID."""
+        """Names that other verbs accept: its local names, else its registry names, else its short ID."""
         return self.names or self.pushed or (self.image.short_id,)
 
     def document(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Row:
 
 
 def rows(context: Context) -> list[Row]:
-    """Bases, then overlays, of the local repository, unnamed ones too; of each kind the newest first."""
+    """Return the local repository's bases, then its overlays, unnamed ones too, newest first."""
     rules, repository = fingerprints.rules(), context.settings.repository
     images = [*context.engine.images(kind="base"), *context.engine.images(kind="overlay")]
     pages: dict[str | None, Path] = {}
@@ -150,7 +150,7 @@ def _row(context: Context, image: Image, rules: str, report: Path | None) -> Row
 def _own(context: Context, image: Image) -> int | None:
     base = image.labels.get(labels.BASE)
     below = context.engine.find_image(base) if base and image.labels[labels.KIND] == "overlay" else None
-    # A size of the engine's counts the layers below.
+    # The engine's size includes the layers below.
     return image.size - below.size if below else None
 
 
@@ -173,7 +173,7 @@ def _judged(row: Row) -> str:
 
 
 def table(found: Sequence[Row]) -> Table:
-    """For a person."""
+    """Return the table for a person."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("image", "kind", "commit", "verdict", "age", "size", "layer", "pushed digest"):
         shown.add_column(column, no_wrap=True, justify="right" if column in ("size", "layer") else "left")

@@ -1,6 +1,6 @@
-"""The verbs: each is a module of this room with its name, loaded only when the verb is called.
+"""The verbs: one module of this room each, loaded only when the verb is called.
 
-The engine's client, or what fetches packages, takes as long to load as all the rest of a start, and a plan on a commit
+The client of the engine or of the package index takes as long to load as the rest of a start, and `plan` on a commit
 needs neither.
 """
 
@@ -24,25 +24,25 @@ VERBS = {
     "plan": "show what an overlay would change and whether it can be made; builds nothing",
     "smoke": "start an image and test it through its API",
     "push": "push an image that has passed its smoke test",
-    "status": "list the images that exist, their verdicts and where they were pushed, and the last nightlies",
-    "report": "list the reports of smoke tests, or open the newest of an image",
-    "serve": "start an image as its smoke test does and serve until Ctrl-C",
-    "logs": "show what a server prints that runs now, else what the last one printed",
-    "shell": "open a shell beside a server that runs now, else in the last image that was tested",
-    "diff": "list the source files that two images hold otherwise",
-    "prune": "remove old bases, expired overlays, old reports and logs; without --apply it only says what would go",
-    "schedule": "install, show or remove the timer that starts the nightly every day",
+    "status": "list the images with their verdicts and registry names, and the last nightlies",
+    "report": "list the reports of smoke tests, or open an image's newest one",
+    "serve": "start an image as in its smoke test and serve until Ctrl-C",
+    "logs": "show the output of the running server, else of the last one",
+    "shell": "open a shell beside the running server, else in the last tested image",
+    "diff": "list the source files that differ between two images",
+    "prune": "list old bases, expired overlays, reports and logs; --apply removes them",
+    "schedule": "install, show or remove the timer of the daily nightly",
     "install": "put the command llm-d-dev into ~/.local/bin, with completion for bash, zsh and fish",
     "uninstall": "remove that command and its completion",
 }
-"""What each verb does, in the order of the help."""
+"""The description of each verb, in the order of the help."""
 
 
 class Verb(Protocol):
-    """What the module of a verb holds.
+    """The interface of a verb's module.
 
     Attributes:
-        EXAMPLE: A command line for its help; empty without one.
+        EXAMPLE: An example for its help; empty without one.
     """
 
     EXAMPLE: str
@@ -55,9 +55,9 @@ class Verb(Protocol):
 
 
 def load(name: str) -> Verb:
-    """The module of a verb.
+    """Load the module of a verb.
 
     Args:
-        name: Of :data:`VERBS`.
+        name: Name in :data:`VERBS`.
     """
     return cast("Verb", importlib.import_module(f"build.cli.{name}"))

@@ -1,4 +1,4 @@
-"""Options about the base that an overlay stands on."""
+"""Options about the base of an overlay."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Which base, and what is carried that it does not hold."""
+    """Declare the base and the additional entries to carry."""
     parser.add_argument(
         "--base",
         metavar="IMAGE",
         type=options.word,
         default=AUTO,
-        help=f"base to stand on (default: {AUTO}, the newest that fits)",
+        help=f"base to build on (default: {AUTO}, the newest that fits)",
     )
     options.add_flavor(parser, "of the base")
     parser.add_argument(
@@ -29,14 +29,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=options.word,
         action="append",
         default=[],
-        help="carry a top-level folder that the base does not hold, such as tests; repeatable",
+        help="top-level folder to carry although the base does not hold it, such as tests; repeatable",
     )
 
 
 def of(arguments: argparse.Namespace) -> BaseWishes:
-    """What the command line asks of the base."""
+    """Return the user's choice on the command line."""
     base = None if arguments.base == AUTO else arguments.base
-    # A shell that completes the name of a folder adds a slash.
+    # Shell completion adds a slash to the name of a folder.
     carried = frozenset(name.rstrip("/") for name in arguments.carried)
     flavor = None if arguments.flavor == AUTO else arguments.flavor
     return BaseWishes(base=base, flavor=flavor, carried=carried)

@@ -11,7 +11,7 @@ from build.host.timestamps import moment, words
 if TYPE_CHECKING:
     import datetime as dt
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 
 def created(image: Image) -> dt.datetime:

@@ -11,8 +11,6 @@ import secrets
 import shutil
 import socket
 import time
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,21 +23,20 @@ import requests
 from build.engine import confinement, labels
 from build.engine.capabilities import Capabilities, read
 from build.engine.endpoint import Endpoint, Tls, chosen
+from build.engine.image import Image, age_order
 from build.engine.ssh import Tunnel, forwarded
+from build.engine.temporary import TEMPORARY_REPOSITORY, temporary_name
 from build.errors import EngineError, SourceError, UsageError
-from build.host import clock, identity, processor
+from build.host import identity, processor
 from build.host.address import is_loopback
 from build.host.deadline import within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from docker.models.containers import Container
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
-
-TEMPORARY_REPOSITORY = "llm-d-dev-temporary"
-"""Repository of temporary tags: ``<repository>:<first digits of the image ID>-<identity of the process>``."""
 
 _ANSWER_TIMEOUT_S = 5
 _POLL_S = 0.25
@@ -51,72 +48,6 @@ IN_FLIGHT_S = 5.0
 
 _START_OR_UNSET = "start that engine, or unset DOCKER_HOST to use the one of this machine"
 _START_OR_USE = "start that engine, or `docker context use default` to use the one of this machine"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Image:
-    """An image as the engine describes it.
-
-    Attributes:
-        id: Image ID, ``sha256:…``.
-        tags: Local names, sorted, without temporary ones.
-        digests: ``repository@sha256:…`` for each registry repository that the image was pushed to or pulled from.
-        labels: Labels of the image.
-        diff_ids: Digests of its uncompressed layers, lowest first.
-        size: Bytes on disk, shared layers included.
-        created: RFC 3339 time stamp.
-        config: The rest of its configuration (``User``, ``Env``, ``Entrypoint`` …).
-        called: The name that the image was looked up by.
-    """
-
-    id: str
-    tags: tuple[str, ...]
-    digests: tuple[str, ...]
-    labels: Mapping[str, str]
-    diff_ids: tuple[str, ...]
-    size: int
-    created: str
-    config: Mapping[str, Any]
-    called: str | None = field(default=None, compare=False)
-
-    @classmethod
-    def parse(cls, attrs: Mapping[str, Any], *, called: str | None = None) -> Image:
-        """Parse the engine's ``GET /images/{name}/json``; ``called`` is the name in the request."""
-        config = attrs.get("Config") or {}
-        names, digests = attrs.get("RepoTags") or (), attrs.get("RepoDigests") or ()
-        known = (*names, *digests)
-        return cls(
-            id=attrs["Id"],
-            tags=tuple(sorted(name for name in names if not name.startswith(TEMPORARY_REPOSITORY))),
-            digests=tuple(sorted(digests)),
-            labels=config.get("Labels") or {},
-            diff_ids=tuple(attrs.get("RootFS", {}).get("Layers") or ()),
-            size=attrs["Size"],
-            # Optional (OCI image-spec v1.1, config.md).
-            created=attrs.get("Created") or "",
-            config=config,
-            called=next((name for name in known if name in (called, f"{called}:latest")), None),
-        )
-
-    def tags_in(self, repository: str) -> list[str]:
-        """Return the image's names in a repository."""
-        return [name for name in self.tags if name.startswith(f"{repository}:")]
-
-    @property
-    def name(self) -> str:
-        """The name to show: the name looked up, else one without a registry's host, else any name, else the short ID.
-
-        The shortest of several names wins, because the moving name has no commit in it.
-        """
-        if self.called:
-            return self.called
-        local = [name for name in self.tags if "/" not in name]
-        return min(local or self.tags, key=len, default=self.short_id)
-
-    @property
-    def short_id(self) -> str:
-        """The first twelve digits of the ID, as Docker prints them."""
-        return self.id.removeprefix("sha256:")[:12]
 
 
 class Engine:
@@ -300,7 +231,7 @@ class Engine:
         filters += [f"{labels.PREFIX}{name}={value}" for name, value in wanted.items()]
         found = self.client.api.images(filters={"label": filters})
         images = [image for row in found if (image := self.find_image(row["Id"]))]
-        return sorted(images, key=_order, reverse=True)
+        return sorted(images, key=age_order, reverse=True)
 
     def tag(self, image_id: str, name: str) -> None:
         """Point ``name`` (repository:tag) at an image ID. An existing name moves."""
@@ -326,7 +257,7 @@ class Engine:
         if any(other != name and not other.startswith(f"{TEMPORARY_REPOSITORY}:") for other in names):
             self.untag(name)
             return
-        empty = _temporary_name(f"empty{secrets.token_hex(8)}")
+        empty = temporary_name(f"empty{secrets.token_hex(8)}")
         try:
             # Two blocks of zeros are an archive without files (tar(5)).
             self.client.api.import_image_from_data(bytes(1024), *empty.split(":"))
@@ -404,7 +335,7 @@ class Engine:
 
         The name holds its owner, so that a later run can remove the name of a killed run. The image stays.
         """
-        name = _temporary_name(image_id.removeprefix("sha256:")[:24])
+        name = temporary_name(image_id.removeprefix("sha256:")[:24])
         try:
             self.tag(image_id, name)
             yield name
@@ -420,31 +351,6 @@ def _addresses(registry: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Addr
     except OSError:  # a timeout is one
         return []
     return [ipaddress.ip_address(str(row[4][0]).partition("%")[0]) for row in rows]
-
-
-def _order(image: Image) -> tuple[bool, datetime]:
-    """Return the sort key of an image: newest last, images dated into the future first."""
-    when = _moment(image.created)
-    return when <= clock.tomorrow(), when
-
-
-def _moment(stamp: str) -> datetime:
-    """Return when an image was made; an image without a timestamp is the oldest."""
-    try:
-        moment = datetime.fromisoformat(stamp)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _temporary_name(what: str) -> str:
-    """Return a name in :data:`TEMPORARY_REPOSITORY` with this process's identity, whose colons a tag may not hold."""
-    return f"{TEMPORARY_REPOSITORY}:{what}-{identity.in_name(identity.identity())}"
-
-
-def tag_owner(name: str) -> str:
-    """Return the :func:`build.host.identity.identity` of the run that made a temporary tag."""
-    return identity.from_name(name.rpartition(":")[2].partition("-")[2])
 
 
 @contextlib.contextmanager

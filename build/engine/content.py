@@ -19,7 +19,8 @@ from build.host import scratch
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.host import process
 
 DOCKERFILE = buildx.DOCKERFILES / "content.Dockerfile"

@@ -14,7 +14,7 @@ import docker.errors
 import requests
 
 from build.engine import labels
-from build.engine.client import TEMPORARY_REPOSITORY, tag_owner
+from build.engine.temporary import TEMPORARY_REPOSITORY, tag_owner
 from build.host import identity
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 _PLATFORM = {"Architecture": "architecture", "Variant": "variant", "Os": "os", "OsVersion": "os.version"}
 _LAYER = "layer.tar"

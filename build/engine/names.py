@@ -26,7 +26,7 @@ from build.engine import labels
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 CUDA = "cuda"
 CPU = "cpu"

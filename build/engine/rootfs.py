@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from build.console import Console
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 SUITE = "bookworm"
 PYTHON = (3, 11)

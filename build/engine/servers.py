@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 
 def running(engine: Engine, image: Image | None = None) -> list[Container]:

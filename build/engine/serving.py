@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from build.config.model_name import ModelName
     from build.engine.capabilities import Capabilities
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 PORT = 8000
 """vLLM's default (vllm/entrypoints/launchers/cli_args.py, 0.32.0)."""

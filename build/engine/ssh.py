@@ -36,6 +36,10 @@ _CHUNK_BYTES = 1 << 16
 # ssh's message where the server's sshd_config has AllowTcpForwarding off (channels.c, RFC 4254 section 5.1).
 _PROHIBITED = "administratively prohibited"
 
+_PREFIX = "llm-d-dev-"
+# unix(7): sun_path has 108 bytes, the last of them is 0.
+_SOCKET_PATH_BYTES = 107
+
 
 class Tunnel:
     """A Unix socket whose connections are passed to a ``docker`` that reaches the engine.
@@ -47,7 +51,7 @@ class Tunnel:
     def __init__(self, host: str) -> None:
         self._host = host
         # Private: anyone who can connect to the socket commands the engine.
-        self._folder = Path(tempfile.mkdtemp(prefix="llm-d-dev-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_place_of_sockets()))
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._folder / "docker.sock"))
         self._listener.listen()
@@ -114,7 +118,7 @@ def forwarded(host: str, port: int) -> Iterator[int]:
         EngineError: ssh cannot connect, or the server does not forward ports.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="llm-d-dev-", ignore_cleanup_errors=True) as name,
+        tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_place_of_sockets(), ignore_cleanup_errors=True) as name,
         contextlib.ExitStack() as stack,
     ):
         path, said = Path(name, "port"), Path(name, "said")
@@ -125,6 +129,13 @@ def forwarded(host: str, port: int) -> Iterator[int]:
         # This wakes a thread that waits for a connection; close() does not.
         stack.callback(listener.shutdown, socket.SHUT_RDWR)
         yield listener.getsockname()[1]
+
+
+def _place_of_sockets() -> str:
+    """Return the folder for temporary folders with a socket: ``/tmp`` where ``TMPDIR`` is too long a path."""
+    found = tempfile.gettempdir()
+    longest = _SOCKET_PATH_BYTES - len(f"/{_PREFIX}12345678/docker.sock")
+    return found if len(os.fsencode(found)) <= longest else "/tmp"  # noqa: S108 - a private folder is made in it
 
 
 def _forwarding(host: str, port: int, path: Path) -> list[str]:

@@ -15,7 +15,7 @@ from build.gate.ways import STANDARD
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Image
+    from build.engine.image import Image
     from build.gate.verdict import Verdict
     from build.gate.ways import Way
 

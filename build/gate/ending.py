@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
     from build.gate.transfer import Pushed
 
 

@@ -11,7 +11,7 @@ from build.source.repository import SHORT_DIGITS
 
 if TYPE_CHECKING:
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
     from build.gate.transfer import Pushed
 
 

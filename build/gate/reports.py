@@ -15,7 +15,7 @@ from build.host import stored
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 PAGE = "report.html"
 """The report page for a browser, in a report's folder."""

@@ -13,21 +13,23 @@ from build.nightly import record
 from build.nightly.record import PASS, RUNNING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 _STALE = dt.timedelta(days=2)
 
 
-def stale(context: Context, image: Image) -> str | None:
+def stale(nightlies: Path, image: Image) -> str | None:
     """What to say about a base that no nightly has built or found still right for two days; None otherwise.
 
     Args:
-        context: Where records are.
+        nightlies: Folder of the records of nightlies.
         image: The base.
     """
     flavor = names.flavor_of(image)
-    ended = [one for one in record.recall(context.folders.nightlies, flavor=flavor) if one.verdict != RUNNING]
+    ended = [one for one in record.recall(nightlies, flavor=flavor) if one.verdict != RUNNING]
     confirmed = [
         moment(one.finished) for one in ended if one.verdict == PASS and one.image == image.id and one.finished
     ]
@@ -44,5 +46,5 @@ def stale(context: Context, image: Image) -> str | None:
 
 def tell(context: Context, image: Image) -> None:
     """Warn about a base that is stale."""
-    if warning := stale(context, image):
+    if warning := stale(context.folders.nightlies, image):
         context.console.warn(warning)

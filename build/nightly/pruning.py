@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from build.host.files import write_atomic
 
 if TYPE_CHECKING:
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
     from build.engine.names import Tag
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 _KINDS = frozenset({"base", "overlay", "unsealed"})
 """What comes and goes. A root file system stays: making it again takes longer than it is large."""

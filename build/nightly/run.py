@@ -17,6 +17,7 @@ from build.engine import ages, content, labels, names
 from build.errors import BusyError, LlmdDevError
 from build.flavors import cuda
 from build.flavors.cpu import Cpu
+from build.flavors.cuda_wishes import CudaWishes
 from build.gate import ending, publish, smoke_run
 from build.gate.smoke_run import SmokeOptions
 from build.host import lock
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.flavors.flavor import Flavor
     from build.flavors.recipe import Recipe
     from build.gate.smoke_run import Trial
@@ -55,7 +57,7 @@ class BaseRequest:
     flavor: str
     force: bool
     push: bool
-    wishes: cuda.CudaWishes = field(default_factory=cuda.CudaWishes)
+    wishes: CudaWishes = field(default_factory=CudaWishes)
     gpus: Selection = AUTO
 
 
@@ -176,7 +178,7 @@ def _run(context: Context, request: BaseRequest, recorder: Recorder) -> Promoted
     with _flavor(context, request) as flavor:
         commit = flavor.commit()
         recorder.update(commit=commit.id)
-        fingerprint = _fingerprint(context, flavor, commit)
+        fingerprint = _fingerprint(flavor, commit, context.settings.nightly_expires_after)
         found = None if request.force else _find(context, flavor, fingerprint)
         image = _candidate(context, found or _built(context, flavor, commit, fingerprint))
     recorder.update(image=image.id, bytes=image.size, built=found is None)
@@ -201,8 +203,8 @@ def _flavor(context: Context, request: BaseRequest) -> Iterator[Flavor]:
     yield Cpu(context=context)
 
 
-def _fingerprint(context: Context, flavor: Flavor, commit: Commit) -> str:
-    parts = [flavor.fingerprint(commit), context.settings.nightly_expires_after, f"schema {store.SCHEMA}"]
+def _fingerprint(flavor: Flavor, commit: Commit, expires_after: str) -> str:
+    parts = [flavor.fingerprint(commit), expires_after, f"schema {store.SCHEMA}"]
     parts += [path.read_text(encoding="utf-8") for path in (seal.DOCKERFILE, *sorted(folders.INSIDE.glob("*.py")))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -234,7 +236,7 @@ def _built(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -
 
 
 def _build(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -> Image:
-    context.require_disk(_needed(context, flavor), what="the base image")
+    context.require_disk(_needed(context.engine, flavor), what="the base image")
     raw = context.engine.image(flavor.build(context.engine, commit))
     marks = {
         **flavor.marks(),
@@ -258,9 +260,9 @@ def _build(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -
     return context.engine.image(image_id)
 
 
-def _needed(context: Context, flavor: Flavor) -> int:
+def _needed(engine: Engine, flavor: Flavor) -> int:
     """Bytes that a build takes at most: as a first one, or twice the newest base: as image, and as cache or upload."""
-    sizes = [image.size for image in context.engine.images(kind="base", flavor=flavor.name)]
+    sizes = [image.size for image in engine.images(kind="base", flavor=flavor.name)]
     return max(flavor.needed_bytes, 2 * next(iter(sizes), 0))
 
 

@@ -16,7 +16,7 @@ from build.vllm import requirements
 if TYPE_CHECKING:
     from build.base.store import Base
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
     from build.overlay.delta import Delta
     from build.source.target import Target
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import time
@@ -22,11 +21,12 @@ from build.pypi.index import HandedIn
 from build.vllm import version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from build.base.store import Base
     from build.context import Context
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.host import process
     from build.overlay.delta import Delta
     from build.source.target import Target
@@ -137,29 +137,39 @@ def build(context: Context, overlay: Overlay, *, tag: str, progress: process.OnL
         EngineError: A build is needed, and the engine has no BuildKit.
     """
     with scratch.folder() as name:
-        return prepare(context, overlay, Path(name))(tag, progress)
+        folder = Path(name)
+        write(context, overlay, folder)
+        return make(context, overlay, folder, tag=tag, progress=progress)
 
 
-def prepare(context: Context, overlay: Overlay, folder: Path) -> Callable[[str, process.OnLine], Image]:
-    """Do this machine's part of :func:`build`.
+def write(context: Context, overlay: Overlay, folder: Path) -> None:
+    """Write the engine's input: this machine's part of :func:`build`.
 
     Args:
         context: Settings and engine.
         overlay: Overlay to build.
         folder: Empty folder for the engine's input.
-
-    Returns:
-        The engine's part: a function of a tag and a target for lines of output.
     """
-    if overlay.installed or not context.engine.capabilities.takes_thin_images:
+    if _is_built(context, overlay):
         _write_context(folder, overlay)
-        return functools.partial(_build, context, overlay, folder)
+        return
     with (folder / ARCHIVE).open("wb") as stream:
         addition.write(stream, overlay)
-    return functools.partial(_load, context, overlay, folder)
 
 
-def _load(context: Context, overlay: Overlay, folder: Path, tag: str, _progress: process.OnLine) -> Image:
+def make(context: Context, overlay: Overlay, folder: Path, *, tag: str, progress: process.OnLine) -> Image:
+    """Make the image from the input that :func:`write` wrote: the engine's part of :func:`build`."""
+    if _is_built(context, overlay):
+        return _build(context, overlay, folder, tag, progress)
+    return _load(context, overlay, folder, tag)
+
+
+def _is_built(context: Context, overlay: Overlay) -> bool:
+    """Whether the engine runs a Dockerfile, instead of loading a layer."""
+    return bool(overlay.installed) or not context.engine.capabilities.takes_thin_images
+
+
+def _load(context: Context, overlay: Overlay, folder: Path, tag: str) -> Image:
     marks = overlay.labels(context.settings.repository)
     commit = overlay.target.commit.id
     image = Thin(

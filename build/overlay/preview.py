@@ -17,7 +17,7 @@ from build.vllm import requirements
 
 if TYPE_CHECKING:
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
     from build.overlay.choice import BaseWishes
     from build.overlay.delta import Delta
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from build.config.folders import Folders
     from build.config.settings import Settings
     from build.console import Console
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.pypi.index import PackageIndex
 
 PULLED = "registry:3"

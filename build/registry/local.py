@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from build.config.folders import Folders
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
     from build.engine.credentials import Login
+    from build.engine.image import Image
     from build.registry.container_image import Surroundings
     from build.registry.login import Identity
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from build.config.gpus import Selection
     from build.engine.capabilities import Capabilities
-    from build.engine.client import Image
+    from build.engine.image import Image
     from smoke.gpu.nvidia import Machine
 
 # As long as the longest run may take before its server is even healthy, several times over.

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from docker.types import DeviceRequest
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
     Ask = Callable[[Sequence[str]], str]
     """Runs a command where the GPUs are looked at and returns its standard output; OSError if it fails."""

@@ -19,7 +19,7 @@ from smoke.gpu import nvidia
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-    from build.engine.client import Image
+    from build.engine.image import Image
     from smoke.gpu.grant import Grant
     from smoke.gpu.nvidia import Machine
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 _LIMIT = 512 * 2**20
 """Bytes that are read of one path at most. vLLM's git directory is 15 MB, its Python 60 MB."""

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 _MOUNTED = "/llm-d-dev-layers"
 _CHUNK_BYTES = 2**20

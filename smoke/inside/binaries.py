@@ -326,20 +326,30 @@ def operators(text: str, extension: str, macros: Mapping[str, bool]) -> Iterator
 
 def certain_lines(text: str, macros: Mapping[str, bool]) -> Iterator[str]:
     """Yield the lines that a compiler certainly comes to see."""
-    conditions: list[bool | None] = []
+    conditions: tuple[bool | None, ...] = ()
     for line in re.sub(r"\\\n|/\*.*?\*/", " ", text, flags=re.DOTALL).splitlines():
-        directive = re.match(r"\s*#\s*(\w+)\s*(.*)", line)
-        if directive is None:
-            if all(conditions) and not line.lstrip().startswith("//"):
-                yield line
-        elif directive[1].startswith("if"):
-            conditions.append(holds(directive[1], directive[2], macros))
-        elif conditions and directive[1] == "endif":
-            conditions.pop()
-        elif conditions and directive[1].startswith("el"):
-            # What comes after #elif depends on more than one condition.
-            known = directive[1] == "else" and conditions[-1] is not None
-            conditions[-1] = not conditions[-1] if known else None
+        if directive := re.match(r"\s*#\s*(\w+)\s*(.*)", line):
+            conditions = conditions_after(directive[1], directive[2], conditions, macros)
+        elif all(conditions) and not line.lstrip().startswith("//"):
+            yield line
+
+
+def conditions_after(
+    directive: str, words: str, conditions: tuple[bool | None, ...], macros: Mapping[str, bool]
+) -> tuple[bool | None, ...]:
+    """Return the conditions of the lines that follow a directive, the outermost first."""
+    if directive.startswith("if"):
+        return (*conditions, holds(directive, words, macros))
+    if directive == "endif":
+        return conditions[:-1]
+    if directive.startswith("el") and conditions:
+        return (*conditions[:-1], holds_otherwise(directive, conditions[-1]))
+    return conditions
+
+
+def holds_otherwise(directive: str, condition: bool | None) -> bool | None:  # noqa: FBT001 - a value, not a switch
+    """Whether the branch after a condition holds. What follows ``#elif`` depends on more than one condition."""
+    return not condition if directive == "else" and condition is not None else None
 
 
 def holds(directive: str, words: str, macros: Mapping[str, bool]) -> bool | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 Outcome = Literal["passed", "failed", "skipped", "inconclusive"]
 Result = Literal["pass", "fail", "inconclusive"]

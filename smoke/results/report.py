@@ -19,7 +19,8 @@ from smoke.diagnosis import log
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from smoke.diagnosis.cause import Diagnosis
     from smoke.results.findings import Check, Findings
 

@@ -132,13 +132,22 @@ class Asking:
             self._client = self.connect()
         return self._client
 
-    async def ask(self, way: Way, prompt: Any = None, *, length: int = LENGTH, **parameters: Any) -> Answer:  # noqa: ANN401 - as the routes take it
+    async def ask(
+        self,
+        way: Way,
+        prompt: Any = None,  # noqa: ANN401 - as the routes take it
+        *,
+        length: int = LENGTH,
+        heard: asyncio.Event | None = None,
+        **parameters: Any,  # noqa: ANN401 - as the routes take it
+    ) -> Answer:
         """Ask in one way.
 
         Args:
             way: The way.
             prompt: The prompt, or the messages of a chat; by default :attr:`prompt`.
             length: Tokens that the answer may have.
+            heard: Set when the first words of a stream are there.
             parameters: Further parameters, as ``/v1/completions`` has them. Without a temperature it is 0.
 
         Raises:
@@ -156,26 +165,33 @@ class Asking:
         async with self._turn, create(model=model, stream=way.stream, **asked, extra_body=body) as response:
             if not way.stream:
                 return _answer(way.api, await response.json(), events=())
-            lines = [line async for line in response.iter_lines()]
+            lines = []
+            async for line in response.iter_lines():
+                lines.append(line)
+                if heard and line:
+                    heard.set()
         events = tuple(line.removeprefix("data:").strip() for line in lines if line.startswith("data:"))
         documents = [json.loads(event) for event in events if event != "[DONE]"]
         whole = _last(documents) if way.api == "responses" else _merged(documents)
         return _answer(way.api, whole, events=events)
 
     async def leave(self, way: Way, *, length: int, times: int) -> None:
-        """Ask a number of times at once for a long answer, and go away as soon as the server works on one."""
-        asked = [asyncio.ensure_future(self.ask(way, length=length, ignore_eos=True)) for _ in range(times)]
-        await asyncio.to_thread(self._await_work, asked)
+        """Ask a number of times at once for a long answer, and go away as soon as the server works on it.
+
+        The last of them is streamed: its first words say that those before it are worked on.
+        """
+        heard = asyncio.Event()
+        scout = Way(api=way.api, stream=True)
+        asked = [asyncio.ensure_future(self.ask(way, length=length, ignore_eos=True)) for _ in range(times - 1)]
+        asked.append(asyncio.ensure_future(self.ask(scout, length=length, heard=heard, ignore_eos=True)))
+        first = asyncio.ensure_future(heard.wait())
+        await asyncio.wait([*asked, first], return_when=asyncio.FIRST_COMPLETED)
         refused = [error for one in asked if one.done() and (error := one.exception())]
-        for one in asked:
+        for one in (*asked, first):
             one.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.gather(*asked, first, return_exceptions=True)
         if refused:
             raise refused[0]
-
-    def _await_work(self, asked: Sequence[asyncio.Future[Answer]]) -> None:
-        while not (self.server.load() or any(one.done() for one in asked)):
-            pass
 
     async def knock(self, method: str, route: str, *, key: str) -> Knock:
         """Ask a route for nothing in particular, with some API key or none."""

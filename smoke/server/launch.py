@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from docker.types import DeviceRequest
     from testcontainers.core.transferable import Transferable
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
     from build.engine.confinement import Limits
+    from build.engine.image import Image
 
 MODEL_NAME = "smoke"
 """What the server calls the model."""

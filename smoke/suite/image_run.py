@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
     from build.base.apart import Look
     from build.config.folders import Folders
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.gate.verdict import Verdict
     from smoke.server.numbers import Rounds
     from smoke.suite.suite_options import Options

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import openai
 
-    from build.engine.client import Image
+    from build.engine.image import Image
     from smoke.server.server import Server
     from smoke.suite.at_once import AtOnce
     from smoke.suite.url_run import UrlRun

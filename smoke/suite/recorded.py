@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 _FORM = TypeAdapter(Record)
 _NAME = "record"

@@ -48,13 +48,14 @@ def _silent(_line: str) -> None:
 def _layer(ground: Ground, made: Overlay) -> Path:
     """The archive of an overlay's layer."""
     folder = Path(tempfile.mkdtemp(dir=ground.folder))
-    overlay.prepare(ground.context, made, folder)
+    overlay.write(ground.context, made, folder)
     return folder / overlay.ARCHIVE
 
 
 def _engine_step(ground: Ground, change: Callable[[], str]) -> Callable[[], object]:
-    lay = overlay.prepare(ground.context, ground.overlay(change()), Path(tempfile.mkdtemp(dir=ground.folder)))
-    return lambda: lay(ground.tag(), _silent)
+    made, folder = ground.overlay(change()), Path(tempfile.mkdtemp(dir=ground.folder))
+    overlay.write(ground.context, made, folder)
+    return lambda: overlay.make(ground.context, made, folder, tag=ground.tag(), progress=_silent)
 
 
 def _originals_way(ground: Ground, base: str, change: Callable[[], str]) -> Callable[[], object]:

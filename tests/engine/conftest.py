@@ -42,7 +42,8 @@ from tests.standin.verdicts import numbers_on, passing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.gate.verdict import Verdict
 
 _FAMILY = "llm-d-dev-test-"
@@ -321,4 +322,5 @@ def base_fingerprint(cli: Cli) -> str:
     """What `nightly` recognises the base by that it would build of that release."""
     context = Context(settings=settings.load({"vllm_version": _RELEASE}), console=Console(quiet=True))
     with contextlib.closing(Repository(cli.folders.releases)) as releases:
-        return run._fingerprint(context, cpu.Cpu(context=context), releases.commit(f"v{_RELEASE}-cpu"))
+        commit = releases.commit(f"v{_RELEASE}-cpu")
+        return run._fingerprint(cpu.Cpu(context=context), commit, context.settings.nightly_expires_after)

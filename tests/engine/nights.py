@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Ran
 
 _PARTS = ("build", "smoke", "dockerfiles", "tests/standin")

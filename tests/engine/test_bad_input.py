@@ -23,7 +23,8 @@ from tests.standin.image import another_base
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
 
 
@@ -86,7 +87,7 @@ def test_a_base_that_is_not_there(cli: Cli, vllm: Path) -> None:
 
 @pytest.mark.usefixtures("base")
 def test_a_base_that_is_none(cli: Cli, vllm: Path, unsealed: Image) -> None:
-    assert_refused(cli("dev", vllm, "--base", unsealed.id, "--json"), 3, "source", "is no base")
+    assert_refused(cli("dev", vllm, "--base", unsealed.id, "--json"), 3, "source", "is not a base")
 
 
 @pytest.mark.parametrize("verb", ["dev", "plan"])

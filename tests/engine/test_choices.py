@@ -15,7 +15,8 @@ from tests.standin.image import changed
 if TYPE_CHECKING:
     import git
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli, Ran
 
 pytestmark = pytest.mark.usefixtures("base")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 START_S = 60.0
 

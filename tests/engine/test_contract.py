@@ -14,7 +14,8 @@ import pytest
 from tests.engine.conftest import commit_all, finished, make_cli
 
 if TYPE_CHECKING:
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli, Ran, Word
 
 LIMIT_BYTES = 300_000_000

@@ -20,6 +20,7 @@ from build.console import Console
 from build.context import Context
 from build.engine import labels, names
 from build.flavors import cuda
+from build.flavors.cuda_wishes import CudaWishes
 from build.llmd.dockerfile import Dockerfile
 from build.llmd.tree import DOCKERFILE
 from build.source.mirror import Remote
@@ -32,7 +33,8 @@ from tests.unit.loopback import Answer, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Ran
     from tests.unit.loopback import Asked
 
@@ -348,7 +350,7 @@ def test_a_builder_loads_what_it_builds(box: Box, engine: Engine) -> None:
     # The one builder that is on every machine; those that are not in the engine go the same way.
     overrides = {"builder": "default", "cache": box.cli.folders.cache, "state": box.cli.folders.state}
     context = Context(settings=settings.load(overrides), console=Console(quiet=True))
-    wishes = cuda.CudaWishes(
+    wishes = CudaWishes(
         commit=box.main,
         remote=Remote.named(str(box.vllm.working_dir)),
         llm_d=box.tree,

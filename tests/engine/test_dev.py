@@ -17,7 +17,8 @@ from tests.standin.image import another_base
 if TYPE_CHECKING:
     import git
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
 
 pytestmark = pytest.mark.usefixtures("base")
@@ -67,7 +68,7 @@ def test_a_test_with_another_model_pushes_nothing_and_says_so_first(cli: Cli, cl
     ran = cli("dev", clone.working_dir, "HEAD", "--model", tmp_path / "model")
     assert ran.returncode == 0, ran.stderr
     said = " ".join(ran.stderr.split())
-    assert said.index("not pushed by this run: --model tests with another model") < said.index("base ")
+    assert said.index("this run does not push: the gate requires a test with") < said.index("base ")
     host, _, path = cli.repository.partition("/")
     assert requests.get(f"http://{host}/v2/{path}/manifests/local-{commit}-cpu", timeout=10).status_code == 404
 

@@ -184,9 +184,9 @@ class TestRunning:
         cli = make_cli(engine, "127.0.0.1:1", tmp_path / "home")
         del cli.environment["LLM_D_DEV_FLAVOR"]
         without = cli("nightly", "--dry-run")
-        assert "flavor cpu: the engine can pass no GPU" in without.stderr
+        assert "flavor cpu: the engine cannot pass a GPU" in without.stderr
         assert without.stdout.startswith("flavor: cpu\n")
-        assert cli("nightly", "--dry-run", "--json").json["flavor_from"] == "the engine can pass no GPU"
+        assert cli("nightly", "--dry-run", "--json").json["flavor_from"] == "the engine cannot pass a GPU"
         with gpu_standin.gpus(engine, tmp_path, count=1):
             # Of vLLM's main, which this machine may not reach.
             assert "flavor cuda: the engine can pass a GPU (CDI devices)" in cli("nightly", "--dry-run").stderr

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
     from build.engine.endpoint import Endpoint
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
 
 

@@ -24,7 +24,8 @@ from tests.standin.image import another_base
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli, Ran, Word
     from tests.engine.relay import Moment
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Ran
     from tests.engine.nights import Nights
     from tests.engine.relay import Moment
@@ -82,7 +83,7 @@ class Outcome:
         next: The next nightly.
         finally_: The places after that.
         left: What that left behind.
-        good: Whether overlays had a base to stand on after the kill.
+        good: Whether overlays had a base to build on after the kill.
     """
 
     after: list[str]

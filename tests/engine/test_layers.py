@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 MARK = "hush-hush"
 NETRC = f"machine index.example\n  login me\n  password {MARK}\n".encode()

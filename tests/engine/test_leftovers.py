@@ -13,7 +13,8 @@ from build.host import identity
 from tests.engine.conftest import LOCAL, RUN
 
 if TYPE_CHECKING:
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 
 def _gone() -> str:

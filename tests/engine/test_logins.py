@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from build.engine.client import Image
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
     from tests.unit.loopback import Asked
 

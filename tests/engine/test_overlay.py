@@ -33,7 +33,7 @@ from tests.standin.image import another_base, changed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine.client import Image
+    from build.engine.image import Image
     from tests.engine.changes import Change
     from tests.engine.conftest import Cli, Ran
     from tests.engine.inside import Inside

@@ -54,5 +54,5 @@ def test_a_release_of_the_package_index(cli: Cli, clone: git.Repo, commit: str) 
 
 def test_what_is_no_release(cli: Cli) -> None:
     assert_refused(
-        cli("build", "main", "--remote", "pypi", "--no-smoke", "--json"), 3, "source", "'main' is no release"
+        cli("build", "main", "--remote", "pypi", "--no-smoke", "--json"), 3, "source", "'main' is not a release"
     )

@@ -20,7 +20,8 @@ from tests.standin.image import build_standin, changed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.standin.trial import Outcome
 
 BROWSER = "chromium-headless-shell"

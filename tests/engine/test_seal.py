@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import git
 
     from build.base.store import Base
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from build.source.repository import Commit
     from tests.engine.inside import Inside
 

@@ -24,7 +24,8 @@ from tests.engine.conftest import LOCAL, assert_refused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
 
 MARK = "hush-hush"

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     import git
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
 
 _TIMEOUT_S = 120
@@ -128,7 +129,7 @@ def test_log_is_followed_by_both_verbs_and_a_shell_opens_beside_it(cli: Cli, eng
         assert follower.stdout
         assert next(line for line in follower.stdout if "said-by-the-server" in line)
         follower.send_signal(signal.SIGINT)
-        assert "the server runs on" in follower.communicate(timeout=_TIMEOUT_S)[1]
+        assert "the server keeps running" in follower.communicate(timeout=_TIMEOUT_S)[1]
         inside = shell(cli, "hostname; ls /tmp/llm-d-dev-model", base.id)
         assert "config.json" in inside.stdout, inside.stderr
         assert f"in {container.name}, which serves now" in inside.stderr

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
     from tests.standin.trial import Outcome
 
@@ -67,7 +68,7 @@ class Ground:
 
     def overlay(self, edits: Mapping[str, str]) -> str:
         """An overlay of the repository's commit with edits, which are not kept; returns the image ID."""
-        before = self._clone.head.commit.hexsha
+        before = self._clone.git.rev_parse("HEAD")
         self.commit(edits)
         made = self._cli("dev", self._clone.working_dir, "--no-smoke", "--json")
         self._clone.git.reset("--hard", "--quiet", before)
@@ -578,7 +579,7 @@ def _waits(engine: Engine, who: str) -> Container:
     while time.monotonic() < deadline:
         with contextlib.suppress(docker.errors.APIError):  # a container may go while it is looked at
             found = trial.containers_of(engine, who)
-            looked = any(engine.client.events(since=since, until=int(time.time()), filters=ended))
+            looked = list(engine.client.events(since=since, until=int(time.time()), filters=ended))
             if looked and len(found) == 1 and b"never comes" in found[0].logs():
                 found[0].reload()
                 return found[0]

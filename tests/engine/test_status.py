@@ -10,7 +10,8 @@ from tests.engine.conftest import LOCAL, commit_all
 if TYPE_CHECKING:
     import git
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
     from tests.engine.conftest import Cli
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from build.engine import labels
-from build.engine.client import TEMPORARY_REPOSITORY, tag_owner
+from build.engine.temporary import TEMPORARY_REPOSITORY, tag_owner
 from tests.engine.conftest import LOCAL, RUN
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from tests.standin.source import VERSION, source_tree, version_file
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 _HERE = Path(__file__).parent
 # What llm-d's Dockerfile and ours leave out of the image.

@@ -12,7 +12,7 @@ from smoke.suite import recorded
 from tests.standin import numbers
 
 if TYPE_CHECKING:
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 
 def passing(image: Image, **configuration: Any) -> Verdict:  # noqa: ANN401 - any JSON value

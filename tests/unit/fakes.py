@@ -16,19 +16,33 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import docker.errors
 
+from build.config import settings
+from build.console import Console
+from build.context import Context
 from build.engine import content, labels
-from build.engine.client import Engine, Image
+from build.engine.client import Engine
+from build.engine.image import Image
 from build.engine.names import Upload
 from build.host import processor
 from tests.unit.loopback import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from tests.unit.loopback import Asked
 
 
 IMAGE_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def context_of(folder: Path, engine: Engine | None = None, *, quiet: bool = False, **overrides: object) -> Context:
+    """A verb's context with folders of its own, and an engine in place of the one that is looked for."""
+    folders = {"state": folder / "state", "cache": folder / "cache"}
+    made = Context(settings=settings.load({**folders, **overrides}), console=Console(quiet=quiet))
+    if engine is not None:
+        vars(made)["engine"] = engine
+    return made
 
 
 def digest(text: str) -> str:

@@ -20,7 +20,7 @@ from tests.unit.fakes import FakeEngine
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 SEALED = bases.base({"setup.py": "x", "vllm/\udcff.py": "y", "tests/t.py": ""}, absent=("tests/",))
 
@@ -84,14 +84,14 @@ def test_it_is_called_what_it_was_asked_for_by(engine: FakeEngine, image: Image,
 
 
 def test_an_image_that_is_no_base_is_named(engine: FakeEngine, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="debian:12 is no base"):
+    with pytest.raises(SourceError, match="debian:12 is not a base"):
         store.load(engine, engine.hold("debian:12"), tmp_path)
     assert engine.docker.running == []
 
 
 def test_a_label_alone_makes_no_base(engine: FakeEngine, image: Image, tmp_path: Path) -> None:
     engine.docker.archives[str(store.FACTS)] = archive({"base.json": b"{}"})
-    with pytest.raises(SourceError, match="llm-d-dev:nightly is no base"):
+    with pytest.raises(SourceError, match="llm-d-dev:nightly is not a base"):
         store.load(engine, image, tmp_path)
     assert [one.removed for one in engine.docker.running] == [True]
 

@@ -213,7 +213,7 @@ def test_bases_of_the_flavor_that_fits_the_engine_are_considered_or_of_the_one_t
     cpu = machine.base("python", NEW)
     assert machine.choose("base")[0].name == (cuda if passes else cpu)
     said = capsys.readouterr().err
-    why = "the engine can pass a GPU (CDI devices)" if passes else "the engine can pass no GPU"
+    why = "the engine can pass a GPU (CDI devices)" if passes else "the engine cannot pass a GPU"
     assert f"flavor {'cuda' if passes else 'cpu'}: {why}" in said
     assert machine.choose("base", flavor="cpu")[0].name == cpu
     assert machine.choose("base", flavor="cuda")[0].name == cuda

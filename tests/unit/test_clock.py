@@ -6,12 +6,10 @@ import datetime as dt
 import json
 import os
 import time
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
-from build.config.folders import Folders
 from build.console import Console
 from build.engine import ages
 from build.host import clock
@@ -19,6 +17,7 @@ from build.host.files import write_json
 from build.nightly import freshness, pruning, record, retention
 from build.nightly.record import Record
 from build.registry import expiry
+from tests.unit.fakes import context_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +31,7 @@ TODAY = dt.datetime(2026, 6, 15, 12, tzinfo=dt.UTC)
 
 @pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path) -> Context:
-    settings = SimpleNamespace(repository="llm-d-dev", registry="quay.example/x", keep_bases=1, keep_days=14)
-    folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
-    found = SimpleNamespace(engine=engine, folders=folders, settings=settings, console=Console(quiet=False))
-    return cast("Context", found)
+    return context_of(tmp_path, engine, registry="quay.example/x", keep_bases=1, keep_days=14)
 
 
 @pytest.fixture
@@ -162,7 +158,7 @@ def test_a_base_of_the_future_is_not_the_newest_and_is_built_again(
     week = dt.timedelta(days=7)
     assert [ages.is_older(image, week) for image in (newest, older, future)] == [False, True, True]
     assert ages.of(future) == "dated 2040-02-22"
-    assert str(freshness.stale(context, future)).startswith(f"base {names[0]} is dated 2040-02-22; ")
+    assert str(freshness.stale(context.folders.nightlies, future)).startswith(f"base {names[0]} is dated 2040-02-22; ")
     at.now = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     assert not ages.is_older(newest, week)
 

@@ -18,6 +18,7 @@ from build.console import Console
 from build.context import Context
 from build.errors import SourceError, UsageError
 from build.flavors import cuda
+from build.flavors.cuda_wishes import CudaWishes
 from build.llmd.tree import DOCKERFILE
 from build.nightly import run
 from build.source.mirror import Remote
@@ -35,8 +36,8 @@ COMMIT = "d" * 40
 KNOWN = Commit(id=COMMIT, subject="x", timestamp=0)
 
 
-def wishes(**wanted: Any) -> cuda.CudaWishes:  # noqa: ANN401 - what Wishes takes
-    return cuda.CudaWishes(**{"commit": COMMIT, "llm_d": TREES / "2026", "preflight": False, **wanted})
+def wishes(**wanted: Any) -> CudaWishes:  # noqa: ANN401 - what Wishes takes
+    return CudaWishes(**{"commit": COMMIT, "llm_d": TREES / "2026", "preflight": False, **wanted})
 
 
 def recipe(*build_args: str, overrides: dict[str, Any] | None = None, **wanted: Any) -> Recipe:  # noqa: ANN401 - the same
@@ -334,10 +335,10 @@ def test_the_cache_is_busted_once_a_day_and_the_base_stays_the_same(
 ) -> None:
     found = []
     for day in ("2026-01-01", "2026-01-02"):
-        monkeypatch.setattr("build.flavors.cuda.dt", Days(day))
+        monkeypatch.setattr("build.flavors.cuda_arguments.dt", Days(day))
         context = Context(settings=settings.load({}), console=Console(quiet=True))
         with cuda.opened(context, wishes(llm_d=tree(tmp_path / day))) as flavor:
-            given = flavor.arguments(COMMIT, wheel=COMMIT, architecture="x86_64").values
+            given = flavor.recipe().arguments.values
             found.append((given["CACHE_BUSTER"], flavor.fingerprint(KNOWN)))
     assert [day for day, _ in found] == ["2026-01-01", "2026-01-02"]
     assert found[0][1] == found[1][1]

@@ -9,8 +9,7 @@ import sys
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -24,6 +23,7 @@ from build.errors import BusyError, LlmdDevError, as_ours
 from build.gate import demands, fingerprints, smoke_run, verdict
 from build.host import lock, stored
 from build.host.files import write_json
+from build.host.process import Completed
 from build.nightly import freshness, notify, record, timer
 from build.nightly.record import Record
 from build.pypi import uv
@@ -36,14 +36,14 @@ from smoke.image.layer_scan import Memory
 from smoke.server import hub_model
 from tests.standin.verdicts import passing
 from tests.unit import bases, damage
-from tests.unit.fakes import IMAGE, FakeEngine
+from tests.unit.fakes import IMAGE, FakeEngine, context_of
 from tests.unit.test_base import COMPILED, SEALED, archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 QUIET = Console(quiet=True)
 NIGHT = Record(
@@ -82,9 +82,7 @@ def _folders(folder: Path) -> Folders:
 
 
 def _context(folder: Path, engine: FakeEngine | None = None) -> Context:
-    settings = SimpleNamespace(repository="llm-d-dev", notify_url=None, notify_url_file=None)
-    found = SimpleNamespace(engine=engine, folders=_folders(folder), settings=settings, console=QUIET)
-    return cast("Context", found)
+    return context_of(folder, engine, quiet=True, state=folder, cache=folder)
 
 
 def _verdict(folder: Path) -> Path:
@@ -203,7 +201,7 @@ def test_no_ill_typed_document_of_an_older_version_stops_a_verb(
         json.dumps([one.document() for one in record.recall(context.folders.nightlies)])
         smoke_run.known(context, image, smoke_run.SmokeOptions(expect=("/x=y",)))
         demands.shortcoming(context.folders.verdicts, image, rules="x")
-        freshness.stale(context, image)
+        freshness.stale(context.folders.nightlies, image)
         notify.tell_stuck(context)
         capsys.readouterr().out.encode()
 
@@ -430,7 +428,7 @@ def test_a_report_that_was_damaged_is_no_verdict(
         write_json(folder / "report.json", report)
         write_json(folder / "verdict.json", passing(IMAGE).statement())
         (folder / name).write_bytes(content)
-        return SimpleNamespace(returncode=0, tail=())
+        return Completed(returncode=0, tail=())
 
     monkeypatch.setattr("build.host.process.run", written)
     context = _context(tmp_path, FakeEngine())

@@ -57,7 +57,7 @@ def nightly(*words: str) -> argparse.Namespace:
     [
         ("CDI devices", True, "cuda", "the engine can pass a GPU (CDI devices)"),
         ("the NVIDIA runtime", True, "cuda", "the engine can pass a GPU (the NVIDIA runtime)"),
-        (None, True, "cpu", "the engine can pass no GPU"),
+        (None, True, "cpu", "the engine cannot pass a GPU"),
         (None, False, "cpu", "no Docker Engine answers"),
     ],
 )
@@ -117,8 +117,8 @@ def test_a_timer_keeps_the_flavor_that_was_chosen(words: str, started: list[str]
 
 
 def test_the_choice_in_one_line() -> None:
-    assert str(Chosen(name="cpu", why="the engine can pass no GPU", automatic=True)) == (
-        "flavor cpu: the engine can pass no GPU"
+    assert str(Chosen(name="cpu", why="the engine cannot pass a GPU", automatic=True)) == (
+        "flavor cpu: the engine cannot pass a GPU"
     )
 
 

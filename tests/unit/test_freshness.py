@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,8 +19,7 @@ from tests.unit.fakes import FakeEngine
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 
 @pytest.mark.parametrize(
@@ -46,8 +44,8 @@ def ago(days: float) -> str:
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Context:
-    return cast("Context", SimpleNamespace(folders=Folders(state=tmp_path, cache=tmp_path)))
+def nightlies(tmp_path: Path) -> Path:
+    return Folders(state=tmp_path, cache=tmp_path).nightlies
 
 
 def base(days: float) -> Image:
@@ -57,7 +55,7 @@ def base(days: float) -> Image:
     return engine.image(image.id)
 
 
-def night(context: Context, days: float, verdict: str, image: Image, *, cause: str = "", flavor: str = "cpu") -> None:
+def night(nightlies: Path, days: float, verdict: str, image: Image, *, cause: str = "", flavor: str = "cpu") -> None:
     error = {"category": "smoke", "what": cause, "hint": ""} if cause else None
     kept = Record(
         started=ago(days),
@@ -68,43 +66,43 @@ def night(context: Context, days: float, verdict: str, image: Image, *, cause: s
         image=image.id,
         error=error,
     )
-    write_json(context.folders.nightlies / f"{1000 - days}.json", vars(kept))
+    write_json(nightlies / f"{1000 - days}.json", vars(kept))
 
 
-def test_a_new_base_is_nothing_to_talk_about(context: Context) -> None:
-    assert freshness.stale(context, base(1.9)) is None
+def test_a_new_base_is_nothing_to_talk_about(nightlies: Path) -> None:
+    assert freshness.stale(nightlies, base(1.9)) is None
 
 
-def test_an_old_one_is(context: Context) -> None:
-    said = freshness.stale(context, base(5))
+def test_an_old_one_is(nightlies: Path) -> None:
+    said = freshness.stale(nightlies, base(5))
     assert said == "base llm-d-dev:nightly is 5 days old; `python -m build nightly --flavor cpu` makes a new one"
 
 
-def test_one_that_a_nightly_found_still_right_is_not(context: Context) -> None:
+def test_one_that_a_nightly_found_still_right_is_not(nightlies: Path) -> None:
     image = base(30)
-    night(context, 1, "pass", image)
-    night(context, 0.5, "fail", image, cause="x")
-    assert freshness.stale(context, image) is None
+    night(nightlies, 1, "pass", image)
+    night(nightlies, 0.5, "fail", image, cause="x")
+    assert freshness.stale(nightlies, image) is None
 
 
-def test_a_pass_of_another_base_does_not_count(context: Context) -> None:
-    night(context, 1, "pass", replace(base(1), id="sha256:other"))
-    assert freshness.stale(context, base(30)) is not None
+def test_a_pass_of_another_base_does_not_count(nightlies: Path) -> None:
+    night(nightlies, 1, "pass", replace(base(1), id="sha256:other"))
+    assert freshness.stale(nightlies, base(30)) is not None
 
 
 @pytest.mark.parametrize("verdict", ["fail", "interrupted"])
-def test_why_there_is_no_newer_one_is_said(context: Context, verdict: str) -> None:
+def test_why_there_is_no_newer_one_is_said(nightlies: Path, verdict: str) -> None:
     image = base(4)
-    night(context, 4, "pass", image)
-    night(context, 1, verdict, image, cause="it is broken" if verdict == "fail" else "")
-    said = freshness.stale(context, image) or ""
+    night(nightlies, 4, "pass", image)
+    night(nightlies, 1, verdict, image, cause="it is broken" if verdict == "fail" else "")
+    said = freshness.stale(nightlies, image) or ""
     cause = ": it is broken" if verdict == "fail" else ""
     assert said.endswith(f"is 4 days old, and the last nightly ({ago(1)}) did not pass ({verdict}{cause})")
 
 
-def test_nights_of_another_flavor_say_nothing_about_a_base(context: Context) -> None:
+def test_nights_of_another_flavor_say_nothing_about_a_base(nightlies: Path) -> None:
     image = base(4)
-    night(context, 1, "fail", image, cause="no GPU", flavor="cuda")
-    assert "no GPU" not in (freshness.stale(context, image) or "")
-    night(context, 0.5, "pass", image, flavor="cuda")
-    assert freshness.stale(context, image) is not None
+    night(nightlies, 1, "fail", image, cause="no GPU", flavor="cuda")
+    assert "no GPU" not in (freshness.stale(nightlies, image) or "")
+    night(nightlies, 0.5, "pass", image, flavor="cuda")
+    assert freshness.stale(nightlies, image) is not None

@@ -29,7 +29,7 @@ from tests.unit.loopback import Answer, serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 COMMIT = "c" * 40
 LOWER = (digest("lowest"), digest("upper"))
@@ -273,7 +273,7 @@ LIST = "application/vnd.oci.image.index.v1+json"
     ("changes", "said"),
     [
         ({"mediaType": LIST, "manifests": []}, f"not an image manifest but {LIST}"),
-        ({"mediaType": None, "manifests": []}, "not one image"),
+        ({"mediaType": None, "manifests": []}, "not an image manifest"),
         ({"layers": []}, "0 layers instead of 1"),
         ({"layers": [{"digest": digest("another"), "size": 1}]}, "whose layers are not known to be the image's"),
         ({"config": {"digest": digest("another")}}, f"config {digest('another')}"),

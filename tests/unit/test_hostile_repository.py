@@ -284,7 +284,7 @@ def test_the_working_tree_of_another_user_is_looked_at_only_when_it_is_asked_for
     monkeypatch.setattr(os, "geteuid", lambda: vllm.path.stat().st_uid + 1)
     console = Console(quiet=False)
     with local(vllm.path, "HEAD", dirty=False, carried=NOTHING, console=console):
-        assert "belongs to another user: its working tree is not looked at" in capsys.readouterr().err
+        assert "belongs to another user: its working tree is ignored" in capsys.readouterr().err
     with local(vllm.path, "HEAD", dirty=True, carried=NOTHING, console=console) as (target, _):
         assert target.text("vllm/a.py") == "new\n"
 
@@ -305,7 +305,7 @@ def test_a_file_with_a_filter_goes_in_as_it_lies_and_is_named(vllm: Work, capsys
         assert target.text("vllm/data.txt") == "more text"
         # As git's index has it, which is what the time stamps say.
         assert target.text("vllm/kept.txt") == "KEPT"
-    assert "filters are not run, files go in as they lie: vllm/data.txt\n" in capsys.readouterr().err
+    assert "filters are not run, files go in unchanged: vllm/data.txt\n" in capsys.readouterr().err
 
 
 def test_line_ends_are_as_git_keeps_them(vllm: Work) -> None:

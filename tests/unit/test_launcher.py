@@ -132,7 +132,7 @@ def test_a_file_of_another_origin_is_neither_overwritten_nor_removed(
     ran = machine.verb("install")
     assert ran.returncode == 2, ran.stdout
     what, _ = ran.stderr.splitlines()
-    assert what == f"error[usage]: {path} is there already and was not written by llm-d-dev"
+    assert what == f"error[usage]: {path} exists and was not written by llm-d-dev"
     ran = machine.verb("uninstall")
     assert ran.returncode == 0, ran.stderr
     assert path.lstat().st_mtime_ns == before
@@ -144,7 +144,7 @@ def test_another_checkout_takes_it_over_and_the_first_leaves_it_then(machine: Ma
     other = replace(machine, checkout=checkout(tmp_path / "other"))
     assert other.verb("install").returncode == 0
     ran = machine.verb("uninstall")
-    assert f"{machine.home / FILES[0]} stays: it is of {other.checkout}" in ran.stderr
+    assert f"{machine.home / FILES[0]} stays: it belongs to {other.checkout}" in ran.stderr
     assert machine.files == sorted(FILES)
     other.verb("uninstall")
     assert machine.files == []
@@ -168,7 +168,7 @@ def test_requirements_that_a_pull_changed_are_told(machine: Machine) -> None:
         file.write("# A pull\n")
     ran = machine.command(*words)
     assert ran.returncode == 0
-    assert ran.stderr.startswith("warning: the packages are those of an older requirements.txt: run `nox -s install`")
+    assert ran.stderr.startswith("warning: the packages are older than requirements.txt: run `nox -s install`")
     machine.verb("install")
     assert machine.command(*words).stderr == ""
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from build.engine import labels, leftovers
-from build.engine.client import TEMPORARY_REPOSITORY
+from build.engine.temporary import TEMPORARY_REPOSITORY
 from build.host import identity
 from tests.unit.fakes import FakeContainer, FakeEngine
 

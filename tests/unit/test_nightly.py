@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from build.base import store
-from build.config.folders import Folders
-from build.console import Console
 from build.errors import BusyError, EngineError, SmokeError
 from build.flavors.cpu import Cpu
 from build.host import lock
 from build.nightly import nightlog, notify, pruning, record, run
 from build.nightly.run import BaseRequest
-from tests.unit.fakes import FakeEngine
+from build.source.repository import Commit
+from tests.unit.fakes import FakeEngine, context_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
-    from build.flavors.flavor import Flavor
     from build.nightly.record import Record
-    from build.source.repository import Commit
 
 GB = 1_000_000_000
 REQUEST = BaseRequest(flavor="cpu", force=False, push=False)
-WEEKLY = cast("Flavor", SimpleNamespace(rebuild_after=dt.timedelta(days=7)))
 
 
 def ago(*, days: float) -> str:
@@ -40,9 +35,7 @@ def ago(*, days: float) -> str:
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     monkeypatch.setattr(nightlog, "PATH", tmp_path / "nightly-build.log")
     logging.getLogger("build").setLevel(logging.DEBUG)
-    folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
-    settings = SimpleNamespace(notify_url=None, notify_url_file=None)
-    return cast("Context", SimpleNamespace(folders=folders, settings=settings, console=Console(quiet=False)))
+    return context_of(tmp_path)
 
 
 def ending(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[str]:
@@ -95,13 +88,14 @@ def test_a_second_one_leaves_a_line_in_the_log_and_no_record(context: Context) -
 
 
 @pytest.mark.parametrize(("sizes", "needed"), [((), 12), ((4,), 12), ((28,), 56), ((28, 4), 56)])
-def test_the_disk_that_a_build_needs_grows_with_the_bases(sizes: tuple[int, ...], needed: int) -> None:
+def test_the_disk_that_a_build_needs_grows_with_the_bases(
+    sizes: tuple[int, ...], needed: int, context: Context
+) -> None:
     engine = FakeEngine()
     for day, size in enumerate(sizes):
         image = engine.hold(kind="base", flavor="cpu", created=f"2026-01-{20 - day}")
         engine.docker.known[image.id]["Size"] = size * GB
-    context = cast("Context", SimpleNamespace(engine=engine))
-    assert run._needed(context, Cpu(context=context)) == needed * GB
+    assert run._needed(engine, Cpu(context=context)) == needed * GB
 
 
 @pytest.mark.parametrize(
@@ -114,41 +108,39 @@ def test_the_disk_that_a_build_needs_grows_with_the_bases(sizes: tuple[int, ...]
         ([], None),
     ],
 )
-def test_a_base_that_passed_is_taken_before_a_newer_copy(names: list[tuple[str, ...]], taken: int | None) -> None:
+def test_a_base_that_passed_is_taken_before_a_newer_copy(
+    names: list[tuple[str, ...]], taken: int | None, tmp_path: Path
+) -> None:
     engine = FakeEngine()
     made = [
         engine.hold(*found, kind="base", fingerprint="same", created=ago(days=1 - day / 10))
         for day, found in enumerate(names)
     ]
-    settings = SimpleNamespace(repository="llm-d-dev")
-    where = cast("Context", SimpleNamespace(engine=engine, settings=settings, console=Console(quiet=True)))
-    found = run._find(where, WEEKLY, "same")
+    where = context_of(tmp_path, engine, quiet=True, rebuild_days=7)
+    found = run._find(where, Cpu(context=where), "same")
     assert (found.id if found else None) == (None if taken is None else made[taken].id)
 
 
 @pytest.mark.parametrize(("ages", "taken"), [((8, 6.9), 1), ((7.1,), None), ((6.9, 8), 0), ((99, 98), None)])
 def test_a_base_that_is_too_old_is_built_again(
-    ages: tuple[float, ...], taken: int | None, capsys: pytest.CaptureFixture[str]
+    ages: tuple[float, ...], taken: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine = FakeEngine()
     made = [
         engine.hold(f"llm-d-dev:nightly-{n:040}-cpu", kind="base", fingerprint="same", created=ago(days=age))
         for n, age in enumerate(ages)
     ]
-    settings = SimpleNamespace(repository="llm-d-dev")
-    where = cast("Context", SimpleNamespace(engine=engine, settings=settings, console=Console(quiet=False)))
-    found = run._find(where, WEEKLY, "same")
+    where = context_of(tmp_path, engine, rebuild_days=7)
+    found = run._find(where, Cpu(context=where), "same")
     assert (found and found.id) == (None if taken is None else made[taken].id)
     assert ("it is built again" in capsys.readouterr().err) == (taken is None)
-    never = cast("Flavor", SimpleNamespace(rebuild_after=None))
-    assert run._find(where, never, "same") is not None
+    patient = context_of(tmp_path, engine, rebuild_days=100)
+    assert run._find(where, Cpu(context=patient), "same") is not None
 
 
-def test_another_schema_asks_for_another_base(monkeypatch: pytest.MonkeyPatch) -> None:
-    context = cast("Context", SimpleNamespace(settings=SimpleNamespace(nightly_expires_after="7d")))
-    flavor = cast("Flavor", SimpleNamespace(fingerprint=lambda commit: f"of {commit}"))
-    commit = cast("Commit", "0123")
-    before = run._fingerprint(context, flavor, commit)
-    assert run._fingerprint(context, flavor, commit) == before
+def test_another_schema_asks_for_another_base(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    flavor, commit = Cpu(context=context), Commit(id="c" * 40, subject="x", timestamp=0)
+    before = run._fingerprint(flavor, commit, "7d")
+    assert run._fingerprint(flavor, commit, "7d") == before
     monkeypatch.setattr(store, "SCHEMA", store.SCHEMA + 1)
-    assert run._fingerprint(context, flavor, commit) != before
+    assert run._fingerprint(flavor, commit, "7d") != before

@@ -6,17 +6,14 @@ import datetime as dt
 import json
 import socket
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import SecretStr
 
-from build.config.folders import Folders
-from build.console import Console
 from build.host.files import write_json
 from build.nightly import nightlog, notify, record
 from build.nightly.record import Record
+from tests.unit.fakes import context_of
 from tests.unit.loopback import Answer, Asked, serving
 
 if TYPE_CHECKING:
@@ -38,9 +35,7 @@ def log_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def context(tmp_path: Path, url: str | None = None, *, file: Path | None = None) -> Context:
-    settings = SimpleNamespace(notify_url=SecretStr(url) if url else None, notify_url_file=file)
-    folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
-    return cast("Context", SimpleNamespace(settings=settings, folders=folders, console=Console(quiet=False)))
+    return context_of(tmp_path, notify_url=url, notify_url_file=file)
 
 
 def nights(where: Context, *verdicts: str) -> Record:

@@ -5,25 +5,22 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
-from build.config.folders import Folders
-from build.console import Console
 from build.engine import embedded
 from build.errors import BusyError
 from build.host import lock
 from build.nightly import pruning, retention
-from tests.unit.fakes import FakeEngine, digest
+from tests.unit.fakes import FakeEngine, context_of, digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
     from build.nightly.retention import Decision, Rules
 
 GB = 1_000_000_000
@@ -34,12 +31,7 @@ LOCAL = f"llm-d-dev:local-{1:040}"
 
 @pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path) -> Context:
-    settings = SimpleNamespace(
-        serve_args=(), variables={}, checks=None, repository="llm-d-dev", registry=None, keep_bases=1, keep_days=14
-    )
-    folders = Folders(state=tmp_path / "state", cache=tmp_path / "cache")
-    found = SimpleNamespace(engine=engine, folders=folders, settings=settings, console=Console(quiet=True))
-    return cast("Context", found)
+    return context_of(tmp_path, engine, quiet=True, keep_bases=1, keep_days=14)
 
 
 def test_nothing_happens_without_apply(context: Context, engine: FakeEngine) -> None:

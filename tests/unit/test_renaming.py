@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
-from build.console import Console
 from build.engine import names
 from build.nightly import renaming
+from tests.unit.fakes import context_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +22,7 @@ OLD, NEW = "0" * 40, "1" * 40
 @pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     monkeypatch.setattr(names, "REPOSITORY", tmp_path)
-    settings = SimpleNamespace(repository="llm-d-dev")
-    return cast("Context", SimpleNamespace(engine=engine, settings=settings, console=Console(quiet=False)))
+    return context_of(tmp_path, engine)
 
 
 def held(engine: FakeEngine, image_id: str) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from build.engine import ages, content, labels
-from build.engine.client import Image
+from build.engine.image import Image
 from build.host import timestamps
 from build.nightly import retention
 from build.nightly.retention import Rules

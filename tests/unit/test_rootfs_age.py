@@ -14,7 +14,7 @@ from build.host import apt
 from tests.unit.fakes import FakeEngine
 
 if TYPE_CHECKING:
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 WEEK = dt.timedelta(days=7)
 

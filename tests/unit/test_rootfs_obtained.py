@@ -8,7 +8,7 @@ import pytest
 
 from build.console import Console
 from build.engine import rootfs
-from build.engine.client import Image
+from build.engine.image import Image
 from build.errors import BuildError, EngineError
 from build.host import apt, process
 

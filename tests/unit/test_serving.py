@@ -11,7 +11,7 @@ import pytest
 from build.config.model_name import ModelName
 from build.engine import labels, serving
 from build.engine.capabilities import Capabilities
-from build.engine.client import Image
+from build.engine.image import Image
 from build.gate import ending
 from build.gate.transfer import Pushed
 

@@ -15,7 +15,7 @@ from build.config.folders import REPOSITORY
 from build.config.gpus import Selection
 from build.engine import labels, serving
 from build.engine.capabilities import Capabilities
-from build.engine.client import Image
+from build.engine.image import Image
 from build.errors import BusyError, UsageError
 from smoke.gpu import grant as gpus
 from smoke.gpu.driver_requirement import unsatisfied

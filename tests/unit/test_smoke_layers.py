@@ -20,7 +20,8 @@ from tests.standin.saved import GONE, as_docker, as_oci, layer, tar
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Engine, Image
+    from build.engine.client import Engine
+    from build.engine.image import Image
 
 NETRC = b"machine index.example login me password secret\n"
 KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"

@@ -14,8 +14,8 @@ import pytest
 from build.base import apart
 from build.config.gpus import Selection
 from build.engine import labels
-from build.engine.client import Image
 from build.engine.executed import Executed
+from build.engine.image import Image
 from smoke.gpu import grant as gpus
 from smoke.gpu import nvidia, observed
 from smoke.gpu.nvidia import Gpu, Machine

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from build.cli import report, status
-from build.config.folders import Folders
 from build.console import Console
 from build.gate import reports, verdict
 from build.host import stored
 from tests.standin.verdicts import passing
-from tests.unit.fakes import FakeEngine, digest
+from tests.unit.fakes import FakeEngine, context_of, digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from build.context import Context
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 COMMIT = "c" * 40
 MARKS = {"commit": COMMIT, "flavor": "cpu", "version": "0.32.0+cpu"}
@@ -28,9 +26,7 @@ MARKS = {"commit": COMMIT, "flavor": "cpu", "version": "0.32.0+cpu"}
 
 @pytest.fixture
 def context(engine: FakeEngine, tmp_path: Path) -> Context:
-    folders = Folders(state=tmp_path, cache=tmp_path)
-    settings = SimpleNamespace(serve_args=(), variables={}, checks=None, repository="llm-d-dev")
-    return cast("Context", SimpleNamespace(engine=engine, folders=folders, settings=settings))
+    return context_of(tmp_path, engine)
 
 
 def judge(context: Context, image: Image, *, failed: tuple[str, ...] = (), **configuration: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,12 @@ def in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     return put
 
 
-def test_a_port_elsewhere_is_reached_through_ssh(in_place: Callable[[str], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("temporary", ["t", "of a cluster" * 9])
+def test_a_port_elsewhere_is_reached_through_ssh(
+    in_place: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temporary: str
+) -> None:
+    (tmp_path / temporary).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / temporary))
     in_place(FORWARDS)
     with serving(lambda _asked: Answer(body=b"x" * 200_000)) as address:
         port = int(address.rpartition(":")[2])

@@ -19,7 +19,7 @@ from tests.unit.loopback import serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from build.engine.client import Image
+    from build.engine.image import Image
 
 LOCAL = f"llm-d-dev:local-{'c' * 40}"
 LOGIN = Login(username="me", password="word", identity_token="")  # noqa: S106
