@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _OVERLAYS = ("build", "dev")
-_OF_TRIALS = ("expect", "gpus", "model", "numbers", "force", "start_timeout", "serve_args", "env", "checks")
+_OF_TRIALS = ("expect", "gpus", "model", "numbers", "force", "start_timeout", "serve_args", "env", "checks", "profile")
 OF_CUDA = {
     "commit": "--commit",
     "remote": "--remote",
@@ -57,7 +57,7 @@ RULES = (
     *(Conflict(verbs=_OVERLAYS, lost=name, beside="smoke", why="no test runs") for name in _OF_TRIALS),
     *(
         Conflict(verbs=_OVERLAYS, lost="registry", beside=name, why="nothing is pushed")
-        for name in ("smoke", "push", "model", "serve_args", "env")
+        for name in ("smoke", "push", "model", "profile", "serve_args", "env")
     ),
     Conflict(
         verbs=(*_OVERLAYS, "plan"),

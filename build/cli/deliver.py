@@ -132,8 +132,8 @@ def require_registry(context: Context, request: Delivery) -> None:
         context.open_registry().require_reachable()
     elif request.push and request.smoke:
         context.console.note(
-            "this run does not push: the gate requires a test without --model, --serve-arg and --env; the same command "
-            "without them pushes"
+            "this run does not push: the gate requires a test without --model, --profile, --serve-arg and --env; the "
+            "same command without them pushes"
         )
 
 

@@ -79,6 +79,11 @@ def add_start_options(parser: argparse.ArgumentParser) -> None:
         help="model to serve: a folder, or a name on Hugging Face's hub (default: a tiny generated one)",
     )
     parser.add_argument(
+        "--profile",
+        choices=("fast", "real"),
+        help="real: with compilation, CUDA graphs and all GPUs given; fast: without (default: real on a GPU)",
+    )
+    parser.add_argument(
         "--serve-arg",
         dest="serve_args",
         metavar="ARG",
@@ -107,6 +112,7 @@ def start_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "gpus": arguments.gpus,
         "model": arguments.model,
+        "profile": arguments.profile,
         "serve_args": tuple(arguments.serve_args) if arguments.serve_args else None,
         "env": tuple(arguments.env) if arguments.env else None,
     }

@@ -42,6 +42,7 @@ class SmokeOptions:
         model: Folder of a model, or its name on the hub; None for the one made on the spot.
         serve_args: Further arguments of vLLM; None for those of the settings.
         env: Further variables of the server, ``NAME=VALUE`` each; None for those of the settings.
+        profile: ``fast`` or ``real``; None for the device's default.
         checks: The user's own checks; None for those of the settings.
         numbers: Whether the image's numbers are the ``same`` as its base's, or ``changed``.
     """
@@ -51,13 +52,14 @@ class SmokeOptions:
     model: Path | None = None
     serve_args: tuple[str, ...] | None = None
     env: tuple[str, ...] | None = field(default=None, repr=False)
+    profile: str | None = None
     checks: Path | None = None
     numbers: str = "same"
 
     @property
     def is_standard(self) -> bool:
         """Whether the server is started as the gate asks for it."""
-        return self.model is None and self.serve_args is None and self.env is None
+        return self.model is None and self.profile is None and self.serve_args is None and self.env is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,7 @@ def _answers(found: Verdict, options: SmokeOptions, required: Way) -> bool:
     serve_args = required.serve_args if options.serve_args is None else options.serve_args
     env = required.env if options.env is None else starting.marks(starting.variables(options.env))
     same = same and (way.serve_args, way.env) == (serve_args, env)
+    same = same and (found.configuration.get("profile") if options.profile else way.profile) == options.profile
     checks = fingerprints.checks(options.checks) if options.checks else required.checks
     same = same and checks in (None, way.checks)
     # What was not chosen may be anything.
@@ -197,6 +200,7 @@ def started_words(context: Context, image: Image, options: SmokeOptions, report:
     """
     words = ["--image", image.id, "--report", str(report)]
     words += ["--gpus", str(options.gpus), "--start-timeout", str(context.settings.start_timeout)]
+    words += ["--profile", options.profile] if options.profile else []
     words += [f"--serve-arg={each}" for each in options.serve_args or ()]
     if options.model:
         # The suite runs in another folder than its caller.

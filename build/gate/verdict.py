@@ -24,7 +24,7 @@ PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 
 _KNOWN: dict[str, TypeAdapter[Any]] = {
     "suite": TypeAdapter(str),
-    **dict.fromkeys(("flavor", "gpus", "driver", "checks"), TypeAdapter(str | None)),
+    **dict.fromkeys(("flavor", "gpus", "driver", "checks", "profile"), TypeAdapter(str | None)),
     # Parts of file names.
     **dict.fromkeys(("model", "base"), TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[\w:.-]*$")] | None)),
     "exact": TypeAdapter(bool),

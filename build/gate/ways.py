@@ -38,6 +38,7 @@ class Way:
     Attributes:
         model: Digest of the model; None for the suite's own.
         gpus: The GPUs as ``--gpus`` names them.
+        profile: ``fast`` or ``real``; None for the device's default.
         serve_args: Further arguments of vLLM, as given.
         env: Further variables of the server, as :func:`build.config.starting.marks` has them.
         expect: ``ROUTE=TEXT`` each.
@@ -47,6 +48,7 @@ class Way:
 
     model: str | None = None
     gpus: str | None = None
+    profile: str | None = None
     serve_args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     expect: frozenset[str] = frozenset()
@@ -63,6 +65,7 @@ class Way:
         return cls(
             model=None if configuration.get("exact", True) else configuration.get("model") or "unknown",
             gpus=configuration.get("gpus"),
+            profile=_chosen_profile(configuration),
             serve_args=tuple(configuration.get("serve_args", ())),
             env=tuple(configuration.get("env", ())),
             expect=frozenset(configuration.get("expect", ())),
@@ -75,13 +78,23 @@ class Way:
         """What tells the files of an image's verdicts apart: empty for the standard way without a choice of GPUs."""
         if self in (STANDARD, Way(gpus="none"), Way(gpus="all")):
             return ""
-        parts = [self.model, self.gpus, self.serve_args, self.env, sorted(self.expect), self.checks, self.changed]
+        parts = [
+            self.model,
+            self.gpus,
+            self.profile,
+            self.serve_args,
+            self.env,
+            sorted(self.expect),
+            self.checks,
+            self.changed,
+        ]
         return f".{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
     @property
     def text(self) -> str:
         """What is not standard about it, as its options are given; empty if nothing is."""
         told = [f"--expect {each}" for each in sorted(self.expect)]
+        told += [f"--profile {self.profile}"] if self.profile else []
         told += [f"--serve-arg={each}" for each in self.serve_args]
         told += [f"--env {each.partition(':')[0]}" for each in self.env]
         told += ["--checks"] if self.checks else []
@@ -90,7 +103,8 @@ class Way:
 
     def starts_as(self, other: Way) -> bool:
         """Whether the server is started in the same way, whatever is asked of it."""
-        return (self.model, self.serve_args, self.env) == (other.model, other.serve_args, other.env)
+        mine, others = ((way.model, way.profile, way.serve_args, way.env) for way in (self, other))
+        return mine == others
 
     def answers(self, required: Way, *, passed: bool) -> bool:
         """Whether a verdict in this way is one in the required way as well.
@@ -104,6 +118,12 @@ class Way:
         if passed:
             return self.expect >= required.expect and required.checks in (None, self.checks)
         return self.expect <= required.expect and self.checks in (None, required.checks)
+
+
+def _chosen_profile(configuration: Mapping[str, Any]) -> str | None:
+    """The profile of a run; None if it is the device's default (``smoke/server/profile.py``)."""
+    profile: str | None = configuration.get("profile")
+    return None if profile == ("fast" if configuration.get("gpus") == "none" else "real") else profile
 
 
 STANDARD = Way()

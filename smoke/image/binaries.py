@@ -13,6 +13,7 @@ from build.base.apart import Look
 from build.base.store import PYTHON, SOURCE
 from build.config.folders import REPOSITORY
 from build.engine import confinement
+from smoke.server import profile
 from smoke.server.launch import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | N
         # exec: Triton compiles a library there that asks the driver what GPU there is.
         "tmpfs": {"/tmp": "mode=1777,exec"},  # noqa: S108 - in the container, which is ours alone
         "device_requests": list(launch.devices),
-        "environment": dict(ENVIRONMENT),
+        "environment": {**ENVIRONMENT, **profile.variables(profile.FAST)},
         **({"user": ANYBODY} if contents else {}),
     }
     argv = apart.words(python, SCRIPT, flavor, source, *changed)

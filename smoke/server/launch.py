@@ -20,7 +20,7 @@ from build.base.store import PYTHON
 from build.engine import confinement, labels, serving
 from build.engine.client import IN_FLIGHT_S, without_logins
 from build.host import identity
-from smoke.server import relay
+from smoke.server import profile, relay
 from smoke.server.server import HEALTH_S, MODEL_FOLDER, POLL_S, TAIL_LINES, ContainerServer, ServerFailedError
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
-    # As --enforce-eager, for what vLLM compiles whatever that says: the first logprobs cost 20 s of compiling.
-    "TORCH_COMPILE_DISABLE": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; the default is a share of the machine's memory
 }
 """Variables of every process that the suite starts of an image."""
@@ -64,7 +62,7 @@ _LONELY = {"VLLM_HOST_IP": _LOOPBACK, "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_I
 # What a model that fetches something needs.
 _FETCHING = {"HF_HUB_OFFLINE": "0"}
 
-OWN_VARIABLES = frozenset(ENVIRONMENT | _LONELY | _FETCHING)
+OWN_VARIABLES = frozenset(ENVIRONMENT | _LONELY | _FETCHING | profile.variables(profile.FAST))
 """Names of the variables that the suite sets beside the key."""
 
 _CACHES = {"XDG_CACHE_HOME": ".cache", "TRITON_CACHE_DIR": ".triton"}
@@ -74,10 +72,7 @@ _WRITABLE = "mode=1777,exec"
 
 # A parser whose form of a call any model can be made to say.
 _TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
-_OPTIONS = ("--served-model-name", MODEL_NAME, "--max-model-len", "512", "--enforce-eager", *_TOOLS)
-_CPU_OPTIONS = ("--dtype", "float32")
-# A tiny model needs little, and somebody else may use the GPU too. Default: nearly all.
-_GPU_OPTIONS = ("--gpu-memory-utilization", "0.1")
+_OPTIONS = ("--served-model-name", MODEL_NAME, "--max-model-len", "512", *_TOOLS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +90,8 @@ class Launch:
         network: Whether it gets the engine's network.
         arguments: Further arguments of vLLM.
         variables: Further variables, by name.
+        profile: ``fast`` or ``real``; None for the device's default.
+        units: How many whole GPUs it is given, as far as that is known.
     """
 
     image: Image
@@ -106,12 +103,20 @@ class Launch:
     network: bool = False
     arguments: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    profile: str | None = None
+    units: int = 0
 
     @property
     def command(self) -> list[str]:
         """What the image's entry point is given."""
         entrypoint = self.image.config.get("Entrypoint") or ()
-        return [*command(entrypoint, gpu=bool(self.devices)), *self.arguments]
+        own = profile.options(self.used_profile, gpu=bool(self.devices), units=self.units, model=self.model)
+        return command(entrypoint, [*own, *self.arguments])
+
+    @property
+    def used_profile(self) -> str:
+        """The profile: the one that was chosen, or the device's default."""
+        return self.profile or profile.default(gpu=bool(self.devices))
 
     @property
     def pythons(self) -> tuple[str, ...]:
@@ -172,14 +177,14 @@ def _refuse_the_dead(server: ContainerServer) -> None:
         )
 
 
-def command(entrypoint: Sequence[str], *, gpu: bool) -> list[str]:
+def command(entrypoint: Sequence[str], options: Sequence[str]) -> list[str]:
     """The command that makes an image serve the model.
 
     Args:
         entrypoint: The image's own; what follows is given to it.
-        gpu: Whether it gets a GPU.
+        options: Options of vLLM beside those of every start.
     """
-    return serving.words(entrypoint, MODEL_FOLDER, [*_OPTIONS, *(_GPU_OPTIONS if gpu else _CPU_OPTIONS)])
+    return serving.words(entrypoint, MODEL_FOLDER, [*_OPTIONS, *options])
 
 
 @contextlib.contextmanager
@@ -250,6 +255,7 @@ def _prepare(container: DockerContainer, engine: Engine, launch: Launch, *, name
     container.image = launch.image.id  # undoes TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX, which is for names
     container.with_command(launch.command)
     container.with_envs(**launch.variables)
+    container.with_envs(**profile.variables(launch.used_profile))
     container.with_envs(**(ENVIRONMENT | (_FETCHING if launch.network else _LONELY)), VLLM_API_KEY=launch.key)
     options: dict[str, Any] = {
         **confinement.options(engine, launch.limits),

@@ -33,7 +33,7 @@ from smoke.image.binaries import ANYBODY, probe
 from smoke.image.contents import Contents, is_ours
 from smoke.results import report
 from smoke.results.findings import Findings
-from smoke.server import hub_model, tiny_model
+from smoke.server import hub_model, profile, tiny_model
 from smoke.server.launch import Launch, await_healthy, running
 from smoke.server.numbers import STEADY, Record
 from smoke.server.server import TAIL_LINES, ContainerServer, ServerFailedError
@@ -421,6 +421,8 @@ class Run:
             network=self.options.network,
             arguments=self.options.serve_args,
             variables=self.options.env,
+            profile=self.options.profile,
+            units=sum(unit.startswith("GPU-") for unit in self.gpus.units),
         )
 
     def _model(self, scratch: Path, say: Callable[[str], None]) -> Path:
@@ -599,6 +601,7 @@ class Run:
             "gpus": self._given,
             "gpu_names": list(self.gpus.titles),
             "driver": self.gpus.driver,
+            "profile": self.options.profile or profile.default(gpu=bool(self.gpus.requests)),
             "serve_args": list(self.options.serve_args),
             "env": list(starting.marks(self.options.env)),
             "checks": fingerprints.checks(self.options.checks) if self.options.checks else None,

@@ -28,9 +28,9 @@ def place(host: str, flavor: str, gpus: Sequence[str]) -> str:
     Args:
         host: Address of the engine.
         flavor: What the image runs on.
-        gpus: Product names of the GPUs.
+        gpus: Product names of the GPUs, one each: what several share out has other numbers.
     """
-    return hashlib.sha256(repr((host, flavor, sorted(set(gpus)))).encode()).hexdigest()
+    return hashlib.sha256(repr((host, flavor, sorted(gpus))).encode()).hexdigest()
 
 
 def entry(record: Record) -> dict[str, Any]:

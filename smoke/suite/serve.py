@@ -57,6 +57,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--image", required=True)
     parser.add_argument("--gpus", type=Selection.parse, required=True)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--profile")
     parser.add_argument("--serve-arg", dest="serve_args", action="append", default=[])
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--start-timeout", type=float, required=True)
@@ -78,6 +79,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         answer_timeout=ANSWER_S,
         network=False,
         numbers_changed=False,
+        profile=arguments.profile,
         **starting_with(arguments.serve_args, ()),
     )
 

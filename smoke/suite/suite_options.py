@@ -17,6 +17,7 @@ from build.config.gpus import HELP, Selection
 from build.config.model_name import ModelName, chosen
 from build.config.own_checks import own_checks
 from build.errors import UsageError
+from smoke.server.profile import PROFILES
 from smoke.server.server import ANSWER_S
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Options:
         answer_timeout: Seconds that one answer of the server may take in all.
         network: Whether the server gets the engine's network, for a model that fetches something itself.
         checks: The user's own checks: a file or a folder.
+        profile: ``fast`` or ``real``; None for the device's default.
         serve_args: Further arguments of vLLM.
         env: Further variables of the server, by name; their values show nowhere.
         numbers_changed: Whether the image is to compute other numbers than its base.
@@ -61,6 +63,7 @@ class Options:
     network: bool
     numbers_changed: bool
     checks: Path | None = None
+    profile: str | None = None
     serve_args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -147,6 +150,12 @@ def add(parser: pytest.Parser) -> None:
         help="further argument of vLLM, such as --serve-arg=--max-num-seqs=8; repeatable. Default: the setting",
     )
     group.addoption(
+        "--profile",
+        choices=PROFILES,
+        help="real: with compilation, CUDA graphs and all GPUs given, as in production; fast: without. Default: real "
+        "on a GPU, fast without one",
+    )
+    group.addoption(
         "--checks",
         metavar="PATH",
         type=_path,
@@ -200,6 +209,7 @@ def parse(config: pytest.Config) -> Options:
         network=network,
         numbers_changed=config.getoption("--numbers") == "changed",
         checks=checks(config),
+        profile=config.getoption("--profile"),
         **starting_with(config.getoption("--serve-arg"), config.getoption("--env")),
     )
 
@@ -233,6 +243,7 @@ def starting_with(serve_args: Sequence[str], env: Sequence[str]) -> dict[str, An
 
 
 _OF_CONTAINERS: dict[str, Any] = {
+    "--profile": None,
     "--serve-arg": [],
     "--env": [],
     "--gpus": "auto",

@@ -294,7 +294,7 @@ class Handler(BaseHTTPRequestHandler):
             routes.get(self.path, self._nothing)()
         except Refusal as refusal:
             self._send(refusal.body, refusal.status)
-        except BrokenPipeError:
+        except ConnectionError:
             log("The client went away")
 
     def _nothing(self) -> None:
@@ -321,10 +321,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _stream(self, documents: Iterator[dict[str, Any]]) -> None:
+    def _open_stream(self) -> None:
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.end_headers()
+        self.wfile.write(b": here it comes\n\n")
+
+    def _stream(self, documents: Iterator[dict[str, Any]]) -> None:
         for document in documents:
             self.wfile.write(f"data: {json.dumps(document)}\n\n".encode())
         if "responses" not in self.path and not self._broken("no-done"):
@@ -410,6 +413,8 @@ class Handler(BaseHTTPRequestHandler):
         if len(tokenized(asked.prompt)) > _CONTEXT and not self._broken("takes-too-long"):
             message = f"This model's maximum context length is {_CONTEXT} tokens."
             raise Refusal(HTTPStatus.BAD_REQUEST, "BadRequestError", message, "input_tokens")
+        if asked.stream:
+            self._open_stream()
         text, reason = self._ended(asked, self._said(asked))
         calls = asked.calls(text)
         if calls and self._broken("cuts-arguments"):

@@ -98,6 +98,7 @@ def add_options(parser):
     parser.add_argument("--tool-call-parser")
     parser.add_argument("--dtype")
     parser.add_argument("--max-num-seqs", type=int)
+    parser.add_argument("--tensor-parallel-size", type=int)
     parser.add_argument("--gpu-memory-utilization", type=float)
 """,
     "vllm/entrypoints/launchers/__init__.py": "",

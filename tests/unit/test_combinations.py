@@ -17,6 +17,7 @@ OF_TRIALS = {
     "--serve-arg": "--serve-arg=--x=1",
     "--env": "--env A=b",
     "--checks": "--checks .",
+    "--profile": "--profile real",
 }
 OVERLAYS = ("dev . ", "build main ")
 OF_CUDA = {
@@ -44,7 +45,7 @@ REFUSED = [
     *(
         (f"{verb}--registry h.example/n {OF_TRIALS[option]}", "--registry", option)
         for verb in OVERLAYS
-        for option in ("--model", "--serve-arg", "--env")
+        for option in ("--model", "--profile", "--serve-arg", "--env")
     ),
     *((f"{verb}--flavor cpu --base x", "--flavor", "--base") for verb in (*OVERLAYS, "plan . ")),
     ("plan . --base x --base-commit main", "--base", "--base-commit"),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
+from docker.types import DeviceRequest
 
-from smoke.server import launch, server
+from build.engine.confinement import Limits
+from smoke.server import launch, profile, server
+from tests.unit.fakes import IMAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,12 +31,53 @@ MODEL = server.MODEL_FOLDER
     ],
 )
 def test_command_fits_the_entry_point(entrypoint: list[str], start: list[str]) -> None:
-    assert launch.command(entrypoint, gpu=False)[: len(start) + 1] == [*start, "--served-model-name"]
+    assert launch.command(entrypoint, [])[: len(start) + 1] == [*start, "--served-model-name"]
 
 
-def test_options_fit_the_device() -> None:
-    assert "--dtype" in launch.command([], gpu=False)
-    assert "--gpu-memory-utilization" in launch.command([], gpu=True)
+@pytest.mark.parametrize(
+    ("chosen", "devices", "units", "heads", "options", "compiles"),
+    [
+        (None, 0, 0, 4, ["--enforce-eager", "--dtype", "float32"], False),
+        ("real", 0, 0, 4, ["--dtype", "float32"], True),
+        (None, 1, 1, 4, ["--gpu-memory-utilization", "0.1"], True),
+        ("fast", 1, 2, 4, ["--enforce-eager", "--gpu-memory-utilization", "0.1"], False),
+        (None, 1, 2, 4, ["--tensor-parallel-size", "2", "--gpu-memory-utilization", "0.1"], True),
+        # Three cannot share four heads; nothing is known of a model that does not tell, or of GPUs elsewhere.
+        (None, 1, 3, 4, ["--gpu-memory-utilization", "0.1"], True),
+        (None, 1, 2, None, ["--gpu-memory-utilization", "0.1"], True),
+        (None, 1, 0, 4, ["--gpu-memory-utilization", "0.1"], True),
+    ],
+)
+def test_options_fit_device_and_profile(
+    tmp_path: Path,
+    chosen: str | None,
+    devices: int,
+    units: int,
+    heads: int | None,
+    *,
+    options: list[str],
+    compiles: bool,
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": heads} if heads else {}))
+    made = launch.Launch(
+        image=IMAGE,
+        model=tmp_path,
+        devices=(DeviceRequest(count=-1),) * devices,
+        key="key",
+        limits=Limits(),
+        arguments=("--x=1",),
+        profile=chosen,
+        units=units,
+    )
+    assert made.command[-len(options) - 1 :] == [*options, "--x=1"]
+    assert ("--tensor-parallel-size" in made.command) == ("--tensor-parallel-size" in options)
+    assert ("--enforce-eager" in made.command, bool(profile.variables(made.used_profile))) == (not compiles,) * 2
+
+
+def test_a_large_model_gets_the_memory_that_vllm_takes_by_itself(tmp_path: Path) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(2**30)
+    assert profile.options("fast", gpu=True, units=1, model=tmp_path) == ["--enforce-eager"]
 
 
 @pytest.mark.parametrize(
