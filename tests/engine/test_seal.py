@@ -237,9 +237,9 @@ def test_a_base_without_its_bytecode_is_not_made(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("case $1 in -I) echo [{}, {}]; exit 0;; esac", "printed something else"),
+        ("case $1 in -I) echo [{}, {}]; exit 0;; esac", "printed unexpected output"),
         ("case $1 in -I) echo no JSON; exit 0;; esac", "ended before it was done"),
-        ("case $1 in -I) printf [%080000000d 0; exit 0;; esac", "printed something else"),
+        ("case $1 in -I) printf [%080000000d 0; exit 0;; esac", "printed unexpected output"),
     ],
 )
 def test_what_an_image_says_of_itself_is_checked(engine: Engine, unsealed: Image, words: str, said: str) -> None:

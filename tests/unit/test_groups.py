@@ -11,8 +11,10 @@ import pytest
 
 from build.config.folders import REPOSITORY
 from tests.conftest import group
+from tests.engine.faults import BATCHES
 
 _SMOKE = "tests/engine/test_smoke.py"
+_BATCH = max(BATCHES.values(), key=len)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +23,7 @@ _SMOKE = "tests/engine/test_smoke.py"
         ("tests/e2e/test_faults.py::test_x", "tests/e2e/test_quickstart.py::test_y", True),
         ("tests/engine/test_gate.py::test_x", "tests/engine/test_gate.py::test_y[crash]", True),
         ("tests/engine/test_gate.py::test_x", "tests/engine/test_dev.py::test_x", False),
-        (f"{_SMOKE}::test_x[too-short]", f"{_SMOKE}::test_x[no-auth]", True),
+        (f"{_SMOKE}::test_x[{_BATCH[0].name}]", f"{_SMOKE}::test_x[{_BATCH[1].name}]", True),
         (f"{_SMOKE}::test_x[crash]", f"{_SMOKE}::test_y[crash]", True),
         (f"{_SMOKE}::test_x[crash]", f"{_SMOKE}::test_x[hub]", False),
         (

@@ -59,7 +59,7 @@ def test_findings_are_read() -> None:
 def test_anything_else_is_refused(stage: object) -> None:
     found = parsed(["writable", []], stage)
     assert found.end is not None
-    assert "something else" in found.end
+    assert "printed unexpected output" in found.end
     assert found.stages == {"writable": []}
 
 
