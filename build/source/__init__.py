@@ -1,1 +1,1 @@
-"""Commits of vLLM: local repositories, GitHub, releases, working trees. No other room runs git."""
+"""Commits of vLLM from local repositories, GitHub, releases and working trees. No other room runs git."""

@@ -1,4 +1,4 @@
-"""Repositories of the cache that were damaged: they are made anew."""
+"""The repair of damaged repositories in the cache."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ T = TypeVar("T")
 def mended(
     path: Path, work: Callable[[], T], *, alone: Callable[[], AbstractContextManager[None]], console: Console
 ) -> T:
-    """Do something with a repository; where that fails and it is damaged, once more without what was there.
+    """Run a task on a repository. If it fails because of damage, recreate the repository and run it again.
 
     Args:
-        path: The repository.
-        work: What to do. It makes the repository if it is not there.
-        alone: Keeps other runs away while the block runs.
-        console: Where the user is told.
+        path: Path of the repository.
+        work: The task, which creates a missing repository.
+        alone: Lock against other runs.
+        console: Console for the warning.
 
     Raises:
-        SourceError: It fails all the same.
+        SourceError: The task failed without damage, or again.
     """
     try:
         return work()
     except SourceError:
-        # Looked at only then: it takes as long as there is much.
+        # Checked only after a failure, because it is slow for large repositories.
         if is_sound(path):
             raise
     with alone():
-        # Another run may have mended it meanwhile.
+        # Another run may have repaired it meanwhile.
         if not is_sound(path):
-            console.warn(f"{path} was damaged: it is made anew")
+            console.warn(f"{path} is damaged: recreating it")
             stored.clear(path)
     return work()
 
 
 def is_sound(path: Path) -> bool:
-    """Whether git finds nothing wrong with a repository of a cache; one that is not there is sound."""
+    """Return whether ``git fsck`` finds no damage in a cached repository. A missing one is sound."""
     if not os.path.lexists(path):
         return True
     try:

@@ -1,8 +1,8 @@
-"""The one way to run git.
+"""The only way to run git.
 
-Git starts programs that configurations and attributes name: filters, a monitor of the file system, hooks, pagers,
-credential helpers, transports. So it only runs on git directories of this tool's own making. A foreign repository is
-read through such a directory too (:mod:`build.source.view`), and what it configures is never read by a running git.
+Git starts programs named in configuration and attributes: filters, file system monitors, hooks, pagers, credential
+helpers, transports. So it runs only on git directories that this tool made. A foreign repository is read through such a
+directory too (:mod:`build.source.view`), so git never reads its configuration.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIMIT_BYTES = 64 * 2**20
-"""What git prints at most: the listing of vLLM's 8,500 files is 1 MB, and a tree may name itself thousands of times."""
+"""Maximum output of git. The listing of vLLM's 8,500 files has 1 MB, but a tree may repeat a subtree many times."""
 
 OBJECT_BYTES = 256 * 2**20
-"""Memory that git takes for one thing at most. A pack of a megabyte can hold an object of many gigabytes."""
+"""Maximum memory of git for one object. A pack of a megabyte can hold an object of many gigabytes."""
 
-# Whatever the configuration: git starts no program for these, and waits for nobody.
+# These override the configuration: git starts no program for them and does not wait.
 _ALWAYS = {
     "core.fsmonitor": "false",
     "core.hooksPath": os.devnull,
-    # Tidying up goes on after git has ended otherwise, and so after a lock was given back.
+    # Otherwise maintenance continues after git ends, and so after a lock is released.
     "gc.autoDetach": "false",
     "maintenance.autoDetach": "false",
 }
@@ -42,15 +42,15 @@ _SEALED = {
     "commit.gpgSign": "false",
     "gc.auto": "0",
     "diff.ignoreSubmodules": "all",
-    # Larger blobs are streamed, whatever their size; so they are not, and run into the limit of memory.
+    # Blobs above the threshold are streamed without a size limit; those below hit the memory limit.
     "core.bigFileThreshold": "2g",
 }
 _VARIABLES = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
-    # Undocumented, in git since 1.7 (wrapper.c, memory_limit_check): one allocation, which is one object.
+    # Undocumented, since git 1.7 (wrapper.c, memory_limit_check). It limits one allocation, so one object.
     "GIT_ALLOC_LIMIT": str(OBJECT_BYTES),
-    # A commit's id promises its content; refs/replace would put other content in its place.
+    # refs/replace would substitute other content for a commit id.
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_TEMPLATE_DIR": "",
     "LC_ALL": "C",
@@ -60,10 +60,10 @@ _VERSION = re.compile(r"Expected git repo version <= \d+, found (?P<version>\d+)
 
 
 class GitError(Exception):
-    """Git ended with an error.
+    """An error exit of git.
 
     Attributes:
-        text: All that it said.
+        text: Error output.
     """
 
     def __init__(self, text: str) -> None:
@@ -72,12 +72,12 @@ class GitError(Exception):
 
     @property
     def last_line(self) -> str:
-        """The last line of it, empty if it said nothing."""
+        """The last line of the error output, or an empty text."""
         return next(reversed(self.text.splitlines()), "")
 
 
 def _configured(settings: Mapping[str, str]) -> dict[str, str]:
-    """Variables that set these, above every file (git-config(1), ENVIRONMENT)."""
+    """Return environment variables with settings, which override all files (git-config(1), ENVIRONMENT)."""
     pairs = [
         {f"GIT_CONFIG_KEY_{n}": key, f"GIT_CONFIG_VALUE_{n}": value} for n, (key, value) in enumerate(settings.items())
     ]
@@ -86,13 +86,13 @@ def _configured(settings: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Git:
-    """Git, on one git directory of this tool's own making.
+    """Git on one git directory that this tool made.
 
     Attributes:
-        name: What errors call the directory.
-        cwd: Where it runs; None for where this process is.
-        variables: What is added to the environment.
-        options: Words before the command.
+        name: Name of the directory in errors.
+        cwd: Working folder; None for that of this process.
+        variables: Additional environment variables.
+        options: Options before the command.
     """
 
     name: str
@@ -102,14 +102,14 @@ class Git:
 
     @classmethod
     def sealed(cls, git_dir: Path | None, *, name: str = "") -> Self:
-        """Git that reads no configuration but the directory's own, and reaches no other machine.
+        """Return git that reads only the directory's configuration and contacts no other machine.
 
         Args:
-            git_dir: The directory; None for commands that need none.
-            name: What errors call it; its path by default.
+            git_dir: Git directory; None for commands without one.
+            name: Name in errors; the path by default.
         """
         place = {"GIT_DIR": str(git_dir)} if git_dir else {}
-        # Twice, because only git 2.45 knows the first: no transport is allowed, so that nothing is fetched.
+        # Both prevent fetching: the first needs git 2.45, the second forbids all transports.
         alone = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
         alone |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
         variables = {**_VARIABLES, **_configured(_SEALED), **alone, "GIT_CONFIG_PARAMETERS": "", **place}
@@ -117,14 +117,14 @@ class Git:
 
     @classmethod
     def reaching(cls, git_dir: Path | None, *, name: str = "") -> Self:
-        """Git that fetches with the user's own configuration: proxies, credential helpers, ssh."""
+        """Return git that fetches with the user's configuration: proxies, credential helpers, ssh."""
         place = {"GIT_DIR": str(git_dir)} if git_dir else {}
-        # As options: the user may have set others in the environment.
+        # Options, because the environment may hold the user's own settings.
         options = tuple(word for key, value in _ALWAYS.items() for word in ("-c", f"{key}={value}"))
         return cls(name=name or str(git_dir), cwd=None, variables={**_VARIABLES, **place}, options=options)
 
     def given(self, variables: Mapping[str, str], *, cwd: Path | None = None) -> Self:
-        """The same with more variables, and in a folder."""
+        """Return a copy with more variables, and optionally another folder."""
         return replace(self, cwd=cwd or self.cwd, variables={**self.variables, **variables})
 
     def output(
@@ -134,18 +134,17 @@ class Git:
         limit: float = LIMIT_BYTES,
         seconds: float = math.inf,
     ) -> bytes:
-        """Run a command and return what it prints.
+        """Run a command and return its output.
 
         Args:
-            words: Its words after ``git``.
-            stdin: What it reads: bytes, or an open file.
-            limit: Bytes that it may print.
-            seconds: Time that it may take.
+            words: Arguments after ``git``.
+            stdin: Standard input: bytes, or an open file.
+            limit: Maximum bytes of output.
+            seconds: Time limit.
 
         Raises:
-            GitError: It failed.
-            SourceError: It printed more or took longer than it may, met an object of absurd size, or does not know the
-                format of the repository.
+            GitError: The command failed.
+            SourceError: It exceeded a limit, met an object that is too large, or does not know the repository's format.
         """
         argv = ["git", *self.options, *words]
         with _opened(stdin) as given:
@@ -157,7 +156,7 @@ class Git:
                 raise self._failed(error.stderr.decode(errors="replace").strip()) from error
 
     def text(self, *words: str | Path, stdin: bytes = b"") -> str:
-        """What a command prints, without white space around it."""
+        """Run a command and return its output without surrounding white space."""
         return self.output(*words, stdin=stdin).decode(errors="surrogateescape").strip()
 
     def _failed(self, said: str) -> Exception:
@@ -172,14 +171,14 @@ class Git:
 
     def _too_old(self, what: str) -> SourceError:
         return SourceError(
-            f"this git ({installed()}) is too old for {self.name}: it does not know the repository's {what}",
+            f"git {installed()} is too old for {self.name}: it does not know the repository's {what}",
             hint="install a newer git: 2.45 knows refstorage, 2.48 relativeworktrees",
         )
 
     def _too_large(self, what: str) -> SourceError:
         return SourceError(
             f"{self.name} holds something too large to read: {what}",
-            hint="vLLM's largest file is a few megabytes: check where the repository came from",
+            hint="check the origin of the repository: vLLM's largest file is a few megabytes",
         )
 
 
@@ -195,16 +194,16 @@ def _opened(content: bytes | IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 def installed() -> str:
-    """The version of git on this machine."""
+    """Return the version of git on this machine."""
     words = process.output(["git", "version"]).decode().split()
     return words[2] if len(words) > 2 else "of unknown version"  # noqa: PLR2004 - "git version 2.39.5"
 
 
 class Batch:
-    """A ``git cat-file --batch`` that is kept running, for contents of any size.
+    """A running ``git cat-file --batch``, for contents of any size.
 
     Args:
-        git: On which directory.
+        git: Git on the directory to read.
     """
 
     def __init__(self, git: Git) -> None:
@@ -213,7 +212,7 @@ class Batch:
         self._process: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         if self._process and self._process.stdin:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
@@ -221,10 +220,10 @@ class Batch:
         self._held.close()
 
     def open(self, oid: str) -> tuple[int, Piece]:
-        """Size and content of an object.
+        """Return size and content of an object.
 
         Raises:
-            LookupError: It is not there, or cannot be read.
+            LookupError: The object is missing or unreadable.
         """
         process = self._running()
         assert process.stdin is not None  # noqa: S101 - for the type checker: PIPE was asked for
@@ -240,15 +239,15 @@ class Batch:
         return int(facts[2]), Piece(process.stdout, int(facts[2]), broken=self.unreadable(oid))
 
     def unreadable(self, oid: str) -> SourceError:
-        """Why an object is not read."""
+        """Return the error for an unreadable object."""
         return SourceError(
             f"object {oid} of {self._git.name} cannot be read: it is damaged, or takes more than "
             f"{OBJECT_BYTES >> 20} MiB",
-            hint="vLLM's largest file is a few megabytes: see whether `git fsck` finds something",
+            hint="run `git fsck` there; vLLM's largest file is a few megabytes",
         )
 
     def skip(self, piece: Piece) -> None:
-        """Make it ready for the next object."""
+        """Skip the rest of an object, to be ready for the next one."""
         if piece.left > _SKIPPED_BYTES:
             self._abandon()
             return
@@ -278,7 +277,7 @@ _SKIPPED_BYTES = 2**20
 
 
 class Piece:
-    """The next bytes of a stream, as a stream that ends after them."""
+    """The next bytes of a stream, as a stream of their own."""
 
     def __init__(self, stream: IO[bytes], size: int, *, broken: SourceError) -> None:
         self._stream = stream
@@ -286,10 +285,10 @@ class Piece:
         self.left = size
 
     def read(self, size: int = -1) -> bytes:
-        """Up to this many bytes; all that are left by default.
+        """Read up to this many bytes, by default all that are left.
 
         Raises:
-            SourceError: The stream ended before.
+            SourceError: The stream ended early.
         """
         wanted = self.left if size < 0 else min(size, self.left)
         found = self._stream.read(wanted)

@@ -1,4 +1,4 @@
-"""What a source tree holds: path, mode and blob id of every file, as git writes them."""
+"""Listings of source trees: path, mode and blob id of every file, in git's form."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ROW = re.compile(rb"(?P<mode>[0-7]{6}) (?:blob|tree|commit) (?P<oid>[0-9a-f]{40
 
 @dataclass(frozen=True, kw_only=True)
 class Apart:
-    """What of a working tree is not part of its tree.
+    """The files of a working tree that a snapshot leaves out.
 
     Attributes:
-        named: Why it is not, by path.
-        counted: How many changed files were not read, by top-level entry that images do not hold.
+        named: Reason by path.
+        counted: Number of changed files that were not read, by top-level entry that images do not hold.
     """
 
     named: Mapping[str, str]
@@ -36,13 +36,13 @@ NOTHING_APART = Apart(named={}, counted={})
 
 
 def blob_id(content: bytes) -> str:
-    """Git's id of a blob."""
+    """Return git's id of a blob."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One file.
+    """One file of a tree.
 
     Attributes:
         mode: Git's mode, one of this module's constants.
@@ -58,8 +58,8 @@ class Listing:
     """A source tree without its contents.
 
     Attributes:
-        files: Entries by path relative to the tree's root. A path that is no UTF-8 holds surrogate escapes.
-        trees: Ids of the tree objects, by path; the root's path is empty. Empty where only files are known.
+        files: Entries by path relative to the root. A path that is not UTF-8 has surrogate escapes.
+        trees: Ids of tree objects by path, with an empty path for the root; empty if only files are known.
     """
 
     files: Mapping[str, Entry]
@@ -67,10 +67,10 @@ class Listing:
 
     @classmethod
     def parse(cls, text: bytes) -> Listing:
-        """From what ``git ls-tree -r -t -z`` prints.
+        """Parse the output of ``git ls-tree -r -t -z``.
 
         Raises:
-            ValueError: It is not a list of such rows, or was cut off.
+            ValueError: The text is not such output, or is incomplete.
         """
         rows = text.split(b"\0")
         if rows.pop():
@@ -90,7 +90,7 @@ class Listing:
         return cls(files=files, trees=trees)
 
     def serialize(self) -> bytes:
-        """The same text again, sorted by path."""
+        """Return the text that :meth:`parse` reads, sorted by path."""
         rows = [(path, f"{TREE} tree {oid}") for path, oid in self.trees.items()]
         rows += [(path, f"{entry.mode} blob {entry.oid}") for path, entry in self.files.items()]
         return b"".join(
@@ -100,5 +100,5 @@ class Listing:
 
     @property
     def top_level(self) -> frozenset[str]:
-        """Names of the files and folders directly below the root."""
+        """The names of the files and folders directly below the root."""
         return frozenset(path.partition("/")[0] for path in self.files)

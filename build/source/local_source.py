@@ -1,4 +1,4 @@
-"""The local vLLM repository that a run works on: named on the command line, or the default."""
+"""The local vLLM repository of a run: from the command line, or the default."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ VARIABLE = "VLLM_LOCAL_GIT_DIR"
 
 @dataclass(frozen=True, kw_only=True)
 class LocalSource:
-    """A repository and where its path comes from.
+    """A repository and the origin of its path.
 
     Attributes:
-        path: Its folder, or its git directory.
-        origin: In words, where a path comes from that was not named; None for one that was.
+        path: Folder of the repository, or its git directory.
+        origin: Origin of the path in words; None for a path from the command line.
     """
 
     path: Path
@@ -28,7 +28,7 @@ class LocalSource:
 
     @classmethod
     def default(cls, environment: Mapping[str, str]) -> LocalSource:
-        """The repository around the current folder if it is vLLM, else what the variable names, else ``~/vllm``."""
+        """Return the vLLM repository around the current folder, else the one in the variable, else ``~/vllm``."""
         if (around := _around()) and (around / "vllm/__init__.py").is_file():
             return cls(path=around, origin="the repository around the current folder")
         if named := environment.get(VARIABLE):
@@ -36,10 +36,10 @@ class LocalSource:
         return cls(path=_absolute(Path("~/vllm")), origin="the default")
 
     def require(self) -> Path:
-        """Return the path, which exists.
+        """Return the path after a check that it exists.
 
         Raises:
-            SourceError: It does not.
+            SourceError: The path does not exist.
         """
         if self.path.exists():
             return self.path
@@ -50,12 +50,12 @@ class LocalSource:
             )
         raise SourceError(
             f"there is no {self.path} ({self.origin})",
-            hint=f"run this in a clone of vLLM, or name one: `dev PATH [REF]`, or {VARIABLE}",
+            hint=f"run this in a clone of vLLM, or give one: `dev PATH [REF]`, or {VARIABLE}",
         )
 
 
 def _around() -> Path | None:
-    """The top of the repository that the current folder is in."""
+    """Return the top folder of the repository around the current folder."""
     try:
         here = Path.cwd()
     except OSError:
@@ -68,5 +68,5 @@ def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
     except (RuntimeError, OSError):
-        # No home folder, an unknown user, or no current folder: a run that needs the path says so.
+        # No home folder, an unknown user, or no current folder. A run that needs the path reports it.
         return path

@@ -1,6 +1,6 @@
-"""Commits from GitHub, in one cached repository that fetches no more than is asked for.
+"""Commits from GitHub, in a cached repository that fetches only what is needed.
 
-A commit arrives with its trees and without history or file contents; contents follow when a delta names them.
+A commit is fetched with its trees, but without history and file contents. A delta fetches the contents that it needs.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 _SHORT_ID = re.compile(r"[0-9a-fA-F]{7,39}")
 _PULL = re.compile(r"(?:pull|pr)/([0-9]+)")
-# Addresses of git's own transports; what starts with a dash is an option, and `ext::` a command (gitremote-helpers(7)).
+# Addresses of git's own transports. A leading dash would be an option, `ext::` a command (gitremote-helpers(7)).
 _ADDRESS = re.compile(r"(?:(?:https?|ssh|git|file)://|[\w.][\w.-]*@[\w.-]+:|/).+")
 _PASSWORD = re.compile(r"[a-z+]+://[^/@]*:[^/@]*@|https?://[^/@]+@")
 
-# What curl and ssh say when the way to the server is broken, not what is asked for.
+# Messages of curl and ssh about the connection, not about the request.
 _TRANSIENT = re.compile(
     r"Could not resolve host|Connection (?:timed out|refused|reset)|Operation (?:timed out|too slow)|early EOF"
     r"|unexpected disconnect|Empty reply from server|The requested URL returned error: (?:429|5\d\d)|RPC failed"
@@ -43,20 +43,20 @@ _TRANSIENT = re.compile(
 
 
 _PATIENCE = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60")
-"""A server that sends less than a kilobyte a second for a minute has failed."""
+"""Settings that end a transfer of less than a kilobyte a second for a minute."""
 
 
 class _TransientGitError(Exception):
-    """Git failed in a way that may be better next time."""
+    """A failure of git that is worth a retry."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A repository elsewhere.
+    """A remote repository.
 
     Attributes:
-        name: For people.
-        address: As git takes it.
+        name: Name in messages.
+        address: Address for git.
     """
 
     name: str
@@ -64,30 +64,32 @@ class Remote:
 
     @classmethod
     def named(cls, text: str) -> Remote:
-        """One of the known names, or an address.
+        """Return the remote for a known name or an address.
 
         Raises:
-            SourceError: It is neither.
-            UsageError: It carries a password or token, which would show in lists of processes.
+            SourceError: The text is neither.
+            UsageError: The address has a password or token, which process lists would show.
         """
         if text in REMOTES:
             return cls(name=text, address=REMOTES[text])
         if _PASSWORD.match(text):
             raise UsageError(
                 "--remote is an address with a password or token",
-                hint="leave it out of the address: git asks its credential helper (gitcredentials(7))",
+                hint="remove it from the address; git asks its credential helper (gitcredentials(7))",
             )
         if _ADDRESS.fullmatch(text):
             return cls(name=text, address=text)
-        raise SourceError(f"{text!r} is no remote", hint=f"one of {', '.join(REMOTES)}, or a repository's address")
+        raise SourceError(
+            f"{text!r} is not a remote", hint=f"give one of {', '.join(REMOTES)}, or the address of a repository"
+        )
 
 
 class Mirror:
-    """The cached repository.
+    """The cached repository of remote commits.
 
     Args:
-        path: Its folder; made when it is first used.
-        console: For progress.
+        path: Folder of the repository, created at first use.
+        console: Console for progress.
     """
 
     def __init__(self, path: Path, *, console: Console) -> None:
@@ -96,14 +98,14 @@ class Mirror:
         self._held: set[str] | None = None
 
     def commit(self, remote: Remote, wanted: str) -> Commit:
-        """A commit of a remote, fetched if it is not here; everything is fetched anew where what is here is damaged.
+        """Return a commit of a remote, fetched if necessary. A damaged cache is fetched again.
 
         Args:
-            remote: Where from.
+            remote: Remote of the commit.
             wanted: Full or short id, branch, tag, or ``pull/123``.
 
         Raises:
-            SourceError: It cannot be found, is ambiguous, or the remote cannot be reached.
+            SourceError: The commit does not exist or is ambiguous, or the remote is not reachable.
         """
         return mended(self.path, lambda: self._commit(remote, wanted), alone=self._turn, console=self._console)
 
@@ -120,28 +122,28 @@ class Mirror:
                 if known := self._known(oid):
                     return known
         raise SourceError(
-            f"{wanted!r} of {remote.name} ({remote.address}) is no commit", hint="give a commit, branch or tag"
+            f"{wanted!r} of {remote.name} ({remote.address}) is not a commit", hint="give a commit, branch or tag"
         )
 
     def tip(self, remote: Remote, branch: str) -> str:
-        """Full id of a branch's newest commit; asks for this one ref, fetches nothing.
+        """Return the full id of a branch's newest commit, without fetching it.
 
         Raises:
-            SourceError: There is no such branch, or the remote cannot be reached.
+            SourceError: The branch does not exist, or the remote is not reachable.
         """
         with self._alone():
             row = self._git("ls-remote", "--quiet", "--", remote.address, f"refs/heads/{branch}")
         if not row:
-            raise SourceError(f"{remote.name} ({remote.address}) has no branch {branch!r}", hint="name a commit")
+            raise SourceError(f"{remote.name} ({remote.address}) has no branch {branch!r}", hint="give a commit")
         return row.partition("\t")[0]
 
     def ancestors(self, remote: Remote, oid: str, *, count: int) -> list[str]:
-        """First-parent ancestors of a commit, the newest first; they are fetched without trees.
+        """Return the first-parent ancestors of a commit, the newest first. They are fetched without trees.
 
         Raises:
-            SourceError: The remote does not have the commit, or cannot be reached.
+            SourceError: The remote does not have the commit, or is not reachable.
         """
-        # Another folder: a commit that is here without its history cannot be given one by a shallow fetch.
+        # A separate folder: a shallow fetch does not add history to a commit that is already here.
         history = Mirror(self.path.with_name(f"{self.path.stem}-ancestors.git"), console=self._console)
         options = ("--quiet", f"--depth={count + 1}", "--filter=tree:0", "--no-tags", "--no-write-fetch-head")
         with history._alone():
@@ -149,10 +151,10 @@ class Mirror:
             return history._git("rev-list", "--first-parent", f"--max-count={count + 1}", oid).split()[1:]
 
     def fetch_blobs(self, remote: Remote, oids: Iterable[str]) -> None:
-        """Fetch those of some blobs that are not here, all at once.
+        """Fetch the missing ones of some blobs, all at once.
 
         Raises:
-            SourceError: The remote does not have them, or cannot be reached.
+            SourceError: The remote does not have them, or is not reachable.
         """
         wanted = set(oids)
         if wanted <= self._objects():
@@ -170,11 +172,11 @@ class Mirror:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """One run at a time, others wait: git does not let two fetch into one shallow repository.
+        """Lock and prepare the repository: git does not allow two fetches into one shallow repository.
 
         Raises:
-            BusyError: Another run has had it for too long.
-            SourceError: The repository cannot be made.
+            BusyError: Another run holds the lock for too long.
+            SourceError: Creating the repository failed.
         """
         with self._turn():
             self._prepare()
@@ -191,20 +193,20 @@ class Mirror:
                 if isinstance(full := errors.as_ours(error), DiskError):
                     raise full from error
                 raise SourceError(
-                    f"the mirror cannot be written: {error}",
-                    hint="name another folder with --cache or LLM_D_DEV_CACHE",
+                    f"the mirror is not writable: {error}",
+                    hint="give another folder with --cache or LLM_D_DEV_CACHE",
                 ) from error
             yield
 
     def _prepare(self) -> None:
-        # What makes a folder a git directory (gitrepository-layout(5)). It is named outright, here and below: from a
-        # folder that is none git would go up to whatever repository is around it.
+        # The parts that make a folder a git directory (gitrepository-layout(5)). The folder is always given as GIT_DIR:
+        # otherwise git would look for a repository around it.
         if not all((self.path / name).exists() for name in ("HEAD", "objects", "refs")):
             self._git_here("init", "--quiet", "--bare", "--initial-branch=none", "--object-format=sha1")
-        # Of a run that was killed: nobody else writes here.
+        # Left by a killed run: this run holds the lock.
         for left in (*self.path.glob("*.lock"), *self.path.glob("objects/**/*.lock")):
             left.unlink()
-        # Makes git take missing objects for promised; the address is given with each fetch.
+        # Git then accepts missing objects as promised. Each fetch gives the address.
         for key, value in (("core.repositoryFormatVersion", "1"), ("extensions.partialClone", "vllm")):
             self._git_here("config", key, value)
 
@@ -213,11 +215,11 @@ class Mirror:
             Git.sealed(self.path).output(*words)
         except GitError as error:
             raise SourceError(
-                f"the mirror cannot be used: {error.text}", hint=f"remove {self.path}: it is fetched anew"
+                f"the mirror is not usable: {error.text}", hint=f"delete {self.path}, then run this again"
             ) from error
 
     def _objects(self) -> set[str]:
-        """Ids of all objects that are here; asking for one that is not would have git fetch it."""
+        """Return the ids of all local objects. Asking git for a missing one would fetch it."""
         if self._held is None:
             words = ("cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objectname)")
             here = (self.path / "HEAD").is_file()
@@ -229,13 +231,13 @@ class Mirror:
             return repository.commit(oid) if repository.holds(f"{oid}^{{commit}}^{{tree}}") else None
 
     def _resolve(self, remote: Remote, wanted: str) -> str:
-        """The full id of what a name stands for."""
+        """Return the full id for a name."""
         if FULL_ID.fullmatch(wanted):
             return wanted
         refs = self._refs(remote)
         pull = _PULL.fullmatch(wanted)
         names = [f"refs/pull/{pull[1]}/head"] if pull else []
-        # A tag that has an object of its own: the commit that it points to.
+        # `^{}` is the commit of an annotated tag.
         names += [f"refs/heads/{wanted}", f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}", wanted]
         if oid := next((refs[name] for name in names if name in refs), None):
             return oid
@@ -251,13 +253,13 @@ class Mirror:
         return {name: oid for oid, _, name in (row.partition("\t") for row in rows)}
 
     def _complete(self, remote: Remote, digits: str, refs: dict[str, str]) -> str:
-        """The one commit whose id begins with these digits: a tip of the remote, else anything in its history."""
+        """Return the only commit whose id begins with these digits: a tip of the remote, or in its history."""
         found = {oid for oid in refs.values() if oid.startswith(digits)}
         if not found:
-            self._console.note(f"{digits} is no tip: fetching the history's commits, without files")
-            # Another folder: a commit whose history is here cannot be cut off from it again.
+            self._console.note(f"{digits} is not a tip: fetching the commits of the history, without files")
+            # A separate folder, because the mirror's commits must stay shallow.
             history = Mirror(self.path.with_name(f"{self.path.stem}-history.git"), console=self._console)
-            # Of this remote alone, and as it is now: others' branches may have names that exclude each other.
+            # One namespace for each remote: branch names of different remotes may conflict.
             place = f"refs/remotes/{hashlib.sha256(remote.address.encode()).hexdigest()[:16]}"
             options = ("--quiet", "--filter=tree:0", "--no-tags", "--prune")
             with history._alone():
@@ -270,9 +272,9 @@ class Mirror:
             )
         if not found:
             raise SourceError(
-                f"no commit of {remote.name} ({remote.address}) begins with {digits}: looked at its "
+                f"no commit of {remote.name} ({remote.address}) begins with {digits}: searched its "
                 f"{len(refs)} refs and the history of its branches",
-                hint="give the full id, which is found in pull requests and forks too, or another --remote",
+                hint="give the full id, which also works for pull requests and forks, or another --remote",
             )
         return found.pop()
 
@@ -288,11 +290,11 @@ class Mirror:
         retry_error_callback=lambda state: _give_up(state.outcome.exception() if state.outcome else None),
     )
     def _git(self, *words: str, lines: Iterable[str] = ()) -> str:
-        # No password prompt: a private repository needs a credential helper, as for git itself.
+        # There is no password prompt: a private repository needs a credential helper.
         settings = [word for one in _PATIENCE for word in ("-c", one)]
         given = "".join(f"{line}\n" for line in lines).encode("ascii")
         try:
-            # A history's ids are 41 bytes each, however many there are.
+            # No limit: a history lists 41 bytes for each commit.
             return (
                 Git.reaching(self.path)
                 .output(*settings, *words, stdin=given, limit=math.inf)
@@ -301,9 +303,9 @@ class Mirror:
             )
         except GitError as error:
             said = error.text.splitlines()
-            # What went wrong comes before what it made go wrong, and before advice.
+            # The first line has the cause; consequences and advice follow.
             named = [line for line in said if line.startswith(("fatal: ", "error: ", "ssh: "))]
-            what = next(iter((*named, *said)), "it said nothing")
+            what = next(iter((*named, *said)), "it printed no error")
             if any(_TRANSIENT.search(line) for line in said):
                 raise _TransientGitError(what) from error
             raise SourceError(
@@ -313,5 +315,5 @@ class Mirror:
 
 def _give_up(error: BaseException | None) -> str:
     raise SourceError(
-        f"the remote cannot be reached: {error}", hint="check the network and proxies; `dev` needs neither"
+        f"the remote is not reachable: {error}", hint="check the network and proxies; `dev` needs neither"
     ) from error

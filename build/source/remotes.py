@@ -1,4 +1,4 @@
-"""The repositories that commits of vLLM come from."""
+"""The remote repositories of vLLM."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ REMOTES: Mapping[str, str] = {
     "tms": "https://github.com/tlrmchlsmth/vllm.git",
     "nm": "https://github.com/neuralmagic/vllm.git",
 }
-"""Git remotes set up in every image, in the order in which they are asked for what it lacks."""
+"""Git remotes in every image, in the order in which git asks them for missing objects."""

@@ -1,4 +1,4 @@
-"""A git repository that is read and never written to."""
+"""A git repository for reading only."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 FULL_ID = re.compile(r"[0-9a-f]{40}")
 _SHORT_ID = re.compile(r"[0-9a-fA-F]{4,39}")
-"""Git takes no fewer digits for an id (git-config(1), core.abbrev)."""
+"""The minimum number of digits of an id in git (git-config(1), core.abbrev)."""
 
-# The last one of the year 9999.
+# The last second of the year 9999.
 _LAST_SECOND = 253402300799
 
-# Of vLLM's tags (v0.32.0, v0.33.0rc1), and those of variants of a release.
+# Tags of vLLM that are not final releases (v0.33.0rc1), and of variants of a release.
 _NO_RELEASES = ("--exclude=*rc*", "--exclude=*-*")
 
 UNPACKED_BYTES = 2**30
-"""What the files of one commit may come to, where they are read."""
+"""Maximum total size of a commit's files."""
 
 SHORT_DIGITS = 12
-"""Digits of a commit id that tables and messages show."""
+"""Number of digits of a commit id in tables and messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ class Commit:
     """A commit of a vLLM tree.
 
     Attributes:
-        id: All 40 digits.
-        subject: First line of its message.
-        timestamp: Committer's date, seconds since 1970.
+        id: Full id, 40 digits.
+        subject: First line of the message.
+        timestamp: Committer date in seconds since 1970.
     """
 
     id: str
@@ -53,7 +53,7 @@ class Commit:
 
     @property
     def short(self) -> str:
-        """The first 12 digits: what tags and tables show."""
+        """The first 12 digits, for tags and tables."""
         return self.id[:SHORT_DIGITS]
 
 
@@ -62,8 +62,8 @@ class TaggedRelease:
     """A release of vLLM.
 
     Attributes:
-        version: Such as ``0.32.0``.
-        commit: Its commit.
+        version: Version, such as ``0.32.0``.
+        commit: Commit of the tag.
     """
 
     version: str
@@ -74,16 +74,16 @@ class Repository:
     """A repository on this machine: a clone, a worktree, or a bare one.
 
     Args:
-        path: Its folder, or its git directory.
-        more_objects: A folder of further objects, which are read as if they were the repository's.
+        path: Folder of the repository, or its git directory.
+        more_objects: Folder of further objects, which are read like the repository's.
 
     Raises:
-        SourceError: No such folder, or it is no repository.
+        SourceError: The folder does not exist, or is not a repository.
     """
 
     def __init__(self, path: Path, *, more_objects: Path | None = None) -> None:
         path = _expanded(path)
-        # A linked worktree's, or a submodule's file only points to the git directory.
+        # In a linked worktree or submodule, .git is a file that points to the git directory.
         self.path = path.parent if path.name == ".git" and path.is_file() else path
         self._more_objects = more_objects
         with contextlib.ExitStack() as held:
@@ -94,14 +94,14 @@ class Repository:
                 if error.errno == errno.ENOSPC:
                     raise
                 raise SourceError(
-                    f"{path} cannot be read: {error}", hint=f"see whether `git -C {path} log` works"
+                    f"{path} cannot be read: {error}", hint=f"check whether `git -C {path} log` works"
                 ) from error
             self._batch = Batch(self._git)
             held.callback(self._batch.close)
             self._held = held.pop_all()
 
     def _seen(self, folder: Path) -> Git:
-        """Git on a view of it, which is written to a folder."""
+        """Write a view to a folder and return git on it."""
         view = write(folder, self._place)
         seen = Git.sealed(view, name=str(self.path))
         if self.work_tree:
@@ -111,18 +111,18 @@ class Repository:
         return seen
 
     def close(self) -> None:
-        """End the process that git keeps open, and remove what was made to look at the repository."""
+        """End the git process and remove the view."""
         self._held.close()
 
     @property
     def objects(self) -> tuple[Path, ...]:
-        """The folders of its object databases, absolute."""
+        """The absolute folders of its object databases."""
         own = (self._place.common_dir / "objects").resolve()
         return (own, self._more_objects) if self._more_objects else (own,)
 
     @property
     def work_tree(self) -> Path | None:
-        """The folder of its files, absolute; None for a bare repository, or where nothing says which folder it is."""
+        """The absolute folder of its files; None for a bare repository, or if the folder is unknown."""
         return self._place.work_tree
 
     @property
@@ -132,7 +132,7 @@ class Repository:
 
     @property
     def is_sparse(self) -> bool:
-        """Whether its working tree leaves files out on purpose."""
+        """Whether its working tree is sparse."""
         return self._place.is_sparse
 
     @property
@@ -141,22 +141,22 @@ class Repository:
         return self._place.settings.get("remote.origin.url")
 
     def on_copy(self, place: Path) -> Git:
-        """Git on its working tree, with a copy of the index and new objects in a folder: the repository stays as it is.
+        """Return git on its working tree, with a copy of the index and new objects in a folder.
 
         Args:
-            place: An empty folder.
+            place: Empty folder.
 
         Raises:
-            SourceError: The working tree is gone.
+            SourceError: The working tree does not exist.
         """
         if self.work_tree and not self.work_tree.is_dir():
             raise SourceError(
-                f"the working tree of {self.path} is not there: {self.work_tree}",
-                hint="name the folder of the files, or correct core.worktree",
+                f"the working tree of {self.path} does not exist: {self.work_tree}",
+                hint="give the folder of the files, or correct core.worktree",
             )
         index = self._place.git_dir / "index"
         if index.is_file():
-            # With its time stamps: git then need not read the files that did not change.
+            # copy2 keeps the timestamps, so that git does not read unchanged files.
             shutil.copy2(index, place / "index")
         (place / "objects").mkdir()
         variables = {
@@ -167,25 +167,25 @@ class Repository:
         return self._git.given(variables, cwd=self.work_tree)
 
     def alone(self, place: Path) -> Git:
-        """Like :meth:`on_copy`, with an index of its own and without the repository's objects.
+        """Return git like :meth:`on_copy`, with an empty index and without the repository's objects.
 
-        Git renews the time stamp of an object that it would write and that is there already, also of one that it only
-        borrows (git 2.39, object-file.c, write_object_file). What it does not know it leaves alone.
+        Git updates the timestamp of an existing object instead of writing it again, even in a borrowed database (git
+        2.39, object-file.c, write_object_file). Without the repository's objects, they stay unchanged.
 
         Args:
-            place: The folder that :meth:`on_copy` was given.
+            place: Folder that :meth:`on_copy` prepared.
         """
         variables = {"GIT_INDEX_FILE": str(place / "alone"), "GIT_OBJECT_DIRECTORY": str(place / "objects")}
         return self._git.given({**variables, "GIT_ALTERNATE_OBJECT_DIRECTORIES": ""}, cwd=self.work_tree)
 
     @property
     def is_dirty(self) -> bool:
-        """Whether the working tree holds changes, staged or not, or new files that are not ignored.
+        """Whether the working tree has staged or unstaged changes, or new files that are not ignored.
 
-        Changes inside of submodules do not count, and no filter is run.
+        Changes inside submodules do not count, and filters do not run.
 
         Raises:
-            SourceError: Git cannot tell.
+            SourceError: Git failed.
         """
         if self.work_tree is None:
             return False
@@ -196,21 +196,21 @@ class Repository:
         except GitError as error:
             raise SourceError(
                 f"git cannot tell whether {self.path} has uncommitted work: {error.last_line}",
-                hint=f"see what `git -C {self.path} status` says",
+                hint=f"run `git -C {self.path} status` to see why",
             ) from error
 
     def commit(self, ref: str) -> Commit:
-        """The commit that a branch, tag, id or any other commit-ish stands for.
+        """Return the commit of a branch, tag, id or any other commit-ish.
 
         Raises:
-            SourceError: It does not resolve.
+            SourceError: The ref does not resolve to a commit.
         """
         try:
-            # `--end-of-options`: a ref that starts with a dash is a ref.
+            # `--end-of-options`: a ref may start with a dash.
             oid = self._git.text("rev-parse", "--verify", "--quiet", "--end-of-options", ref)
             if not FULL_ID.fullmatch(oid):
                 raise self._no_commit(ref, "it is a range" if oid.startswith("^") else "its ids are SHA-256's")
-            # Only now: `:/text^{commit}` is another text.
+            # Added only to the id: in `:/text^{commit}` it would be part of the text.
             commit = f"{oid}^{{commit}}"
             shown = self._git.text(
                 "log", "-1", "--no-patch", "--no-show-signature", "--format=%H%x00%ct%x00%s", commit, "--"
@@ -226,13 +226,13 @@ class Repository:
         return Commit(id=full, subject=subject, timestamp=_timestamp(seconds))
 
     def _lacks(self, what: str) -> SourceError | None:
-        """Say that objects are missing where it borrows from a folder that is not there; None where it does not."""
+        """Return an error if a folder that it borrows objects from does not exist, else None."""
         gone = missing_alternates(self.objects[0])
         if not gone:
             return None
         return SourceError(
-            f"{what}: objects/info/alternates names {gone[0]}, which is not there",
-            hint="bring that folder back, or clone again with `--dissociate`, which borrows nothing",
+            f"{what}: objects/info/alternates names {gone[0]}, which does not exist",
+            hint="restore that folder, or clone again with `--dissociate`",
         )
 
     def _no_commit(self, ref: str, why: str) -> SourceError:
@@ -242,7 +242,7 @@ class Repository:
         )
 
     def _why_no_commit(self, ref: str) -> str | None:
-        """Say what a ref names instead, or what the repository lacks; None where git's own words have to do."""
+        """Return what a ref names instead, or what the repository lacks. None means that git's message must do."""
         verify = ("rev-parse", "--verify", "--quiet", "--end-of-options")
         with contextlib.suppress(GitError):
             kind = self._git.text("cat-file", "-t", self._git.text(*verify, f"{ref}^{{}}"))
@@ -256,7 +256,7 @@ class Repository:
         return "it has no commit yet"
 
     def release(self, commit: Commit) -> TaggedRelease | None:
-        """The newest release in a commit's history, by its tag; None without one."""
+        """Return the newest release in a commit's history by its tag, or None."""
         try:
             tag = self._git.text("describe", "--tags", "--abbrev=0", "--match=v[0-9]*", *_NO_RELEASES, commit.id)
         except GitError:
@@ -264,28 +264,28 @@ class Repository:
         return TaggedRelease(version=tag.removeprefix("v"), commit=self.commit(f"refs/tags/{tag}"))
 
     def parents(self, oid: str) -> list[str]:
-        """Ids of a commit's parents, those of a shallow clone's oldest commits too."""
+        """Return the ids of a commit's parents, even at the boundary of a shallow clone."""
         head = self._git.text("cat-file", "commit", oid).partition("\n\n")[0].splitlines()
         return [line.removeprefix("parent ") for line in head if line.startswith("parent ")]
 
     def published(self, oid: str) -> list[Listing]:
-        """Trees of the newest commits in a commit's history that a remote or a tag is known to have."""
+        """Return the trees of the newest commits in a commit's history that a remote or tag has."""
         rows = self._git.text("rev-list", "--boundary", oid, "--not", "--remotes", "--tags").split()
         found = [row.removeprefix("-") for row in rows if row.startswith("-")] if rows else [oid]
         return [self.listing(self.commit(one)) for one in found]
 
     def _beginning(self, digits: str) -> list[str]:
-        """Ids of the commits that begin with these digits."""
+        """Return the ids of the commits that begin with these digits."""
         if not _SHORT_ID.fullmatch(digits):
             return []
         found = self._git.text("rev-parse", f"--disambiguate={digits}").split()
         return [oid for oid in found if self._git.text("cat-file", "-t", oid) == "commit"]
 
     def listing(self, commit: Commit) -> Listing:
-        """All files and trees of a commit.
+        """Return all files and trees of a commit.
 
         Raises:
-            SourceError: The repository was cloned without trees, or the commit has more files than any tree of vLLM.
+            SourceError: The repository was cloned without trees, or the listing exceeds the limit.
         """
         try:
             text = self._git.output("ls-tree", "-r", "-t", "-z", "--full-tree", commit.id)
@@ -296,7 +296,7 @@ class Repository:
         return Listing(files=listing.files, trees={"": root, **listing.trees})
 
     def holds(self, oid: str) -> bool:
-        """Whether an object is in the repository."""
+        """Return whether an object is in the repository."""
         try:
             self._git.output("cat-file", "-e", oid)
         except GitError:
@@ -304,7 +304,7 @@ class Repository:
         return True
 
     def present(self, oids: Iterable[str]) -> list[str]:
-        """Those of some blobs that the repository has, sorted; none of a partial clone that lacks one."""
+        """Return some blobs, sorted, if the repository has them all, else an empty list."""
         asked = sorted(oids)
         try:
             self.sizes(asked)
@@ -313,10 +313,10 @@ class Repository:
         return asked
 
     def sizes(self, oids: Iterable[str]) -> list[int]:
-        """Bytes of some objects, in their order.
+        """Return the sizes of some objects in bytes, in order.
 
         Raises:
-            SourceError: The repository does not have one of them: it was cloned without blobs.
+            SourceError: An object is missing: the repository was cloned without blobs.
         """
         asked = "".join(f"{oid}\n" for oid in oids).encode("ascii")
         try:
@@ -327,11 +327,11 @@ class Repository:
 
     @contextlib.contextmanager
     def blob(self, oid: str) -> Iterator[tuple[int, IO[bytes]]]:
-        """Size in bytes and content of a blob, streamed; all of it is read or skipped when the block ends.
+        """Open a blob and yield its size in bytes and its content as a stream.
 
         Raises:
-            SourceError: The repository does not have it: it was cloned without blobs. Or it is damaged or too large,
-                which may be found while it is read.
+            SourceError: The blob is missing because the repository was cloned without blobs, or it is damaged or too
+                large. Damage may show only while reading.
         """
         try:
             size, content = self._batch.open(oid)
@@ -340,23 +340,23 @@ class Repository:
         try:
             if size > OBJECT_BYTES:
                 raise self._batch.unreadable(oid)
-            # It is read like a stream and nothing else of one is asked of it.
+            # Callers use only its method read.
             yield size, cast("IO[bytes]", content)
         finally:
             self._batch.skip(content)
 
     def described(self) -> str:
-        """What ``git describe`` says of what is checked out; empty before a first commit."""
+        """Return the output of ``git describe`` for the checkout, empty before a first commit."""
         with contextlib.suppress(GitError), scratch.folder() as place:
             return self.on_copy(Path(place)).text("describe", "--tags", "--always", "--abbrev=12", "--dirty")
         return ""
 
     def changing(self, paths: Sequence[str], *, most: int) -> list[str]:
-        """Ids of commits that changed some of these paths: the newest of the remote's branch first, then those of any.
+        """Return the ids of commits that changed some paths: the newest of the remote's branch, then of all branches.
 
         Args:
-            paths: Files, below the top.
-            most: How many of each are looked for.
+            paths: Paths relative to the top folder.
+            most: Maximum number for each of them.
         """
         found: list[str] = []
         for where in ("origin/HEAD", "HEAD", "--all"):
@@ -367,16 +367,16 @@ class Repository:
     def archive(
         self, commit: Commit, file: Path, *, paths: Sequence[str] = (".",), exclude: Iterable[str] = ()
     ) -> None:
-        """Write files of a commit as a tar archive, as they are in the repository.
+        """Write files of a commit to a tar archive, with their content in the repository.
 
         Args:
-            commit: The commit.
-            file: The archive.
-            paths: The only ones to write; all by default.
-            exclude: Top-level entries that are left out.
+            commit: Commit to read.
+            file: Archive to write.
+            paths: Paths to include; all by default.
+            exclude: Top-level entries to leave out.
 
         Raises:
-            SourceError: It cannot be read, or is too large.
+            SourceError: The commit is unreadable or too large.
         """
         files = self.listing(commit).files.values()
         require_size(sum(self.sizes(entry.oid for entry in files if entry.mode != SUBMODULE)), of=commit.short)
@@ -386,37 +386,37 @@ class Repository:
         except GitError as error:
             raise SourceError(
                 f"{commit.short} cannot be read: {error.last_line}",
-                hint=f"see whether `git -C {self.path} fsck` finds something",
+                hint=f"run `git -C {self.path} fsck` to look for damage",
             ) from error
 
     def _partial(self, what: str) -> SourceError:
         return self._lacks(f"{self.path} lacks {what}") or SourceError(
             f"{self.path} lacks {what}: it is a partial clone",
-            hint=f"check the commit out in {self.path} once, which fetches them; then run this again",
+            hint=f"check out the commit in {self.path} once to fetch them, then run this again",
         )
 
 
 def require_size(size: int, *, of: str) -> None:
-    """Refuse to unpack what no vLLM tree is.
+    """Refuse to unpack files that are too large for a vLLM tree.
 
     Raises:
-        SourceError: It has more than :data:`UNPACKED_BYTES`.
+        SourceError: The size exceeds :data:`UNPACKED_BYTES`.
     """
     if size > UNPACKED_BYTES:
         raise SourceError(
-            f"{of} holds files of {size / 1e9:.1f} GB; up to {UNPACKED_BYTES / 1e9:.1f} GB are read",
-            hint="vLLM's whole source is 0.1 GB: take large files out of the commit",
+            f"{of} has {size / 1e9:.1f} GB of files; the limit is {UNPACKED_BYTES / 1e9:.1f} GB",
+            hint="remove large files from the commit: vLLM's whole source is 0.1 GB",
         )
 
 
 def quoted(path: Path) -> str:
-    """A path for a variable of git's that lists several (git(1), GIT_ALTERNATE_OBJECT_DIRECTORIES)."""
+    """Return a path quoted for a list in a variable of git (git(1), GIT_ALTERNATE_OBJECT_DIRECTORIES)."""
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
 def _timestamp(seconds: str) -> int:
-    """A committer's date; what no clock or archive can show becomes one that they can."""
+    """Return a committer date, clamped to what clocks and archives can show."""
     return min(max(int(seconds), 0), _LAST_SECOND) if re.fullmatch(r"-?[0-9]+", seconds) else 0
 
 
@@ -428,6 +428,6 @@ def _expanded(path: Path) -> Path:
 
 
 def without_git_variables() -> None:
-    """Forget ``GIT_DIR`` and its like, which a hook or alias sets and which would redirect every git call."""
+    """Remove ``GIT_DIR`` and similar variables, which a hook or alias sets and which would redirect git."""
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"):
         os.environ.pop(name, None)

@@ -1,4 +1,4 @@
-"""A commit of a vLLM tree, and what decides whether images of other commits can become it."""
+"""A vLLM commit with the facts for comparing it with bases."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 _PACKAGE = "vllm/__init__.py"
 
 _TEXT_BYTES = 4 * 2**20
-"""Of a file that is read as text: vLLM's longest is 0.5 MB."""
+"""Maximum size of a text file. vLLM's largest is 0.5 MB."""
 
 _LINKS = 8
-"""Symbolic links that are followed one after the other."""
+"""Maximum length of a chain of symbolic links."""
 
 
 def at_hand(_oids: Iterable[str]) -> None:
-    """A local repository has its blobs."""
+    """Do nothing: a local repository has its blobs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A commit that an image is to hold, or holds.
+    """The commit of an image that exists or is to be built.
 
     Attributes:
         source: Repository of the commit.
         commit: The commit.
-        tree: All its files and trees.
-        fetch: Makes sure that the source has some blobs.
-        published: Whether it came from a remote, which others can fetch it from too.
-        apart: What of its working tree is not in it, if it is uncommitted work.
+        tree: All files and trees of the commit.
+        fetch: Ensures that the source has some blobs.
+        published: Whether it came from a remote, so that others can fetch it too.
+        apart: Files of the working tree that are left out, if it is uncommitted work.
     """
 
     source: Repository
@@ -69,13 +69,13 @@ class Target:
         """Refuse a tree that is not vLLM's.
 
         Raises:
-            SourceError: It does not have the package.
+            SourceError: The package is missing.
         """
         if _PACKAGE not in self.tree.files:
             raise self.not_vllm(f"it has no {_PACKAGE}")
 
     def text(self, path: str) -> str | None:
-        """Content of one text file, behind symbolic links; None where there is none."""
+        """Return a text file of the tree, following symbolic links, or None without such a file."""
         for _ in range(_LINKS):
             entry = self.tree.files.get(path)
             if entry is None or entry.mode == SUBMODULE:
@@ -87,28 +87,29 @@ class Target:
         return None
 
     def content(self, oid: str, *, of: str) -> str:
-        """Content of one text file of any commit.
+        """Return a text file of any commit.
 
         Args:
-            oid: Its blob.
-            of: What errors call it.
+            oid: Blob of the file.
+            of: Name in errors.
 
         Raises:
-            SourceError: It cannot be had, or is larger than text is.
+            SourceError: The blob is not available, or too large.
         """
         with self.source.blob(oid) as (size, content):
             if size > _TEXT_BYTES:
                 raise SourceError(
-                    f"{of} of {self.commit.short} is {size / 1e6:.0f} MB", hint="it is read as text: up to 4 MB"
+                    f"{of} of {self.commit.short} has {size / 1e6:.0f} MB, too much for a text file",
+                    hint="the limit is 4 MB: check the commit",
                 )
             return content.read().decode(errors="replace")
 
     @functools.cached_property
     def pyproject(self) -> Pyproject:
-        """The commit's pyproject.toml.
+        """The pyproject.toml of the commit.
 
         Raises:
-            SourceError: It cannot be read.
+            SourceError: The file is unreadable or not valid.
         """
         self._fetch_decisive()
         try:
@@ -116,24 +117,24 @@ class Target:
         except ValueError as error:
             raise SourceError(
                 f"the pyproject.toml of {self.commit.short} cannot be read: {error}",
-                hint="see what `pip install --editable` says of it",
+                hint="check it with `pip install --editable`",
             ) from error
 
     def requires(self, flavor: str) -> list[str]:
-        """Its requirement lines, as :func:`build.vllm.requirements.of_tree` has them.
+        """Return its requirement lines (:func:`build.vllm.requirements.of_tree`).
 
         Raises:
-            SourceError: Its pyproject.toml cannot be read.
+            SourceError: The pyproject.toml is unreadable or not valid.
         """
         return requirements.of_tree(self.text, flavor, self.pyproject)
 
     def _fetch_decisive(self) -> None:
-        """Have what :attr:`pyproject` and :meth:`requires` read, all at once."""
+        """Fetch the files that :attr:`pyproject` and :meth:`requires` read, all at once."""
         decisive = (path for path in self.tree.files if path == "pyproject.toml" or path.startswith("requirements/"))
         self.fetch([self.tree.files[path].oid for path in decisive if self.tree.files[path].mode != SUBMODULE])
 
     def not_vllm(self, why: str) -> SourceError:
-        """Why the tree is refused."""
+        """Return the error for a tree that is not vLLM's."""
         return SourceError(
             f"{self.source.path} is not a vLLM tree at {self.commit.short}: {why}",
             hint="give the path of a vLLM clone: `dev -- PATH [REF]`",

@@ -1,10 +1,9 @@
-"""A foreign repository, seen through a git directory of this tool's own.
+"""A view of a foreign repository: a git directory that this tool makes.
 
-Git's files and objects are data; its configuration and hooks name programs. The view is a git directory with links to
-the data (as git's contrib/workdir/git-new-workdir makes them), without hooks, and with a configuration that this tool
-writes: of the repository's and the user's own it takes the few settings that say how files and contents correspond.
-Filters, monitors, helpers, remotes and included files are not among them, so whatever a repository names there, and
-whenever it is changed, no git that runs on the view can start it.
+Git's files and objects are data, but its configuration and hooks name programs. The view has links to the data (like
+git's contrib/workdir/git-new-workdir), no hooks, and a configuration that this tool writes. From the configurations of
+the repository and the user, it takes only the settings that map files to contents. It leaves out filters, monitors,
+helpers, remotes and includes, so that git on the view cannot start programs that the repository names.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from build.source.git import Git, GitError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# How files and contents correspond, which files are ignored, and which are not checked out (git-config(1)).
+# Settings for the mapping of files to contents, ignored files, and sparse checkouts (git-config(1)).
 _TAKEN = (
     *("core.filemode", "core.ignorecase", "core.symlinks", "core.precomposeunicode"),
     *("core.autocrlf", "core.eol", "core.checkstat", "core.trustctime"),
@@ -32,7 +31,7 @@ _TAKEN = (
 _TAKEN_FILES = ("core.excludesfile", "core.attributesfile")
 _FORMAT = "core.repositoryformatversion"
 _EXTENSION = re.compile(r"extensions\.[a-z0-9-]+")
-# The first names a remote, the second a file whose settings have been taken already.
+# The first names a remote; the settings of the second are already included.
 _EXTENSIONS_DONE = ("extensions.partialclone", "extensions.worktreeconfig")
 
 _SHARED = ("objects", "refs", "packed-refs", "logs", "shallow", "reftable")
@@ -53,13 +52,13 @@ _HINT = "give the path of a vLLM clone: `dev -- PATH [REF]`"
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where the parts of a repository are, all absolute.
+    """The absolute paths of a repository's parts.
 
     Attributes:
-        git_dir: What ``HEAD`` and the index are in.
-        common_dir: What objects, refs and the configuration are in; another folder for a linked worktree.
-        work_tree: Its files; None for a bare repository, or where nothing says which folder it is.
-        settings: Its configuration by lower-case name, without what it includes.
+        git_dir: Folder of ``HEAD`` and the index.
+        common_dir: Folder of objects, refs and configuration; differs in a linked worktree.
+        work_tree: Folder of the files; None for a bare repository, or if unknown.
+        settings: Configuration by lower-case name, without included files.
     """
 
     git_dir: Path
@@ -69,30 +68,30 @@ class Layout:
 
     @property
     def is_users(self) -> bool:
-        """Whether all of it belongs to the user of this process."""
+        """Whether all parts belong to the user of this process."""
         places = (self.git_dir, self.common_dir, *([self.work_tree] if self.work_tree else ()))
         return all(place.stat().st_uid == os.geteuid() for place in places if place.exists())
 
     @property
     def is_sparse(self) -> bool:
-        """Whether files may be left out of the working tree on purpose."""
+        """Whether the working tree may be sparse."""
         return is_true(self.settings.get("core.sparsecheckout", ""))
 
 
 def find(path: Path) -> Layout:
-    """The repository that a path is in or names.
+    """Find the repository of a path.
 
     Args:
-        path: A working tree or a folder in it, its ``.git``, or a git directory.
+        path: Working tree or a folder in it, its ``.git``, or a git directory.
 
     Raises:
-        SourceError: There is no such path, or no repository.
+        SourceError: The path does not exist, or is not in a repository.
     """
     if not path.exists():
         raise SourceError(f"there is no {path}", hint=_HINT)
     start = path.resolve()
     if path.name == ".git":
-        # It may be a link: the working tree is where the link is.
+        # .git may be a symbolic link: the working tree is the folder of the link.
         folder = path.parent.resolve()
         return _in_folder(folder) if path.is_file() else _require(_named(folder / ".git"), path)
     folders = (start, *start.parents) if start.is_dir() else ()
@@ -106,36 +105,36 @@ def _require(found: Layout | None, path: Path) -> Layout:
 
 
 def _around(folder: Path) -> Layout | None:
-    """The repository whose working tree or git directory a folder is."""
+    """Return the repository whose working tree or git directory a folder is, or None."""
     if (folder / ".git").is_file():
         return _in_folder(folder)
     return _named(folder / ".git") or _named(folder)
 
 
 def _in_folder(folder: Path) -> Layout:
-    """That of a linked worktree, a submodule, or ``git init --separate-git-dir``.
+    """Return the repository of a linked worktree, a submodule, or ``git init --separate-git-dir``.
 
-    The working tree is where the file ``.git`` is, as for git itself (gitrepository-layout(5)): what the git directory
-    says of it is the path before somebody moved the folder, or that of another folder of which this one is a copy.
+    The working tree is the folder of the file ``.git``, like in git itself (gitrepository-layout(5)). The path in the
+    git directory may be outdated after a move or copy of the folder.
     """
     text = _text(folder / ".git", _REF_BYTES)
     named = text.removeprefix(_LINK).strip()
     if not text.startswith(_LINK) or not named:
         raise SourceError(
             f"{folder} is not a git repository: its file .git {_why_no_link(text)}",
-            hint=f"write `{_LINK} PATH OF THE GIT DIRECTORY` into it, or clone again",
+            hint=f"write `{_LINK} PATH_OF_THE_GIT_DIRECTORY` into it, or clone again",
         )
     git_dir = (folder / named).resolve()
     if not _is_git_dir(git_dir):
         raise SourceError(
             f"{folder} is not a git repository: its .git points to {named}",
-            hint="`git worktree repair` in the repository that it belongs to mends the link of one that was moved",
+            hint="if the folder was moved, run `git worktree repair` in its main repository",
         )
     return _place(git_dir, work_tree=folder)
 
 
 def _why_no_link(text: str) -> str:
-    """What is wrong with a file ``.git`` that git does not take for a link (setup.c, read_gitfile_gently)."""
+    """Return why git does not accept a file ``.git`` as a link (setup.c, read_gitfile_gently)."""
     if not text.strip():
         return "is empty"
     if os.fsencode(text).startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -144,12 +143,12 @@ def _why_no_link(text: str) -> str:
 
 
 def _named(git_dir: Path) -> Layout | None:
-    """A git directory that was found as such."""
+    """Return the repository of a git directory, or None if it is not one."""
     return _place(git_dir, work_tree=None) if _is_git_dir(git_dir) else None
 
 
 def _is_git_dir(folder: Path) -> bool:
-    """Gitrepository-layout(5)."""
+    """Return whether a folder is a git directory (gitrepository-layout(5))."""
     known = (folder / "commondir").is_file() or _has_objects(folder)
     return known and ((folder / "HEAD").is_file() or (folder / "HEAD").is_symlink())
 
@@ -176,7 +175,7 @@ def _common_dir(git_dir: Path) -> Path:
 
 
 def _work_tree(git_dir: Path, common_dir: Path, settings: Mapping[str, str]) -> Path | None:
-    """What a git directory says of its working tree."""
+    """Return the working tree that a git directory names, or None."""
     if git_dir != common_dir:
         return _linked(git_dir)
     if is_true(settings.get("core.bare", "")):
@@ -187,18 +186,18 @@ def _work_tree(git_dir: Path, common_dir: Path, settings: Mapping[str, str]) -> 
 
 
 def _linked(git_dir: Path) -> Path | None:
-    """The working tree of ``worktrees/<id>``, relative to it or absolute, if it is still there."""
+    """Return the working tree of ``worktrees/<id>`` if it still exists, else None."""
     link = git_dir / _text(git_dir / "gitdir", _REF_BYTES).strip()
     pointed = link.parent / _text(link, _REF_BYTES).removeprefix("gitdir:").strip()
     return link.parent.resolve() if link.is_file() and pointed.resolve() == git_dir else None
 
 
 def missing_alternates(objects: Path, *, depth: int = _ALTERNATES) -> list[Path]:
-    """Folders that an object database borrows from and that are not there (gitrepository-layout(5)).
+    """Return the missing folders among those that an object database borrows from (gitrepository-layout(5)).
 
     Args:
-        objects: The database.
-        depth: Databases that borrow from one another (git's object-file.c goes as far).
+        objects: Folder of the database.
+        depth: Maximum length of a chain of databases (the limit in git's object-file.c).
     """
     text = _text(objects / "info/alternates", _INFO_BYTES)
     named = [(objects / line).resolve() for line in text.splitlines() if line and not line.startswith("#")]
@@ -209,15 +208,15 @@ def missing_alternates(objects: Path, *, depth: int = _ALTERNATES) -> list[Path]
 
 
 def is_true(value: str) -> bool:
-    """A truth value as git writes it."""
+    """Return whether a setting of git is true."""
     return value.lower() in _TRUE
 
 
 def _settings(file: Path) -> dict[str, str]:
-    """Settings of one file and of no file that it includes.
+    """Return the settings of one file, without included files.
 
     Raises:
-        SourceError: It cannot be read.
+        SourceError: The file is unreadable.
     """
     if not file.exists():
         return {}
@@ -228,7 +227,7 @@ def _settings(file: Path) -> dict[str, str]:
         )
     except GitError as error:
         raise SourceError(
-            f"{file} cannot be read: {error.last_line}", hint="`git config --list` there says more"
+            f"{file} cannot be read: {error.last_line}", hint="run `git config --list` there to see why"
         ) from error
     return _parsed(raw)
 
@@ -240,7 +239,7 @@ def _parsed(raw: bytes) -> dict[str, str]:
 
 
 def _users_settings() -> dict[str, str]:
-    """What the user has set for all repositories."""
+    """Return the user's settings for all repositories."""
     try:
         return _parsed(replace(Git.reaching(Path(os.devnull)), options=()).output("config", "--list", "-z"))
     except GitError:
@@ -251,11 +250,11 @@ def write(folder: Path, place: Layout) -> Path:
     """Write a view of a repository.
 
     Args:
-        folder: An empty folder.
-        place: The repository.
+        folder: Empty folder.
+        place: Layout of the repository.
 
     Returns:
-        The git directory to name to git.
+        The git directory for git.
     """
     shared = folder / "git"
     shared.mkdir()
@@ -282,7 +281,7 @@ def _link(source: Path, target: Path, names: Iterable[str]) -> None:
 
 
 def _copy_refs(source: Path, target: Path) -> None:
-    """Copy ``HEAD`` and its like, which are files: git takes none of them for a link to somewhere else."""
+    """Copy ``HEAD`` and similar files. Git does not accept symbolic links for them."""
     for file in source.iterdir():
         if not _PSEUDO_REF.fullmatch(file.name):
             continue
@@ -311,7 +310,7 @@ def _config(place: Layout) -> str:
     taken |= {key: path for key in _TAKEN_FILES if key in both and (path := _file(both[key]))}
     taken |= {key: value for key, value in given.items() if _EXTENSION.fullmatch(key) and key not in _EXTENSIONS_DONE}
     taken |= {_FORMAT: given.get(_FORMAT, "0"), "core.splitindex": "false"}
-    # What is written lives as long as the view: waiting for the disk would be for nothing.
+    # New objects live only as long as the view, so no fsync is needed.
     taken["core.fsync"] = "none"
     if place.work_tree is None:
         taken["core.bare"] = "true"
@@ -320,7 +319,7 @@ def _config(place: Layout) -> str:
 
 
 def _file(value: str) -> str | None:
-    """A path of the configuration, if a file is there: git would wait for what a pipe says."""
+    """Return a configured path if it is a regular file, else None: git would wait for a pipe."""
     path = Path(os.path.expanduser(value))  # noqa: PTH111 - an unknown user's home is no error
     return str(path) if path.is_file() else None
 
@@ -331,7 +330,7 @@ def _quoted(value: str) -> str:
 
 
 def _text(file: Path, limit: int) -> str:
-    """A small file's text up to what no path can hold, empty if there is none."""
+    """Return a small file's text up to a NUL byte, or an empty text without a file."""
     if not file.is_file():
         return ""
     with file.open("rb") as content:
@@ -341,6 +340,4 @@ def _text(file: Path, limit: int) -> str:
 def _require_small(file: Path, limit: int) -> None:
     status = file.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-        raise SourceError(
-            f"{file} is not a file of at most {limit >> 20} MiB", hint="look at it: git expects text there"
-        )
+        raise SourceError(f"{file} is not a file of at most {limit >> 20} MiB", hint="check it: git expects text there")

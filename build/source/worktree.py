@@ -1,12 +1,11 @@
-"""Uncommitted work as a commit that is in no repository.
+"""Uncommitted work as a commit outside the repository.
 
-The working tree is taken as it is: staged, unstaged and new files that are not ignored, deletions, modes. The
-user's index and objects stay as they are, their time stamps too: git works on a copy of the index and writes objects
-to a throw-away folder. No filter is run: a file goes in with the bytes that lie there, its line
-ends as git keeps them.
+The snapshot has the present state: staged, unstaged and new files that are not ignored, deletions, modes. The user's
+index and objects stay unchanged, with their timestamps: git works on a copy of the index and writes objects to a
+temporary folder. Filters do not run: a file's bytes are taken as they are, with git's line endings.
 
-Only what images can hold is read. What is left out is named: repositories within, files that the user told git not to
-look at, files too large for an overlay.
+Only files that images hold are read. Files that are left out are reported: nested repositories, files that git was told
+to ignore changes of, and files too large for an overlay.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from build.source.repository import UNPACKED_BYTES, Commit, Repository
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-# Fixed, so that the same work has the same id: that is how an image of it is recognised.
+# Fixed, so that the same work has the same id, which identifies its image.
 _IDENTITY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -37,7 +36,7 @@ _IDENTITY = {
 }
 
 FILE_BYTES = 64 * 2**20
-"""Size of a file up to which it is taken: vLLM's largest is a few megabytes, and a layer is to stay below 100 MB."""
+"""Maximum size of a file. vLLM's largest is a few megabytes, and a layer should stay below 100 MB."""
 
 _NESTED = "a repository of its own"
 _SUBMODULE = "a submodule"
@@ -49,12 +48,12 @@ class Snapshot:
     """A working tree at one moment.
 
     Attributes:
-        source: The repository together with the snapshot's objects; usable while the snapshot is open.
+        source: Repository with the snapshot's objects; usable while the snapshot is open.
         commit: The work as a commit on top of ``head``.
-        head: What was checked out.
-        tree: Id of its tree.
-        apart: What is not in it.
-        unfiltered: Files in it that git would have handed to a filter, as they lie in the working tree.
+        head: Checked-out commit.
+        tree: Id of the snapshot's tree.
+        apart: Files that are left out.
+        unfiltered: Files that git would have filtered, taken without their filters.
     """
 
     source: Repository
@@ -66,7 +65,7 @@ class Snapshot:
 
     @property
     def name(self) -> Stem:
-        """What its image is called."""
+        """The name of its image."""
         return Stem.local(self.head.id, tree=self.tree)
 
 
@@ -74,21 +73,21 @@ class Snapshot:
 def snapshot(
     repository: Repository, *, carried: frozenset[str] = frozenset(), absent: Iterable[str] = ()
 ) -> Iterator[Snapshot]:
-    """The working tree of a repository as a commit, while the block runs.
+    """Open the working tree of a repository as a commit.
 
     Args:
-        repository: A clone or worktree with files checked out.
-        carried: Top-level entries that are read although the commit does not have them, or images do not hold them.
+        repository: Clone or worktree with checked-out files.
+        carried: Top-level entries to read even if the commit does not have them or images do not hold them.
         absent: Top-level entries of the commit that images do not hold.
 
     Raises:
-        SourceError: It is bare, has no commit yet, or is in the middle of a merge.
+        SourceError: The repository is bare, has no commit yet, or has merge conflicts.
     """
     folder = repository.work_tree
     if folder is None:
         raise SourceError(
-            f"{repository.path} is bare, or its working tree is elsewhere: it has no uncommitted work",
-            hint="name the folder of the files, or leave out --dirty",
+            f"{repository.path} has no uncommitted work: it is bare, or its working tree is unknown",
+            hint="give the folder of the files, or leave out --dirty",
         )
     head = repository.commit("HEAD")
     scope = (repository.listing(head).top_level - frozenset(absent)) | carried
@@ -115,18 +114,18 @@ def _told(folder: Path) -> Iterator[None]:
     except GitError as error:
         raise SourceError(
             f"the uncommitted work in {folder} cannot be read: {error.text}",
-            hint=f"see whether `git -C {folder} status` works",
+            hint=f"check whether `git -C {folder} status` works",
         ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Changes:
-    """What differs from the index.
+    """The differences from the index.
 
     Attributes:
-        taken: Paths of files that are read.
-        removed: Paths of files that are gone.
-        apart: The rest.
+        taken: Paths of changed files.
+        removed: Paths of deleted files.
+        apart: Files that are left out.
     """
 
     taken: tuple[str, ...]
@@ -136,14 +135,14 @@ class _Changes:
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """A working tree, with a copy of its index.
+    """A working tree with a copy of its index.
 
     Attributes:
-        folder: The working tree.
-        git: Git on it.
-        alone: Git on it that writes.
-        scope: Top-level entries that are read.
-        sparse: Whether files may be left out of it on purpose.
+        folder: Folder of the working tree.
+        git: Git for reading (:meth:`Repository.on_copy`).
+        alone: Git for writing (:meth:`Repository.alone`).
+        scope: Top-level entries to read.
+        sparse: Whether the working tree may be sparse.
     """
 
     folder: Path
@@ -153,7 +152,7 @@ class _Work:
     sparse: bool
 
     def require_no_conflicts(self) -> None:
-        """Refuse a merge that is not done: adding would take the files for resolved, markers and all."""
+        """Refuse merge conflicts, because files with conflict markers would count as resolved."""
         if unmerged := _names(self.git.output("ls-files", "--unmerged", "-z")):
             raise SourceError(
                 f"{self.folder} is in the middle of a merge: {unmerged[0].partition(chr(9))[2]} has conflicts",
@@ -161,7 +160,7 @@ class _Work:
             )
 
     def changes(self) -> _Changes:
-        """Compare the files with the index, reading none whose time stamps are as they were."""
+        """Compare the files with the index. Files with unchanged timestamps are not read."""
         taken, removed, counted = [], [], Counter[str]()
         named = {**self._submodules(), **self._marked()}
         for path in dict.fromkeys((*self._modified(), *self._new())):
@@ -179,22 +178,22 @@ class _Work:
         return _Changes(taken=tuple(taken), removed=tuple(removed), apart=Apart(named=named, counted=counted))
 
     def _modified(self) -> Iterable[str]:
-        """Paths of the index whose files are others, or gone; with those whose time stamps alone are others."""
+        """Return the paths of changed and deleted files, including those that differ only in timestamps."""
         words = ("diff-files", "--name-only", "-z", "--no-renames", "--ignore-submodules=all")
         return _names(self.git.output(*words))
 
     def _new(self) -> Iterable[str]:
-        """Paths that are not in the index and not ignored; that of a repository within ends with a slash."""
+        """Return untracked paths that are not ignored. A nested repository's path ends with a slash."""
         return _names(self.git.output("ls-files", "--others", "--exclude-standard", "-z"))
 
     def _submodules(self) -> Mapping[str, str]:
-        """Those that are checked out."""
+        """Return the checked-out submodules."""
         rows = (row.partition("\t") for row in _names(self.git.output("ls-files", "--stage", "-z")))
         found = (path for facts, _, path in rows if facts.startswith(SUBMODULE))
         return {path: _SUBMODULE for path in found if (self.folder / path / ".git").exists()}
 
     def _marked(self) -> Mapping[str, str]:
-        """Files that git was told not to look at and that differ all the same (git-update-index(1))."""
+        """Return the files that differ although git was told not to compare them (git-update-index(1))."""
         marks = [one for one in map(_Mark.parse, _names(self.git.output("ls-files", "-v", "--stage", "-z"))) if one]
         within = [one for one in marks if one.path.partition("/")[0] in self.scope]
         readable = [one.path for one in within if _is_plain(self.folder / one.path)]
@@ -206,13 +205,13 @@ class _Work:
         }
 
     def _hashes(self, paths: list[str]) -> list[str]:
-        """Ids that the contents of some files would have."""
+        """Return the blob ids of some files."""
         names = (f'"{path.replace(chr(92), chr(92) * 2).replace(chr(34), chr(92) + chr(34))}"' for path in paths)
         lines = "".join(name.replace("\n", "\\n") + "\n" for name in names)
         return self.git.text("hash-object", "--stdin-paths", stdin=os.fsencode(lines)).split() if paths else []
 
     def _differs(self, one: _Mark, found: str | None) -> bool:
-        """Whether a file is another than in the index; one that a sparse checkout leaves out is not."""
+        """Return whether a file differs from the index. Files left out by a sparse checkout do not."""
         file = self.folder / one.path
         if _status(file) is None:
             return not (one.mark == _SKIPPED and self.sparse)
@@ -221,7 +220,7 @@ class _Work:
         return found != one.oid or file.is_symlink() != (one.mode == SYMLINK)
 
     def tree(self, changes: _Changes) -> str:
-        """Id of the tree with some changes."""
+        """Write the tree with some changes and return its id."""
         rows = self.git.output("ls-files", "--stage", "-z")
         self.alone.output("update-index", "-z", "--index-info", stdin=rows)
         self._bring(rows, frozenset(changes.taken))
@@ -229,11 +228,11 @@ class _Work:
             self.alone.output("update-index", "--force-remove", "-z", "--stdin", stdin=_lines(changes.removed))
         if changes.taken:
             self.alone.output("update-index", "--add", "--replace", "-z", "--stdin", stdin=_lines(changes.taken))
-        # What did not change is not here, and a partial clone lacks contents of files that are not checked out.
+        # Unchanged objects are missing here, and a partial clone lacks contents of files that are not checked out.
         return self.alone.text("write-tree", "--missing-ok")
 
     def _bring(self, rows: bytes, paths: frozenset[str]) -> None:
-        """Have what the index holds of some files: whether it has carriage returns decides what becomes of theirs."""
+        """Copy some files' indexed blobs: git's line ending conversion depends on their carriage returns."""
         entries = (row.partition("\t") for row in _names(rows))
         oids = {facts.split()[1] for facts, _, path in entries if path in paths and not facts.startswith(SUBMODULE)}
         asked = "".join(f"{oid}\n" for oid in sorted(oids)).encode("ascii")
@@ -244,7 +243,7 @@ class _Work:
             self.alone.output("unpack-objects", "-q", stdin=pack)
 
     def commit(self, tree: str, head: Commit) -> Commit:
-        """A commit of a tree on what is checked out."""
+        """Write a commit of a tree on top of the checked-out one."""
         date = {f"GIT_{who}_DATE": f"@{head.timestamp} +0000" for who in ("AUTHOR", "COMMITTER")}
         subject = f"Uncommitted work on {head.short}"
         git = self.git.given({**_IDENTITY, **date})
@@ -252,7 +251,7 @@ class _Work:
         return Commit(id=oid, subject=subject, timestamp=head.timestamp)
 
     def filtered(self, paths: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of some paths that attributes assign a filter to."""
+        """Return the paths with a filter in their attributes."""
         if not paths:
             return ()
         rows = _names(self.git.output("check-attr", "-z", "--stdin", "filter", stdin=_lines(paths)))
@@ -262,13 +261,13 @@ class _Work:
 
 @dataclass(frozen=True, kw_only=True)
 class _Mark:
-    """An entry of the index that git does not compare with its file.
+    """An index entry that git does not compare with its file.
 
     Attributes:
-        path: Its path.
-        mark: What it is marked.
-        mode: Its mode.
-        oid: The id of its content.
+        path: Path of the file.
+        mark: Name of the mark.
+        mode: Mode in the index.
+        oid: Id of the indexed blob.
     """
 
     path: str
@@ -278,7 +277,7 @@ class _Mark:
 
     @classmethod
     def parse(cls, row: str) -> Self | None:
-        """From a row of ``git ls-files -v --stage``; None for any other entry."""
+        """Parse a row of ``git ls-files -v --stage``. Return None for an unmarked entry."""
         facts, _, path = row.partition("\t")
         flag, mode, oid, _ = facts.split(" ")
         mark = _SKIPPED if flag in "Ss" else _UNCHANGED if flag.islower() else None
@@ -286,7 +285,7 @@ class _Mark:
 
 
 def _status(file: Path) -> os.stat_result | None:
-    """Status of a file or link; None if there is none: a folder in its place, or a link on the way to it."""
+    """Return the status of a file or link, or None if it is missing, a folder, or behind a symbolic link."""
     try:
         status = file.lstat()
         return None if stat.S_ISDIR(status.st_mode) or file.parent.resolve() != file.parent else status
@@ -295,19 +294,19 @@ def _status(file: Path) -> os.stat_result | None:
 
 
 def _is_plain(file: Path) -> bool:
-    """Whether it is a file that is taken by its size, and not a link."""
+    """Return whether a path is a regular file within the size limit."""
     status = _status(file)
     return status is not None and stat.S_ISREG(status.st_mode) and _unfit(status) is None
 
 
 def _unfit(status: os.stat_result) -> str | None:
-    """Why a file is not taken; None for one that is."""
+    """Return why a file is left out, or None."""
     if stat.S_ISLNK(status.st_mode):
         return None
     if not stat.S_ISREG(status.st_mode):
         return "neither a file nor a link"
     if status.st_size > FILE_BYTES:
-        return f"{status.st_size / 1e6:.0f} MB, files up to {FILE_BYTES / 1e6:.0f} MB are taken"
+        return f"{status.st_size / 1e6:.0f} MB, over the limit of {FILE_BYTES / 1e6:.0f} MB"
     return None
 
 

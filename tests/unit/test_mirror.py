@@ -221,13 +221,13 @@ def test_short_ids_are_of_the_remote_as_it_is(
 
 def test_a_tag_of_a_tree_is_no_commit(mirror: Mirror, remote: Remote, upstream: git.Repo) -> None:
     upstream.git.tag("tree", "main^{tree}")
-    with pytest.raises(SourceError, match=r"'tree' of vllm .* is no commit"):
+    with pytest.raises(SourceError, match=r"'tree' of vllm .* is not a commit"):
         mirror.commit(remote, "tree")
 
 
 def test_an_offline_machine_gets_a_clear_error(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    with pytest.raises(SourceError, match="cannot be reached"):
+    with pytest.raises(SourceError, match="is not reachable"):
         mirror.commit(Remote(name="vllm", address="git://127.0.0.1:1/vllm"), "main")
 
 
@@ -235,7 +235,7 @@ def test_a_remote_is_a_known_name_or_an_address() -> None:
     assert Remote.named("njhill").address == "https://github.com/njhill/vllm.git"
     assert Remote.named("git@example.com:a/b.git").address == "git@example.com:a/b.git"
     for word in ("nobody", "--upload-pack=x@y:", "-ox@y:z", "ext::sh -c x", "ext::sh -c a@b:", "file:", ""):
-        with pytest.raises(SourceError, match="no remote"):
+        with pytest.raises(SourceError, match="is not a remote"):
             Remote.named(word)
 
 

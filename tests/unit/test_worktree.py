@@ -292,7 +292,7 @@ def test_a_file_too_large_for_an_overlay_is_named_and_not_read(clone: git.Repo, 
         stream.truncate(10**13)
     with taken(folder) as (files, apart):
         assert files.get(name) == (b"a\n" if name == "vllm/a.py" else None)
-        assert apart.named == {name: "10000000 MB, files up to 67 MB are taken"}
+        assert apart.named == {name: "10000000 MB, over the limit of 67 MB"}
 
 
 def test_a_repository_within_is_named(clone: git.Repo) -> None:
