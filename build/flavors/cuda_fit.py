@@ -1,4 +1,4 @@
-"""Whether an llm-d tree and a vLLM commit fit, and what would."""
+"""The check that an llm-d tree and a vLLM commit fit, with advice if they do not."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
 
 def require(arguments: CudaArguments, plan: CudaPlan, requires: Sequence[str]) -> list[str]:
-    """Check that what the tree pins allows what the commit requires.
+    """Check that the tree's pins allow the commit's requirements.
 
     Args:
-        arguments: Those of the tree.
-        plan: What is built.
+        arguments: Arguments of the tree.
+        plan: Plan of the build.
         requires: Requirement lines of the commit.
 
     Returns:
-        What could not be compared, or differs without failing the build.
+        Remarks on pins that were not compared, or differ without failing the build.
 
     Raises:
-        SourceError: A version differs; names both, and a commit of llm-d that fits if its history is there.
+        SourceError: A version differs. The message names both; the hint names a fitting commit of llm-d if the tree's
+            history has one.
     """
     python = arguments.file.environment(plan.arguments.values).get("PYTHON_VERSION") or "3.12"
     installed = Installed(distributions={}, extras={}, python=python, machine=plan.architecture)
@@ -42,18 +43,18 @@ def require(arguments: CudaArguments, plan: CudaPlan, requires: Sequence[str]) -
             f"llm-d {arguments.tree.revision[:12]} does not fit {plan.oid[:12]}: {fit.said(binding)}",
             hint=_what_fits(arguments, binding, wanted),
         )
-    unread = [f"{one} is not there to compare with" for one in requires if one.startswith("-r ")]
+    unread = [f"{one} was not compared: the file is missing" for one in requires if one.startswith("-r ")]
     return [*pins.unread, *unread, *(one.said for one in differing)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """What a commit requires.
+    """The requirements of a commit.
 
     Attributes:
-        plan: What is built.
+        plan: Plan of the build.
         requires: Requirement lines.
-        environment: What their markers are evaluated for.
+        environment: Environment for their markers.
     """
 
     plan: CudaPlan
@@ -61,20 +62,20 @@ class _Wanted:
     environment: Mapping[str, str]
 
     def differences(self, pins: Pins) -> list[Difference]:
-        """Return where pins do not allow it."""
+        """Return the pins that do not allow the requirements."""
         return fit.differences(pins, self.requires, self.environment)
 
 
 def _what_fits(arguments: CudaArguments, binding: Sequence[Difference], wanted: _Wanted) -> str:
-    """Advice: a commit of llm-d, an argument that is enough."""
+    """Return advice: a commit of llm-d, or an argument that is enough."""
     ways = [f"--llm-d-ref {ref} fits"] if (ref := _fitting_ref(arguments, wanted)) else []
     if version := fit.flashinfer_that_fits(binding):
         ways.append(f"--build-arg {fit.FLASHINFER}={version}")
-    return "; ".join((*ways, "--no-preflight goes on with what differs"))
+    return "; ".join((*ways, "--no-preflight builds with the difference"))
 
 
 def _fitting_ref(arguments: CudaArguments, wanted: _Wanted) -> str | None:
-    """A commit of the tree's history that can be built from and whose pins fit."""
+    """Return a commit of the tree's history with fitting arguments and pins, or None."""
     oid, architecture = wanted.plan.oid, wanted.plan.architecture
     for tree in arguments.tree.past():
         other = replace(arguments, tree=tree)

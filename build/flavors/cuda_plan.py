@@ -1,4 +1,4 @@
-"""What a base of the cuda flavor is built with: the wheel and the build arguments, which depend on each other."""
+"""The plan of a cuda base: the wheel and the build arguments, which depend on each other."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CudaPlan:
-    """One build to come.
+    """The plan of one build.
 
     Attributes:
-        oid: The commit that is built.
+        oid: Commit to build.
         architecture: Processor of the image.
         arguments: Build arguments.
-        wheel: The wheel whose binaries the base gets; None if it is to be compiled.
-        rule: What the tree's script takes; None where that cannot be read.
-        image_variant: The wheel's variant of the image's CUDA version; None where the Dockerfile does not tell.
+        wheel: Wheel with the binaries; None to compile.
+        rule: Wheel rule of the tree's script; None if it was not understood.
+        image_variant: Wheel variant for the image's CUDA version; None if the Dockerfile does not state it.
     """
 
     oid: str
@@ -44,31 +44,31 @@ class CudaPlan:
 
     @property
     def variant(self) -> str | None:
-        """The variant of the wheel that is taken."""
+        """The variant of the wheel."""
         return self.rule.variant if self.rule else self.image_variant
 
     def remarks(self) -> Iterator[str]:
-        """Yield what the tree's script takes, or that it cannot be read."""
+        """Yield a remark on the tree's wheel rule."""
         if self.wheel is None:
             return
         if self.rule is None:
-            yield "wheel: how the tree's scripts choose it cannot be read; they may take another one or none"
+            yield "wheel: the rule of the tree's scripts was not understood; they may take another wheel or none"
             return
         yield f"wheel: {self.rule.said}"
         if not self.rule.variant and self.image_variant:
-            yield f"wheel: the default variant may be of another CUDA version than the image's {self.image_variant}"
+            yield f"wheel: the default variant may be for another CUDA version than the image's {self.image_variant}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CudaPlanner:
-    """Finds the wheel, and the arguments with it.
+    """The search for the wheel and its arguments.
 
     Attributes:
-        arguments: Chooses the arguments.
-        source: The commits of vLLM.
-        index: Where wheels are, as the settings say.
-        follows_tree: Whether the place that the tree's script looks at goes before that.
-        console: Gets what takes long.
+        arguments: Choice of the arguments.
+        source: Commits of vLLM.
+        index: Wheel index from the settings.
+        follows_tree: Whether the index of the tree's script takes precedence.
+        console: Console for steps.
     """
 
     arguments: CudaArguments
@@ -81,8 +81,8 @@ class CudaPlanner:
         """Plan the build of a commit.
 
         Raises:
-            SourceError: There is no wheel that fits, or it cannot be told; or the Dockerfile does not fit.
-            UsageError: An argument that was asked for cannot be given.
+            SourceError: No wheel fits, the index does not answer, or the Dockerfile does not fit.
+            UsageError: A requested argument is not valid.
         """
         if self.arguments.wishes.compile:
             return self._draft(oid, wheel=oid, architecture=architecture)
@@ -99,7 +99,7 @@ class CudaPlanner:
         return replace(final, wheel=wheel)
 
     def _draft(self, oid: str, *, wheel: str, architecture: str) -> CudaPlan:
-        """The plan for the wheel of a commit, before there is one."""
+        """Return the plan for the wheel of a commit, before the wheel is found."""
         chosen = self.arguments.choose(oid, wheel=wheel, architecture=architecture)
         return CudaPlan(
             oid=oid,
@@ -111,13 +111,12 @@ class CudaPlanner:
         )
 
     def _found(self, draft: CudaPlan, asked: str | None) -> Wheel:
-        """The wheel that was asked for, else the commit's, else that of an ancestor with the same native sources."""
+        """Return the requested wheel, else the commit's, else that of an ancestor with the same native sources."""
         oid = draft.oid
         if draft.variant is None:
             raise SourceError(
-                f"{DOCKERFILE} does not say for which CUDA version it builds, and its scripts not which wheel "
-                "they take",
-                hint="--no-preflight goes on without looking for the wheel",
+                f"{DOCKERFILE} does not state its CUDA version, and the wheel rule of its scripts was not understood",
+                hint="--no-preflight builds without looking for the wheel",
             )
         with self.console.step("look for the wheel"):
             found = wheels.choose(
@@ -131,11 +130,11 @@ class CudaPlanner:
             )
             if asked and (differing := self.source.native(oid, asked)):
                 raise SourceError(
-                    f"the wheel of {asked} was compiled from other {', '.join(differing[:5])} than {oid} has",
+                    f"the wheel of {asked} was compiled from other versions of {', '.join(differing[:5])} than {oid}",
                     hint=f"leave {WHEEL_COMMIT} out",
                 )
         if found.behind:
-            self.console.note(f"{oid} has no wheel yet; that of {found.commit} has the same native sources")
+            self.console.note(f"{oid} has no wheel yet; the wheel of {found.commit} has the same native sources")
         return found
 
     def _index(self, rule: WheelRule | None) -> WheelIndex:

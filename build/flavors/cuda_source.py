@@ -1,4 +1,4 @@
-"""The commits of vLLM that a base of the cuda flavor is built from, in the mirror."""
+"""The vLLM commits for cuda bases, in the mirror."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ class CudaSource:
     """The commits of one remote.
 
     Attributes:
-        mirror: Where they are kept.
-        remote: Where they come from.
+        mirror: Mirror that keeps the commits.
+        remote: Remote that they come from.
     """
 
     mirror: Mirror
     remote: Remote
 
     def oid(self, wanted: str | None) -> str:
-        """Return the full id of a commit; of main's newest for None."""
+        """Return the full id of a commit, or that of main's newest for None."""
         if wanted is None:
             return self.mirror.tip(self.remote, "main")
         return wanted if FULL_ID.fullmatch(wanted) else self.commit(wanted).id
 
     def commit(self, oid: str) -> Commit:
-        """Return a commit, fetched if need be."""
+        """Return a commit, fetched if necessary."""
         return self.mirror.commit(self.remote, oid)
 
     @contextlib.contextmanager
     def opened(self, commit: Commit) -> Iterator[Repository]:
-        """Open the mirror, with the files of the commit that a base holds."""
+        """Open the mirror, with the commit's files that a base holds."""
         with contextlib.closing(Repository(self.mirror.path)) as repository:
             files = repository.listing(commit).files.items()
             held = (

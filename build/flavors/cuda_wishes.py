@@ -1,4 +1,4 @@
-"""What the command line says about a base of the cuda flavor."""
+"""The options of a cuda base."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-# Given by options of their own: the run itself has to know them.
+# Set by their own options, because this tool uses the values too.
 _OPTIONS = {"VLLM_COMMIT_SHA": "--commit", "VLLM_REPO": "--remote", "VLLM_USE_PRECOMPILED": "--compile"}
 
-# The user of ssh:// is none of it.
+# The user name in an ssh:// address is not a secret.
 _CREDENTIALS = re.compile(r"https?://[^\s/]+@")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CudaWishes:
-    """What the command line says about a cuda base.
+    """The options of a cuda base from the command line.
 
     Attributes:
-        commit: Of vLLM; None for the newest of main.
-        remote: Where vLLM comes from.
-        llm_d: Another tree of llm-d than the submodule.
-        llm_d_ref: Another commit of it.
-        build_args: ``NAME=VALUE`` each.
+        commit: vLLM commit; None for the newest of main.
+        remote: Remote of vLLM.
+        llm_d: llm-d tree; None for the submodule.
+        llm_d_ref: Commit of the llm-d tree; None for its present state.
+        build_args: Build arguments, each ``NAME=VALUE``.
         compile: Compile vLLM instead of taking a wheel's binaries.
         preflight: Whether to look for the wheel first.
     """
@@ -51,14 +51,14 @@ class CudaWishes:
             set_up: The setting ``build_args``.
 
         Raises:
-            UsageError: One has an option of its own, or would leave a password in the image.
+            UsageError: An argument has its own option, or would leave a password in the image.
         """
         asked = [Given(name=name, value=value, origin="setting build_args") for name, value in set_up.items()]
         asked += arguments.parse(self.build_args)
         for one in asked:
             if one.name in _OPTIONS:
                 raise UsageError(
-                    f"{one.name} ({one.origin}) is decided by {_OPTIONS[one.name]}", hint=f"use {_OPTIONS[one.name]}"
+                    f"{one.name} ({one.origin}) is set by {_OPTIONS[one.name]}", hint=f"use {_OPTIONS[one.name]}"
                 )
             _require_no_credentials(f"{one.name} ({one.origin})", one.value)
         _require_no_credentials("--remote", self.remote.address)
@@ -66,13 +66,13 @@ class CudaWishes:
 
 
 def _require_no_credentials(name: str, value: str) -> None:
-    """Refuse an argument that anybody who has the image could read a password in.
+    """Refuse an argument that would leave a password in the image.
 
     Raises:
-        UsageError: It holds an address with one.
+        UsageError: The value is an address with credentials.
     """
     if _CREDENTIALS.search(value):
         raise UsageError(
             f"{name} is an address with a password or token, which would stay in the image's history",
-            hint="leave it out of the address; --build-secret hands secrets in",
+            hint="remove it from the address; pass secrets with --build-secret",
         )

@@ -1,4 +1,4 @@
-"""What a nightly asks of a flavor: commit, recognition, build, source."""
+"""The interface between a nightly and a flavor."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ class Flavor(Protocol):
 
     @property
     def needed_bytes(self) -> int:
-        """Free disk that a first build takes."""
+        """Free disk that a first build needs."""
         ...
 
     @property
     def rebuild_after(self) -> dt.timedelta | None:
-        """Age at which a base is built again although nothing changed; None for never."""
+        """Age at which an unchanged base is rebuilt; None for never."""
         ...
 
     def commit(self) -> Commit:
-        """The commit that the base is built from.
+        """Return the commit that the base is built from.
 
         Raises:
-            SourceError: It cannot be had.
+            SourceError: It is not available.
         """
         ...
 
     def fingerprint(self, commit: Commit) -> str:
-        """Digest of everything that decides what the base holds, before any of it is fetched."""
+        """Return a digest of everything that decides the contents of the base, before any download."""
         ...
 
     def build(self, engine: Engine, commit: Commit) -> str:
@@ -51,28 +51,28 @@ class Flavor(Protocol):
             The image ID.
 
         Raises:
-            SourceError: A part cannot be had.
+            SourceError: A part is not available.
             BuildError: The build failed.
         """
         ...
 
     def marks(self) -> Mapping[str, str]:
-        """Labels that say what it was made of; known once it is built."""
+        """Return labels with the origin of a built base."""
         ...
 
     def recipe(self) -> Recipe:
-        """How it will be built, as far as it can be told without building; needs no engine.
+        """Return the build to come, as far as it is known without building. Needs no engine.
 
         Raises:
-            UsageError: It cannot be built as asked for.
-            SourceError: A part cannot be had.
+            UsageError: The request is not valid.
+            SourceError: A part is not available.
         """
         ...
 
     def source(self, commit: Commit) -> AbstractContextManager[Repository]:
-        """A repository with the commit and every file of it that sealing reads, while the block runs.
+        """Open a repository with the commit and every file that sealing reads.
 
         Raises:
-            SourceError: It cannot be had.
+            SourceError: It is not available.
         """
         ...

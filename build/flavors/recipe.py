@@ -1,4 +1,4 @@
-"""How a base will be built, as far as it can be told before: what ``nightly --dry-run`` shows."""
+"""The build to come, as ``nightly --dry-run`` shows it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One build to come.
+    """The description of one build to come.
 
     Attributes:
         flavor: ``cpu`` or ``cuda``.
-        commit: Full id of the vLLM commit; None where it takes a download to tell.
-        origin: In words, where the commit comes from.
-        parts: What else it is made of, by name: the llm-d tree, or the release.
-        wheel: What tells the wheel whose binaries it gets; None where it is compiled.
+        commit: Full id of the vLLM commit; None if only a download tells.
+        origin: Origin of the commit in words.
+        parts: Other parts by name: the llm-d tree, or the release.
+        wheel: Facts about the wheel with the binaries; None to compile.
         arguments: Build arguments.
         secrets: Ids of the BuildKit secrets.
-        labels: Labels that are known before.
-        tags: Local names, then the registry's; the moving ones last.
-        command: The command line of the build.
-        stage: Stage of the Dockerfile that is built.
-        remarks: What a reader should know, one sentence each.
+        labels: Labels known in advance.
+        tags: Local names, then the registry's; moving tags last.
+        command: Command line of the build.
+        stage: Stage of the Dockerfile to build.
+        remarks: Remarks for the reader, one sentence each.
     """
 
     flavor: str
@@ -50,7 +50,7 @@ class Recipe:
     remarks: Sequence[str]
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the document for ``--json``."""
         return {
             "flavor": self.flavor,
             "commit": self.commit,
@@ -70,19 +70,19 @@ class Recipe:
         }
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """Return the lines for a terminal."""
         wheel = ", ".join(f"{name} {value}" for name, value in (self.wheel or {}).items() if value is not None)
         arguments = self.arguments
         rows = [(one, one.value) for one in (*arguments.given, *arguments.defaults)]
-        rows += [(one, "left out: another Dockerfile's") for one in arguments.left_out]
+        rows += [(one, "left out: for another Dockerfile") for one in arguments.left_out]
         rows += [(one, "without a value") for one in arguments.unset]
         width = max(len(one.name) for one, _ in rows)
         return [
             f"flavor: {self.flavor}",
-            f"commit: {self.commit or 'told by a download'} ({self.origin})",
+            f"commit: {self.commit or 'known after the download'} ({self.origin})",
             *(f"{name}: {value}" for name, value in self.parts.items()),
             f"stage: {self.stage}",
-            f"wheel: {wheel or 'none, it is compiled'}",
+            f"wheel: {wheel or 'none, vLLM is compiled'}",
             "arguments:",
             *(f"  {one.name:<{width}} {value}  ({one.origin})" for one, value in rows),
             f"secrets: {', '.join(self.secrets) or 'none'}",
@@ -95,7 +95,7 @@ class Recipe:
 
 
 def tags(commit: str | None, flavor: str, context: Context) -> tuple[str, ...]:
-    """Names that a base gets once it has passed: here, then in the registry, which is not asked."""
+    """Return the names of a base that passes: local ones, then the registry's, which is not contacted."""
     registry = context.settings.registry
     if registry is None:
         embedded = local.last_address(context.folders) or "127.0.0.1"

@@ -1,6 +1,6 @@
-"""Precompiled wheels of vLLM's main: whether there is one, before hours are spent without it.
+"""The search for precompiled wheels of vLLM's main, before a build spends hours without one.
 
-One index a commit, variant and package: ``<address>/<commit>/<variant>/vllm/metadata.json``, a list of wheels
+Each commit, variant and package has a list of wheels at ``<address>/<commit>/<variant>/vllm/metadata.json``
 (vLLM 0.32.0, setup.py, ``precompiled_wheel_utils``; docs.vllm.ai, "Nightly Builds of vLLM Wheels").
 """
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
     from build.source.target import Target
 
 SEARCHED = 20
-"""Commits that are looked at for one with a wheel (vLLM 0.32.0, setup.py, ``WHEEL_SEARCH_DEPTH``)."""
+"""Number of commits searched for a wheel (vLLM 0.32.0, setup.py, ``WHEEL_SEARCH_DEPTH``)."""
 
 _ANSWER_TIMEOUT_S = 30
 _ABSENT = (http.codes.not_found, http.codes.forbidden)
-"""A bucket answers 403 for what it does not have to whoever may not list it."""
-_COMPILE = "wait (wheels come about an hour after their commit), or compile with --compile"
+"""A bucket answers 403 for a missing object to clients that may not list it."""
+_COMPILE = "wait (a wheel appears about an hour after its commit), or compile with --compile"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """The wheel whose binaries a base gets.
+    """The wheel with the binaries of a base.
 
     Attributes:
-        commit: What it was built from.
-        variant: Of CUDA, such as ``cu130``; empty for the index's default; None where it cannot be told.
-        architecture: Processor, as ``uname -m`` has it.
-        address: Of the file; None where it was not looked for.
-        behind: First-parent commits between it and the commit that is built.
-        rule: Where in the tree it stands which wheel is taken; None where that cannot be read.
+        commit: Commit that it was built from.
+        variant: CUDA variant, such as ``cu130``; empty for the index's default; None if unknown.
+        architecture: Processor in the form of ``uname -m``.
+        address: URL of the file; None without a search.
+        behind: Number of first-parent commits between its commit and the one to build.
+        rule: Place of the wheel rule in the tree; None if the rule was not understood.
     """
 
     commit: str
@@ -55,22 +55,22 @@ class Wheel:
     rule: str | None = None
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``. A wheel is checked where it is the one that the tree's own script takes."""
+        """Return the document for ``--json``. ``checked`` means that the tree's own script takes this wheel."""
         checked = self.address is not None and self.rule is not None
         told = {name: value for name, value in vars(self).items() if name != "rule"}
         return {**told, "variant": "default" if self.variant == "" else self.variant, "checked": checked}
 
 
 class _BusyIndexError(Exception):
-    """The answer may be another next time."""
+    """A temporary failure of the index."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WheelIndex:
-    """Where wheels are.
+    """An index of wheels.
 
     Attributes:
-        address: Without a slash at the end.
+        address: Address without a trailing slash.
         bundle: Certificate bundle to trust instead of the default one.
     """
 
@@ -78,16 +78,16 @@ class WheelIndex:
     bundle: Path | None = None
 
     def find(self, commit: str, *, variant: str, architecture: str, tags: Sequence[str] | None = None) -> str | None:
-        """Address of the wheel of exactly this commit, variant and architecture; None if there is none.
+        """Return the URL of the wheel of exactly this commit, variant and architecture, or None.
 
         Args:
-            commit: What it was built from.
+            commit: Commit that it was built from.
             variant: Path below the commit; empty for the default variant.
             architecture: Processor.
-            tags: Patterns of the platform tags that count; None for any of the architecture.
+            tags: Patterns of the accepted platform tags; None for any of the architecture.
 
         Raises:
-            SourceError: The index does not answer, or with something else.
+            SourceError: The index does not answer, or does not serve a list of wheels.
         """
         base = f"{self.address}/{commit}/{variant}/vllm/" if variant else f"{self.address}/{commit}/vllm/"
         ends = [rf"_{re.escape(architecture)}"] if tags is None else tags
@@ -101,12 +101,12 @@ class WheelIndex:
             return urljoin(base, fitting[0]["path"]) if fitting else None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SourceError(
-                f"{base}metadata.json is no list of wheels: {error!r}", hint="check the setting wheel_index"
+                f"{base}metadata.json is not a list of wheels: {error!r}", hint="check the setting wheel_index"
             ) from error
         except (_BusyIndexError, http.RequestException) as error:
             raise SourceError(
-                f"the wheels at {self.address} cannot be looked at: {error}",
-                hint="check the network and proxies; --no-preflight goes on without looking",
+                f"the wheel index {self.address} does not answer: {error}",
+                hint="check the network and proxies; --no-preflight builds without looking for the wheel",
             ) from error
 
     @retry(
@@ -136,19 +136,19 @@ def choose(
     ancestors: Callable[[], Sequence[str]],
     native: Callable[[str], Sequence[str]],
 ) -> Wheel:
-    """The wheel of a commit, else that of its newest ancestor whose native sources are the same.
+    """Return the wheel of a commit, else that of its newest ancestor with the same native sources.
 
     Args:
-        index: Where wheels are.
-        commit: The commit that is built.
-        variant: Of CUDA.
+        index: Index of wheels.
+        commit: Commit to build.
+        variant: CUDA variant.
         architecture: Processor.
-        rule: What the tree's script takes; None where that cannot be read.
-        ancestors: Gives the commit's first-parent ancestors, the newest first; asked only where there is no wheel.
-        native: Gives the native sources in which the commit differs from an ancestor.
+        rule: Wheel rule of the tree's script; None if it was not understood.
+        ancestors: Returns the first-parent ancestors, the newest first; called only if the commit has no wheel.
+        native: Returns the native sources in which the commit differs from an ancestor.
 
     Raises:
-        SourceError: There is none; compiling is for who asks for it.
+        SourceError: No wheel fits.
     """
 
     def found(candidate: str, behind: int) -> Wheel | None:
@@ -181,19 +181,19 @@ def choose(
     if refused:
         wheel, differing = refused
         raise SourceError(
-            f"{what}; that of {wheel.commit}, {wheel.behind} commits older, was compiled from other "
+            f"{what}; the wheel of {wheel.commit}, {wheel.behind} commits older, was compiled from other versions of "
             f"{', '.join(differing[:5])}",
             hint=_COMPILE,
         )
-    raise SourceError(f"{what}, nor has one of its last {len(looked)} ancestors", hint=_COMPILE)
+    raise SourceError(f"{what}, and neither has any of its last {len(looked)} ancestors", hint=_COMPILE)
 
 
 def native_differences(new: Target, old: Target) -> tuple[str, ...]:
-    """Native sources in which two commits differ, sorted: the binaries of one are not those of the other.
+    """Return the native sources in which two commits differ, sorted.
 
     Args:
-        new: The commit that is built.
-        old: The commit of the wheel.
+        new: Commit to build.
+        old: Commit of the wheel.
     """
     here, there = new.tree.files, old.tree.files
     found = {

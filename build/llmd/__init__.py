@@ -1,1 +1,1 @@
-"""llm-d's tree: its Dockerfile, versions, pins and wheel rules, read and never run."""
+"""llm-d's tree: Dockerfile, versions, pins and wheel rules. They are read and never run."""

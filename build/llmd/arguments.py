@@ -1,4 +1,4 @@
-"""The build arguments of a base and where each came from, checked before anything is built."""
+"""The build arguments of a base with their origins, checked before the build."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Given:
     """One build argument.
 
     Attributes:
-        name: Its name.
-        value: Its value.
-        origin: Who gave it: ``file:line``, or in words.
-        remark: What a reader of the plan should know about it.
+        name: Name of the argument.
+        value: Value of the argument.
+        origin: Origin of the value, ``file:line`` or in words.
+        remark: Remark for the reader of the plan.
     """
 
     name: str
@@ -39,20 +39,20 @@ class Given:
     remark: str | None = None
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the document for ``--json``."""
         found = {"name": self.name, "value": self.value, "from": self.origin}
         return found if self.remark is None else {**found, "remark": self.remark}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """All build arguments.
+    """All build arguments of a build.
 
     Attributes:
-        given: What the build gets, sorted by name.
-        defaults: What the Dockerfile has for the others.
-        left_out: Versions of the tree that this Dockerfile does not declare: another one's.
-        unset: What a stage declares and the build gets no value for.
+        given: Arguments with a given value, sorted by name.
+        defaults: The Dockerfile's defaults for the others.
+        left_out: Versions of the tree that this Dockerfile does not declare.
+        unset: Arguments that a stage declares and that have no value.
     """
 
     given: tuple[Given, ...]
@@ -62,26 +62,26 @@ class Arguments:
 
     @property
     def values(self) -> dict[str, str]:
-        """By name."""
+        """The given values by name."""
         return {one.name: one.value for one in self.given}
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a reader of the plan should know, one sentence each."""
+        """The remarks for the reader of the plan, one sentence each."""
         return tuple(f"{one.name}: {one.remark}" for one in (*self.given, *self.unset) if one.remark)
 
 
 def parse(words: Iterable[str]) -> tuple[Given, ...]:
-    """From ``NAME=VALUE`` words of the command line, the last of each name.
+    """Parse ``NAME=VALUE`` words of the command line. The last one of each name counts.
 
     Raises:
-        UsageError: One has another form.
+        UsageError: A word has another form.
     """
     found: dict[str, Given] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not _NAME.fullmatch(name):
-            raise UsageError(f"{_COMMAND_LINE} {word!r} is not NAME=VALUE", hint=f"{_COMMAND_LINE} MAX_JOBS=8, say")
+            raise UsageError(f"{_COMMAND_LINE} {word!r} is not NAME=VALUE", hint=f"example: {_COMMAND_LINE} MAX_JOBS=8")
         found[name] = Given(name=name, value=value, origin=_COMMAND_LINE)
     return tuple(found.values())
 
@@ -94,21 +94,21 @@ def choose(
     asked: Sequence[Given],
     unread: Sequence[Unread] = (),
 ) -> Arguments:
-    """All arguments of a build; later ones win.
+    """Merge all arguments of a build. Later sources override earlier ones.
 
     Args:
-        dockerfile: What declares them.
-        versions: Those that the tree states for all of its Dockerfiles.
-        decided: Those that the nightly gives.
-        asked: Those of settings and command line.
-        unread: What the tree states in a way that was not understood.
+        dockerfile: Dockerfile that declares the arguments.
+        versions: Versions that the tree states for all its Dockerfiles.
+        decided: Arguments that the nightly sets.
+        asked: Arguments from settings and command line.
+        unread: Lines of the tree's version files that were not understood.
 
     Raises:
-        UsageError: One that was asked for has no effect in this Dockerfile.
-        SourceError: The Dockerfile does not declare one that the nightly gives, or nobody gives one that it needs, or
-            the tree states it in a way that was not understood; names file and line.
+        UsageError: A requested argument has no effect in this Dockerfile.
+        SourceError: The Dockerfile does not declare an argument that the nightly sets, or a required argument has no
+            value, or its line was not understood. The message names file and line.
     """
-    _require_declared(dockerfile, decided, SourceError, hint="`--llm-d-ref` takes a commit of llm-d that declares it")
+    _require_declared(dockerfile, decided, SourceError, hint="give a commit of llm-d that declares it with --llm-d-ref")
     _require_declared(dockerfile, asked, UsageError, hint="correct the name, or leave it out")
     for one in asked:
         if not predefined(one.name) and not dockerfile.reaches_a_stage(one.name):
@@ -124,7 +124,7 @@ def choose(
     _require_read(dockerfile, [one for one in unread if one.name not in merged])
     values = {one.name: one.value for one in merged.values()}
     for name, (value, source) in dockerfile.late(values).items():
-        # BuildKit would take it for empty.
+        # BuildKit would use an empty value.
         merged[name] = Given(name=name, value=value, origin=f"{dockerfile.name}:{source.line} ({source.name})")
     given = tuple(merged[name] for name in sorted(merged))
     values = {one.name: one.value for one in given}
@@ -138,7 +138,7 @@ def choose(
 
 
 def _instead(one: Given, before: Given | None) -> Given:
-    """An argument, with a remark where it replaces another value."""
+    """Return an argument, with a remark if it replaces another value."""
     if before is None or before.value == one.value:
         return one
     return replace(one, remark=f"instead of {before.value or 'nothing'} ({before.origin})")
@@ -153,7 +153,7 @@ def _default(dockerfile: Dockerfile, name: str) -> Given | None:
 
 
 def _unset(dockerfile: Dockerfile, given: Mapping[str, str]) -> tuple[Given, ...]:
-    seen, unseen = "the Dockerfile provides for that", "only what a step runs can tell"
+    seen, unseen = "the Dockerfile handles that", "whether a step needs one is unknown"
     return tuple(
         Given(
             name=one.name,
@@ -169,7 +169,7 @@ def _require_read(dockerfile: Dockerfile, unread: Sequence[Unread]) -> None:
     for one in unread:
         if one.name in dockerfile.names:
             raise SourceError(
-                f"{one.place} cannot be read without a shell: {one.text}",
+                f"{one.place} needs a shell to evaluate: {one.text}",
                 hint=f"give its value with {_COMMAND_LINE} {one.name}=VALUE",
             )
 
@@ -204,6 +204,6 @@ def _require_complete(dockerfile: Dockerfile, missing: Sequence[Missing]) -> Non
     if missing:
         named = "; ".join(f"{dockerfile.name}:{one.line}: {one.name} ({one.why})" for one in missing)
         raise SourceError(
-            f"nobody gives what the Dockerfile needs: {named}",
-            hint=f"give it with {_COMMAND_LINE} {missing[0].name}=VALUE, or with nothing behind the = for empty",
+            f"required build arguments have no value: {named}",
+            hint=f"give {_COMMAND_LINE} {missing[0].name}=VALUE; VALUE may be empty",
         )

@@ -1,6 +1,6 @@
 """The stages of a Dockerfile and the build arguments that it declares.
 
-Arguments are read as BuildKit does: several in one instruction, before the first ``FROM``, and redeclared in stages
+Arguments are read like in BuildKit: several in one instruction, before the first ``FROM``, and redeclared in stages
 (Dockerfile reference, "ARG", "Understand how ARG and FROM interact"). :meth:`Dockerfile.of_stage` leaves out the stages
 that a build of one stage does not run.
 """
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 _FROM = re.compile(r"(?:--\S+\s+)*(?P<image>\S+)(?:\s+AS\s+(?P<name>\S+))?", re.IGNORECASE)
 _OTHER_STAGE = re.compile(r"(?:--|,)from=([^\s,]+)")
 
-# Dockerfile reference, "Automatic platform ARGs in the global scope": BuildKit gives them.
+# BuildKit sets these (Dockerfile reference, "Automatic platform ARGs in the global scope").
 AUTOMATIC = frozenset(
     f"{where}{what}" for where in ("TARGET", "BUILD") for what in ("PLATFORM", "OS", "ARCH", "VARIANT")
 ) | {"TARGETSTAGE"}
-# The same, "Predefined ARGs" and "BuildKit built-in build args": taken without being declared.
+# Valid without a declaration (Dockerfile reference, "Predefined ARGs", "BuildKit built-in build args").
 _PREDEFINED = re.compile(r"(?:HTTP|HTTPS|FTP|NO|ALL)_PROXY|BUILDKIT_\w+|BUILDX_\w+|SOURCE_DATE_EPOCH", re.IGNORECASE)
 
 
@@ -38,9 +38,9 @@ class Argument:
     """One declaration of an argument.
 
     Attributes:
-        name: Its name.
-        default: What it is set to as written; None without one.
-        line: Where.
+        name: Name of the argument.
+        default: Default as written; None without one.
+        line: Line of the declaration.
         stage: Number of the stage, from 0; None before the first ``FROM``.
     """
 
@@ -52,12 +52,12 @@ class Argument:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage.
+    """One stage of a Dockerfile.
 
     Attributes:
-        name: After ``AS``; None without one.
-        image: What it stands on, as written.
-        instructions: Its own, ``FROM`` first.
+        name: Name after ``AS``; None without one.
+        image: Image or stage after ``FROM``, as written.
+        instructions: Instructions of the stage, ``FROM`` first.
     """
 
     name: str | None
@@ -65,7 +65,7 @@ class Stage:
     instructions: tuple[Instruction, ...]
 
     def refers_to(self, other: Stage, number: int) -> bool:
-        """Whether it stands on another stage, or takes files from it. A name with a variable may be any that fits."""
+        """Return whether it is based on another stage, or copies from it. A variable in a name matches any text."""
         words = {self.image}
         for one in self.instructions:
             if one.keyword in {"COPY", "ADD", "RUN"}:
@@ -79,17 +79,17 @@ def _may_be(word: str, name: str) -> bool:
 
 
 def predefined(name: str) -> bool:
-    """Whether an argument can be given without being declared."""
+    """Return whether an argument is valid without a declaration."""
     return _PREDEFINED.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dockerfile:
-    """What a Dockerfile says.
+    """A parsed Dockerfile.
 
     Attributes:
-        name: What to call it in messages.
-        instructions: In their order.
+        name: Name for messages.
+        instructions: Instructions in order.
     """
 
     name: str
@@ -97,10 +97,10 @@ class Dockerfile:
 
     @classmethod
     def read(cls, path: Path, *, name: str) -> Dockerfile:
-        """From a file.
+        """Read a file.
 
         Raises:
-            SourceError: It cannot be read.
+            SourceError: The file is not readable.
         """
         try:
             return cls.parse(path.read_text(encoding="utf-8"), name=name)
@@ -109,16 +109,16 @@ class Dockerfile:
 
     @classmethod
     def parse(cls, text: str, *, name: str) -> Dockerfile:
-        """From its text.
+        """Parse a text.
 
         Raises:
-            SourceError: It ends within a heredoc.
+            SourceError: The text ends within a heredoc.
         """
         return cls(name=name, instructions=tuple(read(text.removeprefix("\ufeff"), name)))
 
     @functools.cached_property
     def arguments(self) -> tuple[Argument, ...]:
-        """Every declaration, in their order."""
+        """All declarations in order."""
         found: list[Argument] = []
         stage: int | None = None
         for instruction in self.instructions:
@@ -133,7 +133,7 @@ class Dockerfile:
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """In their order."""
+        """The stages in order."""
         starts = [number for number, one in enumerate(self.instructions) if one.keyword == "FROM"]
         found = []
         for start, end in zip(starts, [*starts[1:], len(self.instructions)], strict=True):
@@ -143,11 +143,11 @@ class Dockerfile:
         return tuple(found)
 
     def stage(self, name: str) -> str | None:
-        """The name of a stage as it is written there; None without such a stage."""
+        """Return the name of a stage in its spelling there, or None without such a stage."""
         return next((one.name for one in self.stages if one.name and one.name.lower() == name.lower()), None)
 
     def of_stage(self, name: str | None) -> Dockerfile:
-        """What a build of one stage runs: that stage, those that it stands on or takes files from, and theirs.
+        """Return the part that a build of one stage runs: the stage and all stages that it depends on.
 
         Args:
             name: The stage; None for the last one.
@@ -167,7 +167,7 @@ class Dockerfile:
         return Dockerfile(name=self.name, instructions=(*self.instructions[:first], *left))
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Arguments and variables that the last stage's steps see in the end, as far as the Dockerfile tells.
+        """Return the arguments and variables at the end of the last stage, as far as the Dockerfile states them.
 
         Args:
             given: Build arguments.
@@ -188,7 +188,7 @@ class Dockerfile:
         return held
 
     def unset(self, given: Mapping[str, str]) -> tuple[Argument, ...]:
-        """Arguments that a stage declares and that have no value, the first declaration of each."""
+        """Return the arguments that a stage declares and that have no value, the first declaration of each."""
         held = {one.name for one in self.arguments if one.default is not None} | given.keys() | AUTOMATIC
         found: dict[str, Argument] = {}
         for one in self.arguments:
@@ -197,25 +197,25 @@ class Dockerfile:
         return tuple(found.values())
 
     def mentions(self, name: str) -> bool:
-        """Whether an instruction refers to an argument."""
+        """Return whether an instruction refers to an argument."""
         return any(name in names_in(one.text) for one in self.instructions)
 
     @property
     def names(self) -> frozenset[str]:
-        """Of the arguments that it declares."""
+        """The names of the declared arguments."""
         return frozenset(argument.name for argument in self.arguments)
 
     @property
     def global_arguments(self) -> tuple[Argument, ...]:
-        """Declarations before the first ``FROM``."""
+        """The declarations before the first ``FROM``."""
         return tuple(argument for argument in self.arguments if argument.stage is None)
 
     @property
     def shadowed(self) -> frozenset[str]:
-        """Arguments that BuildKit would give, were they not declared before the first ``FROM`` without a default.
+        """The automatic arguments that BuildKit does not set, because they are declared before the first ``FROM``.
 
-        Their redeclaration in a stage finds that one, without a value (BuildKit of Docker 26.1; llm-d at 055360044cd8:
-        ``TARGETPLATFORM``). A platform as a default is the author's (llm-d of 2025), so that it counts as one too.
+        A redeclaration in a stage takes the value from there, which is empty (BuildKit of Docker 26.1; llm-d at
+        055360044cd8: ``TARGETPLATFORM``). Platforms with a default count too: it is the author's (llm-d of 2025).
         """
         return frozenset(
             one.name
@@ -224,14 +224,14 @@ class Dockerfile:
         )
 
     def reaches_a_stage(self, name: str) -> bool:
-        """Whether an argument's value has any effect: it is declared in a stage, or used before or by a ``FROM``."""
+        """Return whether an argument has an effect: it is declared in a stage, or used before or by a ``FROM``."""
         in_stage = any(argument.name == name for argument in self.arguments if argument.stage is not None)
         texts = [argument.default or "" for argument in self.global_arguments]
         texts += [instruction.text for instruction in self.instructions if instruction.keyword == "FROM"]
         return in_stage or any(name in names_in(text) for text in texts)
 
     def values(self, given: Mapping[str, str]) -> dict[str, str]:
-        """What the arguments before the first ``FROM`` come out as; those without a value are absent."""
+        """Return the values of the arguments before the first ``FROM``, without those that have none."""
         values: dict[str, str] = {}
         for argument in self.global_arguments:
             if argument.name in given:
@@ -241,7 +241,7 @@ class Dockerfile:
         return values
 
     def value(self, name: str, given: Mapping[str, str]) -> str | None:
-        """What an argument comes out as in the last stage that declares it; None without a value."""
+        """Return an argument's value in the last stage that declares it, or None without a value."""
         values = self.values(given)
         found = values.get(name)
         for argument in self.arguments:
@@ -251,12 +251,12 @@ class Dockerfile:
         return found
 
     def late(self, given: Mapping[str, str]) -> dict[str, tuple[str, Argument]]:
-        """Arguments before the first ``FROM`` whose default names one that is only declared further down.
+        """Return the arguments before the first ``FROM`` whose default refers to a later declaration.
 
-        BuildKit takes the name for empty there (llm-d at 055360044cd8: ``BUILD_BASE_IMAGE_SUFFIX``).
+        BuildKit uses an empty value there (llm-d at 055360044cd8: ``BUILD_BASE_IMAGE_SUFFIX``).
 
         Returns:
-            By name, what was meant, and the declaration that it comes from.
+            The intended value and the later declaration, by name.
         """
         final = self.values(given)
         found: dict[str, tuple[str, Argument]] = {}
@@ -273,14 +273,14 @@ class Dockerfile:
 
 
 def with_secret(text: str, *, name: str, secret_id: str, target: str, variables: Iterable[str]) -> str:
-    """A Dockerfile in which every ``RUN`` has a secret, and variables that name it. Neither stays in the image.
+    """Return a Dockerfile whose ``RUN`` steps have a secret and variables with its path. Neither stays in the image.
 
     Args:
-        text: The Dockerfile.
-        name: What to call it in messages.
+        text: Text of the Dockerfile.
+        name: Name for messages.
         secret_id: Id of the secret.
-        target: Where it is mounted.
-        variables: Variables of the steps' environment whose value is ``target``.
+        target: Mount path of the secret.
+        variables: Variables to set to ``target``.
     """
     lines = text.splitlines()
     for instruction in reversed(Dockerfile.parse(text, name=name).instructions):
@@ -289,7 +289,7 @@ def with_secret(text: str, *, name: str, secret_id: str, target: str, variables:
             first = lines[instruction.line - 1]
             lines[instruction.line - 1] = re.sub(r"^(\s*\w+)", rf"\1 {mount}", first, count=1)
         elif instruction.keyword == "FROM":
-            # An argument is in the environment of the stage's steps, and not in the image's.
+            # An ARG is set for the stage's steps, but not in the image.
             words = " ".join(f"{variable}={target}" for variable in variables)
             lines.insert(instruction.last, f"ARG {words}")
     return "\n".join(lines) + "\n"

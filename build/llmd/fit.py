@@ -1,7 +1,7 @@
-"""Whether an llm-d tree and a vLLM commit fit: what the one pins against what the other requires.
+"""The comparison of an llm-d tree's pins with a vLLM commit's requirements.
 
-uv resolves both together at the end of a build that takes an hour: a torch that the tree holds back fails it there, and
-another FlashInfer than vLLM pins stops the server (vllm#49804).
+uv resolves both together at the end of a build that takes an hour. An older torch pin fails the build there, and a
+FlashInfer that differs from vLLM's pin stops the server (vllm#49804).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ FLASHINFER = "FLASHINFER_VERSION"
 _FLASHINFER_PACKAGES = ("flashinfer-python", "flashinfer-cubin")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _NAMED = 3
-_NOT_COMPARED = "cannot be compared with what the commit requires"
-# Files of constraints, by variables and options of uv and pip; those of overrides and of builds among them.
+_NOT_COMPARED = "cannot be compared with the commit's requirements"
+# Constraint files in variables and options of uv and pip, including overrides and build constraints.
 _HELD_TO = re.compile(
     r"""(?:\b(?:UV|PIP)_(?P<variable>(?:BUILD_)?CONSTRAINT|OVERRIDE)S?[= ]
     |--(?P<option>(?:build-)?constraint|override)s?[= ]|(?<=\s)-c[ ](?=\S+\.txt\b))
@@ -42,12 +42,12 @@ _HELD_TO = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """What a tree holds one distribution to.
+    """A tree's pin of one distribution.
 
     Attributes:
-        requirement: The requirement.
-        place: Where, as ``file:line``.
-        binding: Whether the build, or the server, fails with another version.
+        requirement: Requirement of the pin.
+        place: Place as ``file:line``.
+        binding: Whether build or server fail with another version.
     """
 
     requirement: Requirement
@@ -56,17 +56,17 @@ class Pin:
 
     @property
     def name(self) -> str:
-        """Normalised name of the distribution."""
+        """The normalised name of the distribution."""
         return canonicalize_name(self.requirement.name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pins:
-    """What a tree pins.
+    """The pins of a tree.
 
     Attributes:
-        pins: Those that were understood.
-        unread: In words, those that were not.
+        pins: Pins that were understood.
+        unread: Remarks on the others.
     """
 
     pins: tuple[Pin, ...]
@@ -75,11 +75,11 @@ class Pins:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A pin of the tree that what the commit requires does not allow.
+    """A pin that contradicts a requirement of the commit.
 
     Attributes:
-        pin: The pin.
-        required: The commit's requirement.
+        pin: Pin of the tree.
+        required: Requirement of the commit.
     """
 
     pin: Pin
@@ -87,16 +87,16 @@ class Difference:
 
     @property
     def said(self) -> str:
-        """In words."""
+        """The difference in words."""
         return f"{self.pin.place} has {self.pin.requirement}, the commit requires {self.required}"
 
 
 def pins(tree: Tree, dockerfile: Dockerfile, given: Mapping[str, str]) -> Pins:
-    """What a tree pins, as far as what it runs uses that.
+    """Return the pins of a tree that its build uses.
 
     Args:
-        tree: The tree.
-        dockerfile: Its Dockerfile, of the stage that is built.
+        tree: llm-d tree.
+        dockerfile: Its Dockerfile, reduced to the built stage.
         given: Build arguments.
     """
     ran = "\n".join(
@@ -113,22 +113,22 @@ def pins(tree: Tree, dockerfile: Dockerfile, given: Mapping[str, str]) -> Pins:
         texts = (f"{name}=={version.removeprefix('v')}" for name in _FLASHINFER_PACKAGES)
         found += [Pin(requirement=Requirement(text), place=FLASHINFER, binding=True) for text in texts]
     elif version:
-        unread.append(f"{FLASHINFER}={version} cannot be compared with what the commit requires: it is not a version")
+        unread.append(f"{FLASHINFER}={version} {_NOT_COMPARED}: it is not a version")
     overridden = {one.name for one in found if one.place.startswith(CONSTRAINTS[1])}
-    # A script of vLLM's that takes torch out of the requirements.
+    # vLLM's script that removes torch from the requirements.
     overridden |= {"torch"} if "use_existing_torch" in ran else set()
     bound = (replace(one, binding=one.binding and one.name not in overridden) for one in found)
     return Pins(pins=tuple(bound), unread=tuple(unread))
 
 
 def _lines(tree: Tree, dockerfile: Dockerfile, ran: str, environment: Mapping[str, str]) -> Iterator[Pin | str]:
-    """Pins of all files that installations are held to, or in words why one cannot be compared."""
+    """Yield the pins of all constraint files, or remarks on those that cannot be compared."""
     made = _written(tree, dockerfile)
     others = re.sub("|".join(map(re.escape, made)) or "$^", "", ran)
     for path in CONSTRAINTS:
         if re.search(rf"(?<![\w-]){re.escape(path.rpartition('/')[2])}", others):
             rows = enumerate((tree.text(path) or "").splitlines(), start=1)
-            # An override replaces what is required; builds have environments of their own.
+            # Overrides replace requirements, and builds have separate environments.
             yield from _pins(((f"{path}:{n}", row) for n, row in rows), binding=path == CONSTRAINTS[0])
     known = {path.rpartition("/")[2] for path in CONSTRAINTS if tree.text(path) is not None}
     for match in {one["path"]: one for one in _HELD_TO.finditer(ran)}.values():
@@ -137,7 +137,7 @@ def _lines(tree: Tree, dockerfile: Dockerfile, ran: str, environment: Mapping[st
             way = (match["variable"] or match["option"] or "constraint").lower()
             yield from _pins(_expanded(made[path], environment), binding=way == "constraint")
         elif path.rpartition("/")[2] not in known:
-            yield f"{path or match['path']}, which installations are held to, {_NOT_COMPARED}"
+            yield f"the constraint file {path or match['path']} {_NOT_COMPARED}"
 
 
 def _pins(rows: Iterable[tuple[str, str]], *, binding: bool) -> Iterator[Pin | str]:
@@ -150,7 +150,7 @@ def _pins(rows: Iterable[tuple[str, str]], *, binding: bool) -> Iterator[Pin | s
 
 
 def _written(tree: Tree, dockerfile: Dockerfile) -> dict[str, list[tuple[str, Written]]]:
-    """Files that the build writes itself, with what goes into each and the place that says so."""
+    """Return the files that the build writes itself, each with its contents and their places."""
     texts = [(place, written.by_shell(text)) for place, text in tree.scripts_of(dockerfile)]
     copies = [one for one in dockerfile.instructions if one.keyword in {"COPY", "ADD"}]
     texts += [(f"{dockerfile.name}:{one.line}", written.by_copy(one.text)) for one in copies]
@@ -162,7 +162,7 @@ def _written(tree: Tree, dockerfile: Dockerfile) -> dict[str, list[tuple[str, Wr
 
 
 def _expanded(parts: list[tuple[str, Written]], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Lines of a file with their place; one with a variable that is not known stays as it is, and cannot be read."""
+    """Yield the lines of a file with their places. A line with an unknown variable stays unexpanded."""
     for place, file in parts:
         for line in file.lines:
             known = not file.literal and names_in(line) <= environment.keys()
@@ -170,12 +170,12 @@ def _expanded(parts: list[tuple[str, Written]], environment: Mapping[str, str]) 
 
 
 def differences(found: Pins, requires: Sequence[str], environment: Mapping[str, str]) -> list[Difference]:
-    """Pins that no version meets together with what a commit requires.
+    """Return the pins that contradict the requirements of a commit.
 
     Args:
-        found: What the tree pins.
+        found: Pins of the tree.
         requires: Requirement lines of the commit.
-        environment: What markers are evaluated for.
+        environment: Environment for markers.
     """
     required: dict[str, list[Requirement]] = {}
     for one in filter(None, map(_parsed, requires)):
@@ -191,13 +191,13 @@ def differences(found: Pins, requires: Sequence[str], environment: Mapping[str, 
 
 
 def said(found: Sequence[Difference]) -> str:
-    """Differences in words, the first few of them."""
+    """Return the first few differences in words."""
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return "; ".join(one.said for one in found[:_NAMED]) + more
 
 
 def flashinfer_that_fits(found: Sequence[Difference]) -> str | None:
-    """The one version of FlashInfer that would do, where nothing else differs."""
+    """Return the version of FlashInfer that fits if nothing else differs, else None."""
     exact = {spec.version for one in found for spec in one.required.specifier if spec.operator == "=="}
     alone = all(one.pin.place == FLASHINFER for one in found)
     return exact.pop() if alone and len(exact) == 1 else None
@@ -218,7 +218,7 @@ def _applies(one: Requirement, environment: Mapping[str, str]) -> bool:
 
 
 def _meet(one: Requirement, other: Requirement) -> bool:
-    """Whether some version meets both: one at, or right above, a boundary of either does if any does."""
+    """Return whether some version meets both. If any does, one at or right above a boundary of either does."""
     both = one.specifier & other.specifier
     if one.url or other.url or any(spec.operator == "===" for spec in both):
         return True

@@ -1,6 +1,6 @@
-"""A Dockerfile's text as instructions.
+"""The parser of a Dockerfile's instructions.
 
-Read as BuildKit does: continuation lines, comments between them, heredocs (Dockerfile reference, "Here-Documents").
+It reads like BuildKit: continuation lines, comments between them, heredocs (Dockerfile reference, "Here-Documents").
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _HEREDOC = re.compile(r"[0-9]*<<(-?)(['\"]?)(\w[\w.]*)\2")
 
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
-    """One instruction.
+    """One instruction of a Dockerfile.
 
     Attributes:
-        keyword: In upper case.
-        text: What follows it, lines joined; a heredoc's lines are at its end.
-        line: Its first line, from 1.
-        last: Its last line.
+        keyword: Keyword in upper case.
+        text: Text after the keyword, lines joined, with the lines of heredocs at the end.
+        line: First line, from 1.
+        last: Last line.
     """
 
     keyword: str
@@ -39,14 +39,14 @@ class Instruction:
 
 
 def read(text: str, name: str) -> Iterator[Instruction]:
-    """The instructions of a text.
+    """Yield the instructions of a text.
 
     Args:
-        text: The Dockerfile.
-        name: What to call it in messages.
+        text: Text of the Dockerfile.
+        name: Name for messages.
 
     Raises:
-        SourceError: It has a line that is not an instruction, or ends within a heredoc.
+        SourceError: A line is not an instruction, or the text ends within a heredoc.
     """
     lines = text.splitlines()
     continued = re.compile(re.escape(_escape(lines)) + r"[ \t]*$")
@@ -60,13 +60,13 @@ def read(text: str, name: str) -> Iterator[Instruction]:
         more = joined != line
         while more and number < len(lines):
             line, number = lines[number], number + 1
-            # Comments and empty lines go on with what they stand in.
+            # Comments and empty lines do not end a continued instruction.
             if not _COMMENT_OR_EMPTY.fullmatch(line):
                 cut = continued.sub("", line)
                 joined, more = joined + cut, cut != line
         match = _KEYWORD.fullmatch(joined)
         if match is None:
-            raise SourceError(f"{name}:{first + 1} is no instruction: {line.strip()}", hint="correct it there")
+            raise SourceError(f"{name}:{first + 1} is not an instruction: {line.strip()}", hint="correct that line")
         keyword, words = match[1].upper(), match[2] or ""
         if keyword in {"RUN", "COPY", "ADD"}:
             body, number = _heredocs(words, lines, number, f"{name}:{first + 1}")
@@ -75,7 +75,7 @@ def read(text: str, name: str) -> Iterator[Instruction]:
 
 
 def _escape(lines: list[str]) -> str:
-    """The character that continues a line; directives stand at the very top."""
+    """Return the character that continues a line. Directives are at the top of the file."""
     for line in lines:
         match = _DIRECTIVE.fullmatch(line)
         if match is None:
@@ -86,18 +86,18 @@ def _escape(lines: list[str]) -> str:
 
 
 def _heredocs(words: str, lines: list[str], number: int, where: str) -> tuple[list[str], int]:
-    """The lines of the heredocs that an instruction opens, and the number of the line after them."""
+    """Return the lines of the heredocs that an instruction opens, and the number of the next line."""
     try:
         tokens = shlex.split(words, posix=False)
     except ValueError:
         tokens = words.split()
     body: list[str] = []
-    # BuildKit 0.22 (Docker 28.2) and newer take the name after a space too, though not after `<<-` (buildkit#5778).
+    # BuildKit 0.22 (Docker 28.2) and newer allow a space before the name, but not after `<<-` (buildkit#5778).
     joined = re.sub(r"(?m)^([0-9]*<<)\n", r"\1", "\n".join(tokens)).split("\n")
     for match in filter(None, map(_HEREDOC.fullmatch, joined)):
         while True:
             if number >= len(lines):
-                raise SourceError(f"{where} opens a heredoc that nothing ends: {match[3]}", hint="correct it there")
+                raise SourceError(f"{where}: the heredoc {match[3]} has no end", hint="correct that line")
             line, number = lines[number], number + 1
             if (line.lstrip("\t") if match[1] else line) == match[3]:
                 break
@@ -106,7 +106,7 @@ def _heredocs(words: str, lines: list[str], number: int, where: str) -> tuple[li
 
 
 def words(text: str) -> list[str]:
-    """The words of an instruction, without their quotes."""
+    """Return the words of an instruction without quotes."""
     try:
         return shlex.split(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Arguments that a Dockerfile cannot do without and that have no value."""
+"""The required arguments of a Dockerfile that have no value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from build.llmd.dockerfile import Argument, Dockerfile
     from build.llmd.instructions import Instruction
 
-# An assignment where a shell command starts: an empty value is legal, and what follows has to provide for it.
+# An assignment at the start of a shell command: an empty value is legal there.
 _ASSIGNMENT = re.compile(
     r"""(?:(?<=[;&|({\n"'])|^|\b(?:export|then|else|do|local|readonly)(?=\s))\s*
     (?:[A-Za-z_]\w*=(?!=)(?:\\?"[^"]*"|'[^']*'|\$\{[^}]*\}|[^\s;&|"'])*(?=[\s;&|)"']|$)\s*)+""",
@@ -24,19 +24,19 @@ _ASSIGNMENT = re.compile(
 )
 _OPTION = re.compile(r"^\s*(?:--\w[\w-]*=\S+\s+)+")
 
-# Instructions that cannot do with an empty word, or whose command may not. ENV and LABEL can, and what only runs in a
-# container is not expanded (Dockerfile reference, "Environment replacement").
+# Instructions that may fail with an empty word. ENV and LABEL do not, and instructions that take effect in a container
+# are not expanded (Dockerfile reference, "Environment replacement").
 _NEED_A_VALUE = frozenset({"ADD", "COPY", "EXPOSE", "RUN", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """An argument that has no value where it is needed.
+    """A required argument without a value.
 
     Attributes:
-        name: Its name.
-        line: Where it is declared.
-        why: In words, what needs it.
+        name: Name of the argument.
+        line: Line of its declaration.
+        why: Reason why it is required.
     """
 
     name: str
@@ -45,11 +45,11 @@ class Missing:
 
 
 def missing(file: Dockerfile, given: Mapping[str, str]) -> tuple[Missing, ...]:
-    """Arguments that are declared, needed, and have no value.
+    """Return the declared and required arguments without a value.
 
-    Needed is what is used where an empty value is not provided for (``${X:-…}``, ``[ -n "$X" ]``), and what is
-    declared without a default both before the first ``FROM`` and in a stage: whoever builds it is meant to give it,
-    for a script perhaps that only the step's environment tells.
+    An argument is required if it is used without handling of an empty value (``${X:-…}``, ``[ -n "$X" ]``). It is also
+    required if it is declared without a default both before the first ``FROM`` and in a stage: the author expects a
+    value, perhaps for a script that reads the step's environment.
 
     Args:
         file: The Dockerfile.
@@ -68,7 +68,7 @@ def _unused(file: Dockerfile, values: Mapping[str, str]) -> Iterator[Missing]:
 
 
 def _used(file: Dockerfile, given: Mapping[str, str], values: Mapping[str, str]) -> Iterator[Missing]:
-    """What is used without a value, instruction by instruction."""
+    """Yield the arguments that are used without a value, instruction by instruction."""
     declared = iter(file.arguments)
     scope: _Scope | None = None
     for instruction in file.instructions:
@@ -98,9 +98,9 @@ class _Scope:
 
     Attributes:
         given: Build arguments.
-        values: What the arguments before the first ``FROM`` come out as.
-        declared: The last declaration of each.
-        held: Those that have a value.
+        values: Values of the arguments before the first ``FROM``.
+        declared: Last declaration of each argument.
+        held: Known values.
     """
 
     given: Mapping[str, str]
@@ -109,7 +109,7 @@ class _Scope:
     held: dict[str, str] = field(default_factory=dict)
 
     def declare(self, arguments: Iterable[Argument]) -> None:
-        """Take in the arguments of an ``ARG``."""
+        """Add the arguments of an ``ARG``."""
         for one in arguments:
             self.declared[one.name] = one
             own = None if one.default is None else expand(one.default, self.held)
@@ -118,17 +118,17 @@ class _Scope:
 
     @property
     def empty(self) -> frozenset[str]:
-        """Names that are declared and have no value."""
+        """The names of the declared arguments without a value."""
         return frozenset(self.declared.keys() - self.held.keys())
 
     def used_by(self, instruction: Instruction) -> Iterator[Missing]:
-        """What an instruction uses that has no value."""
+        """Yield the arguments without a value that an instruction uses."""
         for name in sorted(_needed(instruction) & self.empty - AUTOMATIC):
             why = f"{instruction.keyword} on line {instruction.line} uses it"
             yield Missing(name=name, line=self.declared[name].line, why=why)
 
     def hide(self, instruction: Instruction) -> None:
-        """Take in an ``ENV``: from here on the name is the variable's, which may be empty as well."""
+        """Process an ``ENV``, which hides an argument of the same name."""
         for word in words(instruction.text):
             name, _, text = word.partition("=")
             if not names_in(text) & self.empty or expand(text, self.held):
@@ -136,7 +136,7 @@ class _Scope:
 
 
 def _needed(instruction: Instruction) -> frozenset[str]:
-    """The variables that an instruction cannot do with empty."""
+    """Return the variables that must not be empty in an instruction."""
     if instruction.keyword not in _NEED_A_VALUE:
         return frozenset()
     if instruction.keyword == "RUN":

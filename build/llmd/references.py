@@ -1,4 +1,4 @@
-"""Variables that a text of a Dockerfile or shell refers to, and what it comes out as with their values."""
+"""References to variables in the text of a Dockerfile or shell script, and their expansion."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What follows the name decides what an empty value does: `:-`, `-`, `:+`, `+` and `:=` are content with it.
+# The operator after the name decides about an empty value: `:-`, `-`, `:+`, `+` and `:=` handle it.
 REFERENCE = re.compile(r"(?<!\\)\$(?:(\w+)|\{(\w+)(:?[-+?=]|[#%/][^}]*)?((?:[^{}]|\$\{[^{}]*\})*)\})")
 _TEST = re.compile(r"\[\[?\s.*?\s\]|\bcase\b.*?\bin\b", re.DOTALL)
 
 
 def names_in(text: str) -> frozenset[str]:
-    """The variables that a text refers to."""
+    """Return the variables that a text refers to."""
     return frozenset(match[1] or match[2] for match in REFERENCE.finditer(text))
 
 
 def unguarded(text: str) -> frozenset[str]:
-    """The variables that a text refers to where it does not provide for an empty value."""
+    """Return the variables that a text uses without handling an empty value."""
     tested = {name for test in _TEST.finditer(text) for name in names_in(test[0])}
     plain = {
         match[1] or match[2]
@@ -31,7 +31,7 @@ def unguarded(text: str) -> frozenset[str]:
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
-    """A text with its variables replaced, those without a value by nothing (reference, "Environment replacement")."""
+    """Expand the variables of a text, unset ones to nothing (Dockerfile reference, "Environment replacement")."""
 
     def value(match: re.Match[str]) -> str:
         name, operator, word = match[1] or match[2], match[3] or "", match[4] or ""

@@ -30,28 +30,28 @@ if TYPE_CHECKING:
 
 DOCKERFILE = "docker/Dockerfile.cuda"
 VERSIONS = ("docker/vllm-version", "docker/common-versions")
-"""Where trees state what the Dockerfile has no default for; the first of these names is that of early 2026."""
+"""Files with the versions that the Dockerfile has no default for. Trees of early 2026 have the first."""
 
 CONSTRAINTS = ("docker/constraints.txt", "docker/overrides.txt", "docker/build-constraints.txt")
-"""Versions that the tree's installations are held to: the first adds to what is required, the second replaces it."""
+"""Files that constrain the tree's installations: constraints, overrides, and constraints of builds."""
 
 _SEARCHED = 50
-"""Commits of a tree's history that are looked at for another one."""
+"""Number of commits of a tree's history that are searched for a fitting one."""
 _READ = (".", ":(exclude,top)*.rpm", ":(exclude,top)*.whl", ":(exclude,top)docs", ":(exclude,top)guides")
 
 _SUBMODULE = "llm-d"
-_ELSEWHERE = "--llm-d PATH uses another tree"
+_ELSEWHERE = "give another tree with --llm-d PATH"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
-    """A tree of llm-d, on disk.
+    """An llm-d tree on disk.
 
     Attributes:
-        path: Its folder, the build context.
-        commit: What is checked out there; None where that is not known.
-        history: A working tree whose repository has its history; None where that is not known.
-        dirty: Whether it holds uncommitted work.
+        path: Folder of the tree, the build context.
+        commit: Checked-out commit; None if unknown.
+        history: Working tree of a repository with the history; None if unknown.
+        dirty: Whether it has uncommitted work.
     """
 
     path: Path
@@ -61,19 +61,19 @@ class Tree:
 
     @property
     def dockerfile(self) -> Dockerfile:
-        """The CUDA image's Dockerfile.
+        """The Dockerfile of the CUDA image.
 
         Raises:
-            SourceError: It cannot be read.
+            SourceError: The file is not readable.
         """
         return Dockerfile.read(self.path / DOCKERFILE, name=DOCKERFILE)
 
     @property
     def stated(self) -> Stated:
-        """The versions that it states outside of the Dockerfile.
+        """The versions stated outside the Dockerfile.
 
         Raises:
-            SourceError: They cannot be read.
+            SourceError: A file is not readable.
         """
         found = Stated()
         for name in VERSIONS:
@@ -81,17 +81,17 @@ class Tree:
         return found
 
     def text(self, name: str) -> str | None:
-        """Content of a text file by its path in the tree; None without such a file, or where it is not text."""
+        """Return a text file by its path in the tree, or None if it is missing or not text."""
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return None
 
     def scripts_of(self, dockerfile: Dockerfile) -> Iterator[tuple[str, str]]:
-        """What a build runs: the shell scripts that the Dockerfile names or copies, then its own steps.
+        """Yield what a build runs: the shell scripts that the Dockerfile names or copies, then its own steps.
 
         Args:
-            dockerfile: The tree's, of the stage that is built.
+            dockerfile: Dockerfile of the tree, reduced to the built stage.
 
         Yields:
             Place and text.
@@ -108,7 +108,7 @@ class Tree:
                 yield f"{dockerfile.name}:{one.line}", one.text
 
     def past(self) -> Iterator[Tree]:
-        """Other trees of its repository, while the loop runs: the newest of its branch first, then those of any."""
+        """Yield other trees of its repository: the newest of its branch first, then those of any branch."""
         repository = _own_repository(self.history) if self.history else None
         if repository is None:
             return
@@ -119,11 +119,11 @@ class Tree:
 
     @property
     def revision(self) -> str:
-        """For a label: the commit, with a word on uncommitted work."""
+        """The commit for a label, with ``-dirty`` for uncommitted work."""
         return f"{self.commit or 'unknown'}{'-dirty' if self.dirty else ''}"
 
     def digest(self) -> str:
-        """Of every file's path, permission to run, and content."""
+        """Return a digest of every file's path, execute permission and content."""
         found = hashlib.sha256()
         for place, folders, names in os.walk(self.path):
             folders[:] = sorted(folder for folder in folders if folder != ".git")
@@ -138,17 +138,17 @@ class Tree:
 def open_tree(
     path: Path | None, ref: str | None, *, cache: Path, console: Console, home: Path = REPOSITORY
 ) -> Iterator[Tree]:
-    """The tree, while the block runs.
+    """Open an llm-d tree.
 
     Args:
-        path: Its folder; None for the submodule, which is initialised where it is absent.
-        ref: Another commit of it than what lies there: a branch, tag or id of its repository or its remote.
-        cache: Where a commit that has to be fetched is kept.
-        console: For progress.
-        home: The repository with the submodule.
+        path: Folder of the tree; None for the submodule, which is initialised if it is missing.
+        ref: Branch, tag or id in its repository or remote; None for the folder's present state.
+        cache: Folder for fetched commits.
+        console: Console for progress.
+        home: Repository with the submodule.
 
     Raises:
-        SourceError: There is no such tree or commit, or it cannot be fetched.
+        SourceError: The tree or commit does not exist, or fetching it failed.
     """
     place = path.expanduser().absolute() if path else home / _SUBMODULE
     if path is None and not (place / DOCKERFILE).is_file():
@@ -174,11 +174,11 @@ def _as_it_lies(place: Path) -> Tree:
 
 def _require_dockerfile(folder: Path, *, of: str) -> None:
     if not (folder / DOCKERFILE).is_file():
-        raise SourceError(f"{of} is no tree of llm-d: it has no {DOCKERFILE}", hint=_ELSEWHERE)
+        raise SourceError(f"{of} is not an llm-d tree: it has no {DOCKERFILE}", hint=_ELSEWHERE)
 
 
 def _own_repository(place: Path) -> Repository | None:
-    """The repository whose working tree this folder is; one that it merely lies in says nothing about it."""
+    """Return the repository whose working tree this folder is. A repository around the folder does not count."""
     if not (place / ".git").exists():
         return None
     return Repository(place)
@@ -193,7 +193,7 @@ def _initialise(home: Path, console: Console) -> None:
             said = failure.text.splitlines()
             errors = [line for line in said if line.startswith(("fatal:", "error:"))] or said[-1:]
             raise SourceError(
-                f"the submodule {_SUBMODULE} is absent and cannot be fetched: {next(iter(errors), 'git said nothing')}",
+                f"the submodule {_SUBMODULE} is missing, and fetching it failed: {next(iter(errors), 'no message')}",
                 hint=f"check the network and proxies; {_ELSEWHERE}",
             ) from failure
 
@@ -202,7 +202,7 @@ def _initialise(home: Path, console: Console) -> None:
 def _repository_of(
     place: Path, ref: str, *, cache: Path, console: Console, home: Path
 ) -> Iterator[tuple[Repository, Commit]]:
-    """A repository that has the commit with its files: the tree's own, else one that it is fetched into."""
+    """Open a repository with the commit and its files: the tree's own, else a mirror that fetches it."""
     if own := _own_repository(place):
         with contextlib.closing(own):
             if known := _known(own, ref):
@@ -225,7 +225,7 @@ def _known(repository: Repository, ref: str) -> Commit | None:
 
 
 def _address(place: Path, home: Path) -> str:
-    """Where the tree came from."""
+    """Return the address that the tree was cloned from."""
     repository = _own_repository(place)
     if repository:
         with contextlib.closing(repository):
@@ -234,7 +234,7 @@ def _address(place: Path, home: Path) -> str:
     words = ("config", "--file", home / ".gitmodules", f"submodule.{_SUBMODULE}.url")
     with contextlib.suppress(GitError):
         return Git.sealed(Path(os.devnull)).text(*words)
-    raise SourceError(f"it is not known where {place} came from", hint="check the commit out there yourself")
+    raise SourceError(f"the repository of {place} has no origin", hint="check out the commit there yourself")
 
 
 @contextlib.contextmanager

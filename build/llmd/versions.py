@@ -1,7 +1,7 @@
-"""Files such as ``docker/common-versions`` of an llm-d tree: the versions that its Dockerfiles have no default for.
+"""The version files of an llm-d tree, such as ``docker/common-versions``, for arguments without a default.
 
-Assignments for a shell, ``KEY=value # comment``. Only read, never run: a value may refer to an earlier one, and a line
-that takes a shell to work out is returned as unread.
+They hold shell assignments, ``KEY=value # comment``, which are read and never run. A value may refer to an earlier one.
+A line that needs a shell is returned as unread.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Version:
     """One assignment.
 
     Attributes:
-        name: Before the equals sign.
-        value: Behind it, without quotes.
-        place: Where, as ``file:line``.
+        name: Name before the equals sign.
+        value: Value without quotes.
+        place: Place as ``file:line``.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True)
 class Unread:
-    """A line that only a shell can work out.
+    """A line that only a shell can evaluate.
 
     Attributes:
-        name: What it assigns; None where it is not an assignment.
+        name: Name that it assigns; None if it is not an assignment.
         text: The line.
-        place: Where, as ``file:line``.
+        place: Place as ``file:line``.
     """
 
     name: str | None
@@ -58,18 +58,18 @@ class Unread:
 
 @dataclass(frozen=True, kw_only=True)
 class Stated:
-    """What the files state.
+    """The contents of version files.
 
     Attributes:
-        versions: The assignments, the last of each name.
-        unread: Lines that were not understood, less those that a later assignment replaces.
+        versions: Assignments, the last of each name.
+        unread: Lines that were not understood, unless a later assignment replaces them.
     """
 
     versions: tuple[Version, ...] = ()
     unread: tuple[Unread, ...] = ()
 
     def then(self, later: Stated) -> Stated:
-        """What two files state together, the later one's assignments first."""
+        """Merge with a later file, whose assignments override."""
         names = {one.name for one in later.versions} | {one.name for one in later.unread}
         return Stated(
             versions=(*(one for one in self.versions if one.name not in names), *later.versions),
@@ -78,14 +78,14 @@ class Stated:
 
 
 def read(path: Path, *, name: str) -> Stated:
-    """The assignments of a file; none if there is no file (trees of 2025 have none).
+    """Read the assignments of a file. A missing file has none (trees of 2025 lack it).
 
     Args:
-        path: The file.
-        name: What to call it in messages.
+        path: Path of the file.
+        name: Name for messages.
 
     Raises:
-        SourceError: It cannot be read.
+        SourceError: The file is not readable.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def read(path: Path, *, name: str) -> Stated:
 
 
 def parse(text: str, *, name: str) -> Stated:
-    """As :func:`read`, from the file's text."""
+    """Parse the text of a file, like :func:`read`."""
     found: dict[str, Version] = {}
     unread: list[Unread] = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -117,7 +117,7 @@ def parse(text: str, *, name: str) -> Stated:
 
 
 def _value(match: re.Match[str], known: dict[str, str]) -> str | None:
-    """What is assigned; None where it refers to what the file does not state."""
+    """Return the assigned value, or None if it refers to an unknown variable."""
     if match["single"] is not None:
         return match["single"]
     text: str = match["bare"] if match["double"] is None else match["double"]

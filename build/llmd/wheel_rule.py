@@ -1,7 +1,7 @@
-"""Which wheel the scripts of an llm-d tree take: the index page they look at and the tags they accept.
+"""The wheel rule of an llm-d tree's scripts: their index page and the platform tags that they accept.
 
-Read from their text, never run. The scripts of October 2025 to August 2026 look for a file name with one ``manylinux``
-tag on an HTML page, ``<index>/<commit>/vllm/`` or ``<index>/<commit>/<variant>/vllm/``; those before let pip choose.
+The scripts are read and never run. Those of October 2025 to August 2026 look for a file name with one ``manylinux`` tag
+on an HTML page, ``<index>/<commit>/vllm/`` or ``<index>/<commit>/<variant>/vllm/``. Older ones let pip choose.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _MACHINES = {"x86_64": {"x86_64", "amd64"}, "aarch64": {"aarch64", "arm64"}}
 
 @dataclass(frozen=True, kw_only=True)
 class WheelRule:
-    """What a tree's script takes.
+    """The wheel rule of a tree's script.
 
     Attributes:
-        place: Where that stands.
-        index: Address of the index, without a slash at the end.
-        variant: Path between the commit and the package; empty for the index's default variant.
-        tags: Patterns of the platform tags that are accepted; None where any of the architecture is.
+        place: Place of the rule in the tree.
+        index: Address of the index, without a trailing slash.
+        variant: Path between commit and package; empty for the index's default variant.
+        tags: Patterns of the accepted platform tags; None for any of the architecture.
     """
 
     place: str
@@ -45,7 +45,7 @@ class WheelRule:
 
     @property
     def said(self) -> str:
-        """In words."""
+        """The rule in words."""
         tags = "any platform tag" if self.tags is None else " or ".join(self.tags) or "no wheel for this processor"
         return f"{self.place} takes {tags} of {self.variant or 'the default variant'}"
 
@@ -53,13 +53,13 @@ class WheelRule:
 def read(
     found: Iterable[tuple[str, str]], *, environment: Mapping[str, str], commit: str, machine: str
 ) -> WheelRule | None:
-    """The rule of the first text that has one; None where there is none that can be read.
+    """Return the rule of the first text with one, or None without an understood rule.
 
     Args:
-        found: Texts with their places, as :meth:`build.llmd.tree.Tree.scripts_of` yields them.
-        environment: What the steps see.
-        commit: The commit whose wheel they are told to take.
-        machine: Processor, as ``uname -m`` has it.
+        found: Places and texts from :meth:`build.llmd.tree.Tree.scripts_of`.
+        environment: Environment of the steps.
+        commit: Commit of the wheel.
+        machine: Processor in the form of ``uname -m``.
     """
     for place, text in found:
         plain = _COMMENT.sub("", text.replace("\\\n", " "))
@@ -73,7 +73,7 @@ def read(
 
 
 def _address(text: str, environment: Mapping[str, str], commit: str) -> tuple[str, str] | None:
-    """Index and variant of the page that a text looks at; None where only a shell can tell."""
+    """Return index and variant of a text's page, or None if only a shell can evaluate them."""
     page = re.compile(rf"(https?://[^\s\"'<>]+?)/{re.escape(commit)}/([^\s\"'<>]*?)/?\bvllm/?(?=[\s\"')]|$)")
     held = dict(environment)
     for statement in _STATEMENT.split(text):
@@ -87,7 +87,7 @@ def _address(text: str, environment: Mapping[str, str], commit: str) -> tuple[st
 
 
 def _assign(statement: str, held: dict[str, str], commit: str) -> None:
-    """Do what an assignment does. What takes a command is not known from there on, but a commit stays that commit."""
+    """Evaluate an assignment. A command's result is unknown, except that a variable with the commit keeps it."""
     assigned = _ASSIGNS.match(statement)
     if assigned is None:
         return
@@ -100,7 +100,7 @@ def _assign(statement: str, held: dict[str, str], commit: str) -> None:
 
 
 def _tags(text: str, machine: str) -> tuple[str, ...] | None:
-    """Patterns of the tags that a text names for a processor; None where it names none for any."""
+    """Return the patterns of a text's tags for a processor, or None if it names no tags at all."""
     matches = list(_TAG.finditer(text))
     own = _MACHINES.get(machine, {machine})
     found = [match["glibc"] for match in matches if match["machine"] in own or match["machine"].startswith("$")]

@@ -1,4 +1,4 @@
-"""Files that a build writes itself: by a heredoc, ``printf`` or ``echo``."""
+"""The files that a build writes itself, by a heredoc, ``printf`` or ``echo``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _REDIRECTED = re.compile(_TARGET)
 
 
 class Written(NamedTuple):
-    """Lines that go into a file.
+    """Lines written to a file.
 
     Attributes:
-        path: Of the file, as written.
-        lines: The lines.
-        literal: Whether no variable in them is replaced.
+        path: Path of the file, as written.
+        lines: Lines of text.
+        literal: Whether variables in them stay unexpanded.
     """
 
     path: str
@@ -33,7 +33,7 @@ class Written(NamedTuple):
 
 
 def by_copy(text: str) -> Iterator[Written]:
-    """What a ``COPY`` or ``ADD`` writes by a heredoc (Dockerfile reference, "Here-Documents")."""
+    """Yield what a ``COPY`` or ``ADD`` writes by a heredoc (Dockerfile reference, "Here-Documents")."""
     head, *body = text.split("\n")
     opened, target = _HEREDOC.search(head), head.split()[-1:]
     if opened and target:
@@ -42,7 +42,7 @@ def by_copy(text: str) -> Iterator[Written]:
 
 
 def by_shell(text: str) -> Iterator[Written]:
-    """What shell commands write."""
+    """Yield what shell commands write."""
     for match in _SAID.finditer(text):
         words = _split(match["words"])
         yield Written(match["path"].strip("\"'"), tuple(_said(match["program"], words)), literal=False)
@@ -63,10 +63,10 @@ def _split(words: str) -> list[str]:
 
 
 def _said(program: str, words: list[str]) -> list[str]:
-    """The lines that ``printf`` or ``echo`` prints."""
+    """Return the lines that ``printf`` or ``echo`` prints."""
     words = list(itertools.dropwhile(lambda word: re.fullmatch(r"-[eEn]+|--", word), words))
     if program == "printf" and "%" in "".join(words[:1]):
-        # A format is used again as long as there are words.
+        # printf repeats its format for the remaining words.
         return words[1:]
     text = " ".join(words) if program == "echo" else "".join(words[:1])
     return text.replace("\\n", "\n").splitlines()

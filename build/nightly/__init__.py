@@ -1,1 +1,1 @@
-"""A nightly from start to end, its record and log, and what is removed afterwards."""
+"""The nightly: build, record, log, notification, schedule, and pruning afterwards."""

@@ -1,4 +1,4 @@
-"""How old a base is, and whether somebody should look why."""
+"""The warning about a stale base."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _STALE = dt.timedelta(days=2)
 
 
 def stale(nightlies: Path, image: Image) -> str | None:
-    """What to say about a base that no nightly has built or found still right for two days; None otherwise.
+    """Return a warning if no nightly has built or confirmed a base for two days, else None.
 
     Args:
-        nightlies: Folder of the records of nightlies.
+        nightlies: Folder of the nightlies' records.
         image: The base.
     """
     flavor = names.flavor_of(image)

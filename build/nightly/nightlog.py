@@ -1,4 +1,4 @@
-"""``nightly-build.log`` in the repository: what every nightly did, line by line, for whoever looks in the morning."""
+"""The log of all nightlies, ``nightly-build.log`` in the repository."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _KEPT = 4
 
 @contextlib.contextmanager
 def written() -> Iterator[None]:
-    """Log to the file while the block runs; it is rotated, ``.1`` being the one before.
+    """Log to the file while the block runs. The file is rotated; ``.1`` is the previous one.
 
-    Output of builds is left to the run's own log in the state folder: here it would bury all else.
+    Build output goes only to the run's own log in the state folder: here it would hide everything else.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: The file is not writable.
     """
     try:
         handler = RotatingLogFile(PATH, maxBytes=_BYTES, backupCount=_KEPT, encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"the repository's folder cannot be written: {error}", hint="run this in a checkout of your own"
+            f"the repository's folder is not writable: {error}", hint="run this in a checkout that you may write to"
         ) from error
     handler.setLevel(logging.INFO)
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)-7s [%(process)d] %(message)s"))

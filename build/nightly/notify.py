@@ -1,8 +1,8 @@
-"""Tells a webhook when nightlies begin to fail, and when they are well again.
+"""Notifications to a webhook when nightlies fail and when they pass again.
 
-The message is Slack's, which others understand too: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
-The address is a secret, and whoever has it can post: it goes nowhere but into the request. That includes the words of
-``requests``, whose errors hold the path.
+The message has Slack's format: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
+The address is a secret that allows posting, so it appears only in the request. Errors of ``requests`` contain its path
+and are not shown.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 10
 _LINES = 20
-# Compiling everything takes hours; by the next night it is over.
+# A complete compilation takes hours, but ends before the next night.
 _STUCK = dt.timedelta(hours=20)
 
 
 def tell(context: Context, ended: Record) -> None:
-    """Say that a nightly failed, or that it is the first good one after a bad one. Never raises.
+    """Report that a nightly failed, or passed after a failure. Never raises.
 
     Args:
         context: Settings, console, and the records of earlier nightlies.
-        ended: The record of this one, which is already kept.
+        ended: The record of this nightly, already written.
     """
     if text := _text(context, ended):
         _send(context, text)
 
 
 def tell_stuck(context: Context) -> None:
-    """Say that a nightly could not start because one of long ago still runs. Never raises."""
+    """Report that a nightly could not start because an old one still runs. Never raises."""
     running = [one for one in record.recall(context.folders.nightlies) if one.verdict == RUNNING]
     if running and clock.now() - moment(running[0].started) > _STUCK:
         stuck = running[0]
         where = f"nightly ({stuck.flavor}) on {socket.gethostname()}"
-        _send(context, f"{where} is stuck: {stuck.owner} runs since {stuck.started}")
+        _send(context, f"{where} is stuck: {stuck.owner} has been running since {stuck.started}")
 
 
 def _send(context: Context, text: str) -> None:
     address = _address(context)
     if address and (problem := _post(address, text)):
-        context.console.warn(f"the webhook was not told: {problem}")
+        context.console.warn(f"notification not sent: {problem}")
 
 
 def _address(context: Context) -> str | None:
@@ -67,7 +67,7 @@ def _address(context: Context) -> str | None:
         return settings.notify_url_file.expanduser().read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         context.console.warn(
-            f"the webhook's address cannot be read from {settings.notify_url_file}: {type(error).__name__}"
+            f"the webhook's address is not readable from {settings.notify_url_file}: {type(error).__name__}"
         )
         return None
 
@@ -78,15 +78,15 @@ def _text(context: Context, ended: Record) -> str | None:
     if ended.verdict == FAIL and ended.error:
         cause = f"error[{ended.error['category']}]: {ended.error['what']}\ntry: {ended.error['hint']}"
         end = "\n".join(redacted(line) for line in tail(nightlog.PATH, lines=_LINES))
-        kept = "the base of before stays in use"
+        kept = "the previous base stays in use"
         return f"{where} failed{commit}; {kept}\n{cause}\n```\n{end}\n```"
     if ended.verdict == PASS and _was_bad(context, ended):
-        return f"{where} is well again{commit}"
+        return f"{where} passes again{commit}"
     return None
 
 
 def _was_bad(context: Context, ended: Record) -> bool:
-    """Whether the nightly of its flavor before this one failed; those that somebody stopped do not count."""
+    """Return whether the flavor's previous nightly failed. Interrupted ones do not count."""
     known = record.recall(context.folders.nightlies, flavor=ended.flavor)
     before = [one for one in known if (one.started, one.owner) != (ended.started, ended.owner)]
     judged = [one.verdict for one in before if one.verdict in {PASS, FAIL, KILLED}]
@@ -94,15 +94,15 @@ def _was_bad(context: Context, ended: Record) -> bool:
 
 
 def _post(address: str, text: str) -> str | None:
-    """Post a message; what went wrong, in words without the address, or None."""
-    # The three characters that Slack gives a meaning.
+    """Post a message. Return None, or the problem in words without the address."""
+    # Slack requires &, < and > to be escaped.
     message = {"text": html.escape(text, quote=False)}
     try:
-        # The answer's body is not waited for, and nobody is told by a redirection where to post instead.
+        # The response body is not read, and redirections are not followed.
         with requests.post(address, json=message, timeout=_TIMEOUT_S, stream=True, allow_redirects=False) as answer:
-            return None if answer.ok and not answer.is_redirect else f"it answers {answer.status_code}"
+            return None if answer.ok and not answer.is_redirect else f"the webhook answered {answer.status_code}"
     except requests.RequestException as error:
         return type(error).__name__
     except (ValueError, UnicodeError):
-        # An address that is none; its errors quote it.
-        return "its address is none"
+        # These errors quote the address.
+        return "the webhook's address is not a valid URL"

@@ -1,4 +1,4 @@
-"""Frees disk: removes what is ours and of no use any more."""
+"""Pruning: frees disk by removing this tool's obsolete images and files."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What went, or would go.
+    """The result of pruning, or the plan for it.
 
     Attributes:
         applied: Whether anything was removed.
-        decisions: About each image of ours.
+        decisions: Decision about each image of this tool.
         files: Old reports, logs, records, verdicts and copies.
-        pushed: How many images of the embedded registry have expired, and names there that killed pushes left.
-        cache: Whether old build cache goes too.
-        freed: Bytes; an upper bound if nothing was removed.
+        pushed: Number of expired images in the embedded registry, plus the tags that killed pushes left there.
+        cache: Whether old build cache is removed too.
+        freed: Freed bytes; an upper bound if nothing was removed.
     """
 
     applied: bool
@@ -52,7 +52,7 @@ class Pruned:
     freed: int
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the document for ``--json``."""
         images = [
             {"id": one.image.id, "names": list(one.image.tags), "keep": one.keep, "why": one.why}
             for one in self.decisions
@@ -68,7 +68,7 @@ class Pruned:
         }
 
     def table(self) -> Table:
-        """For a person."""
+        """Return the decisions as a table."""
         shown = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("image", "kind", "", "why"):
             shown.add_column(column, overflow="fold")
@@ -79,7 +79,7 @@ class Pruned:
 
     @property
     def summary(self) -> str:
-        """In one line."""
+        """The result in one line."""
         going = sum(not one.keep for one in self.decisions)
         things = f"{going} images, {self.pushed} in the registry, {len(self.files)} old files"
         things += ", old build cache" if self.cache else ""
@@ -89,7 +89,7 @@ class Pruned:
 
 
 def prune(context: Context, *, apply: bool) -> Pruned:
-    """Find what may go, and remove it if asked to, while no nightly runs.
+    """Find what is obsolete. Remove it if ``apply`` is set and no nightly runs.
 
     Raises:
         BusyError: A nightly runs.
@@ -102,7 +102,7 @@ def prune(context: Context, *, apply: bool) -> Pruned:
 
 
 def carry_out(context: Context) -> Pruned:
-    """Remove what may go. The caller holds the nightly's lock: bases on their way have no name yet."""
+    """Remove what is obsolete. The caller holds the nightly's lock, because unfinished bases have no name yet."""
     with context.console.step("prune"):
         planned = _plan(context)
         measured = planned if planned.files or not all(one.keep for one in planned.decisions) else None
@@ -129,7 +129,7 @@ def _plan(context: Context) -> Pruned:
         doubt=_doubt(context),
     )
     if rules.doubt:
-        context.console.warn(f"nothing is removed for its age: {rules.doubt}")
+        context.console.warn(f"nothing is removed because of its age: {rules.doubt}")
     decisions = retention.decide(images, rules)
     decided = {one.image.id for one in decisions}
     others = [image for image in images if image.id not in decided]
@@ -152,10 +152,10 @@ def _failed(context: Context, image: Image) -> bool:
 
 
 def _remove(context: Context, image: Image) -> bool:
-    """Remove an image name by name, never by force: what got another name meanwhile stays."""
+    """Remove an image name by name, without force: an image that got another name meanwhile stays."""
     try:
         for name in image.tags:
-            # A `dev` that runs meanwhile may have given the name to a new image.
+            # A concurrent `dev` may have moved the name to a new image.
             if (named := context.engine.find_image(name)) and named.id == image.id:
                 context.engine.untag(name)
         gone = context.engine.discard(image)
@@ -168,7 +168,7 @@ def _remove(context: Context, image: Image) -> bool:
 
 
 def _expired(context: Context) -> int:
-    """Only in the embedded registry: another has rules of its own."""
+    """Return the number of expired images in the embedded registry. Other registries have their own rules."""
     if context.settings.registry:
         return 0
     found = expiry.waiting(context, EMBEDDED_REPOSITORY)
@@ -183,14 +183,14 @@ def _sweep_registry(context: Context) -> int:
 
 
 def _cache_is_ours(context: Context) -> bool:
-    """The embedded engine builds for nobody else; on any other engine the cache is everybody's."""
+    """Return whether the engine is the embedded one. Other engines share their build cache with other users."""
     return context.engine.host == f"unix://{embedded.socket(context.folders)}"
 
 
 def _prune_cache(context: Context) -> int:
-    """Drop what no build has used for the time that files are kept; BuildKit leaves alone what is in use now."""
+    """Drop build cache that is unused for ``keep_days``. BuildKit keeps entries that are in use."""
     unused = {"until": f"{context.settings.keep_days * 24}h"}
-    # types-docker has the filters of another request.
+    # types-docker declares the filters of another request.
     answer = context.engine.client.api.prune_builds(filters=unused, all=True)  # type: ignore[arg-type]
     return int(answer.get("SpaceReclaimed") or 0)
 
@@ -199,30 +199,30 @@ def _prune_cache(context: Context) -> int:
 
 
 def _old_files(context: Context, images: set[str]) -> Iterator[Path]:
-    """What can be thrown away without loss."""
+    """Yield files and folders that are older than ``keep_days``."""
     folders = context.folders
     limit = clock.now().timestamp() - context.settings.keep_days * 86400
-    # .context-*: what a build that was killed had put together for the engine.
+    # .context-*: build contexts of killed builds.
     old = _traces(context)
     yield from (path for found in (*old, folders.cache.glob(".context-*")) for path in found if _older(path, limit))
-    # Named after images: of use as long as the image is there, and perhaps on another engine.
+    # Named after images: needed while the image exists. The image may be on another engine.
     named = (*folders.verdicts.glob("*.json"), *(folders.cache / "bases").glob("*"))
     yield from (path for path in named if verdict.image_of(path) not in images and _older(path, limit))
 
 
 def _traces(context: Context) -> list[Iterator[Path]]:
-    """What every run leaves."""
+    """Return the files that runs leave: reports, logs and records."""
     folders = context.folders
     return [folders.reports.glob("*"), folders.logs.glob("*.log"), folders.nightlies.glob("*.json")]
 
 
 def _doubt(context: Context) -> str | None:
-    """Why ages are not to be believed; None if they are."""
+    """Return why ages are not reliable, or None if they are."""
     return clock.doubt(when for found in _traces(context) for path in found if (when := _written(path)))
 
 
 def _written(path: Path) -> dt.datetime | None:
-    """When a file was written last; None if it is gone, or has a date that no calendar has."""
+    """Return a file's modification time, or None if the file is gone or the time is out of range."""
     try:
         return dt.datetime.fromtimestamp(path.lstat().st_mtime, dt.UTC)
     except (OSError, OverflowError, ValueError):
@@ -243,17 +243,17 @@ def _delete(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        log.warning("%s cannot be removed: %s", path, error)
+        log.warning("%s was not removed: %s", path, error)
 
 
 def _size(path: Path) -> int:
-    """Bytes below a path; 0 for one that is gone."""
+    """Return the bytes below a path, 0 if it is gone."""
     files = path.rglob("*") if path.is_dir() else (path,)
     return sum(file.lstat().st_size for file in files if file.is_file())
 
 
 def _used(context: Context, planned: Pruned | None) -> int:
-    """Bytes of the engine's layers and of the files that go; nothing is measured, which takes time, for nothing."""
+    """Return the bytes of the engine's layers and of the planned files. Without a plan, skip the slow measurement."""
     if planned is None:
         return 0
     return int(context.engine.client.api.df().get("LayersSize") or 0) + sum(map(_size, planned.files))

@@ -1,4 +1,4 @@
-"""What became of each nightly: one JSON file a run, in the state folder."""
+"""The records of nightlies: one JSON file a run, in the state folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ INTERRUPTED = "interrupted"
 KILLED = "killed"
 
 _NAMED = "%Y%m%d-%H%M%S"
-"""How the name of a record begins."""
+"""Prefix of a record's file name."""
 _STAMPED = re.compile(r"[0-9]{8}-[0-9]{6}-")
 
 
@@ -48,7 +48,7 @@ def _is_a_moment(stamp: str) -> str:
 
 def _is_an_error(words: dict[str, str]) -> dict[str, str]:
     if lacking := {"category", "what", "hint"} - set(words):
-        raise ValueError(f"no {min(lacking)}")
+        raise ValueError(f"{min(lacking)} is missing")
     return words
 
 
@@ -67,23 +67,23 @@ _Error = Annotated[dict[str, str], AfterValidator(_is_an_error)]
 
 @checked(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Record:
-    """One nightly.
+    """The record of one nightly.
 
     Attributes:
-        started: RFC 3339 time stamp.
-        finished: The same; None while it runs, and for one that was killed.
-        owner: Identity of its process (:mod:`build.host.identity`).
+        started: RFC 3339 timestamp.
+        finished: RFC 3339 timestamp; None for a running or killed nightly.
+        owner: Identity of the process (:mod:`build.host.identity`).
         flavor: ``cpu`` or ``cuda``.
-        verdict: ``running``, ``pass``, ``fail``, ``interrupted``; ``killed`` is what a reader finds out.
-        error: Category, what and hint of what it failed with; None if it did not.
-        commit: Full id of the vLLM commit; None if it did not get that far.
+        verdict: ``running``, ``pass``, ``fail`` or ``interrupted``; readers derive ``killed``.
+        error: Category, what and hint of the error; None without an error.
+        commit: Full id of the vLLM commit; None if the nightly ended before it was known.
         image: ID of the base.
-        built: Whether it was built now; None if it did not get that far.
+        built: Whether this nightly built the base; None if it ended before that was known.
         bytes: Size of the base on disk.
-        digest: Of what was pushed; None if nothing was.
+        digest: Digest of the pushed manifest; None without a push.
         freed: Bytes that pruning freed afterwards.
-        steps: Name, seconds, and the steps that it was part of, of each step that was done.
-        took: Seconds of the monotonic clock; None as long as its end is not known, and from older versions.
+        steps: Name, seconds and enclosing steps of each finished step.
+        took: Seconds by the monotonic clock; None while it runs, and in records of older versions.
     """
 
     started: _Moment
@@ -103,28 +103,28 @@ class Record:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took; None if that is not known: the machine's clock may have been set meanwhile."""
+        """Duration in seconds; None if it is unknown or the machine's clock was changed meanwhile."""
         if self.took is not None or self.finished is None:
             return self.took
         apart = (moment(self.finished) - moment(self.started)).total_seconds()
         return apart if apart >= 0 else None
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the document for ``--json``."""
         return {**{name: value for name, value in asdict(self).items() if name != "took"}, "seconds": self.seconds}
 
 
 def now() -> str:
-    """This moment as an RFC 3339 time stamp."""
+    """Return the current time as an RFC 3339 timestamp."""
     return clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Recorder:
-    """Keeps the record of the run that goes on, so that also a killed one leaves what it knew.
+    """The writer of the current run's record. A killed run leaves the record as it was last updated.
 
     Args:
-        path: Its file.
-        record: What is known at first.
+        path: File of the record.
+        record: The initial record.
     """
 
     def __init__(self, path: Path, record: Record) -> None:
@@ -133,22 +133,22 @@ class Recorder:
         self.update()
 
     def update(self, **changes: Any) -> None:  # noqa: ANN401 - values of the record's attributes
-        """Change some attributes and write them down. A full disk must not change how a nightly ends."""
+        """Change attributes and write the record. A write error, such as a full disk, does not fail the nightly."""
         self.record = replace(self.record, **changes)
         try:
             stored.write(self._path, asdict(self.record))
         except OSError as error:
-            log.warning("the record cannot be written: %s", error)
+            log.warning("the record was not written: %s", error)
 
 
 @contextlib.contextmanager
 def kept(folder: Path, *, flavor: str, console: Console) -> Iterator[Recorder]:
-    """Keep a record of the block: how it ended, and what its steps took.
+    """Record the block: its outcome and the duration of its steps.
 
     Args:
-        folder: Where records are.
-        flavor: What is built.
-        console: Whose steps count.
+        folder: Folder of the records.
+        flavor: Flavor of the base.
+        console: Console whose steps are recorded.
     """
     path = folder / f"{time.strftime(_NAMED)}-{os.getpid()}-{secrets.token_hex(2)}.json"
     recorder = Recorder(path, Record(started=now(), owner=identity.identity(), flavor=flavor))
@@ -166,7 +166,7 @@ def kept(folder: Path, *, flavor: str, console: Console) -> Iterator[Recorder]:
         yield recorder
     except Exception as error:
         ours = errors.as_ours(error)
-        log.error("error[%s]: %s", ours.word, ours.what)  # noqa: TRY400 - the whole of it is in the run's own log
+        log.error("error[%s]: %s", ours.word, ours.what)  # noqa: TRY400 - the run's own log has the traceback
         finish(FAIL, {"category": ours.word, "what": _shown(ours.what), "hint": _shown(ours.hint)})
         raise
     except BaseException:
@@ -176,17 +176,17 @@ def kept(folder: Path, *, flavor: str, console: Console) -> Iterator[Recorder]:
 
 
 def _shown(text: str) -> str:
-    """A text without credentials; letters of a path that are not UTF-8 are escaped."""
+    """Return a text with credentials redacted and surrogates escaped."""
     return redacted(text).encode("utf-8", "backslashreplace").decode()
 
 
 def recall(folder: Path, *, last: int | None = None, flavor: str | None = None) -> list[Record]:
-    """Records that can be read, the newest first; those of the future last, from when a clock was wrong.
+    """Return the readable records, the newest first. Records dated in the future, by a wrong clock, come last.
 
     Args:
-        folder: Where they are.
-        last: How many at most; all by default.
-        flavor: Of which flavor; of all by default.
+        folder: Folder of the records.
+        last: Maximum number; all by default.
+        flavor: Flavor to return; all by default.
     """
     limit = time.strftime(_NAMED, time.localtime(clock.tomorrow().timestamp()))
     future = {path for path in folder.glob("*.json") if _STAMPED.match(path.name) and path.name[: len(limit)] > limit}
@@ -209,7 +209,7 @@ _COLOURS = {PASS: "green", RUNNING: "cyan"}
 
 
 def table(found: Sequence[Record]) -> Table:
-    """For a person."""
+    """Return records as a table."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("nightly", "verdict", "flavor", "commit", "took", "base", "freed", "error"):
         shown.add_column(column, overflow="fold", justify="right" if column in ("took", "base", "freed") else "left")

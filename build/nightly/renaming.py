@@ -1,6 +1,6 @@
-"""Gives images that have another flavor's names their own.
+"""The renaming of images that have another flavor's name.
 
-Names did not tell flavors apart at first: a cpu base was called ``nightly``, as the CUDA base is.
+Earlier versions called a cpu base ``nightly``, which is now the name of the CUDA base.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def rename(context: Context) -> None:
-    """Take from every image of the local repository the names of another flavor than its own.
+    """Remove the names of other flavors from every image of the local repository.
 
-    It gets the name of its own flavor instead, unless another image has that. No image is removed.
+    The image gets the name of its own flavor, unless another image has that name. No image is removed.
     """
     repository = context.settings.repository
     for image in context.engine.images():
@@ -44,7 +44,7 @@ def _rename(context: Context, image: Image, wrong: Tag, right: Tag) -> None:
 
 
 def _move_commit(image: Image, wrong: Tag, right: Tag) -> None:
-    """The file with the commit goes along with the moving name, if it is about that image."""
+    """Move the file with the commit along with the moving name, if the file is about that image."""
     before, after = names.base_commit_file(wrong.flavor), names.base_commit_file(right.flavor)
     commit = image.labels.get(labels.COMMIT)
     if commit and before.exists() and before.read_text(encoding="utf-8", errors="replace").strip() == commit:

@@ -1,4 +1,4 @@
-"""What may go and what must stay: decided from labels, names and ages, to be shown before it is done."""
+"""The retention rules: which images stay, decided from labels, names and ages."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from build.engine.image import Image
 
 _KINDS = frozenset({"base", "overlay", "unsealed"})
-"""What comes and goes. A root file system stays: making it again takes longer than it is large."""
+"""Kinds that pruning removes. Root file systems stay: they are small and slow to build."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What decides.
+    """The facts that decide.
 
     Attributes:
-        repository: Local repository whose images are ours.
-        keep_bases: How many good bases of each flavor stay.
-        now: When this is.
-        failed: Whether an image is known to be broken.
+        repository: Local repository of this tool's images.
+        keep_bases: Number of good bases to keep for each flavor.
+        now: Current time.
+        failed: Whether an image has a failing verdict.
         used: IDs of images that containers use.
-        doubt: Why no image may go for its age (:func:`build.host.clock.doubt`); None if ages can be believed.
+        doubt: Why ages are not reliable (:func:`build.host.clock.doubt`); None if they are.
     """
 
     repository: str
@@ -43,12 +43,12 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """About one image.
+    """The decision about one image.
 
     Attributes:
-        image: Which.
+        image: The image.
         keep: Whether it stays.
-        why: In words.
+        why: Reason in words.
     """
 
     image: Image
@@ -57,10 +57,10 @@ class Decision:
 
 
 def is_ours(image: Image, repository: str) -> bool:
-    """Whether this repository made the image or has a name for it.
+    """Return whether this repository made the image or has a name for it.
 
-    Every image with our labels is somebody's: of another local repository, of tests, of another user of the engine.
-    What is made from an image inherits them: without a name, only an image that is as this tool made it counts.
+    The labels alone do not tell: other local repositories, tests and other users of the engine set them too, and
+    derived images inherit them. Without a name, only an unmodified image of this tool counts.
     """
     if image.labels.get(labels.KIND) not in _KINDS or content.is_derived(image):
         return False
@@ -69,7 +69,7 @@ def is_ours(image: Image, repository: str) -> bool:
 
 
 def foreign_names(image: Image, repository: str) -> list[str]:
-    """Names that this tool has not given: not in the local repository or a registry that has the image, or not ours."""
+    """Return an image's foreign names: in an unrelated repository, or with a tag that this tool does not use."""
     places = {repository, *(name.partition("@")[0] for name in image.digests)}
     split = [(name, *name.rpartition(":")[::2]) for name in image.tags]
     return [name for name, place, tag in split if place not in places or not _is_given(tag)]
@@ -80,15 +80,15 @@ def _is_given(tag: str) -> bool:
 
 
 def decide(images: Sequence[Image], rules: Rules) -> list[Decision]:
-    """What becomes of each image of ours; of those of others there is no word.
+    """Decide about each image of this tool. Other images are left out.
 
     Args:
         images: All images that carry :data:`build.engine.labels.KIND`.
-        rules: What decides.
+        rules: The facts that decide.
     """
     ours = [image for image in images if is_ours(image, rules.repository)]
     good = _good([image for image in ours if image.labels[labels.KIND] == "base"], rules)
-    # The first reason that an image has is the one that is told.
+    # The first reason that applies is shown.
     reasons: tuple[Callable[[Image], str | None], ...] = (
         lambda image: _tied(image, rules),
         lambda image: good.get(image.id),
@@ -102,7 +102,7 @@ def decide(images: Sequence[Image], rules: Rules) -> list[Decision]:
 
 
 def _stood_on(images: Sequence[Image]) -> dict[str, str]:
-    """Bases of overlays, by ID."""
+    """Return the bases of overlays, by ID, with the reason to keep each."""
     overlays = [
         image for image in reversed(images) if image.labels[labels.KIND] == "overlay" and not content.is_derived(image)
     ]
@@ -118,7 +118,7 @@ def _decision(image: Image, kept: Mapping[str, str]) -> Decision:
 
 
 def _tied(image: Image, rules: Rules) -> str | None:
-    """Why an image must stay whatever else is known of it."""
+    """Return why an image must stay regardless of its age, or None."""
     if image.id in rules.used:
         return "a container uses it"
     if names.is_last_good(image, rules.repository):
@@ -128,11 +128,11 @@ def _tied(image: Image, rules: Rules) -> str | None:
 
 
 def _good(bases: Sequence[Image], rules: Rules) -> dict[str, str]:
-    """The newest bases that passed, and one that was built after them: the next nightly goes on with it."""
+    """Return the newest good bases, and a newer base without a verdict: the next nightly continues with it."""
     kept: dict[str, str] = {}
     for flavor in {names.flavor_of(base) for base in bases}:
         newest = sorted((base for base in bases if names.flavor_of(base) == flavor), key=order, reverse=True)
-        # Promotion is what a passing smoke run leads to; a later run may have found it broken all the same.
+        # A promoted base passed once, but a later smoke run may have failed.
         good = [base for base in newest if names.promoted(base, rules.repository) and not rules.failed(base)]
         kept |= {base.id: f"one of the newest {rules.keep_bases} good bases" for base in good[: rules.keep_bases]}
         if newest and not names.promoted(newest[0], rules.repository):
@@ -141,7 +141,7 @@ def _good(bases: Sequence[Image], rules: Rules) -> dict[str, str]:
 
 
 def _valid(image: Image, rules: Rules) -> str | None:
-    """Why an overlay with a name stays: it has not expired."""
+    """Return why an overlay with a name has not expired, or None."""
     if image.labels[labels.KIND] != "overlay" or not image.tags:
         return None
     try:
@@ -156,11 +156,11 @@ def _valid(image: Image, rules: Rules) -> str | None:
 
 
 def at_most(decisions: Sequence[Decision], others: Sequence[Image]) -> int:
-    """Bytes that go with what does not stay: an upper bound, because layers may be shared below known images.
+    """Return an upper bound of the bytes that removal frees. Shared layers may reduce it.
 
     Args:
-        decisions: What is decided.
-        others: Further images of the engine.
+        decisions: The decisions.
+        others: Other images of the engine.
     """
     known = [*others, *(one.image for one in decisions if one.keep)]
     total = 0

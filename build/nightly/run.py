@@ -44,14 +44,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class BaseRequest:
-    """What ``nightly`` is told.
+    """The request of a nightly.
 
     Attributes:
         flavor: ``cpu`` or ``cuda``.
         force: Build and test again although nothing changed.
-        push: Whether to push the base, if it passed.
-        wishes: What is asked of a cuda base.
-        gpus: GPUs that it is tested on.
+        push: Whether to push a base that passed.
+        wishes: Options of a cuda base.
+        gpus: GPUs for the smoke test.
     """
 
     flavor: str
@@ -63,14 +63,14 @@ class BaseRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Promoted:
-    """What came of it.
+    """The result of a nightly.
 
     Attributes:
-        image: The base, promoted.
-        built: Whether it was built now; otherwise it was there.
+        image: The promoted base.
+        built: Whether this nightly built it; otherwise it existed.
         trial: Its smoke run.
-        pushed: Where it is now, if it was pushed.
-        ending: What the user goes on with.
+        pushed: Its place in the registry; None without a push.
+        ending: Next steps for the user.
     """
 
     image: Image
@@ -80,7 +80,7 @@ class Promoted:
     ending: Mapping[str, str]
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the document for ``--json``."""
         return {
             "image": self.image.name,
             "id": self.image.id,
@@ -96,28 +96,30 @@ class Promoted:
 
 
 def nightly(context: Context, request: BaseRequest) -> Promoted:
-    """Make the base that overlays stand on. The old one stays in place until the new one has passed.
+    """Build, test and promote the base of overlays. The old base stays in use until the new one has passed.
 
     Raises:
-        UsageError: It cannot be built as asked for.
+        UsageError: The request is not valid.
         EngineError: No engine answers.
         RegistryError: The registry does not answer, or refuses.
         BusyError: Another nightly runs.
-        SourceError: The release cannot be had.
+        SourceError: The source is not available.
         DiskError: Not enough disk.
         BuildError: The build failed.
-        SmokeError: The new base is broken; tags and the file with the commit stay.
+        SmokeError: The new base failed; tags and the file with the commit are unchanged.
     """
     with nightlog.written(), _alone(context, request.flavor):
         return _attended(context, request)
 
 
 def plan(context: Context, request: BaseRequest) -> Recipe:
-    """How the base would be built. Needs no engine; with a full commit id and no wheel preflight no network either.
+    """Return how the base would be built.
+
+    Needs no engine. With a full commit id and without preflight, it needs no network either.
 
     Raises:
-        UsageError: It cannot be built as asked for.
-        SourceError: A part cannot be had.
+        UsageError: The request is not valid.
+        SourceError: A part is not available.
     """
     with _flavor(context, request) as flavor:
         return flavor.recipe()
@@ -125,9 +127,9 @@ def plan(context: Context, request: BaseRequest) -> Recipe:
 
 @contextlib.contextmanager
 def _alone(context: Context, flavor: str) -> Iterator[None]:
-    """Hold the lock of nightlies; one that is stuck keeps all others from running, which is told.
+    """Hold the nightlies' lock. If a stuck nightly holds it, send a notification.
 
-    One for all flavors: each prunes at its end, and what another is building has no name yet.
+    All flavors share the lock: each nightly prunes at its end, and unfinished bases have no name yet.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -140,7 +142,7 @@ def _alone(context: Context, flavor: str) -> Iterator[None]:
 
 
 def _attended(context: Context, request: BaseRequest) -> Promoted:
-    """The run itself, and what has to be done because nobody is looking: record, pruning, word to a webhook."""
+    """Run unattended, with record, pruning and notification."""
     recording = record.kept(context.folders.nightlies, flavor=request.flavor, console=context.console)
     with contextlib.ExitStack() as told, recording as recorder:
         # After the record is closed.
@@ -151,7 +153,7 @@ def _attended(context: Context, request: BaseRequest) -> Promoted:
 
 @contextlib.contextmanager
 def _pruned(context: Context, recorder: Recorder) -> Iterator[None]:
-    """Prune when the block ends, also with a failure: nights that fail must not fill the disk."""
+    """Prune when the block ends, also after a failure: failing nightlies must not fill the disk."""
     try:
         yield
     finally:
@@ -160,7 +162,7 @@ def _pruned(context: Context, recorder: Recorder) -> Iterator[None]:
 
 
 def _prune(context: Context, recorder: Recorder) -> None:
-    """Free what is of no use any more. It never decides how a nightly ends."""
+    """Prune. An error of it does not fail the nightly."""
     try:
         recorder.update(freed=pruning.carry_out(context).freed)
     except Exception as error:
@@ -170,7 +172,7 @@ def _prune(context: Context, recorder: Recorder) -> None:
 
 
 def _run(context: Context, request: BaseRequest, recorder: Recorder) -> Promoted:
-    # Both must be there before anything is downloaded, and hours before the push.
+    # Check engine and registry before the downloads, and hours before the push.
     if request.push:
         context.open_registry().require_reachable()
     context.require_buildkit()
@@ -210,11 +212,10 @@ def _fingerprint(flavor: Flavor, commit: Commit, expires_after: str) -> str:
 
 
 def _find(context: Context, flavor: Flavor, fingerprint: str) -> Image | None:
-    """A base that is what would be built: rather one that has passed, then one of an earlier run, then any.
+    """Find a base with the same fingerprint: preferably a promoted one, then one of this tool, then any.
 
-    One that is too old for its flavor does not count: its packages lack updates.
-
-    What was made from a base and inherited its labels is not one.
+    A base that is too old for its flavor does not count, because its packages lack updates. An image derived from a
+    base does not count either, although it inherits the labels.
     """
     repository = context.settings.repository
     found = sorted(
@@ -227,7 +228,7 @@ def _find(context: Context, flavor: Flavor, fingerprint: str) -> Image | None:
         context.console.note(f"base {current[0].short_id} is already built")
     elif found:
         age = ages.of(found[0])
-        context.console.note(f"base {found[0].short_id} is {age}: it is built again, with the packages of today")
+        context.console.note(f"base {found[0].short_id} is {age}: rebuilding it with today's packages")
     return next(iter(current), None)
 
 
@@ -255,22 +256,22 @@ def _build(context: Context, flavor: Flavor, commit: Commit, fingerprint: str) -
             marks=marks,
             console=context.console,
         )
-    # Its layers are the base's; alone it would outlive the base.
+    # The base has its layers; left alone, it would outlive the base.
     context.engine.discard(raw)
     return context.engine.image(image_id)
 
 
 def _needed(engine: Engine, flavor: Flavor) -> int:
-    """Bytes that a build takes at most: as a first one, or twice the newest base: as image, and as cache or upload."""
+    """Return the bytes that a build needs: a first build's, or twice the newest base (image plus cache or upload)."""
     sizes = [image.size for image in engine.images(kind="base", flavor=flavor.name)]
     return max(flavor.needed_bytes, 2 * next(iter(sizes), 0))
 
 
 def _candidate(context: Context, image: Image) -> Image:
-    """Give a base a name that overlays do not look for, until it has passed.
+    """Give a base a candidate name, which overlays do not use, until it has passed.
 
-    Under that name `docker image prune` leaves it alone, and a run that is killed does not lose hours of building:
-    the next one finds the base by its fingerprint.
+    The name protects it from `docker image prune`. After a killed run, the next one finds the base by its fingerprint
+    and does not build it again.
     """
     repository = context.settings.repository
     if not names.promoted(image, repository):
@@ -279,10 +280,10 @@ def _candidate(context: Context, image: Image) -> Image:
 
 
 def _promote(context: Context, image: Image, commit: Commit) -> Image:
-    """Point the names at the base: the fixed one, the moving one, the file. The registry's come after that.
+    """Point the names at the base: the fixed tag, the moving tag, then the file. The registry's tags follow later.
 
-    Each moves in one piece, and none before the one that it follows: whoever finds a base under a later name finds
-    it under the earlier ones too. A run that was killed in between is finished by the next.
+    Each change is atomic and in this order, so a base found under a later name also has the earlier ones. After a
+    killed run, the next one finishes.
     """
     engine, repository, flavor = context.engine, context.settings.repository, image.labels[labels.FLAVOR]
     engine.tag(image.id, f"{repository}:{names.nightly(flavor, commit.id)}")

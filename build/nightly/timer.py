@@ -1,7 +1,7 @@
 """The nightly's timer: an entry in the user's crontab.
 
-It starts a small script in the state folder, which holds what cron's bare environment lacks, quoted for the shell
-alone: crontab(5), to which ``%`` is a line end, never sees a value.
+The entry starts a script in the state folder that sets the variables that cron's environment lacks. The values stay out
+of the crontab, where ``%`` ends a line (crontab(5)).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _MARK = "llm-d-dev nightly"
 _CARRIED = re.compile(
-    # Names, not families: DOCKER_AUTH_CONFIG, for one, is a password.
+    # Single names, not prefixes: DOCKER_AUTH_CONFIG is a password.
     rf"PATH|HOME|LANG|{ENV_PREFIX}\w+|DOCKER_(?:HOST|CONTEXT|CONFIG|CERT_PATH|TLS_VERIFY)"
     r"|PIP_(?:INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|CERT|PROXY|TRUSTED_HOST|CONFIG_FILE)"
     r"|XDG_(?:CONFIG_HOME|RUNTIME_DIR)|SSL_CERT_(?:FILE|DIR)|(?:REQUESTS|CURL)_CA_BUNDLE"
@@ -44,12 +44,12 @@ _PATHS = re.compile(
 )
 _SCRIPT = """\
 #!/bin/sh
-# Written by `python -m build schedule install`: run that again after a change of settings or folders.
+# Written by `python -m build schedule install`: run it again after a change of settings or folders.
 {exports}
 cd {repository} || exit
 {words} >{output} 2>&1 && exit
 status=$?
-# Whoever gets a timer's mail, or reads its journal, sees the end.
+# cron mails the end of the output.
 tail -n 20 {output} >&2
 exit "$status"
 """
@@ -57,13 +57,13 @@ exit "$status"
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A timer that is installed.
+    """An installed timer.
 
     Attributes:
-        by: ``cron``; ``systemd`` for a timer of an earlier version, which the next installation replaces.
+        by: ``cron``, or ``systemd`` for a timer of an earlier version, which the next installation replaces.
         at: Local time, ``HH:MM``.
-        entry: The line of the crontab, or the timer's file.
-        script: What it starts.
+        entry: Line of the crontab, or file of the timer.
+        script: Script that it starts.
     """
 
     by: str
@@ -72,18 +72,18 @@ class Schedule:
     script: Path
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the document for ``--json``."""
         return {"installed": True, **vars(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Whose timer it is, and what it is to have.
+    """The owner of a timer.
 
     Attributes:
-        folders: The state folder tells one timer from another's.
-        environment: Variables in force now.
-        console: Where to say what is done.
+        folders: Folders of this tool; the state folder identifies the timer.
+        environment: Current environment variables.
+        console: Console for warnings.
     """
 
     folders: Folders
@@ -92,12 +92,12 @@ class Owner:
 
     @property
     def script(self) -> Path:
-        """What the timer starts."""
+        """The script that the timer starts."""
         return self.folders.state / "schedule" / "nightly.sh"
 
     @property
     def digest(self) -> str:
-        """Tells this state folder from others of the same user."""
+        """A digest that identifies the state folder."""
         return self.folders.runtime.name
 
     @property
@@ -108,10 +108,10 @@ class Owner:
 
 
 def at(text: str) -> str:
-    """A time of day, ``HH:MM``.
+    """Check a time of day, ``HH:MM``.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text has another form.
     """
     if not re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", text):
         raise ValueError(text)
@@ -119,24 +119,22 @@ def at(text: str) -> str:
 
 
 def install(place: Owner, *, time: str, options: Sequence[str]) -> Schedule:
-    """Have the nightly started every day; an earlier timer of this state folder is replaced.
+    """Start the nightly every day. An earlier timer of this state folder is replaced.
 
     Args:
-        place: Whose timer.
+        place: Owner of the timer.
         time: Local time, ``HH:MM``.
-        options: What the nightly is started with.
+        options: Options of the nightly.
 
     Raises:
-        UsageError: There is no cron, or a path cannot stand in its table.
+        UsageError: cron is not installed, or a path contains a newline.
     """
     if "\n" in str(place.script):
         raise UsageError(
-            f"{str(place.script)!r} cannot stand in a crontab", hint="name another state folder with --state"
+            f"{str(place.script)!r} is not valid in a crontab", hint="choose another state folder with --state"
         )
     if shutil.which("crontab") is None:
-        raise UsageError(
-            "crontab is not installed here", hint="install the package cron (or cronie), then run this again"
-        )
+        raise UsageError("crontab is not installed", hint="install the package cron (or cronie), then run this again")
     _write_script(place, options)
     entry = _install_cron(place, time)
     _remove_systemd(place)
@@ -144,7 +142,7 @@ def install(place: Owner, *, time: str, options: Sequence[str]) -> Schedule:
 
 
 def show(place: Owner) -> Schedule | None:
-    """The timer of this state folder; None if there is none."""
+    """Return the timer of this state folder, or None."""
     if place.timer.exists():
         found = re.search(
             r"^OnCalendar=\*-\*-\* (\d\d:\d\d):00$",
@@ -161,7 +159,7 @@ def show(place: Owner) -> Schedule | None:
 
 
 def remove(place: Owner) -> None:
-    """Have it started no more. One that is not there is no error."""
+    """Remove the timer, if there is one."""
     _remove_systemd(place)
     before = _crontab()
     _write_crontab([line for line in before if not _is_ours(line, place)], before)
@@ -183,15 +181,15 @@ def _write_script(place: Owner, options: Sequence[str]) -> None:
 
 
 def _carried(place: Owner) -> dict[str, str]:
-    """What of the environment the job gets: all that decides what a nightly does, and no secret."""
+    """Return the job's environment: the variables that affect a nightly, without secrets."""
     secrets = {ENV_PREFIX + name.upper() for name in PRIVATE}
     found = {name: value for name, value in place.environment.items() if value and _CARRIED.fullmatch(name)}
     for name in sorted(found):
         if name in secrets or redacted(found[name]) != found[name]:
             del found[name]
             advice = f"; set {ENV_PREFIX}NOTIFY_URL_FILE instead" if name.endswith("NOTIFY_URL") else ""
-            place.console.warn(f"{name} holds a secret, and so is not kept for the timer{advice}")
-    # Absolute, for the timer starts elsewhere, and whatever XDG variables say at night.
+            place.console.warn(f"{name} contains a secret, so the timer does not keep it{advice}")
+    # Absolute paths: the timer starts in another folder, with other XDG variables.
     found |= {name: str(Path(value).expanduser().absolute()) for name, value in found.items() if _PATHS.fullmatch(name)}
     found |= _secret_files(found)
     folders = {"STATE": place.folders.state, "CACHE": place.folders.cache}
@@ -199,7 +197,7 @@ def _carried(place: Owner) -> dict[str, str]:
 
 
 def _secret_files(found: Mapping[str, str]) -> dict[str, str]:
-    """The variable that names files of build secrets, with absolute paths."""
+    """Return the variable of the build secrets' files, with absolute paths."""
     name = f"{ENV_PREFIX}BUILD_SECRETS"
     if name not in found:
         return {}
@@ -223,7 +221,7 @@ def _install_cron(place: Owner, time: str) -> str:
     if not any(
         Path(words[0]).name in {"cron", "crond"} for pid in background.pids() if (words := background.arguments(pid))
     ):
-        place.console.warn("cron does not run here: start it, or nothing will happen")
+        place.console.warn("cron is not running: start it, or no nightly will run")
     return entry
 
 
@@ -232,7 +230,7 @@ def _is_ours(line: bytes, place: Owner) -> bool:
 
 
 def _crontab() -> list[bytes]:
-    """Lines of the user's crontab with their ends, as they are."""
+    """Return the lines of the user's crontab, with line ends."""
     if shutil.which("crontab") is None:
         return []
     try:
@@ -257,7 +255,7 @@ def _write_crontab(lines: list[bytes], before: list[bytes]) -> None:
 
 def _refused(error: subprocess.CalledProcessError) -> UsageError:
     said = error.stderr.decode(errors="replace").strip()
-    return UsageError(f"crontab refused: {said}", hint="`crontab -l` shows whether you may use it")
+    return UsageError(f"crontab failed: {said}", hint="run `crontab -l` to see whether you may use it")
 
 
 def _remove_systemd(place: Owner) -> None:

@@ -1,1 +1,1 @@
-"""The package index: what it lists, downloads, and how builds reach it."""
+"""The package index: listings, downloads, and access from builds."""

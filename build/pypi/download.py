@@ -44,21 +44,21 @@ def fetch(
     wanted: Callable[[DistributionPackage], bool],
     console: Console,
 ) -> Path:
-    """A release file of the package index, from the download folder if it is there.
+    """Return a release file of the package index. A file in the download folder is reused.
 
     Args:
-        index: Which index.
+        index: Package index.
         folder: Download folder.
-        project: Name on the index.
-        version: Exactly this version.
-        wanted: Which of the version's files.
-        console: For progress.
+        project: Project on the index.
+        version: Exact version.
+        wanted: Selects one of the version's files.
+        console: Console for progress.
 
     Returns:
         The file, complete and with the hash that the index states.
 
     Raises:
-        SourceError: No such file, no answer, or a wrong hash.
+        SourceError: The file does not exist, the index does not answer, or the hash is wrong.
     """
     with _opened(index, project) as client:
         package = _find(client, project, version, wanted)
@@ -66,15 +66,15 @@ def fetch(
 
 
 def versions(index: PackageIndex, *, project: str, wanted: Callable[[DistributionPackage], bool]) -> frozenset[Version]:
-    """The versions of a project that have a fitting file which was not withdrawn.
+    """Return the versions of a project with a fitting file that was not yanked.
 
     Args:
-        index: Which index.
-        project: Name on the index.
-        wanted: Which files fit.
+        index: Package index.
+        project: Project on the index.
+        wanted: Selects fitting files.
 
     Raises:
-        SourceError: No such project, or no answer.
+        SourceError: The project does not exist, or the index does not answer.
     """
     with _opened(index, project) as client:
         packages = _packages(client, project)
@@ -84,10 +84,10 @@ def versions(index: PackageIndex, *, project: str, wanted: Callable[[Distributio
 
 @contextlib.contextmanager
 def _opened(index: PackageIndex, project: str) -> Iterator[PyPISimple]:
-    """A client of the index while the block runs.
+    """Open a client of the index.
 
     Raises:
-        SourceError: What goes wrong inside, in words.
+        SourceError: Any index error in the block.
     """
     index_address = index.index or PYPI_SIMPLE_ENDPOINT
     with requests.Session() as session:
@@ -95,7 +95,7 @@ def _opened(index: PackageIndex, project: str) -> Iterator[PyPISimple]:
             session.verify = str(index.bundle)
         proxies = dict(index.proxies)
         if not should_bypass_proxies(index_address, no_proxy=proxies.pop("NO_PROXY", None)):
-            # requests knows the environment's by itself, but not pip's.
+            # requests reads the environment's proxies by itself, but not pip's.
             session.proxies.update({name.removesuffix("_PROXY").lower(): one for name, one in proxies.items()})
         try:
             yield PyPISimple(endpoint=index_address, session=session)
@@ -108,21 +108,19 @@ _OF_THE_INDEX = (NoSuchProjectError, DigestMismatchError, *_UNUSABLE)
 
 
 def _failure(error: Exception, project: str) -> SourceError:
-    """What went wrong with the index, in words."""
+    """Return the error for a failure of the index."""
     settings = "check index-url with `pip config list`"
     if isinstance(error, NoSuchProjectError):
         return SourceError(f"the package index has no {project}", hint=settings)
     if isinstance(error, DigestMismatchError):
-        what = f"{project} arrived with another hash than the package index states: {error}"
-        return SourceError(
-            what, hint="run this again; if it stays, the index or a proxy on the way serves a wrong file"
-        )
+        what = f"the download of {project} has another hash than the package index states: {error}"
+        return SourceError(what, hint="run this again; if the error stays, the index or a proxy serves a wrong file")
     if isinstance(error, _UNUSABLE):
-        return SourceError(f"the package index cannot be used for {project}: {error}", hint=settings)
+        return SourceError(f"the package index is not usable for {project}: {error}", hint=settings)
     if isinstance(error, requests.HTTPError):
-        what = f"the package index answers {error.response.status_code} {error.response.reason} for {project}"
+        what = f"the package index answered {error.response.status_code} {error.response.reason} for {project}"
         return SourceError(
-            what, hint="check index-url and its credentials with `pip config list`; 5xx: try again later"
+            what, hint="check index-url and its credentials with `pip config list`; after a 5xx try again later"
         )
     return SourceError(
         f"the package index does not answer for {project}: {type(error).__name__}",
@@ -131,10 +129,10 @@ def _failure(error: Exception, project: str) -> SourceError:
 
 
 def wheel_for(machine: str) -> Callable[[DistributionPackage], bool]:
-    """What tells whether a file is a Linux wheel for a processor.
+    """Return a predicate for Linux wheels for a processor.
 
     Args:
-        machine: Processor, as ``uname -m`` has it.
+        machine: Processor in the form of ``uname -m``.
     """
 
     def fits(package: DistributionPackage) -> bool:
@@ -145,7 +143,7 @@ def wheel_for(machine: str) -> Callable[[DistributionPackage], bool]:
 
 
 def runs_on(package: DistributionPackage, python: tuple[int, int]) -> bool:
-    """Whether a wheel is for a version of CPython, by its tags and by what it says that it requires."""
+    """Return whether a wheel is for a version of CPython, by its tags and its ``Requires-Python``."""
     supported = {
         (tag.interpreter, tag.abi)
         for tags in (cpython_tags(python, platforms=["any"]), compatible_tags(python, platforms=["any"]))
@@ -161,7 +159,7 @@ def runs_on(package: DistributionPackage, python: tuple[int, int]) -> bool:
 
 
 def _may_get_better(error: BaseException) -> bool:
-    """Whether it is the way to the index that failed, or the index has too much to do; else its word is final."""
+    """Return whether a retry may help: the connection failed, or the index is overloaded."""
     if isinstance(error, requests.HTTPError):
         return error.response.status_code in (requests.codes.too_many_requests, requests.codes.service_unavailable)
     return isinstance(error, (requests.ConnectionError, requests.Timeout, ChunkedEncodingError))
@@ -194,7 +192,7 @@ def _packages(client: PyPISimple, project: str) -> list[DistributionPackage]:
 
 
 def _in_order(text: str) -> tuple[bool, Version]:
-    """The newest last; what is no version (PEP 440) first."""
+    """Return a sort key: the newest version last, invalid versions (PEP 440) first."""
     version = _version(text)
     return version is not None, version or Version("0")
 
@@ -229,15 +227,15 @@ def _sha256(path: Path) -> str:
 
 
 def unpacked(archive: zipfile.ZipFile, name: str, *, limit: int) -> bytes:
-    """Content of a member, whatever size it claims to have.
+    """Return the content of a member. Its stated size is not trusted.
 
     Args:
-        archive: Such as a wheel.
-        name: The member.
-        limit: Bytes that it may have.
+        archive: Archive, such as a wheel.
+        name: Name of the member.
+        limit: Maximum size in bytes.
 
     Raises:
-        zipfile.BadZipFile: It is larger, or damaged.
+        zipfile.BadZipFile: The member is larger, or damaged.
     """
     with archive.open(name) as member:
         content = member.read(limit + 1)

@@ -1,7 +1,7 @@
-"""The package index as pip on this machine is set up to use it.
+"""The package index in pip's configuration on this machine.
 
-Inside an engine a build sees none of the host's settings. They are handed in as BuildKit secrets and named
-contexts, so that they reach the steps that install packages and no layer, argument or history line.
+A build inside an engine does not see the host's settings. They are passed as BuildKit secrets and named contexts, so
+that they reach the steps that install packages, but not a layer, argument or history line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from build.host import process, scratch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# pip reads these in this order, later ones winning (pip's documentation, "Configuration").
+# pip reads these in this order; later ones override (pip's documentation, "Configuration").
 _SECTIONS = ("global", "download", "install", ":env:")
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 _BUNDLE_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
@@ -36,7 +36,7 @@ FIND_LINKS_FOLDER = "/find-links"
 
 @dataclass(frozen=True, kw_only=True)
 class PackageIndex:
-    """Where packages come from.
+    """The sources of packages.
 
     Attributes:
         index: Address of the main index; None for pip's default.
@@ -54,24 +54,24 @@ class PackageIndex:
 
     @classmethod
     def of_this_machine(cls, environment: Mapping[str, str]) -> PackageIndex:
-        """What pip here uses: its configuration files and ``PIP_*``, then the usual variables.
+        """Return what pip uses here: its configuration files and ``PIP_*``, then the usual variables.
 
         Args:
-            environment: The process's environment variables.
+            environment: Environment variables of the process.
 
         Raises:
             UsageError: pip cannot read its configuration.
         """
         listed = _pip_config("list")
         keys = Counter(row.partition("=")[0] for row in listed.splitlines())
-        # Since pip 25 a key that several files set is listed for each, sorted by the files' names; `get` knows the
-        # one that counts. parse() takes the last.
+        # Since pip 25, `list` shows a key once for each file that sets it, sorted by file name. `get` returns the
+        # effective value, which is appended because parse() takes the last.
         listed += "".join(f"{key}={_pip_config('get', key).rstrip()!r}\n" for key, times in keys.items() if times > 1)
         return cls.parse(listed, environment)
 
     @classmethod
     def parse(cls, listed: str, environment: Mapping[str, str]) -> PackageIndex:
-        """From the output of ``pip config list`` (``section.key='value'`` a line) and the environment."""
+        """Parse the output of ``pip config list`` (lines ``section.key='value'``) and the environment."""
         settings = _settings(listed)
         bundles = [settings.get("cert"), *(environment.get(name) for name in _BUNDLE_VARIABLES)]
         folders = (_local_folder(place) for place in settings.get("find-links", "").split())
@@ -84,35 +84,35 @@ class PackageIndex:
         )
 
     def has_local(self, prefix: str) -> bool:
-        """Whether a find-links folder holds a file whose name starts with ``prefix``."""
+        """Return whether a find-links folder holds a file whose name starts with ``prefix``."""
         return any(path.name.startswith(prefix) for folder in self.find_links for path in folder.iterdir())
 
     def torch_for(self, flavor: str) -> str | None:
-        """The PyTorch builds that a flavor needs, in uv's words; None leaves the choice to the indexes.
+        """Return uv's name of a flavor's PyTorch builds, or None to leave the choice to the indexes.
 
-        PyTorch's own index has the builds for the CPU; the package index only those for CUDA, several GB of them.
+        Only PyTorch's own index has builds for the CPU. The package index has those for CUDA, with several GB.
         """
         return "cpu" if flavor == "cpu" and not self.has_local("torch-") else None
 
     def uv_settings(self, *, torch: str | None = None) -> str:
-        """``uv.toml`` for use inside a build.
+        """Return the ``uv.toml`` for use inside a build.
 
-        Local (``file:``) indexes are left out: only find-links folders are carried along.
+        Local (``file:``) indexes are left out: only find-links folders are passed to the build.
 
         Args:
-            torch: uv's name of the PyTorch builds to take (``cpu``); None leaves that to the indexes.
+            torch: uv's name of the PyTorch builds (``cpu``); None leaves the choice to the indexes.
         """
         lines = [f"index-url = {json.dumps(self.index)}"] if self.index else []
         remote = [address for address in self.extra if not address.startswith("file:")]
         lines.append(f"extra-index-url = {json.dumps(remote)}")
         lines.append(f"find-links = {json.dumps([FIND_LINKS_FOLDER] if self.find_links else [])}")
-        # As pip does it: all indexes are equal, the best version wins.
+        # Like pip: all indexes are equal, and the best version wins.
         lines.append('index-strategy = "unsafe-best-match"')
         lines += ["[pip]", f"torch-backend = {json.dumps(torch)}"] if torch else []
         return "\n".join(lines) + "\n"
 
     def shell_environment(self) -> str:
-        """Assignments for the shell of a build step that installs packages."""
+        """Return shell assignments for a build step that installs packages."""
         values = dict(self.proxies) | {name.lower(): value for name, value in self.proxies.items()}
         values["UV_CONFIG_FILE"] = f"{SECRET_FOLDER}/uv.toml"
         if self.bundle:
@@ -121,10 +121,10 @@ class PackageIndex:
 
     @contextlib.contextmanager
     def handed_in(self, *, torch: str | None = None) -> Iterator[HandedIn]:
-        """Secrets and contexts that carry these settings into a build, while the block runs.
+        """Yield secrets and contexts that pass these settings to a build.
 
         Args:
-            torch: As :meth:`uv_settings` has it.
+            torch: Argument of :meth:`uv_settings`.
         """
         with scratch.folder() as name:
             folder = Path(name)
@@ -142,10 +142,10 @@ class PackageIndex:
 
 @dataclass(frozen=True, kw_only=True)
 class HandedIn:
-    """What a :class:`build.engine.buildx.ImageBuild` takes to install packages as the host would.
+    """The inputs of a :class:`build.engine.buildx.ImageBuild` for installing packages like on the host.
 
     Attributes:
-        secrets: Files by secret id (``environment``, ``uv.toml``, perhaps ``ca.pem``).
+        secrets: Files by secret id (``environment``, ``uv.toml``, optionally ``ca.pem``).
         contexts: Folders by context name (``find-links``).
     """
 
@@ -154,7 +154,7 @@ class HandedIn:
 
 
 def _settings(listed: str) -> dict[str, str]:
-    """Settings by key, whichever section they are in: of several the one that pip takes."""
+    """Return the settings by key. For a key in several sections, take the value that pip takes."""
     rows = [row.partition("=")[::2] for row in listed.splitlines() if "=" in row]
     return {
         key.removeprefix(f"{section}."): str(ast.literal_eval(value))
@@ -165,7 +165,7 @@ def _settings(listed: str) -> dict[str, str]:
 
 
 def _proxies(of_pip: str | None, environment: Mapping[str, str]) -> dict[str, str]:
-    """Proxy variables as curl reads them, the lower-case name first; pip's own proxy outweighs them."""
+    """Return the proxy variables like curl reads them, lower-case names first. pip's own proxy overrides them."""
     both = {name: environment.get(name.lower()) or environment.get(name) for name in _PROXY_VARIABLES}
     proxies = {name: value for name, value in both.items() if value}
     return proxies | (dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), of_pip) if of_pip else {})
@@ -173,17 +173,17 @@ def _proxies(of_pip: str | None, environment: Mapping[str, str]) -> dict[str, st
 
 def _pip_config(*words: str) -> str:
     try:
-        # Safe: else modules of the current folder, such as a checkout's, come before pip's and Python's own.
+        # -P: otherwise modules of the current folder would shadow those of pip and Python.
         return process.output([sys.executable, "-P", "-m", "pip", "config", *words]).decode()
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip() or "it said nothing"
+        said = error.stderr.decode(errors="replace").strip() or "it printed no error"
         raise UsageError(
-            f"`pip config {' '.join(words)}` fails: {said}", hint="correct the file of pip's that it names"
+            f"`pip config {' '.join(words)}` failed: {said}", hint="correct pip's configuration file"
         ) from error
 
 
 def _local_folder(place: str) -> Path | None:
-    """The folder behind a find-links entry; None for an address on the network."""
+    """Return the folder of a find-links entry, or None for an address on the network."""
     parts = urlsplit(place)
     if parts.scheme == "file":
         return Path(unquote(parts.path))
@@ -200,7 +200,7 @@ def _write_secret(path: Path, text: str) -> None:
 
 
 def _link_files(source: Path, target: Path) -> None:
-    """Gather package files in one folder, without copying where the file system allows it."""
+    """Gather package files in one folder, as hard links if the file system allows it."""
     for path in sorted(source.iterdir()):
         place = target / path.name
         if not path.is_file() or place.exists():

@@ -1,4 +1,4 @@
-"""uv, the program that installs Python packages in images: taken from its wheel, for the images' processor."""
+"""uv, the installer of Python packages in images, taken from its wheel for the image's processor."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _PROGRAM_BYTES = 2**28
 
 
 def ensure(folders: Folders, index: PackageIndex, *, machine: str, console: Console) -> Path:
-    """A folder that holds the program ``uv`` and nothing else, in the version that this tool itself uses.
+    """Return a folder that holds only the program ``uv``, in the version that this tool uses.
 
     Args:
-        folders: Where downloads and programs are kept.
-        index: Where the wheel comes from.
+        folders: Folders for downloads and programs.
+        index: Package index with the wheel.
         machine: Processor of the image, as ``uname -m`` has it.
-        console: For progress.
+        console: Console for progress.
 
     Raises:
-        SourceError: The wheel cannot be had.
+        SourceError: The wheel is not available.
     """
     version = importlib.metadata.version("uv")
     elsewhere = "" if machine == here() else f"-{machine}"
@@ -40,7 +40,7 @@ def ensure(folders: Folders, index: PackageIndex, *, machine: str, console: Cons
             index, folders.downloads, project="uv", version=version, wanted=download.wheel_for(machine), console=console
         )
         with zipfile.ZipFile(wheel) as archive:
-            # The wheel specification's place for programs.
+            # The place for programs in the wheel specification.
             name = next(name for name in archive.namelist() if name.endswith(".data/scripts/uv"))
             content = download.unpacked(archive, name, limit=_PROGRAM_BYTES)
             stored.write_files(folder, {"uv": content}, mode=0o755)

@@ -1,1 +1,1 @@
-"""Image registries over HTTP, and the embedded one. No other room speaks to a registry."""
+"""Image registries over HTTP, and the embedded registry. No other room contacts a registry."""

@@ -1,4 +1,4 @@
-"""An image registry, asked over its HTTP API.
+"""The client of an image registry's HTTP API.
 
 Specification: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
 """
@@ -33,25 +33,25 @@ _REQUEST_S = 20
 _HANDSHAKE_S = 5
 _TOGETHER_S = 60
 _MANIFEST_BYTES = 4 << 20
-"""What a registry has to accept at least (distribution-spec v1.1, Pushing Manifests); real ones have some kB."""
+"""The size that a registry must accept (distribution-spec v1.1, Pushing Manifests). Usual manifests have some kB."""
 _DOCUMENT_BYTES = 32 << 20
 _DONE = range(200, 300)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Document:
-    """What is put into a registry."""
+    """The body of an upload."""
 
     content: bytes
     media_type: str
 
 
 class _OverloadedError(Exception):
-    """An answer that may be better next time.
+    """An answer that is worth a retry.
 
     Args:
-        status: Of the answer.
-        after: Seconds that the registry asks to wait; None if it does not say.
+        status: HTTP status of the answer.
+        after: Seconds to wait, from the answer; None without them.
     """
 
     def __init__(self, status: int, after: float | None) -> None:
@@ -60,7 +60,7 @@ class _OverloadedError(Exception):
 
 
 def _may_get_better(error: BaseException) -> bool:
-    """Whether it is worth waiting for; an error status below 500 is the registry's final word."""
+    """Return whether a retry may help. An error status below 500 is final, except 429."""
     if isinstance(error, _OverloadedError):
         return error.after is None or bool(error.after < _TOGETHER_S)
     return isinstance(error, (TimeoutError, requests.Timeout))
@@ -74,18 +74,18 @@ def _pause(state: RetryCallState) -> float:
 
 
 class Registry:
-    """The manifests of one repository.
+    """The client of one repository.
 
     Args:
         name: The repository.
-        insecure: Whether the engine speaks to its host without TLS, or with TLS that it does not verify.
+        insecure: Whether the engine contacts its host without TLS, or without verifying TLS.
     """
 
     def __init__(self, name: RepositoryName, *, insecure: bool = False) -> None:
         self.name = name
         self._exchange = Exchange(seconds=_REQUEST_S)
         self._insecure = insecure or is_loopback(name.host)
-        # The engine's order; on loopback there is nobody to hide from, and nearly all registries there speak HTTP.
+        # The engine's order. On loopback, HTTP comes first: nearly all registries there use it.
         self._schemes = ["https", "http"] if self._insecure else ["https"]
         if is_loopback(name.host):
             self._schemes.reverse()
@@ -95,22 +95,22 @@ class Registry:
 
     @property
     def stored(self) -> credentials.Stored:
-        """What to log in with: the embedded registry's own login, else what ``docker login`` stored."""
+        """The credentials: the embedded registry's own login, else those that ``docker login`` stored."""
         if self.name.access:
             return credentials.Stored(host=self.name.host, login=self.name.access.login, trouble=None)
         return credentials.stored(self.name.host, os.environ)
 
     def require_reachable(self) -> None:
-        """Check that the registry answers, before long work that would be for nothing.
+        """Check that the registry answers, before long work.
 
         Raises:
-            RegistryError: It does not, or it is no registry.
+            RegistryError: The host does not answer, or is not a registry.
         """
         if self._get("/").status == requests.codes.not_found:
             raise self._no_registry("answers 404 to GET /v2/")
 
     def manifest(self, tag: str) -> Manifest | None:
-        """What the registry serves under a tag or digest; None if there is no such thing.
+        """Return the manifest with a tag or digest, or None.
 
         Raises:
             RegistryError: The registry does not answer, or refuses.
@@ -122,23 +122,23 @@ class Registry:
             content_type = answer.headers.get("Content-Type", "")
             return Manifest.parse(answer.content, answer.json(), content_type=content_type)
         except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise self._no_registry(f"serves no manifest under {tag}") from error
+            raise self._no_registry(f"does not serve a manifest under {tag}") from error
 
     def tags(self) -> list[str]:
-        """Every tag; none if there is no such repository.
+        """Return all tags. A missing repository has none.
 
         Raises:
             RegistryError: The registry does not answer, or refuses.
         """
         document = self._document(f"/{self.name.path}/tags/list")
-        # `null` is what distribution 2.8 answers when all are gone.
+        # distribution 2.8 answers `null` after the last tag was removed.
         tags = document.get("tags") or ()
         if not isinstance(tags, (list, tuple)):
-            raise self._no_registry("serves no list of tags")
+            raise self._no_registry("does not serve a list of tags")
         return [str(tag) for tag in tags]
 
     def blob(self, digest: str) -> Mapping[str, Any]:
-        """A JSON document that a manifest refers to; empty if it is gone.
+        """Return a JSON blob of a manifest, empty if it is missing.
 
         Raises:
             RegistryError: The registry does not answer, or refuses.
@@ -146,7 +146,7 @@ class Registry:
         return self._document(f"/{self.name.path}/blobs/{digest}")
 
     def has_blob(self, digest: str) -> bool:
-        """Whether a layer or configuration is there. A redirection to where it is stored counts, and is not followed.
+        """Return whether a layer or configuration exists. A redirection to its storage counts and is not followed.
 
         Raises:
             RegistryError: The registry does not answer, or refuses.
@@ -155,14 +155,14 @@ class Registry:
         return answer.status != int(requests.codes.not_found)
 
     def put_manifest(self, tag: str, content: bytes, media_type: str) -> None:
-        """Point a tag at a manifest whose configuration and layers are there; it moves if it named another.
+        """Point a tag at a manifest whose configuration and layers exist. An existing tag moves.
 
-        What the registry made of it is for the caller to look at.
+        The caller checks the result.
 
         Args:
-            tag: The tag.
-            content: The manifest, byte for byte.
-            media_type: Of the manifest.
+            tag: Tag to set.
+            content: Bytes of the manifest.
+            media_type: Media type of the manifest.
 
         Raises:
             RegistryError: The registry does not answer, or refuses.
@@ -171,7 +171,7 @@ class Registry:
         self._get(path, method="PUT", document=_Document(content=content, media_type=media_type))
 
     def delete(self, digest: str) -> None:
-        """Remove a manifest and every tag that names it; its layers go when garbage is collected.
+        """Remove a manifest and all its tags. Garbage collection removes its layers.
 
         Raises:
             RegistryError: The registry does not answer, or refuses.
@@ -179,14 +179,14 @@ class Registry:
         self._get(f"/{self.name.path}/manifests/{digest}", method="DELETE")
 
     def untag(self, tag: str) -> None:
-        """Remove a tag, and never what it names.
+        """Remove a tag without its manifest.
 
-        A registry need not be able to do that (distribution-spec v1.1, Deleting tags), and distribution 2.8 is not: it
-        removes a manifest with all tags that name it. So a tag of the embedded registry is first pointed at a list of
-        no images, which nothing else names, and goes with that.
+        Registries need not support that (distribution-spec v1.1, Deleting tags). distribution 2.8 removes the manifest
+        with all its tags instead. So a tag of the embedded registry is first pointed at its own empty index, which is
+        then deleted.
 
         Raises:
-            RegistryError: The registry does not answer, or refuses: it may not be able to do it.
+            RegistryError: The registry does not answer, refuses, or does not support it.
         """
         if not self.name.access:
             self._get(f"/{self.name.path}/manifests/{tag}", method="DELETE")
@@ -202,7 +202,7 @@ class Registry:
         try:
             return dict(answer.json())
         except (ValueError, TypeError) as error:
-            raise self._no_registry(f"serves no JSON document at {path}") from error
+            raise self._no_registry(f"does not serve a JSON document at {path}") from error
 
     def _get(
         self, path: str, *, method: str = "GET", limit: int = _DOCUMENT_BYTES, document: _Document | None = None
@@ -244,15 +244,15 @@ class Registry:
         )
 
     def _not_named(self, answer: Answer, tag: str) -> RegistryError:
-        said = refusal.said(answer) or f"it answers {answer.status}"
+        said = refusal.said(answer) or f"it answered {answer.status}"
         return RegistryError(
-            f"registry {self.name.host} does not take {self.name.path}:{tag}: {said}",
+            f"registry {self.name.host} does not accept {self.name.path}:{tag}: {said}",
             hint=refusal.advice(said, self.name.host),
         )
 
     def _no_registry(self, why: str) -> RegistryError:
         return RegistryError(
-            f"registry {self.name.host} {why}", hint="check that the address is that of an image registry"
+            f"registry {self.name.host} {why}", hint="check that this is the address of an image registry"
         )
 
     @retry(
@@ -269,7 +269,7 @@ class Registry:
         return answer
 
     def _send(self, method: str, path: str, limit: int, document: _Document | None) -> Answer:
-        """Send a request; by the other scheme if nothing speaks the first, and then always by that."""
+        """Send a request. Keep the first scheme that the server speaks."""
         if self._schemes[1:] and (answer := self._first(method, path, limit, document)):
             self._schemes = self._schemes[:1]
             return answer
@@ -278,10 +278,10 @@ class Registry:
         return answer
 
     def _first(self, method: str, path: str, limit: int, document: _Document | None) -> Answer | None:
-        """What is answered by the first of two schemes, None if the server does not speak it."""
+        """Send a request with the first scheme. Return None if the server does not speak it."""
         scheme = self._schemes[0]
         try:
-            # A server without TLS may wait for the end of a line that never comes.
+            # A server without TLS may wait forever for the end of a line.
             seconds = _HANDSHAKE_S if scheme == "https" else None
             answer = self._send_by(scheme, method, path, limit, document, seconds=seconds)
         except requests.ConnectionError:
@@ -290,7 +290,7 @@ class Registry:
             if scheme == "http":
                 raise
             return None
-        # What Go, nginx and Apache answer to a client that does not speak TLS.
+        # The answer of Go, nginx and Apache to a client without TLS.
         return None if answer.status == requests.codes.bad_request and b"HTTPS" in answer.content else answer
 
     def _send_by(
@@ -320,7 +320,7 @@ class Registry:
         )
 
     def _authenticate(self, answer: Answer) -> bool:
-        """Get what a 401 asks for, with the credentials that ``docker login`` stored.
+        """Answer the challenge of a 401 with the stored credentials. Return whether a retry is worthwhile.
 
         https://distribution.github.io/distribution/spec/auth/token/
         """
@@ -337,7 +337,7 @@ class Registry:
         return True
 
     def _token(self, challenge: Mapping[str, str]) -> str | None:
-        """A token of the realm: for the identity token, the user, or anybody; None where the realm gives none."""
+        """Get a token from the realm, with the identity token, the login or anonymously. Return None on refusal."""
         realm = challenge["realm"]
         self._require_safe(realm)
         asked = {key: challenge[key] for key in ("service", "scope") if key in challenge}
@@ -361,13 +361,13 @@ class Registry:
         return token if isinstance(token, str) else None
 
     def _require_safe(self, realm: str) -> None:
-        """Refuse to send credentials to where others could read them."""
+        """Refuse to send credentials over an insecure connection."""
         scheme = urllib.parse.urlsplit(realm).scheme
         if scheme == "https" or (scheme == "http" and self._is_own(realm) and self._schemes == ["http"]):
             return
         raise RegistryError(
-            f"registry {self.name.host} sends for a token to {realm}, which is neither https nor its own host",
-            hint="check the registry's configuration: no credentials were sent there",
+            f"registry {self.name.host} refers to {realm} for a token, which is neither https nor its own host",
+            hint="check the registry's configuration; no credentials were sent",
         )
 
     def _is_own(self, url: str) -> bool:
@@ -376,7 +376,7 @@ class Registry:
 
 
 def _require_lasting(answer: Answer) -> None:
-    """Raise where another answer can be expected after a while."""
+    """Raise an error for an answer that is worth a retry."""
     if answer.status == requests.codes.too_many_requests or answer.status >= 500:  # noqa: PLR2004 - HTTP
         after = answer.headers.get("Retry-After", "")
         raise _OverloadedError(answer.status, float(after) if after.isdecimal() else None)

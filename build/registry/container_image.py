@@ -1,4 +1,4 @@
-"""The image that the embedded registry runs from: pulled where a hub answers, else built from Debian's package."""
+"""The image of the embedded registry: pulled, or else built from Debian's package."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ if TYPE_CHECKING:
     from build.pypi.index import PackageIndex
 
 PULLED = "registry:3"
-"""Distribution's own image. Debian's package is distribution 2.8: both take the same words and configuration."""
+"""Distribution's own image. Debian's package is distribution 2.8, with the same command line and configuration."""
 DOCKERFILE = buildx.DOCKERFILES / "registry.Dockerfile"
 REPOSITORY = "llm-d-dev-registry"
 
 
 class Surroundings(Protocol):
-    """What the embedded registry needs of a run: a :class:`build.context.Context` is one."""
+    """The parts of a :class:`build.context.Context` that the embedded registry uses."""
 
     @property
     def settings(self) -> Settings:
-        """Validated settings."""
+        """The settings."""
         ...
 
     @property
     def console(self) -> Console:
-        """Where steps are shown."""
+        """The console for steps."""
         ...
 
     @property
     def folders(self) -> Folders:
-        """State and cache."""
+        """The folders for state and cache."""
         ...
 
     @property
     def engine(self) -> Engine:
-        """Where the registry runs."""
+        """The engine that runs the registry."""
         ...
 
     @property
     def index(self) -> PackageIndex:
-        """The package index as pip here uses it."""
+        """The package index of pip on this machine."""
         ...
 
 
@@ -59,11 +59,11 @@ def _name(context: Surroundings) -> str:
 
 
 def ensure(context: Surroundings) -> Image:
-    """The image, on the engine under a name of its own.
+    """Return the image, pulled or built if necessary.
 
     Raises:
-        BuildError: It could be neither pulled nor built.
-        EngineError: It cannot be pulled, and what it takes to build it is missing.
+        BuildError: Pull and build failed.
+        EngineError: The pull failed, and tools for the build are missing.
     """
     engine, name = context.engine, _name(context)
     if found := engine.find_image(name):
@@ -85,7 +85,7 @@ def _build(context: Surroundings) -> str:
     with (
         context.console.step("registry image") as progress,
         scratch.folder() as empty,
-        # Packages of Python are not asked for.
+        # The image has no Python packages.
         replace(context.index, find_links=()).handed_in() as handed,
         engine.temporary_tag(system.id) as rootfs_name,
     ):

@@ -1,4 +1,4 @@
-"""One request and its answer over HTTP, within a deadline and a number of bytes, and with no password but the given."""
+"""HTTP requests with a deadline, a size limit, and only the given credentials."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _CONNECT_S = 10
 
 
 class TooLargeError(Exception):
-    """An answer has more bytes than may be."""
+    """An answer exceeds its size limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came back.
+    """The answer to a request.
 
     Attributes:
         status: HTTP status.
-        headers: Case does not matter in their names.
-        content: The whole body.
+        headers: Headers with case-insensitive names.
+        content: Body.
     """
 
     status: int
@@ -43,7 +43,7 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """Whether it is a success."""
+        """Whether the status is not an error."""
         return self.status < 400  # noqa: PLR2004 - HTTP's statuses of errors
 
     @property
@@ -55,7 +55,7 @@ class Answer:
         """The body as a JSON document.
 
         Raises:
-            ValueError: It is not one.
+            ValueError: The body is not JSON.
         """
         try:
             return json.loads(self.content)
@@ -64,14 +64,14 @@ class Answer:
 
 
 class _GivenOnly(AuthBase):
-    """Leaves a request as it is: without this, requests looks into the user's netrc."""
+    """Authentication that does nothing. It keeps requests from reading the user's netrc."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
 
 
 class _Session(requests.Session):
-    """Connections that are kept. What leads to another host goes there without credentials, the netrc's included."""
+    """A session that drops credentials on a redirection to another host and does not use the netrc."""
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         before, after = str(response.request.url), str(prepared_request.url)
@@ -80,11 +80,11 @@ class _Session(requests.Session):
 
 
 class Exchange:
-    """Asks servers.
+    """The sender of requests.
 
     Args:
-        seconds: What one request may take, from the name's resolution to the answer's last byte.
-        is_untrusted: Whether those who answer may lead nowhere else: no redirect is followed, and no proxy asked.
+        seconds: Time limit of a request, from name resolution to the last byte of the answer.
+        is_untrusted: Whether to follow no redirection and use no proxy.
     """
 
     def __init__(self, *, seconds: float, is_untrusted: bool = False) -> None:
@@ -106,18 +106,18 @@ class Exchange:
         """Send a request.
 
         Args:
-            method: HTTP method. Only GET follows redirects, and none of those that are untrusted.
-            url: Where to; loopback addresses are never asked through a proxy, as Docker has it.
-            limit: Bytes that the body of the answer may have.
-            headers: Of the request.
-            form: What is posted: fields of a form, or a body as it is.
-            verify: Whether a server with TLS must prove who it is.
-            seconds: What this one may take, if that is less.
+            method: HTTP method. Only GET follows redirections, and not from untrusted servers.
+            url: URL. Loopback addresses never use a proxy, like in Docker.
+            limit: Maximum bytes of the answer's body.
+            headers: Headers of the request.
+            form: Fields of a form, or the body.
+            verify: Whether to verify the server's certificate.
+            seconds: Time limit of this request, if lower.
 
         Raises:
-            TimeoutError: It took longer than it may.
-            TooLargeError: The answer has more bytes than it may.
-            requests.RequestException: There was no answer.
+            TimeoutError: The request exceeded its time limit.
+            TooLargeError: The answer exceeds its size limit.
+            requests.RequestException: The server did not answer.
         """
 
         def ask() -> Answer:
@@ -140,12 +140,12 @@ class Exchange:
         try:
             return within(min(seconds or self._seconds, self._seconds), ask)
         except TimeoutError:
-            # Its thread may still use them.
+            # The thread may still use them.
             self._sessions = {}
             raise
 
     def close(self) -> None:
-        """Drop the connections that are kept."""
+        """Close the connections."""
         for session in self._sessions.values():
             session.close()
         self._sessions = {}
@@ -161,8 +161,8 @@ class Exchange:
 
 
 @contextlib.contextmanager
-def _unverified(verify: bool) -> Iterator[None]:  # noqa: FBT001 - as requests has it
-    """Without urllib3's warning where it is the engine's configuration that a server need not prove who it is."""
+def _unverified(verify: bool) -> Iterator[None]:  # noqa: FBT001 - the name in requests
+    """Suppress urllib3's warning if the engine's configuration disables verification."""
     with warnings.catch_warnings():
         if not verify:
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)

@@ -1,6 +1,6 @@
-"""Does for the embedded registry what Quay does by itself: removes what ``quay.expires-after`` says has expired.
+"""The expiry of images in the embedded registry by ``quay.expires-after``. Quay itself does the same.
 
-https://docs.projectquay.io/use_quay.html, "Setting tag expirations": the time counts from the image's creation.
+The time counts from the image's creation: https://docs.projectquay.io/use_quay.html, "Setting tag expirations".
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 def has_expired(config: Mapping[str, Any], now: dt.datetime) -> bool:
-    """Whether an image has, by its configuration (OCI image-spec, config.md); one that does not say never does."""
+    """Return whether an image has expired, by its configuration (OCI image-spec, config.md).
+
+    Images without the label never expire.
+    """
     try:
         made = moment(config["created"])
         return clock.is_past(made) and expires(made, _marks(config).get(labels.QUAY_EXPIRES, "")) < now
@@ -37,14 +40,14 @@ def _marks(config: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def expired(registry: Registry, now: dt.datetime) -> set[str]:
-    """Digests of manifests that may go.
+    """Return the digests of expired manifests.
 
     Args:
-        registry: Which repository.
-        now: When this is.
+        registry: Repository to search.
+        now: Current time.
 
     Raises:
-        RegistryError: It does not answer.
+        RegistryError: The registry does not answer.
     """
     found = [(tag, manifest) for tag in registry.tags() if (manifest := registry.manifest(tag))]
     configs = {one.digest: registry.blob(one.config) for _, one in found if one.config}
@@ -53,20 +56,20 @@ def expired(registry: Registry, now: dt.datetime) -> set[str]:
 
 
 def _is_last_good(text: str, config: Mapping[str, Any]) -> bool:
-    """Whether a tag is the moving one of its image's flavor: that image always stays, with all its other tags."""
+    """Return whether a tag is the moving one of its image's flavor. That image stays, with all its tags."""
     flavor = _marks(config).get(labels.FLAVOR)
     return (tag := names.Tag.parse(text)) is not None and tag.moves and flavor in (None, tag.flavor)
 
 
 def abandoned(registry: Registry, locks: Path) -> set[str]:
-    """Tags that pushes left which were killed.
+    """Return the tags that killed pushes left.
 
     Args:
-        registry: Which repository.
-        locks: Where lock files are.
+        registry: Repository to search.
+        locks: Folder of lock files.
 
     Raises:
-        RegistryError: It does not answer.
+        RegistryError: The registry does not answer.
     """
     found = set()
     for tag in registry.tags():
@@ -77,14 +80,14 @@ def abandoned(registry: Registry, locks: Path) -> set[str]:
 
 
 def waiting(context: Surroundings, repository: str) -> tuple[Registry, set[str], set[str]] | None:
-    """The embedded registry, digests of its manifests and tags of it that may go; None if it does not run.
+    """Return the embedded registry with its expired digests and abandoned tags, or None if it does not run.
 
     Args:
-        context: Whose it is, and the engine.
-        repository: Name on it, without the host.
+        context: Context of the run.
+        repository: Repository name without the host.
 
     Raises:
-        RegistryError: It does not answer.
+        RegistryError: The registry does not answer.
     """
     access = local.running(context.engine, context.folders)
     if access is None:
@@ -94,15 +97,15 @@ def waiting(context: Surroundings, repository: str) -> tuple[Registry, set[str],
 
 
 def sweep(context: Surroundings, repository: str) -> int:
-    """Remove expired images from the embedded registry, if it runs; arguments as :func:`waiting` has them.
+    """Remove expired images from the embedded registry, if it runs. Arguments like :func:`waiting`.
 
     Returns:
-        Bytes that were freed.
+        Freed bytes.
 
     Raises:
-        RegistryError: It does not answer.
-        EngineError: It could not be started again.
-        BusyError: Another run is busy with it for 10 minutes.
+        RegistryError: The registry does not answer.
+        EngineError: The registry did not start again.
+        BusyError: Another run uses it for more than 10 minutes.
     """
     found = waiting(context, repository)
     if found is None or not (found[1] or found[2]):

@@ -1,6 +1,6 @@
-"""The embedded registry as it was: a process on this machine, its data in the state folder.
+"""The embedded registry of earlier versions: a process on this machine with its data in the state folder.
 
-Its images move into the container's volume once, under the same address.
+Its images move into the container's volume once, and keep their address.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 
 
 def data(folders: Folders) -> Path:
-    """Where its images are, if it left some that were not moved."""
+    """Return the folder of its images, which exists until they have moved."""
     return folders.registry / "data"
 
 
@@ -32,7 +32,7 @@ def _moved(folders: Folders) -> Path:
 
 
 def stop(folders: Folders) -> bool:
-    """End its process.
+    """Stop its process.
 
     Returns:
         Whether it was running.
@@ -44,21 +44,21 @@ def stop(folders: Folders) -> bool:
 
 
 def move(folders: Folders, *, owner: int, into: Callable[[Iterator[bytes]], None]) -> bool:
-    """Hand its images over and remove them here. A move that is interrupted at any moment is done again next time.
+    """Move its images into the volume. An interrupted move is repeated next time.
 
     Args:
-        folders: Where they are.
-        owner: Number of the user and group that they are to belong to.
-        into: Takes a tar archive of the folder ``data``.
+        folders: Folders of this tool.
+        owner: ID of the new user and group.
+        into: Receives a tar archive of the folder ``data``.
 
     Returns:
-        Whether there were any.
+        Whether there were images.
     """
     found = data(folders).is_dir()
     if found:
         into(_archive(data(folders), owner))
         shutil.rmtree(_moved(folders), ignore_errors=True)
-        # From here on the registry's own copy counts.
+        # From here on the copy in the volume counts.
         data(folders).rename(_moved(folders))
     shutil.rmtree(_moved(folders), ignore_errors=True)
     for name in ("config.yml", "registry.log", "registry.log.1"):
@@ -67,7 +67,7 @@ def move(folders: Folders, *, owner: int, into: Callable[[Iterator[bytes]], None
 
 
 def _archive(folder: Path, owner: int) -> Iterator[bytes]:
-    """A tar archive, piece by piece: layers have gigabytes."""
+    """Yield a tar archive in chunks, because layers have gigabytes."""
     for path in (folder, *sorted(folder.rglob("*"))):
         member = tarfile.TarInfo(str(path.relative_to(folder.parent)))
         member.uid = member.gid = owner

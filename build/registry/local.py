@@ -1,9 +1,8 @@
 """The embedded image registry: a container of the engine in use, on a loopback port of the engine's machine.
 
-One a state folder and engine. Its port is chosen once and kept, because it is part of the names of the images that
-are pushed there: the container knows it. The container is made anew whenever it has to be started, so that a start
-which was killed half-way leaves nothing that the next one would have to understand; what was pushed, and what the
-registry is told, is in a volume.
+Each state folder has one registry on each engine. Its port is chosen once and kept in the container, because it is part
+of the names of pushed images. Every start creates the container anew, so that a killed start leaves no state to repair.
+Pushed images and the configuration are in a volume.
 """
 
 from __future__ import annotations
@@ -47,14 +46,14 @@ _PORT = "5000/tcp"
 _FOLDER = "/var/lib/registry"
 _CONFIGURATION = f"{_FOLDER}/config.yml"
 _USER = 65532
-"""Nobody else's number: the registry owns its data and nothing else, above all not what it is told."""
+"""A user ID that owns only the registry's data, not its configuration."""
 
-# Below what Linux takes for outgoing connections (ip_local_port_range) and Kubernetes for its nodes' ports.
+# Below the ports of Linux for outgoing connections (ip_local_port_range) and of Kubernetes for nodes.
 _PORTS = range(20000, 30000)
 _ATTEMPTS = 20
 _TAKEN = ("port is already allocated", "address already in use", "ports are not available")
 
-# It comes back with the engine, unless `engine down` stopped it. types-docker does not know this policy.
+# The registry restarts with the engine, unless `engine down` stopped it. types-docker lacks this policy.
 _RESTART: Any = {"Name": "unless-stopped", "MaximumRetryCount": 0}
 
 _START_TIMEOUT_S = 30.0
@@ -65,14 +64,14 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryStatus:
-    """What the embedded registry does.
+    """The state of the embedded registry.
 
     Attributes:
         running: Whether its container runs.
-        container: Name of its container and of the volume of what was pushed; None if it never ran.
-        address: ``host:port`` that it has or had last; None if it never ran.
-        login: File of the password of its user ``llm-d-dev``; None if it never ran.
-        data_bytes: Size of its volume; None if there is none, or no engine answers.
+        container: Name of its container and volume; None if it never ran.
+        address: Current or last ``host:port``; None if it never ran.
+        login: File with the password of its user ``llm-d-dev``; None if it never ran.
+        data_bytes: Size of its volume; None without a volume, or if no engine answers.
     """
 
     running: bool
@@ -84,13 +83,13 @@ class RegistryStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class _Container:
-    """What a container is made of, whatever its port.
+    """The properties of a container, except its port.
 
     Attributes:
-        image: What it runs.
-        identity: Whose it is.
-        login: What it lets in.
-        had: The port of the one before; None if there was none.
+        image: Image.
+        identity: Identity of its state folder.
+        login: Login that it accepts.
+        had: Port of the previous container; None without one.
     """
 
     image: Image
@@ -103,12 +102,12 @@ def up(context: Surroundings) -> Access:
     """Start the registry if it does not run.
 
     Returns:
-        How it is spoken to.
+        The access to the registry.
 
     Raises:
-        UsageError: It runs, and the setting wants another port.
-        EngineError: The wanted port is taken, it cannot be made or started, or the engine's ports cannot be reached.
-        BusyError: Another run is busy with it for 10 minutes.
+        UsageError: It runs on another port than the setting requires.
+        EngineError: The required port is in use, the start failed, or the engine's ports are not reachable.
+        BusyError: Another run uses it for more than 10 minutes.
     """
     if access := _running_as_wanted(context):
         return access
@@ -132,12 +131,12 @@ def _require_port(context: Surroundings, port: int) -> None:
         raise UsageError(
             f"the embedded registry runs on port {port}, which is part of its images' names, and the setting "
             f"registry_port is {wanted}",
-            hint="leave the setting out; or move the registry: `python -m build engine down`, then `engine up`",
+            hint="remove the setting, or move the registry: `python -m build engine down`, then `engine up`",
         )
 
 
 def running(engine: Engine, folders: Folders) -> Access | None:
-    """How the registry is spoken to, if it runs and answers."""
+    """Return the access to the registry if it runs and answers, else None."""
     identity = known(folders)
     login = identity.login() if identity else None
     container = _find(engine, identity) if identity else None
@@ -148,12 +147,12 @@ def running(engine: Engine, folders: Folders) -> Access | None:
 
 
 def _access(engine: Engine, port: int, login: Login) -> Access:
-    """How a registry on a port of the engine's machine is spoken to from here."""
+    """Return the access from here to a registry on a port of the engine's machine."""
     return Access(address=f"{_LOOPBACK}:{port}", reached=engine.reached(port), login=login)
 
 
 def _answer(access: Access) -> int | None:
-    """Status of the registry's answer (distribution-spec, end-1), asked past any proxy; None if there is none."""
+    """Return the HTTP status of the registry's ``/v2/`` (distribution-spec, end-1) without a proxy, or None."""
     with requests.Session() as session:
         session.trust_env = False
         session.auth = (access.login.username, access.login.password)
@@ -190,15 +189,15 @@ def _start(context: Surroundings, *, wanted: int | None) -> Access:
     if container and container.status == "running" and login:
         if wanted:
             _require_port(context, _port(container))
-        # It is busy, perhaps with a push.
+        # It is only slow to answer, perhaps because of a push.
         access = _access(engine, _port(container), login)
         if _wait(container, access):
             return access
     image = container_image.ensure(context)
     _end_collectors(engine, identity)
     if former.stop(folders):
-        context.console.note("the registry that ran as a process is stopped; a container takes its place")
-    # A container that never started may have been meant for a port that was taken.
+        context.console.note("stopped the registry process of an earlier version; a container replaces it")
+    # A container that never started may have a port that was in use.
     started = container is not None and container.status != "created"
     had = _port(container) if container and started else _remembered(folders)
     made = _Container(image=image, identity=identity, login=login or identity.renew(), had=had)
@@ -206,14 +205,15 @@ def _start(context: Surroundings, *, wanted: int | None) -> Access:
         if begun := _started(context, made, port):
             return begun
     raise EngineError(
-        f"no port of {_LOOPBACK} is free for the embedded registry", hint="set registry_port (LLM_D_DEV_REGISTRY_PORT)"
+        f"found no free port of {_LOOPBACK} for the embedded registry",
+        hint="set registry_port (LLM_D_DEV_REGISTRY_PORT)",
     )
 
 
 def _started(context: Surroundings, made: _Container, port: int) -> Access | None:
-    """The registry on a port; None if the port is taken."""
+    """Start the registry on a port. Return None if the port is in use."""
     engine, folders, name = context.engine, context.folders, _name(made.identity)
-    # Before the container that knows it goes.
+    # Write the port before removing the container that has it.
     stored.write(_memory(folders), {"port": made.had or port})
     container = _create(engine, made, port)
     _move_in(context, container)
@@ -221,26 +221,26 @@ def _started(context: Surroundings, made: _Container, port: int) -> Access | Non
         return None
     if made.had not in (None, port):
         context.console.warn(
-            f"the embedded registry moves from port {made.had} to {port}: images pushed before are there under {port}"
+            f"the embedded registry moves from port {made.had} to {port}: earlier images are now found under {port}"
         )
     access = _access(engine, port, made.login)
     if not _wait(container, access):
-        raise EngineError(f"{name} refuses the password that it was given", hint=f"`docker logs {name}` says why")
+        raise EngineError(f"{name} refuses its own password", hint=f"look for the reason in `docker logs {name}`")
     stored.write(_memory(folders), {"port": port})
     return access
 
 
 def _candidates(wanted: int | None, had: int | None) -> Iterator[int]:
-    """The ports to try, the one it had first.
+    """Yield the ports to try, the previous one first.
 
     Raises:
-        EngineError: The wanted one was tried, and is taken.
+        EngineError: The required port is in use.
     """
     if wanted:
         yield wanted
         raise EngineError(
-            f"port {wanted} of {_LOOPBACK} is taken by something that is not this registry",
-            hint="set another registry_port (LLM_D_DEV_REGISTRY_PORT), or none to have a free one chosen",
+            f"port {wanted} of {_LOOPBACK} is used by another program",
+            hint="set another registry_port (LLM_D_DEV_REGISTRY_PORT), or remove it to use any free port",
         )
     if had:
         yield had
@@ -248,7 +248,7 @@ def _candidates(wanted: int | None, had: int | None) -> Iterator[int]:
 
 
 def _create(engine: Engine, made: _Container, port: int) -> Container:
-    """The container, told everything it needs, in place of one that does not run as it should."""
+    """Create the container with its configuration, and remove an old one."""
     name, marks = _name(made.identity), {labels.KIND: "registry", labels.REGISTRY: made.identity.id}
     with contextlib.suppress(docker.errors.NotFound):
         engine.client.api.remove_container(name, force=True)
@@ -267,7 +267,7 @@ def _create(engine: Engine, made: _Container, port: int) -> Container:
 
 
 def _confined(volume: str) -> dict[str, Any]:
-    """What its containers may: read themselves, and write their volume."""
+    """Return the confinement of its containers: read-only, except for their volume."""
     return {
         "user": f"{_USER}:{_USER}",
         "cap_drop": ["ALL"],
@@ -277,17 +277,17 @@ def _confined(volume: str) -> dict[str, Any]:
         "pids_limit": 256,
         "log_config": LogConfig(type="json-file", config={"max-size": "5m", "max-file": "2"}),
         "volumes": {volume: {"bind": _FOLDER, "mode": "rw"}},
-        # Where distribution 3 would send traces: nowhere.
+        # distribution 3 would send traces.
         "environment": {"OTEL_TRACES_EXPORTER": "none"},
         "use_config_proxy": False,
     }
 
 
 def _told(login: Login) -> bytes:
-    """A tar archive of its configuration and of what it checks a login against; neither is its own to change.
+    """Return a tar archive with configuration and htpasswd file, which the registry cannot change.
 
-    JSON is YAML: https://distribution.github.io/distribution/about/configuration/. No ``http.debug``: that would be
-    a second port.
+    JSON is valid YAML: https://distribution.github.io/distribution/about/configuration/. ``http.debug`` is left out,
+    because it opens a second port.
     """
     configuration = {
         "version": "0.1",
@@ -309,12 +309,14 @@ def _told(login: Login) -> bytes:
 
 
 def _move_in(context: Surroundings, container: Container) -> None:
-    """Take over what the registry had when it was a process of this machine."""
+    """Take over the images of an earlier version's registry process."""
     folders, console = context.folders, context.console
     left = former.data(folders)
     if not context.engine.is_here:
         if left.exists():
-            console.warn(f"images of this machine's former registry stay in {left}; an engine here takes them over")
+            console.warn(
+                f"images of the former registry stay in {left}, until this runs with an engine on this machine"
+            )
         return
 
     def take(archive: Iterable[bytes]) -> None:
@@ -325,7 +327,7 @@ def _move_in(context: Surroundings, container: Container) -> None:
 
 
 def _begin(container: Container) -> bool:
-    """Start a container; returns whether its port was free."""
+    """Start a container. Return whether its port was free."""
     try:
         container.start()
     except docker.errors.APIError as error:
@@ -333,7 +335,7 @@ def _begin(container: Container) -> bool:
         if any(words in said.lower() for words in _TAKEN):
             return False
         raise EngineError(
-            f"the embedded registry cannot be started: {said}", hint="`docker info` shows the state of the engine"
+            f"the embedded registry did not start: {said}", hint="`docker info` shows the state of the engine"
         ) from error
     return True
 
@@ -342,13 +344,13 @@ def _wait(container: Container, access: Access) -> bool:
     """Wait until the registry answers.
 
     Returns:
-        Whether it takes the login.
+        Whether it accepts the login.
 
     Raises:
-        EngineError: It ended, or does not answer in time; holds the end of its log.
+        EngineError: It ended, or did not answer in time. The message has the end of its log.
     """
     deadline = time.monotonic() + _START_TIMEOUT_S
-    hint = f"`docker logs {container.name}` shows what it says"
+    hint = f"see `docker logs {container.name}`"
     while (answer := _answer(access)) != requests.codes.ok:
         if answer == requests.codes.unauthorized:
             return False
@@ -359,7 +361,7 @@ def _wait(container: Container, access: Access) -> bool:
         if time.monotonic() > deadline:
             raise EngineError(
                 f"the embedded registry runs, but {access.reached} does not answer after {_START_TIMEOUT_S:.0f} s",
-                hint=f"{hint}; where this is a container itself, give it the host's network, or set `registry`",
+                hint=f"{hint}; if this runs in a container, give it the host's network, or set `registry`",
             )
         time.sleep(_POLL_S)
     return True
@@ -376,13 +378,13 @@ def _memory(folders: Folders) -> Path:
 
 
 def _remembered(folders: Folders) -> int | None:
-    """Its port, where there is no container to ask."""
+    """Return the last port, for use without a container."""
     known = stored.read(_memory(folders), _MEMORY)
     return known.get("port") if known else None
 
 
 def last_address(folders: Folders) -> str | None:
-    """``host:port`` that it has or had last; None if it never ran."""
+    """Return the current or last ``host:port``, or None if it never ran."""
     port = _remembered(folders)
     return f"{_LOOPBACK}:{port}" if port is not None else None
 
@@ -391,11 +393,11 @@ def last_address(folders: Folders) -> str | None:
 
 
 def down(engine: Engine | None, folders: Folders) -> bool:
-    """Stop the registry; what was pushed stays.
+    """Stop the registry. Pushed images stay.
 
     Args:
-        engine: Where it would be; None where no engine answers.
-        folders: Whose it is.
+        engine: Engine of the registry; None if no engine answers.
+        folders: Folders of this tool.
 
     Returns:
         Whether it was running.
@@ -410,7 +412,7 @@ def down(engine: Engine | None, folders: Folders) -> bool:
 
 
 def stop(folders: Folders) -> bool:
-    """Stop the registry on the engine in use, which need not be the embedded one; like :func:`down`."""
+    """Stop the registry on the engine in use, embedded or not, like :func:`down`."""
     with contextlib.ExitStack() as stack:
         if engine := embedded.in_use(folders):
             stack.enter_context(contextlib.closing(engine))
@@ -418,18 +420,18 @@ def stop(folders: Folders) -> bool:
 
 
 def collect(context: Surroundings) -> int:
-    """Remove layers that no manifest needs, and manifests without a tag.
+    """Remove unreferenced layers and untagged manifests.
 
-    It is stopped meanwhile: layers that somebody uploads just then would count as garbage
-    (https://distribution.github.io/distribution/about/garbage-collection/). Uploads are tried again. A run that is
-    killed leaves it stopped, and the next one that needs it starts it.
+    The registry is stopped meanwhile, because layers of a concurrent upload would count as garbage
+    (https://distribution.github.io/distribution/about/garbage-collection/). Clients retry uploads. A killed run leaves
+    the registry stopped, and the next run that needs it starts it.
 
     Returns:
-        Bytes that were freed.
+        Freed bytes.
 
     Raises:
-        EngineError: It could not be started again.
-        BusyError: Another run is busy with it for 10 minutes.
+        EngineError: The registry did not start again.
+        BusyError: Another run uses it for more than 10 minutes.
     """
     engine, folders = context.engine, context.folders
     with turn.taken(folders.locks, "registry", doing="collecting garbage", console=context.console):
@@ -454,13 +456,13 @@ def _collect(engine: Engine, identity: Identity, image_id: str) -> None:
         if status:
             said = container.logs(tail=1).decode(errors="replace").strip()
             raise EngineError(
-                f"the embedded registry's garbage collection ended with status {status}: {said}",
-                hint="free disk where the engine keeps its volumes, then run this again",
+                f"the embedded registry's garbage collection ended with exit code {status}: {said}",
+                hint="free disk space for the engine's volumes, then run this again",
             )
 
 
 def _end_collectors(engine: Engine, identity: Identity) -> None:
-    """Remove what collects garbage for a run that was killed: what is uploaded meanwhile would count as garbage."""
+    """Remove garbage collectors of killed runs, because they would remove concurrent uploads."""
     for row in engine.client.api.containers(all=True, filters={"volume": _name(identity), "label": labels.OWNER}):
         with contextlib.suppress(docker.errors.NotFound):
             engine.client.api.remove_container(row["Id"], force=True)
@@ -472,11 +474,11 @@ def _volume_bytes(engine: Engine, name: str) -> int | None:
 
 
 def status(engine: Engine | None, folders: Folders) -> RegistryStatus:
-    """What the registry does; starts and changes nothing.
+    """Return the state of the registry without changing it.
 
     Args:
-        engine: Where it would be; None where no engine answers.
-        folders: Whose it is.
+        engine: Engine of the registry; None if no engine answers.
+        folders: Folders of this tool.
     """
     identity = known(folders)
     container = _find(engine, identity) if engine and identity else None

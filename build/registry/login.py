@@ -1,7 +1,7 @@
-"""The embedded registry's identity and password, kept where only the user can read them.
+"""The embedded registry's identity and password, readable only by the user.
 
-The identity tells one user's registry on an engine from another's, and one state folder's from another's. It is
-part of the file's name, so that a damaged file costs the password, which can be replaced, and not the registry.
+The identity distinguishes the registries of users and state folders on an engine. It is part of the file name, so a
+damaged file loses only the password, which is replaceable.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _PREFIX = "login-"
 _ID = re.compile(r"[0-9a-f]{12}")
 _PASSWORD = re.compile(r"[A-Za-z0-9_-]{43}")
 _OTHERS = 0o077
-# The lowest that bcrypt knows: the registry computes it at every request, and 256 random bits need no stretching.
+# The minimum of bcrypt: the registry computes it for every request, and 256 random bits need no stretching.
 _ROUNDS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who a state folder is on an engine.
+    """The identity of a state folder on an engine.
 
     Attributes:
-        id: Random digits that no other state folder has.
-        file: The password alone, as ``docker login --password-stdin`` takes it.
+        id: Random digits, unique to the state folder.
+        file: File with the password, for ``docker login --password-stdin``.
     """
 
     id: str
     file: Path
 
     def login(self) -> Login | None:
-        """User and password; None if the file is damaged, or others could have read it."""
+        """Return user and password, or None if the file is damaged or readable by others."""
         try:
             exposed = self.file.stat().st_mode & _OTHERS
             password = self.file.read_text(encoding="ascii").strip()
@@ -55,21 +55,21 @@ class Identity:
         return Login(username=USER, password=password, identity_token="")
 
     def renew(self) -> Login:
-        """A new password, written down."""
+        """Create a new password and write the file."""
         password = secrets.token_urlsafe(32)
         write_atomic(self.file, password, mode=0o600)
         return Login(username=USER, password=password, identity_token="")
 
 
 def known(folders: Folders) -> Identity | None:
-    """The identity of a state folder; None if it has none yet."""
+    """Return the identity of a state folder, or None before its first use."""
     found = sorted(folders.registry.glob(f"{_PREFIX}*"))
     named = [(path.name.removeprefix(_PREFIX), path) for path in found]
     return next((Identity(id=name, file=path) for name, path in named if _ID.fullmatch(name)), None)
 
 
 def ensure(folders: Folders) -> Identity:
-    """The identity of a state folder, a new one if it has none yet."""
+    """Return the identity of a state folder, created if necessary."""
     if found := known(folders):
         return found
     name = secrets.token_hex(6)
@@ -79,9 +79,9 @@ def ensure(folders: Folders) -> Identity:
 
 
 def htpasswd(login: Login) -> str:
-    """The line that the registry checks a login against.
+    """Return the line of the registry's htpasswd file.
 
-    https://distribution.github.io/distribution/about/configuration/#htpasswd: nothing but bcrypt.
+    Only bcrypt is allowed: https://distribution.github.io/distribution/about/configuration/#htpasswd
     """
     digest = bcrypt.hashpw(login.password.encode(), bcrypt.gensalt(_ROUNDS)).decode()
     return f"{login.username}:{digest}\n"

@@ -1,4 +1,4 @@
-"""What a registry serves under a tag (OCI image-spec v1.1, manifest.md)."""
+"""Manifests of a registry (OCI image-spec v1.1, manifest.md)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LISTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a registry serves under a tag.
+    """A manifest: of an image, or an index of images.
 
     Attributes:
-        digest: Of the manifest.
-        media_type: What it is said to be, by itself or else by the registry.
-        config: Digest of the image's configuration; None for an index of several images.
+        digest: Digest of the manifest.
+        media_type: Media type from the manifest, else from the registry's header.
+        config: Digest of the image's configuration; None for an index.
         layers: Digests of the compressed layers, lowest first.
-        listed: Whether it names other manifests, as an index does.
-        size: Bytes of all layers, compressed.
-        content: Its very bytes, of which the digest is.
+        listed: Whether it lists other manifests, like an index.
+        size: Compressed bytes of all layers.
+        content: Bytes of the manifest.
     """
 
     digest: str
@@ -43,14 +43,14 @@ class Manifest:
 
     @classmethod
     def parse(cls, content: bytes, document: Mapping[str, Any], *, content_type: str) -> Manifest:
-        """From a document.
+        """Parse a manifest.
 
         Raises:
-            AttributeError, KeyError, TypeError: It is not a manifest.
+            AttributeError, KeyError, TypeError: The document is not a manifest.
         """
         layers = document.get("layers", ())
         return cls(
-            # Of what arrived, whatever the header Docker-Content-Digest says.
+            # Computed from the content; the header Docker-Content-Digest is not trusted.
             digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
             media_type=str(document.get("mediaType") or content_type.partition(";")[0].strip()),
             config=document.get("config", {}).get("digest"),
@@ -62,5 +62,5 @@ class Manifest:
 
     @property
     def is_of_one_image(self) -> bool:
-        """Whether engines read it as one image, by its ``config``, and not as a list of images."""
+        """Whether engines read it as one image and not as an index."""
         return self.media_type in IMAGES and not self.listed

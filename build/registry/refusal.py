@@ -1,4 +1,4 @@
-"""What a registry says when it refuses: what it asks for, its words, and what to do about them."""
+"""The refusals of a registry: challenges, messages, and advice about them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _SCHEME = re.compile(r"(?:^|,)\s*(\w+)(?=\s+\w+=|\s*(?:,|$))")
 
 
 def challenges(header: str) -> dict[str, dict[str, str]]:
-    """The parameters of each scheme that a header ``WWW-Authenticate`` names (RFC 9110, section 11.6.1)."""
-    # Commas between quotes separate nothing.
+    """Return the parameters of each scheme in a header ``WWW-Authenticate`` (RFC 9110, section 11.6.1)."""
+    # Commas between quotes do not separate parameters.
     plain = re.sub(r'"[^"]*"', lambda match: "_" * len(match[0]), header)
     starts = list(_SCHEME.finditer(plain))
     ends = [match.start() for match in starts[1:]] + [len(header)]
@@ -25,7 +25,7 @@ def challenges(header: str) -> dict[str, dict[str, str]]:
 
 
 def said(answer: Answer) -> str:
-    """The first error of a registry's JSON document, ``code: message`` (distribution-spec v1.1, Error Codes)."""
+    """Return the first error of a JSON answer, ``code: message`` (distribution-spec v1.1, Error Codes)."""
     try:
         error = answer.json()["errors"][0]
         return " ".join(f"{error['code']}: {error.get('message') or ''}".lower().split())[:200].rstrip(": ")
@@ -42,18 +42,18 @@ _LATER = re.compile(r"toomanyrequests|too many requests|\b429\b|\b50[0-9] |timeo
 
 
 def untrusted(host: str) -> str:
-    """What to do about TLS that is not trusted."""
+    """Return advice about untrusted TLS."""
     return (
-        f"have this machine and the engine trust its certificate, or name {host} in the engine's `insecure-registries`"
+        f"make this machine and the engine trust its certificate, or add {host} to the engine's `insecure-registries`"
     )
 
 
 def advice(said: str, host: str) -> str:
-    """What to do about a refusal.
+    """Return advice about a refusal.
 
     Args:
-        said: The registry's words, or the engine's about them.
-        host: The registry.
+        said: Message of the registry or of the engine.
+        host: Host of the registry.
     """
     table = (
         (
@@ -62,8 +62,8 @@ def advice(said: str, host: str) -> str:
         ),
         (_CREDENTIALS, f"`docker login {host}` with an account that may write there, or set another registry"),
         (_UNTRUSTED, untrusted(host)),
-        (_TOO_LARGE, f"raise the limit of what {host}, or a proxy before it, accepts in one request; then push again"),
+        (_TOO_LARGE, f"raise the request size limit of {host}, or of a proxy before it; then push again"),
         (_IMMUTABLE, "allow this tag to move in the registry's settings of the repository, or set another registry"),
-        (_LATER, "try again in a while"),
+        (_LATER, "try again later"),
     )
     return next((hint for pattern, hint in table if pattern.search(said)), "check the registry's name and settings")

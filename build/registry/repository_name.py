@@ -1,4 +1,4 @@
-"""Where images are pushed to: a repository's name, and how its registry is reached."""
+"""The name of a repository for images, and the access to its registry."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from build.engine import credentials
 
 EMBEDDED_REPOSITORY = "llm-d-dev"
-"""What the embedded registry calls the repository of a state folder's images."""
+"""Repository of a state folder's images in the embedded registry."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How a registry is spoken to that is not simply what its images' names say.
+    """The access to a registry whose address differs from the host in its images' names.
 
     Attributes:
-        address: ``host:port`` at the beginning of its images' names; the engine finds it there.
-        reached: ``host:port`` at which this process finds it.
-        login: What it lets in.
+        address: ``host:port`` in its images' names, for the engine.
+        reached: ``host:port`` for this process.
+        login: Login that it accepts.
     """
 
     address: str
@@ -31,12 +31,12 @@ class Access:
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryName:
-    """Where images are pushed to.
+    """The name of a repository in a registry.
 
     Attributes:
-        host: Registry, with its port.
-        path: Repository on it.
-        access: How the registry is spoken to; None: as its name and ``docker login`` say.
+        host: Host of the registry, with port.
+        path: Path of the repository.
+        access: Access to the registry; None for the host and the login of ``docker login``.
     """
 
     host: str
@@ -45,7 +45,7 @@ class RepositoryName:
 
     @classmethod
     def parse(cls, name: str) -> RepositoryName:
-        """From ``host/path``."""
+        """Parse ``host/path``."""
         host, _, path = name.partition("/")
         return cls(host=host, path=path)
 
@@ -54,11 +54,11 @@ class RepositoryName:
 
     @property
     def address(self) -> str:
-        """Base of its API, unless the engine is configured otherwise. Docker too speaks HTTP to loopback addresses."""
+        """The base URL of the API, unless the engine is configured otherwise. Docker also uses HTTP for loopback."""
         return self.address_by("http" if is_loopback(self.host) else "https")
 
     def address_by(self, scheme: str) -> str:
-        """Base of its API with ``http`` or ``https``."""
+        """Return the base URL of the API with ``http`` or ``https``."""
         if self.access:
             return f"http://{self.access.reached}/v2"
         host = "registry-1.docker.io" if self.host == "docker.io" else self.host

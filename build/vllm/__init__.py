@@ -1,1 +1,1 @@
-"""Facts about vLLM's source tree, each with its version and file. Look here when vLLM changes."""
+"""Facts about vLLM's source tree, each with its version and file. Check them when vLLM changes."""

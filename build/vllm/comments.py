@@ -1,6 +1,6 @@
-"""Whether two versions of a source file have the same code and differ in comments only.
+"""The comparison of source files without their comments.
 
-Where a language is not known, or a text cannot be taken apart, the code counts as different.
+Code in an unknown language, or that does not parse, counts as different.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Literals come first: what looks like a comment in them is none. A raw string ends at its own mark (C++11,
-# [lex.string]), and a backslash at the end of a line makes the next one part of a comment ([lex.phases]).
+# Literals match first, because they may contain comment marks. A raw string ends at its own mark (C++11,
+# [lex.string]), and a backslash at the end of a line continues a comment ([lex.phases]).
 _C = re.compile(
     r"""
     (?P<literal> R"(?P<mark>[^()\\\s]{0,16})\(.*?\)(?P=mark)" | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' )
@@ -36,12 +36,12 @@ _WITHOUT_MEANING = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
 
 
 def same_code(path: str, old: str, new: str) -> bool:
-    """Whether two texts of a file differ in comments, blank lines and white space at the ends of lines only.
+    """Return whether two texts differ only in comments, blank lines and trailing white space.
 
     Args:
-        path: Decides the language.
-        old: One text.
-        new: The other.
+        path: Path of the file, which decides the language.
+        old: Old text.
+        new: New text.
     """
     code = _code_of(path)
     try:
@@ -64,13 +64,13 @@ def _code_of(path: str) -> Callable[[str], list[object]] | None:
 
 
 def _lines(pattern: re.Pattern[str], text: str) -> list[object]:
-    # A comment separates as a space does.
+    # A comment separates tokens like a space.
     code = pattern.sub(lambda found: found[0] if found["literal"] is not None else " ", text)
     if any("\n" in found[0] for found in pattern.finditer(text) if found["literal"] is not None):
-        # Lines within a literal are its content.
+        # Lines within a literal are content.
         return list(code.splitlines())
     lines = [line.rstrip() for line in code.splitlines()]
-    # An empty line ends what a backslash continues.
+    # An empty line ends a continuation by backslash.
     return [line for before, line in itertools.pairwise(("", *lines)) if line or before.endswith("\\")]
 
 

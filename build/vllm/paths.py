@@ -1,6 +1,6 @@
-"""What a change to a path of the vLLM tree means for an image that keeps its compiled binaries.
+"""The classes of paths in the vLLM tree, by the effect of a change on an image with compiled binaries.
 
-Read from vLLM 0.31.0, 0.32.0 and 0.33.0: setup.py (what it compiles and packages), pyproject.toml, .gitignore.
+Sources: setup.py (compiled and packaged files), pyproject.toml and .gitignore of vLLM 0.31.0, 0.32.0 and 0.33.0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class PathClass(StrEnum):
-    """Classes, gravest first."""
+    """The classes, the most severe first."""
 
     NATIVE = "native"
     DEPENDENCIES = "dependencies"
@@ -20,13 +20,13 @@ class PathClass(StrEnum):
     PYTHON = "python"
 
 
-# First match wins; `*` also spans folders. What is not listed is Python or data that is read at run time.
+# The first match wins, and `*` also spans folders. Paths without a match are Python or data for run time.
 _TABLE: tuple[tuple[str, PathClass], ...] = (
-    # Sources of the compiled extensions, their generators included.
+    # Sources of the compiled extensions and their generators.
     ("csrc/*", PathClass.NATIVE),
     ("cmake/*", PathClass.NATIVE),
     ("CMakeLists.txt", PathClass.NATIVE),
-    # Decides what is compiled, for which architectures, and under which names.
+    # Files that decide what is compiled, for which architectures, and under which names.
     ("setup.py", PathClass.NATIVE),
     ("requirements/build/*", PathClass.NATIVE),
     ("tools/build_deepgemm_C.py", PathClass.NATIVE),
@@ -34,11 +34,11 @@ _TABLE: tuple[tuple[str, PathClass], ...] = (
     ("rust/*", PathClass.NATIVE),
     ("rust-toolchain.toml", PathClass.NATIVE),
     ("tools/build_rust.py", PathClass.NATIVE),
-    # What the server is installed with.
+    # Installation of the server.
     ("requirements/common.txt", PathClass.DEPENDENCIES),
     ("requirements/cpu.txt", PathClass.DEPENDENCIES),
     ("requirements/cuda.txt", PathClass.DEPENDENCIES),
-    # Entry points and package data, and the build's torch pin, which `delta` compares by itself.
+    # Entry points, package data, and the build's torch pin, which `delta` compares separately.
     ("pyproject.toml", PathClass.METADATA),
     ("MANIFEST.in", PathClass.METADATA),
 )
@@ -47,7 +47,7 @@ _RUST = ("rust/*", "rust-toolchain.toml", "tools/build_rust.py")
 
 _SOURCE_FOLDERS = frozenset({"csrc", "cmake", "rust"})
 
-# Made by vLLM's build and ignored by its .gitignore (vLLM 0.32.0). A checkout leaves them as they are.
+# Made by vLLM's build and ignored by its .gitignore (vLLM 0.32.0). A checkout does not change them.
 _MADE_BY_BUILD = (
     "*.so",
     "vllm/vllm-rs",
@@ -67,33 +67,33 @@ def _matches(path: str, patterns: tuple[str, ...]) -> bool:
 
 @functools.cache
 def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """One expression for all: between two releases there are thousands of paths to look at."""
+    """Return one expression for all patterns, because thousands of paths differ between two releases."""
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
 
 
 def made_by_build(path: str) -> bool:
-    """Whether vLLM's build makes files of this path. Some next to them are tracked all the same."""
+    """Return whether vLLM's build makes a file with this path. Such a path may be tracked nevertheless."""
     return _matches(path, _MADE_BY_BUILD)
 
 
 def is_native(path: str) -> bool:
-    """Whether a path decides what is compiled, in a base that ships everything that vLLM compiles."""
+    """Return whether a path decides what is compiled, in a base with all compiled parts of vLLM."""
     return next((kind for pattern, kind in _TABLE if _matches(path, (pattern,))), None) is PathClass.NATIVE
 
 
 def source_folders(top_level: frozenset[str]) -> frozenset[str]:
-    """Those of a tree's top-level entries that hold nothing but what is compiled."""
+    """Return the top-level entries that hold only native sources."""
     return top_level & _SOURCE_FOLDERS
 
 
 def classify(path: str, *, has_rust: bool, tracked: bool) -> PathClass:
-    """What a change to this path means.
+    """Return the class of a change to a path.
 
     Args:
-        path: Relative to the root of the vLLM tree.
-        has_rust: Whether the base ships binaries compiled from ``rust/``.
-        tracked: Whether the base's commit has the path. If not, a file of the build's must not be replaced by
-            one of the same name that the target tracks now.
+        path: Path relative to the root of the vLLM tree.
+        has_rust: Whether the base has binaries compiled from ``rust/``.
+        tracked: Whether the base's commit has the path. If not, the build may have made the file, and the target's
+            file of that name must not replace it.
     """
     if made_by_build(path) and not tracked:
         return PathClass.NATIVE

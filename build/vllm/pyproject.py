@@ -1,4 +1,4 @@
-"""A vLLM tree's pyproject.toml: what its build, its programs and its environment are to be."""
+"""The pyproject.toml of a vLLM tree: build requirements, dependencies and entry points."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Pyproject:
-    """What is read of it.
+    """The fields that are used.
 
     Attributes:
-        build_requires: ``build-system.requires``, each as ``packaging`` writes it, sorted.
-        requires_python: Versions of Python that it allows; all where it does not say.
-        dependencies: ``project.dependencies``; empty where setup.py gives them, as in vLLM 0.32.0.
+        build_requires: ``build-system.requires``, normalised by ``packaging`` and sorted.
+        requires_python: Allowed versions of Python; empty for all.
+        dependencies: ``project.dependencies``; empty if setup.py sets them, as in vLLM 0.32.0.
         entry_points: ``module:function`` by name, by group.
     """
 
@@ -32,10 +32,10 @@ class Pyproject:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the text of one; an empty text says nothing.
+        """Parse a text. An empty text has no fields.
 
         Raises:
-            ValueError: It is no TOML, or a part of it is not what the specification wants there.
+            ValueError: The text is not TOML, or a field does not follow the specification.
         """
         document = tomllib.loads(text)
         project = _table(document, "project")
@@ -51,12 +51,12 @@ class Pyproject:
 
     @property
     def programs(self) -> dict[str, str]:
-        """Programs that an installation makes. Those with windows are no others on Linux."""
+        """The programs that an installation makes. Linux treats ``gui-scripts`` like ``scripts``."""
         return {name: text for group in PROGRAMS for name, text in self.entry_points.get(group, {}).items()}
 
     @property
     def entry_points_text(self) -> str:
-        """``entry_points.txt`` as a build backend writes it; empty if there are none.
+        """The ``entry_points.txt`` that a build backend writes; empty without entry points.
 
         https://packaging.python.org/en/latest/specifications/entry-points/
         """
@@ -69,25 +69,25 @@ class Pyproject:
 
 
 PROGRAMS = ("console_scripts", "gui_scripts")
-"""Groups of entry points that are programs."""
+"""Groups of entry points for programs."""
 
 
 def build_requires(lines: Sequence[str]) -> tuple[str, ...]:
-    """Requirements in the one way in which ``packaging`` writes each, sorted.
+    """Return requirements, normalised by ``packaging`` and sorted.
 
     Raises:
-        InvalidRequirement: One is none.
+        InvalidRequirement: A line is not a requirement.
     """
     return tuple(sorted(str(Requirement(line)) for line in lines))
 
 
 def torch_pins(requires: Sequence[str]) -> frozenset[str]:
-    """The requirement on torch: compiled code fits one torch only."""
+    """Return the requirements on torch. Compiled code fits only one torch."""
     return frozenset(text for text in requires if canonicalize_name(Requirement(text).name) == "torch")
 
 
 def installed_programs(entry_points_text: str) -> list[str]:
-    """Names of the programs that an ``entry_points.txt`` lists, as :attr:`Pyproject.entry_points_text` writes it."""
+    """Return the names of the programs in an ``entry_points.txt`` from :attr:`Pyproject.entry_points_text`."""
     names: list[str] = []
     section = ""
     for line in entry_points_text.splitlines():
@@ -106,19 +106,19 @@ def _entry_points(project: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
     for group, entries in groups.items():
         for name, target in entries.items():
             if not isinstance(target, str):
-                raise ValueError(f"{group}: {name} is no text")  # noqa: TRY004 - of the file, not of a call
+                raise ValueError(f"{group}: {name} is not a string")  # noqa: TRY004 - of the file, not of a call
     return dict(groups)
 
 
 def _table(document: Mapping[str, Any], key: str) -> dict[str, Any]:
     found = document.get(key, {})
     if not isinstance(found, dict):
-        raise ValueError(f"{key} is no table")  # noqa: TRY004 - of the file, not of a call
+        raise ValueError(f"{key} is not a table")  # noqa: TRY004 - of the file, not of a call
     return found
 
 
 def _texts(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
     found = document.get(key, [])
     if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise ValueError(f"{key} is no list of texts")
+        raise ValueError(f"{key} is not a list of strings")
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Requirement lines of a vLLM tree, and whether an environment meets them."""
+"""The requirement lines of a vLLM tree, and the check whether an environment meets them."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ _CONTINUED = re.compile(r"\\\n")
 _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 _INCLUDE = re.compile(r"(?:-r|--requirement)[ =]?\s*(\S+)")
 
-# What asks for something that a list of versions cannot tell: files of constraints, editable installations.
+# Requirements that a list of versions does not express: constraint files, editable installations.
 _ASKS = re.compile(r"(?:-c|--constraint|-e|--editable)[ =]?\s*\S+")
-# Options of one requirement say how it is installed, not what is.
+# Options of a requirement affect how it is installed, not what.
 _OPTIONS = re.compile(r"\s--?[a-z].*")
 _PYTHON = "requires-python"
 
 
 def file_of(flavor: str) -> str:
-    """The file that decides what a flavor needs: setup.py of vLLM 0.32.0 reads ``requirements/<device>.txt``."""
+    """Return the requirements file of a flavor: vLLM's setup.py reads ``requirements/<device>.txt`` (0.32.0)."""
     return f"requirements/{flavor}.txt"
 
 
 def of_tree(read: Callable[[str], str | None], flavor: str, pyproject: Pyproject) -> list[str]:
-    """What a tree asks for at run time.
+    """Return the run-time requirements of a tree.
 
     Args:
-        read: Gives the text of a file of the tree; None where there is none.
-        flavor: Decides the file.
-        pyproject: The tree's.
+        read: Returns the text of a file in the tree, or None without such a file.
+        flavor: Flavor, which decides the file.
+        pyproject: pyproject.toml of the tree.
 
     Returns:
-        Requirement lines, those of included files too, in order, each once. What is no requirement and asks for
-        something all the same, as a file that is not there, is among them as it stands; the versions of Python that
-        are allowed are a line ``requires-python >=3.10``.
+        Requirement lines, including those of included files, in order and without duplicates. Lines that are not
+        requirements but constrain the installation stay as written, such as ``-r`` with a missing file. The allowed
+        versions of Python are a line ``requires-python >=3.10``.
     """
     python = (f"{_PYTHON} {pyproject.requires_python}",) if pyproject.requires_python else ()
     return list(dict.fromkeys((*_lines(read, file_of(flavor)), *pyproject.dependencies, *python)))
 
 
 def _lines(read: Callable[[str], str | None], path: str, seen: tuple[str, ...] = ()) -> Iterator[str]:
-    """Lines as pip reads them ("Requirements File Format"); a file that includes itself is read once."""
+    """Yield lines like pip reads them ("Requirements File Format"). A file that includes itself is read once."""
     text = read(path)
     if text is None:
         yield f"-r {path}"
@@ -72,30 +72,30 @@ def _lines(read: Callable[[str], str | None], path: str, seen: tuple[str, ...] =
 
 
 def is_for_build(path: str) -> bool:
-    """Whether it is a file of requirements of vLLM's build."""
+    """Return whether a path is a requirements file of vLLM's build."""
     return path.startswith("requirements/build/") and path.endswith((".txt", ".in"))
 
 
 def without_torch(old: str, new: str) -> bool:
-    """Whether a file of requirements asks for the same as before, less what has to do with PyTorch.
+    """Return whether a requirements file changed only by removed lines that name PyTorch.
 
-    That is what vLLM's ``tools/use_existing_torch.py`` (0.32.0) makes of it: lines are only removed, and each of them
-    names torch. What then is compiled fits the torch that is there, which is the base's.
+    vLLM's ``tools/use_existing_torch.py`` (0.32.0) makes such changes. The compiled code then fits the installed torch,
+    which is the base's.
     """
     before, after = _asked(old), _asked(new)
     kept = [line for line in before if "torch" not in line.lower()]
     rest = iter(before)
-    # A part of the old lines, in their order, that lacks none of the others.
+    # A subsequence of the old lines that has all lines without torch.
     return all(line in rest for line in after) and [line for line in after if "torch" not in line.lower()] == kept
 
 
 def _asked(text: str) -> list[str]:
-    """Lines of a file of requirements without comments and white space."""
+    """Return the lines of a requirements file without comments and white space."""
     return [line for raw in text.splitlines() if (line := _COMMENT.sub("", raw).strip())]
 
 
 def normal(line: str) -> str:
-    """A line in the one way in which ``packaging`` writes it; as it stands if it is no requirement."""
+    """Return a line normalised by ``packaging``, or unchanged if it is not a requirement."""
     try:
         return str(Requirement(line))
     except InvalidRequirement:
@@ -103,7 +103,7 @@ def normal(line: str) -> str:
 
 
 def name(line: str) -> str | None:
-    """Normalised name of what a line requires; None if it is no requirement."""
+    """Return the normalised name of the required distribution, or None if the line is not a requirement."""
     try:
         return canonicalize_name(Requirement(line).name)
     except InvalidRequirement:
@@ -111,12 +111,12 @@ def name(line: str) -> str | None:
 
 
 def can_be_installed(line: str) -> bool:
-    """Whether a line can be handed to an installer by itself."""
+    """Return whether an installer accepts the line by itself."""
     return not line.startswith(("-", ".")) and name(line) != _PYTHON
 
 
 def constraints(lines: Iterable[str], installed: Installed) -> tuple[str, ...]:
-    """What has to stay true while something is installed: what is met, and the torch that code is compiled for."""
+    """Return constraints for an installation: the requirements that are met, and the torch of the compiled code."""
     met = set(lines) - set(unmet(lines, installed))
     found = {_as_constraint(Requirement(line)) for line in met if name(line) and name(line) != _PYTHON}
     torch = installed.distributions.get("torch")
@@ -130,13 +130,13 @@ def _as_constraint(requirement: Requirement) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """What an environment has, as far as requirements ask for it.
+    """The contents of an environment that requirements refer to.
 
     Attributes:
         distributions: Version of each installed distribution, by normalised name.
-        extras: Extras of them whose own requirements are met, normalised, by normalised name.
-        python: Version of its Python.
-        machine: Its processor, as ``uname -m`` has it.
+        extras: Extras with all their requirements met, normalised, by normalised name.
+        python: Version of Python.
+        machine: Processor in the form of ``uname -m``.
     """
 
     distributions: Mapping[str, str]
@@ -146,7 +146,7 @@ class Installed:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What markers are evaluated for: the image's environment, whatever this tool runs on."""
+        """The environment for markers: the image's, independent of this machine."""
         return {
             "python_version": ".".join(self.python.split(".")[:2]),
             "python_full_version": self.python,
@@ -157,7 +157,7 @@ class Installed:
         }
 
     def meets(self, requirement: Requirement) -> bool:
-        """Whether what a requirement names is installed, with its extras."""
+        """Return whether a requirement is met, including its extras."""
         name = canonicalize_name(requirement.name)
         installed = self.python if name == _PYTHON else self.distributions.get(name)
         if installed is None or requirement.url or not _allows(requirement, installed):
@@ -168,22 +168,22 @@ class Installed:
 def met_extras(
     installed: Installed, *, provided: Mapping[str, Sequence[str]], requires: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[str, ...]]:
-    """Extras of installed distributions whose requirements are all met.
+    """Return the extras of installed distributions whose requirements are all met.
 
     Args:
-        installed: What is installed, of which extras are not known yet.
+        installed: Installed distributions, with extras still unknown.
         provided: Extras of each distribution (core metadata specification, Provides-Extra), by normalised name.
         requires: ``Requires-Dist`` lines of each distribution that mention an extra, by normalised name.
 
     Returns:
-        Normalised extras by normalised name, sorted; distributions without any left out.
+        Normalised extras by normalised name, sorted, without distributions that have none.
     """
     needed = {
         name: {extra: _of_extra(extra, requires.get(name, ()), installed) for extra in map(canonicalize_name, extras)}
         for name, extras in provided.items()
     }
     found = {name: tuple(sorted(extras)) for name, extras in needed.items()}
-    # An extra may ask for other extras: what is not met in one round can make others unmet in the next.
+    # An extra may require other extras, so an unmet one can make others unmet in the next round.
     while True:
         known = replace(installed, extras=found)
         kept = {
@@ -196,7 +196,7 @@ def met_extras(
 
 
 def _of_extra(extra: NormalizedName, lines: Sequence[str], installed: Installed) -> list[Requirement]:
-    """What an extra adds to a distribution's requirements."""
+    """Return the requirements that an extra adds to a distribution."""
     found = [
         Requirement(line) for line in lines if name(line) and extra in set(map(canonicalize_name, _EXTRA.findall(line)))
     ]
@@ -204,12 +204,12 @@ def _of_extra(extra: NormalizedName, lines: Sequence[str], installed: Installed)
 
 
 def unmet(lines: Iterable[str], installed: Installed) -> Iterator[str]:
-    """Lines that an environment does not meet.
+    """Yield the lines that an environment does not meet.
 
     Args:
-        lines: Requirement lines; one that is no PEP 508 requirement counts as unmet, and so does one that
-            names an address, because no version tells whether that is what is installed.
-        installed: The environment.
+        lines: Requirement lines. Lines that are not PEP 508 requirements count as unmet, and so do URL requirements,
+            because an installed version does not show its URL.
+        installed: Contents of the environment.
     """
     for line in lines:
         try:
@@ -223,12 +223,13 @@ def unmet(lines: Iterable[str], installed: Installed) -> Iterator[str]:
 
 
 def news(lines: Iterable[str], installed: Installed, *, known: Iterable[str]) -> list[str]:
-    """Unmet lines, less those that an environment did without when it was made.
+    """Return the unmet lines, without those that were unmet when the environment was made.
 
     Args:
-        lines: What a commit requires.
-        installed: The environment.
-        known: Lines that it did not meet then. Whatever it has none of, it can do without in another version too.
+        lines: Requirement lines of a commit.
+        installed: Contents of the environment.
+        known: Lines that were unmet then. If their distribution is not installed, other versions of it do not count
+            either.
     """
     known = set(known)
     excused = {normal(line) for line in known}
@@ -237,12 +238,12 @@ def news(lines: Iterable[str], installed: Installed, *, known: Iterable[str]) ->
 
 
 def assumed(lines: Sequence[str], *, python: str, machine: str) -> Installed:
-    """The oldest environment that meets requirement lines: one of which nothing else is known.
+    """Return the oldest environment that meets requirement lines, for an unknown one.
 
     Args:
-        lines: What it was made from.
-        python: Its Python.
-        machine: Its processor.
+        lines: Requirement lines that it was made from.
+        python: Version of Python.
+        machine: Processor.
     """
     empty = Installed(distributions={}, extras={}, python=python, machine=machine)
     found = [Requirement(line) for line in lines if name(line) and line in set(unmet([line], empty))]
@@ -254,7 +255,7 @@ def assumed(lines: Sequence[str], *, python: str, machine: str) -> Installed:
 
 
 def _oldest(requirement: Requirement) -> str:
-    """The least version that a requirement names as allowed."""
+    """Return the lowest allowed version that a requirement names."""
     bounds = [one.version.removesuffix(".*") for one in requirement.specifier if one.operator in ("==", ">=", "~=")]
     return max(bounds, key=Version, default="0")
 

@@ -1,4 +1,4 @@
-"""The version that an overlay states: the base's public version, with a local part that names the commit."""
+"""The version of an overlay: the base's public version, with the commit in the local part."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import re
 from packaging.version import Version
 
 FILE = "vllm/_version.py"
-"""What :func:`module` is written to."""
+"""File for the result of :func:`module`."""
 
 _COMMIT_SEGMENT = re.compile(r"g[0-9a-f]{7,40}")
 _DIGITS = 12
 
 
 def of_overlay(base_version: str, commit: str) -> str:
-    """PEP 440 version of an overlay.
+    """Return the PEP 440 version of an overlay.
 
     Args:
-        base_version: What the base states, such as ``0.32.0+cpu``.
+        base_version: Version of the base, such as ``0.32.0+cpu``.
         commit: Id of the overlay's commit.
 
     Returns:
-        Such as ``0.32.0+cpu.g0123456789ab``: a part that names the base's own commit is replaced.
+        A version such as ``0.32.0+cpu.g0123456789ab``. A part with the base's own commit is replaced.
     """
     version = Version(base_version)
     kept = [part for part in (version.local or "").split(".") if part and not _COMMIT_SEGMENT.fullmatch(part)]
@@ -29,10 +29,10 @@ def of_overlay(base_version: str, commit: str) -> str:
 
 
 def module(version: str, commit: str) -> bytes:
-    """``vllm/_version.py`` as setuptools_scm writes it (vLLM 0.32.0): ``/version`` and the banner read it.
+    """Return ``vllm/_version.py`` like setuptools_scm writes it (vLLM 0.32.0). ``/version`` and the banner read it.
 
     Args:
-        version: As :func:`of_overlay` gives it.
+        version: Result of :func:`of_overlay`.
         commit: Id of the commit.
     """
     return (
@@ -45,7 +45,7 @@ def module(version: str, commit: str) -> bytes:
 
 
 def _fields(version: Version) -> tuple[int | str, ...]:
-    """``__version_tuple__`` of a version, with the parts that it has (vcs-versioning 2.6)."""
+    """Return the ``__version_tuple__`` of a version (vcs-versioning 2.6)."""
     named = {"": version.pre and "".join(map(str, version.pre)), "post": version.post, "dev": version.dev}
     parts = [f"{name}{value}" for name, value in named.items() if value is not None]
     epoch = (f"{version.epoch}!",) if version.epoch else ()

@@ -96,7 +96,7 @@ def test_a_base_that_is_a_week_old_is_built_again_with_nothing_changed(own: Nigh
         engine.tag(old, f"{own.repository}:aged")
         ran = own("nightly", "--no-push")
         assert ran.returncode == 0, ran.stderr
-        assert "it is built again, with the packages of today" in ran.stderr
+        assert "rebuilding it with today's packages" in ran.stderr
         assert own.local("nightly-cpu") not in (old, made["id"], None)
         assert own("nightly", "--json", "--no-push").json["built"] is False
 

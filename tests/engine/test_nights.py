@@ -155,7 +155,7 @@ def test_the_webhook_hears_of_failures_and_recoveries_and_of_nothing_else(fortni
     expected, bad = [], False
     for morning in fortnight.mornings:
         if morning.exit_code or bad:
-            expected.append("failed" if morning.exit_code else "well again")
+            expected.append("failed" if morning.exit_code else "passes again")
         bad = bool(morning.exit_code)
     assert len(fortnight.messages) == len(expected)
     assert all(word in message for word, message in zip(expected, fortnight.messages, strict=True))

@@ -122,10 +122,9 @@ def test_a_tree_that_compiles_is_told_that_the_nightly_does_not() -> None:
 def test_arguments_without_a_value_are_in_the_plan() -> None:
     told = {one.name: one.remark or "" for one in choose("2026").unset}
     assert set(told) == {"CACHE_BUSTER", "SUPPRESS_PYTHON_OUTPUT"}
-    assert "only what a step runs can tell" in told["SUPPRESS_PYTHON_OUTPUT"]
+    assert "whether a step needs one is unknown" in told["SUPPRESS_PYTHON_OUTPUT"]
     assert (
-        "the Dockerfile provides for that"
-        in {one.name: one.remark or "" for one in choose("2025").unset}["PYTHON_VERSION"]
+        "the Dockerfile handles that" in {one.name: one.remark or "" for one in choose("2025").unset}["PYTHON_VERSION"]
     )
 
 
@@ -144,6 +143,6 @@ def test_a_version_that_takes_a_shell_is_refused_where_it_counts(name: str, *, r
     if not refused:
         assert chosen().values
         return
-    with pytest.raises(SourceError, match=r"cv:7 cannot be read without a shell: VLLM_PREBUILT=\$\(date\)") as caught:
+    with pytest.raises(SourceError, match=r"cv:7 needs a shell to evaluate: VLLM_PREBUILT=\$\(date\)") as caught:
         chosen()
     assert caught.value.hint == "give its value with --build-arg VLLM_PREBUILT=VALUE"

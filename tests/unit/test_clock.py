@@ -97,7 +97,7 @@ def test_nothing_goes_by_a_clock_that_jumped(
     assert [path for path in files if not path.exists()] == []
     assert image in engine.docker.known
     assert done.files == ()
-    assert f"nothing is removed for its age: the clock says {now:%Y-%m-%d}" in capsys.readouterr().err
+    assert f"nothing is removed because of its age: the clock says {now:%Y-%m-%d}" in capsys.readouterr().err
 
 
 def test_a_clock_that_is_right_prunes_as_ever(context: Context, engine: FakeEngine, at: Clock) -> None:

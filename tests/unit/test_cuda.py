@@ -108,13 +108,13 @@ def test_compiling_is_for_who_asks() -> None:
     assert values(recipe())["VLLM_USE_PRECOMPILED"] == "1"
     made = recipe(compile=True)
     assert (values(made)["VLLM_USE_PRECOMPILED"], made.wheel) == ("0", None)
-    with pytest.raises(UsageError, match=r"VLLM_USE_PRECOMPILED \(--build-arg\) is decided by --compile"):
+    with pytest.raises(UsageError, match=r"VLLM_USE_PRECOMPILED \(--build-arg\) is set by --compile"):
         recipe("VLLM_USE_PRECOMPILED=0")
 
 
 @pytest.mark.parametrize(("name", "option"), [("VLLM_COMMIT_SHA", "--commit"), ("VLLM_REPO", "--remote")])
 def test_what_the_run_has_to_know_has_options_of_its_own(name: str, option: str) -> None:
-    with pytest.raises(UsageError, match=rf"{name} \(setting build_args\) is decided by {option}"):
+    with pytest.raises(UsageError, match=rf"{name} \(setting build_args\) is set by {option}"):
         recipe(overrides={"build_args": {name: "x"}})
 
 
@@ -137,8 +137,8 @@ def test_a_dockerfile_without_cuda_version_has_no_variant(tmp_path: Path) -> Non
     made = recipe(llm_d=tmp_path)
     assert made.wheel
     assert (made.wheel["variant"], made.wheel["checked"]) == (None, False)
-    assert any("how the tree's scripts choose it cannot be read" in one for one in made.remarks)
-    with pytest.raises(SourceError, match="does not say for which CUDA version") as caught:
+    assert any("the rule of the tree's scripts was not understood" in one for one in made.remarks)
+    with pytest.raises(SourceError, match="does not state its CUDA version") as caught:
         recipe(llm_d=tmp_path, preflight=True)
     assert "--no-preflight" in caught.value.hint
 
@@ -157,7 +157,7 @@ def test_sccaches_credentials_are_secrets(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_secret_that_is_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"secret x: .*nothing is no file"):
+    with pytest.raises(UsageError, match=r"secret x: .*nothing is not a file"):
         recipe(overrides={"build_secrets": {"x": tmp_path / "nothing"}})
 
 
@@ -276,7 +276,7 @@ def test_main_is_resolved_without_a_clone_and_the_wheel_of_an_ancestor_found(
     third = work.commit("Third", **{"setup.py": "2"})
     with pytest.raises(SourceError, match=rf"{third} has no precompiled wheel .*setup\.py"):
         recipe(commit=None, preflight=True, remote=remote)
-    with pytest.raises(SourceError, match=r"the wheel of .* was compiled from other setup\.py"):
+    with pytest.raises(SourceError, match=r"the wheel of .* was compiled from other versions of setup\.py"):
         recipe(f"VLLM_PRECOMPILED_WHEEL_COMMIT={first}", commit=None, preflight=True, remote=remote)
     assert not (isolated / "cache/vllm.git/refs/heads/main").exists()
     fourth = work.commit(
@@ -356,14 +356,14 @@ def test_the_plan_says_which_wheel_the_trees_script_takes() -> None:
     assert f"wheel: docker/scripts/install-vllm.sh takes manylinux_2_28_{machine} of cu130" in recipe().remarks
     old = recipe(llm_d=TREES / "2025").remarks
     assert any(one.endswith("takes any platform tag of the default variant") for one in old)
-    assert "wheel: the default variant may be of another CUDA version than the image's cu129" in old
+    assert "wheel: the default variant may be for another CUDA version than the image's cu129" in old
 
 
 def test_a_script_that_is_not_understood_is_said_to_be_that(tmp_path: Path) -> None:
     folder = tree(tmp_path / "x")
     (folder / "docker/scripts/install-vllm.sh").write_text("python3 install.py\n")
     made = recipe(llm_d=folder)
-    assert any("how the tree's scripts choose it cannot be read" in one for one in made.remarks)
+    assert any("the rule of the tree's scripts was not understood" in one for one in made.remarks)
     assert made.wheel
     assert (made.wheel["variant"], made.wheel["checked"]) == ("cu130", False)
 
@@ -438,4 +438,4 @@ def test_a_commit_without_requirements_cannot_be_compared(work: Work) -> None:
     work.commit("First", **{"setup.py": "1"})
     git(work.path, "config", "uploadpack.allowFilter", "true")
     git(work.path, "config", "uploadpack.allowAnySHA1InWant", "true")
-    assert "-r requirements/cuda.txt is not there to compare with" in fitting(work).remarks
+    assert "-r requirements/cuda.txt was not compared: the file is missing" in fitting(work).remarks

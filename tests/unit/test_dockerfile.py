@@ -73,7 +73,7 @@ def test_quoted_arrows_are_no_heredoc() -> None:
 
 
 def test_a_heredoc_without_end_is_named() -> None:
-    with pytest.raises(SourceError, match=r"D:2 opens a heredoc"):
+    with pytest.raises(SourceError, match=r"D:2: the heredoc END has no end"):
         parse("FROM x\nRUN <<END\necho\n")
 
 

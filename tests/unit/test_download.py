@@ -90,14 +90,14 @@ def test_a_wrong_hash_is_refused_and_the_file_is_gone(
 
 def test_an_index_without_hashes_is_refused(index: PackageIndex, served: FakeIndex, tmp_path: Path) -> None:
     served.hashes[SDIST] = ""
-    with pytest.raises(SourceError, match="cannot be used for vllm"):
+    with pytest.raises(SourceError, match="is not usable for vllm"):
         fetch(index, tmp_path)
     assert names(tmp_path) == []
 
 
 def test_what_is_no_index_is_refused(index: PackageIndex, served: FakeIndex, tmp_path: Path) -> None:
     served.failures.append(Answer(body=b"\x00", headers={"Content-Type": "application/octet-stream"}))
-    with pytest.raises(SourceError, match="cannot be used for vllm"):
+    with pytest.raises(SourceError, match="is not usable for vllm"):
         fetch(index, tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_a_transfer_that_breaks_off_is_taken_up_again(
 
 def test_an_error_status_is_final(index: PackageIndex, served: FakeIndex, tmp_path: Path, pauses: list[float]) -> None:
     served.failures.append(Answer(status=403))
-    with pytest.raises(SourceError, match="answers 403 Forbidden"):
+    with pytest.raises(SourceError, match="answered 403 Forbidden"):
         fetch(index, tmp_path)
     assert pauses == []
 

@@ -550,11 +550,11 @@ def refusal(status: int, code: str, message: str) -> Answer:
         (refusal(403, "denied", "no"), ("refuses access to llm-d-dev: denied: no", "account that may write")),
         (
             refusal(412, "precondition", "configured as immutable"),
-            ("does not take llm-d-dev:nightly: precondition: configured as immutable", "allow this tag to move"),
+            ("does not accept llm-d-dev:nightly: precondition: configured as immutable", "allow this tag to move"),
         ),
-        (Answer(status=405), ("does not take llm-d-dev:nightly: it answers 405", "name and settings")),
-        (Answer(status=404), ("does not take llm-d-dev:nightly: it answers 404", "name and settings")),
-        (Answer(status=307), ("does not take llm-d-dev:nightly: it answers 307", "name and settings")),
+        (Answer(status=405), ("does not accept llm-d-dev:nightly: it answered 405", "name and settings")),
+        (Answer(status=404), ("does not accept llm-d-dev:nightly: it answered 404", "name and settings")),
+        (Answer(status=307), ("does not accept llm-d-dev:nightly: it answered 307", "name and settings")),
     ],
 )
 def test_a_registry_that_does_not_let_a_name_move_says_so_and_nothing_is_named(

@@ -47,5 +47,5 @@ def test_it_goes_on_and_never_grows_without_end(path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nightlog, "PATH", path / "none" / "x")
-    with pytest.raises(UsageError, match="cannot be written"), nightlog.written():
+    with pytest.raises(UsageError, match="is not writable"), nightlog.written():
         pass

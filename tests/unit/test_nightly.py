@@ -133,7 +133,7 @@ def test_a_base_that_is_too_old_is_built_again(
     where = context_of(tmp_path, engine, rebuild_days=7)
     found = run._find(where, Cpu(context=where), "same")
     assert (found and found.id) == (None if taken is None else made[taken].id)
-    assert ("it is built again" in capsys.readouterr().err) == (taken is None)
+    assert ("rebuilding it" in capsys.readouterr().err) == (taken is None)
     patient = context_of(tmp_path, engine, rebuild_days=100)
     assert run._find(where, Cpu(context=patient), "same") is not None
 

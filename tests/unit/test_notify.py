@@ -94,9 +94,9 @@ def told(tmp_path: Path, *verdicts: str) -> list[dict[str, Any]]:
         (("fail", "fail"), "failed"),
         (("pass",), None),
         (("pass", "pass"), None),
-        (("fail", "pass"), "well again"),
-        (("killed", "pass"), "well again"),
-        (("fail", "interrupted", "pass"), "well again"),
+        (("fail", "pass"), "passes again"),
+        (("killed", "pass"), "passes again"),
+        (("fail", "interrupted", "pass"), "passes again"),
         (("fail", "pass", "interrupted", "pass"), None),
         (("fail", "interrupted"), None),
     ],
@@ -135,7 +135,7 @@ def test_the_address_can_stand_in_a_file(tmp_path: Path, capsys: pytest.CaptureF
         notify.tell(where, nights(where, "fail"))
     assert [asked.path for asked in got] == [f"/{SECRET}"]
     notify.tell(context(tmp_path, file=tmp_path / "none"), nights(where, "fail"))
-    assert "the webhook's address cannot be read from" in capsys.readouterr().err
+    assert "the webhook's address is not readable from" in capsys.readouterr().err
 
 
 def warned(tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str) -> str:
@@ -145,7 +145,7 @@ def warned(tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str) -> str:
     said = capsys.readouterr().err
     assert said.count("\n") == 1, said
     line = said.strip()
-    assert line.startswith("warning: the webhook was not told: ")
+    assert line.startswith("warning: notification not sent: ")
     assert "hidden" not in line
     return line
 
@@ -195,4 +195,4 @@ def test_a_nightly_that_is_stuck_is_told_of(tmp_path: Path, hours: int, said: in
         write_json(where.folders.nightlies / "1.json", vars(stuck))
         notify.tell_stuck(where)
     assert len(got) == said
-    assert all(b"is stuck: other-host:1:1 runs since" in asked.body for asked in got)
+    assert all(b"is stuck: other-host:1:1 has been running since" in asked.body for asked in got)

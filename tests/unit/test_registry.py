@@ -255,7 +255,7 @@ def test_what_is_no_registry_is_noticed_before_long_work(status: int) -> None:
 def test_a_website_that_answers_everything_serves_no_manifest(body: bytes) -> None:
     with serving(lambda _asked: Answer(body=body)) as address:
         registry = Registry(RepositoryName(host=address, path="x"))
-        with pytest.raises(RegistryError, match="serves no manifest under nightly"):
+        with pytest.raises(RegistryError, match="does not serve a manifest under nightly"):
             registry.manifest("nightly")
 
 
@@ -396,7 +396,7 @@ def test_several_challenges_in_one_header(header: str, schemes: list[str]) -> No
         ("denied: requested access to the resource is denied", "docker login"),
         ("no basic auth credentials", "docker login"),
         ("denied: adding 3.9 GiB of storage resource will exceed the configured upper limit", "quota"),
-        ("error parsing HTTP 413 response body: <html>413 Request Entity Too Large", "in one request"),
+        ("error parsing HTTP 413 response body: <html>413 Request Entity Too Large", "request size limit"),
         (
             "tag invalid: The image tag 'nightly' cannot be overwritten because the repository is immutable",
             "allow this tag",
