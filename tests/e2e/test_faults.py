@@ -78,7 +78,7 @@ FAULTS = {
     ),
     "route removed": Fault(
         edits=(("vllm/entrypoints/serve/instrumentator/basic.py", '@router.get("/load")\n', ""),),
-        failed=("server/routes",),
+        failed=("server/routes", "server/calls"),
     ),
     "wrong usage": Fault(
         edits=((_COMPLETION, "total_tokens=num_prompt_tokens + num", "total_tokens=1 + num_prompt_tokens + num"),),
