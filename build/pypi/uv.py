@@ -26,7 +26,7 @@ def ensure(folders: Folders, index: PackageIndex, *, machine: str, console: Cons
     Args:
         folders: Folders for downloads and programs.
         index: Package index with the wheel.
-        machine: Processor of the image, as ``uname -m`` has it.
+        machine: Processor of the image in the form of ``uname -m``.
         console: Console for progress.
 
     Raises:
