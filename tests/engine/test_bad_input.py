@@ -153,7 +153,7 @@ def test_a_registry_that_does_not_answer_stops_push(cli: Cli, engine: Engine, ba
 def test_a_registry_port_that_is_taken(cli: Cli, vllm: Path) -> None:
     with listening() as port:
         ran = without(cli, "LLM_D_DEV_REGISTRY")("dev", vllm, "--json", LLM_D_DEV_REGISTRY_PORT=port)
-    assert_refused(ran, 8, "engine", f"port {port} .*is taken")
+    assert_refused(ran, 8, "engine", f"port {port} .*is used by another program")
 
 
 def without(cli: Cli, variable: str) -> Cli:

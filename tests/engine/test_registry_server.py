@@ -261,7 +261,7 @@ def test_a_taken_port_that_the_user_wants_is_an_error_and_the_next_up_has_the_ol
     access = home.up()
     home.down()
     wanted = free_port()
-    with stranger(wanted), pytest.raises(EngineError, match=rf"port {wanted} .* is taken") as caught:
+    with stranger(wanted), pytest.raises(EngineError, match=rf"port {wanted} .* is used by another program") as caught:
         home.up(registry_port=wanted)
     assert caught.value.exit_code == 8
     assert home.up() == access
