@@ -84,7 +84,8 @@ ROWS = (
     _row("takes-too-long", WAYS, "too_long[{way}]"),
     _row("no-404", WAYS, "unknown_model[{way}]"),
     _row("stale-prefix", ("completions", "chat"), "prefix_cache[{way}]"),
-    _row("works-on", WAYS, "client_gone[{way}]"),
+    # A stream ends as soon as its pieces cannot be sent; of streams "keeps-cancelled" is the fault.
+    _row("works-on", _APIS, "client_gone[{way}]"),
 )
 # What keeps others from being found, each in a run of its own, in the ways that it is tried in.
 ALONE = (
