@@ -84,7 +84,8 @@ class Exchange:
 
     Args:
         seconds: Time limit of a request, from name resolution to the last byte of the answer.
-        is_untrusted: Whether to follow no redirection and use no proxy.
+        is_untrusted: Whether to follow no redirection, use no proxy, and use each connection once: a busy server may
+            close a kept connection just as the next request arrives (uvicorn does so after five seconds).
     """
 
     def __init__(self, *, seconds: float, is_untrusted: bool = False) -> None:
@@ -156,6 +157,8 @@ class Exchange:
             session = _Session()
             session.auth = _GivenOnly()
             session.trust_env = not direct
+            if self._is_untrusted:
+                session.headers["Connection"] = "close"
             self._sessions[direct] = session
         return self._sessions[direct]
 

@@ -340,6 +340,11 @@ BINARIES = (
     ),
 )
 
+WAYS = ("completions", "completions-stream", "chat", "chat-stream", "responses", "responses-stream")
+"""The ways to ask for text."""
+
+_OF_METRICS = ("server/metrics", "server/calls", "openai/counters", *(f"openai/client_gone[{way}]" for way in WAYS))
+
 SERVER = (
     Fault(
         name="entry-point-runs-nothing",
@@ -356,8 +361,8 @@ SERVER = (
     _slow("hangs", seconds=2),
     _slow("prints-without-end", seconds=4),
     _slow("drips", seconds=4),
-    _served("redirects", "server/metrics"),
-    _served("floods", "server/metrics"),
+    _served("redirects", *_OF_METRICS),
+    _served("floods", *_OF_METRICS),
     Fault(
         name="commands-the-terminal",
         changes=("ENV STANDIN_FAULT=commands-the-terminal,hangs",),
@@ -391,8 +396,6 @@ SERVER = (
     ),
 )
 
-WAYS = ("completions", "completions-stream", "chat", "chat-stream", "responses", "responses-stream")
-"""The ways to ask for text."""
 
 # Checks of completions, as far as they are asked of a server with whatever model.
 _OF_COMPLETIONS = (
