@@ -382,7 +382,7 @@ SERVER = (
     ),
     _served("no-route", "server/routes"),
     _served("breaks-messages", "server/calls"),
-    _standin("no-metrics", "server/metrics"),
+    _standin("no-metrics", *_OF_METRICS),
     Fault(
         name="change-not-seen",
         options=("--expect", "/v1/models=somebody", "--expect", "/v1/models=vllm"),
@@ -427,7 +427,7 @@ OPENAI = (
     _standin(
         "wrong-text",
         *("openai/completion_is_right", "openai/many_at_once", "openai/text[completions-stream]"),
-        *("openai/stop[completions]", "openai/stop[completions-stream]"),
+        *("openai/stop[completions]", "openai/stop[completions-stream]", "openai/echo[completions]"),
         *(f"openai/sampling[{name}-completions]" for name in ("temperature", "top_p", "top_k", "min_p")),
     ),
     _served("wrong-tokens", "openai/tokens[plain]"),
