@@ -337,8 +337,8 @@ def test_verdict_is_about_the_image_that_was_started(sound: Outcome) -> None:
     assert found.ok
     assert found.image_id == sound.report["image_id"]
     asked = found.configuration
-    said = {"suite", "flavor", "model", "exact", "base", "sealed", "gpus", "gpu_names", "driver", "expect", "numbers"}
-    assert set(asked) == said
+    of_image = {"suite", "flavor", "model", "exact", "base", "sealed", "gpus", "gpu_names", "driver", "numbers"}
+    assert set(asked) == of_image | {"profile", "serve_args", "env", "checks", "expect"}
     assert asked["expect"] == ['/v1/models="owned_by": "somebody-else"']
     assert asked["exact"] is True
 
