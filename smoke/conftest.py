@@ -387,11 +387,11 @@ def name(server: Server) -> str:
 
 @pytest.fixture(scope="session")
 def contents(run: Run) -> Contents:
-    """What an image of ours holds."""
+    """The contents of a base or an overlay."""
     with _told_shortly():
         found = run.contents
     if found is None:
-        pytest.skip("not applicable: neither a base nor an overlay of ours")
+        pytest.skip("not applicable: neither a base nor an overlay of this tool")
     return found
 
 
@@ -458,7 +458,7 @@ def run_now(pytestconfig: pytest.Config) -> Callable[[Coroutine[Any, Any, Any]],
 
 @pytest.fixture(scope="session")
 def alone(pytestconfig: pytest.Config) -> bool:
-    """Whether nobody else asks the server."""
+    """Whether the suite is the only client of the server."""
     return isinstance(pytestconfig.stash[_RUN], Run)
 
 

@@ -27,7 +27,7 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def ours(run: Run, image: Image) -> Image:
     """The image, if it is ours."""
     if not run.sealed:
-        pytest.skip("not applicable: neither a base nor an overlay of ours")
+        pytest.skip("not applicable: neither a base nor an overlay of this tool")
     return image
 
 

@@ -80,7 +80,7 @@ class Machine:
 
     @classmethod
     def look(cls, ask: Ask) -> Machine | None:
-        """Look at the GPUs; None where there are none or no ``nvidia-smi``."""
+        """Return the GPUs; None without a GPU or ``nvidia-smi``."""
         try:
             rows = list(csv.reader(ask(_query("gpu", _FIELDS)).splitlines(), skipinitialspace=True))
             divided = _migs(ask(["nvidia-smi", "-L"]))
