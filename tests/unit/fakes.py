@@ -20,6 +20,7 @@ from build.config import settings
 from build.console import Console
 from build.context import Context
 from build.engine import content, labels
+from build.engine.capabilities import Capabilities
 from build.engine.client import Engine
 from build.engine.image import Image
 from build.engine.names import Upload
@@ -43,6 +44,22 @@ def context_of(folder: Path, engine: Engine | None = None, *, quiet: bool = Fals
     if engine is not None:
         vars(made)["engine"] = engine
     return made
+
+
+CAPABILITIES = Capabilities(
+    server_version="26.1",
+    api_version="1.45",
+    buildkit=True,
+    nvidia_runtime=False,
+    cdi=False,
+    cdi_gpus=False,
+    storage_driver="overlay2",
+    takes_thin_images=True,
+    root_dir="/var/lib/docker",
+    cpus=2,
+    memory_bytes=1,
+)
+"""What a plain engine can do: no GPU, no CDI."""
 
 
 def digest(text: str) -> str:

@@ -19,8 +19,7 @@ from build.context import Context
 from build.engine import names
 from build.errors import EngineError, UsageError
 from build.source.local_source import LocalSource
-from tests.unit.fakes import FakeEngine
-from tests.unit.test_smoke_gpus import PLAIN
+from tests.unit.fakes import CAPABILITIES, FakeEngine
 
 if TYPE_CHECKING:
     import argparse
@@ -132,7 +131,7 @@ def test_the_choice_in_one_line() -> None:
     ],
 )
 def test_what_passes_a_gpu_is_named(can: dict[str, bool], by: str | None) -> None:
-    assert replace(PLAIN, **can).passes_gpus == by  # type: ignore[arg-type]
+    assert replace(CAPABILITIES, **can).passes_gpus == by  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", [chosen.AUTO, *names.FLAVORS])

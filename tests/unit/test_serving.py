@@ -10,28 +10,18 @@ import pytest
 
 from build.config.model_name import ModelName
 from build.engine import labels, serving
-from build.engine.capabilities import Capabilities
 from build.engine.image import Image
 from build.gate import ending
 from build.gate.transfer import Pushed
+from tests.unit.fakes import CAPABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-MACHINE = Capabilities(
-    server_version="26.1",
-    api_version="1.45",
-    buildkit=True,
-    nvidia_runtime=False,
-    cdi=True,
-    cdi_gpus=False,
-    storage_driver="overlay2",
-    takes_thin_images=True,
-    root_dir="/var/lib/docker",
-    cpus=2,
-    memory_bytes=1,
-)
+    from build.engine.capabilities import Capabilities
+
+MACHINE = replace(CAPABILITIES, cdi=True)
 
 
 def image(*, flavor: str = "cpu", variables: Sequence[str] = ("HF_HOME=/var/hf",), user: str = "2000") -> Image:

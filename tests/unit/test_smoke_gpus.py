@@ -14,32 +14,21 @@ import pytest
 from build.config.folders import REPOSITORY
 from build.config.gpus import Selection
 from build.engine import labels, serving
-from build.engine.capabilities import Capabilities
 from build.engine.image import Image
 from build.errors import BusyError, UsageError
 from smoke.gpu import grant as gpus
 from smoke.gpu.driver_requirement import unsatisfied
 from smoke.gpu.nvidia import Gpu, Machine, processes
+from tests.unit.fakes import CAPABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-PLAIN = Capabilities(
-    server_version="26.1",
-    api_version="1.45",
-    buildkit=True,
-    nvidia_runtime=False,
-    cdi=False,
-    cdi_gpus=False,
-    storage_driver="overlay2",
-    takes_thin_images=True,
-    root_dir="/var/lib/docker",
-    cpus=2,
-    memory_bytes=1,
-)
-RUNTIME, CDI = replace(PLAIN, nvidia_runtime=True), replace(PLAIN, cdi=True)
+    from build.engine.capabilities import Capabilities
+
+RUNTIME, CDI = replace(CAPABILITIES, nvidia_runtime=True), replace(CAPABILITIES, cdi=True)
 BOTH = replace(CDI, nvidia_runtime=True)
 
 ONE = "GPU-00000000-0000-0000-0000-000000000001"
@@ -157,7 +146,7 @@ def test_flavor(tested: Image, flavor: str) -> None:
     assert serving.flavor(tested) == flavor
 
 
-@pytest.mark.parametrize("capabilities", [PLAIN, RUNTIME, CDI, BOTH])
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, RUNTIME, CDI, BOTH])
 @pytest.mark.parametrize(("word", "flavor"), [("none", "cuda"), ("auto", "cpu"), ("none", "cpu")])
 def test_none(capabilities: Capabilities, word: str, flavor: str) -> None:
     assert gpus.devices(Selection(word=word), flavor=flavor, capabilities=capabilities) == ()
