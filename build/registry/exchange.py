@@ -122,8 +122,8 @@ class Exchange:
         """
 
         def ask() -> Answer:
-            session = self._session(url)
             with (
+                self._session(url) as session,
                 _unverified(verify),
                 session.request(
                     method,
@@ -151,16 +151,24 @@ class Exchange:
             session.close()
         self._sessions = {}
 
-    def _session(self, url: str) -> requests.Session:
-        direct = self._is_untrusted or is_loopback(urlsplit(url).netloc)
+    @contextlib.contextmanager
+    def _session(self, url: str) -> Iterator[requests.Session]:
+        """Yield the session for a URL: a kept one, or for an untrusted server a new one."""
+        if self._is_untrusted:
+            with _session(direct=True) as session:
+                yield session
+            return
+        direct = is_loopback(urlsplit(url).netloc)
         if direct not in self._sessions:
-            session = _Session()
-            session.auth = _GivenOnly()
-            session.trust_env = not direct
-            if self._is_untrusted:
-                session.headers["Connection"] = "close"
-            self._sessions[direct] = session
-        return self._sessions[direct]
+            self._sessions[direct] = _session(direct=direct)
+        yield self._sessions[direct]
+
+
+def _session(*, direct: bool) -> requests.Session:
+    made = _Session()
+    made.auth = _GivenOnly()
+    made.trust_env = not direct
+    return made
 
 
 @contextlib.contextmanager

@@ -331,7 +331,8 @@ def test_a_trouble_with_the_stored_login_is_told_when_it_is_missed(
 def test_the_netrc_is_not_used(registry: Registry, served: FakeRegistry, isolated: Path) -> None:
     (isolated / ".netrc").write_text("machine 127.0.0.1 login me password word\n")
     (isolated / ".netrc").chmod(0o600)
-    registry._exchange._session("http://127.0.0.1").trust_env = True
+    with registry._exchange._session("http://127.0.0.1") as kept:
+        kept.trust_env = True
     served.basic = LOGIN
     with pytest.raises(RegistryError, match="refuses access"):
         registry.manifest("nightly")
