@@ -138,7 +138,6 @@ class Asking:
         prompt: Any = None,  # noqa: ANN401 - as the routes take it
         *,
         length: int = LENGTH,
-        heard: asyncio.Event | None = None,
         **parameters: Any,  # noqa: ANN401 - as the routes take it
     ) -> Answer:
         """Ask in one way.
@@ -147,7 +146,6 @@ class Asking:
             way: The way.
             prompt: The prompt, or the messages of a chat; by default :attr:`prompt`.
             length: Tokens that the answer may have.
-            heard: Set when the first words of a stream are there.
             parameters: Further parameters, as ``/v1/completions`` has them. Without a temperature it is 0.
 
         Raises:
@@ -165,33 +163,32 @@ class Asking:
         async with self._turn, create(model=model, stream=way.stream, **asked, extra_body=body) as response:
             if not way.stream:
                 return _answer(way.api, await response.json(), events=())
-            lines = []
-            async for line in response.iter_lines():
-                lines.append(line)
-                if heard and line:
-                    heard.set()
+            lines = [line async for line in response.iter_lines()]
         events = tuple(line.removeprefix("data:").strip() for line in lines if line.startswith("data:"))
         documents = [json.loads(event) for event in events if event != "[DONE]"]
         whole = _last(documents) if way.api == "responses" else _merged(documents)
         return _answer(way.api, whole, events=events)
 
-    async def leave(self, way: Way, *, length: int, times: int) -> None:
-        """Ask a number of times at once for a long answer, and go away as soon as the server works on it.
+    async def leave(self, way: Way, *, length: int, times: int) -> bool:
+        """Ask a number of times at once for a long answer, and go away as soon as the server works on all of them.
 
-        The last of them is streamed: its first words say that those before it are worked on.
+        Returns:
+            Whether it worked on all of them; else one was answered before the others had arrived.
+
+        Raises:
+            openai.APIError: One was refused.
         """
-        heard = asyncio.Event()
-        scout = Way(api=way.api, stream=True)
-        asked = [asyncio.ensure_future(self.ask(way, length=length, ignore_eos=True)) for _ in range(times - 1)]
-        asked.append(asyncio.ensure_future(self.ask(scout, length=length, heard=heard, ignore_eos=True)))
-        first = asyncio.ensure_future(heard.wait())
-        await asyncio.wait([*asked, first], return_when=asyncio.FIRST_COMPLETED)
+        asked = [asyncio.ensure_future(self.ask(way, length=length, ignore_eos=True)) for _ in range(times)]
+        are_there = False
+        while not are_there and not any(one.done() for one in asked):
+            are_there = await asyncio.to_thread(self.server.load) >= times
         refused = [error for one in asked if one.done() and (error := one.exception())]
-        for one in (*asked, first):
+        for one in asked:
             one.cancel()
-        await asyncio.gather(*asked, first, return_exceptions=True)
+        await asyncio.gather(*asked, return_exceptions=True)
         if refused:
             raise refused[0]
+        return are_there
 
     async def knock(self, method: str, route: str, *, key: str) -> Knock:
         """Ask a route for nothing in particular, with some API key or none."""

@@ -206,7 +206,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(
             {
                 "/health": self._health,
-                "/load": lambda: self._send({"server_load": self.server.running}),
+                "/load": lambda: self._send({"server_load": self.server.requests["running"]}),
                 "/ping": lambda: self._send(None),
                 "/metrics": self._metrics,
                 "/openapi.json": self._openapi,
@@ -219,7 +219,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a POST request."""
         if self._is_hostile():
             return
-        with self._counted():
+        with self._counted("arrived"):
             self._answer(
                 {
                     **dict.fromkeys(_APIS, self._generate),
@@ -278,15 +278,15 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(every)
 
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count the request among those that are worked on."""
+    def _counted(self, among: str) -> Iterator[None]:
+        """Count the request among those that ``arrived``, or that are ``running``: read, and worked on."""
         with self.server.lock:
-            self.server.running += 1
+            self.server.requests[among] += 1
         try:
             yield
         finally:
             with self.server.lock:
-                self.server.running -= 1
+                self.server.requests[among] -= 1
 
     def _answer(self, routes: dict[str, Any]) -> None:
         try:
@@ -347,7 +347,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _metrics(self) -> None:
         kept = 1 if self.server.broken("keeps-cancelled") and self.server.asked else 0
-        text = f"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running {self.server.running + kept}\n"
+        running = self.server.requests["running"] + kept
+        text = f"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running {running}\n"
         for name, value in self.server.counted.items():
             text += f"# TYPE vllm:{name} counter\nvllm:{name}_total {value}\n"
         if self.server.broken("no-metrics"):
@@ -415,15 +416,18 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(HTTPStatus.BAD_REQUEST, "BadRequestError", message, "input_tokens")
         if asked.stream:
             self._open_stream()
-        text, reason = self._ended(asked, self._said(asked))
-        calls = asked.calls(text)
-        if calls and self._broken("cuts-arguments"):
-            calls[0]["arguments"] = calls[0]["arguments"][:-1]
-        reply = Reply(self, asked, text="" if calls else text, reason="tool_calls" if calls else reason, calls=calls)
-        if asked.stream:
-            self._stream(reply.events())
-        else:
-            self._send(reply.document())
+        with self._counted("running"):
+            text, reason = self._ended(asked, self._said(asked))
+            calls = asked.calls(text)
+            if calls and self._broken("cuts-arguments"):
+                calls[0]["arguments"] = calls[0]["arguments"][:-1]
+            reply = Reply(
+                self, asked, text="" if calls else text, reason="tool_calls" if calls else reason, calls=calls
+            )
+            if asked.stream:
+                self._stream(reply.events())
+            else:
+                self._send(reply.document())
 
     def _send_numbers(self, request: dict[str, Any]) -> None:
         prompts = request["prompt"]
@@ -439,7 +443,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _said(self, asked: Asked) -> str:
         """What the model says, as far as the server is in order."""
-        if self._broken("mixes-up") and self.server.running > 1 and asked.prompt[-1:].isupper():
+        if self._broken("mixes-up") and self.server.requests["arrived"] > 1 and asked.prompt[-1:].isupper():
             return follow("", asked.length)
         if self._broken("too-short") and asked.length <= _SHORT:
             asked.length -= 1
@@ -681,7 +685,7 @@ class Server(ThreadingHTTPServer):
         self.model = arguments.served_model_name or arguments.model
         self._broken = broken
         self.asked = False
-        self.running = 0
+        self.requests = {"arrived": 0, "running": 0}
         self.lock = threading.Lock()
         self.folder = os.environ.get("STANDIN_ROOT", arguments.model)
         self.counted = dict.fromkeys(("request_success", "prompt_tokens", "generation_tokens"), 0)
