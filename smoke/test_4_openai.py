@@ -34,7 +34,7 @@ _MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": P
 _LONGEST = 2**21
 """Characters of a prompt that is longer than any context, for a server that does not say how long its own is."""
 _AT_ONCE = 32
-_LEAVING, _LEAVINGS = 12, 10
+_LEAVINGS, _SEEN = 12, 10
 _TRIES = 3
 _POLL_S = 0.02
 _LONG = 4096
@@ -252,9 +252,7 @@ async def test_stop(asking: Asking, way: Way) -> None:
 @_each(*_CHOICES)
 async def test_n(asking: Asking, way: Way) -> None:
     """The server gives as many answers as it was asked for, and counts the tokens of all."""
-    answer = await asking.ask(
-        way, length=4, temperature=0.5, n=3, seed=1, ignore_eos=True, **(_USAGE if way.stream else {})
-    )
+    answer = await asking.ask(way, length=4, temperature=0.5, n=3, ignore_eos=True, **(_USAGE if way.stream else {}))
     assert answer.numbers == (0, 1, 2), f"asked for 3 answers, it gave those numbered {answer.numbers}"
     assert answer.reasons == ("length",) * 3, f"the answers ended for {answer.reasons}"
     assert answer.usage is not None, "the answer has no usage"
@@ -320,26 +318,6 @@ async def test_echo(asking: Asking, way: Way) -> None:
         assert echoed.text == begins + without.text, f"with echo it said {echoed.text!r}, without {without.text!r}"
 
 
-@_each(*_WAYS)
-async def test_seed(asking: Asking, way: Way) -> None:
-    """The same seed gives the same answer, another seed another one."""
-
-    async def ask(seed: int) -> str:
-        return (await asking.ask(way, length=8, temperature=2, seed=seed, ignore_eos=True)).text
-
-    first = await ask(1)
-    # In another batch a device may round otherwise, and rarely that chooses another token.
-    assert await _in_some_try(lambda _: ask(1), lambda text: text == first), f"seed 1 did not give {first!r} again"
-    assert await _in_some_try(lambda number: ask(number + 2), lambda text: text != first), f"all seeds give {first!r}"
-
-
-async def _in_some_try(ask: Callable[[int], Awaitable[str]], is_right: Callable[[str], bool]) -> bool:
-    for number in range(_TRIES):
-        if is_right(await ask(number)):
-            return True
-    return False
-
-
 _KEEPING: dict[str, dict[str, Any]] = {
     "temperature": {"temperature": 0.01},
     "top_p": {"temperature": 2, "top_p": 1e-4},
@@ -353,10 +331,10 @@ _KEEPING: dict[str, dict[str, Any]] = {
 async def test_sampling(asking: Asking, way: Way, name: str) -> None:
     """A sampling parameter that leaves only the likeliest token gives the answer of temperature 0, others do not."""
     expected, length = await _reference(asking, way)
-    kept = await asking.ask(way, length=length, seed=1, **_KEEPING[name])
+    kept = await asking.ask(way, length=length, **_KEEPING[name])
     assert kept.text == expected, f"with {_KEEPING[name]} it said {kept.text!r}, not {expected!r}"
     if name == "temperature":
-        texts = [(await asking.ask(way, length=length, seed=seed, temperature=2)).text for seed in range(_TRIES)]
+        texts = [(await asking.ask(way, length=length, temperature=2)).text for _ in range(_TRIES)]
         assert set(texts) != {expected}, f"at temperature 2 it always said {expected!r}"
 
 
@@ -603,6 +581,24 @@ async def test_prefix_cache(asking: Asking, way: Way) -> None:
 # --- What needs the server for itself --------------------------------------------------------------------
 
 
+@_each(*_WAYS)
+def test_seed(asking: Asking, run_now: Callable[..., Any], way: Way) -> None:
+    """The same seed gives the same answer, another seed another one.
+
+    Among many requests a prompt is read in parts, and then a seed ends vLLM's worker on the CPU (0.32.0,
+    vllm/v1/worker/gpu_model_runner.py: "CPU Generator does not use offset").
+    """
+
+    def ask(seed: int) -> str:
+        answer: Answer = run_now(asking.ask(way, length=8, temperature=2, seed=seed, ignore_eos=True))
+        return answer.text
+
+    first = ask(1)
+    # In another batch a device may round otherwise, and rarely that chooses another token.
+    assert any(ask(1) == first for _ in range(_TRIES)), f"seed 1 did not give {first!r} again"
+    assert any(ask(number + 2) != first for number in range(_TRIES)), f"all seeds give {first!r}"
+
+
 def test_many_at_once(asking: Asking, run_now: Callable[..., Any]) -> None:
     """The server gives each of many requests at once its own answer, as its parameters say."""
     prompts = [f"{PROMPT}{chr(ord('A') + number)}" for number in range(_AT_ONCE)]
@@ -682,22 +678,41 @@ def _at_least(now: float, then: float, expected: float) -> bool:
 def test_client_gone(
     asking: Asking, server: Server, run_now: Callable[..., Any], note: Callable[[str], None], way: Way
 ) -> None:
-    """A client that goes away ends its request: the rest of a long answer is not made, and nothing is left of it."""
+    """A client that goes away ends its request: the rest of a long answer is not made, and nothing is left of it.
+
+    A scheduler can leave one process of a busy machine without time for seconds, so that the server hears late of the
+    client. So a whole answer counts only if the server answered others meanwhile, and not once but several times.
+    """
     # What is asked for has to fit, however long a chat template is.
     length = min(_LONG, (server.context or _LONG) * 3 // 4)
-    counter = ("vllm:generation_tokens_total",)
-    made: list[float] = []
-    # On a busy machine whole answers may be made before all have arrived, or before it is heard that the clients left.
+    went_on = 0
     for _ in range(_LEAVINGS):
-        before = server.totals(counter)[0]
-        were_there = run_now(asking.leave(way, length=length, times=_LEAVING))
-        _wait(server, lambda: not server.load())
-        assert not server.load(), f"after the clients went away it still works on {server.load():g} requests"
-        made += [server.totals(counter)[0] - before] if were_there else []
-        if made and made[-1] < length * _LEAVING:
+        before = _generated(server)
+        if not run_now(asking.leave(way, length=length)):
+            continue
+        seen = _seen_at_work(server)
+        assert not server.load(), f"after the client went away it still works on {server.load():g} requests"
+        if _generated(server) - before < length:
             return
-    assert not made, f"{len(made)} times clients went away at once, and all {made[-1]:g} tokens were made"
-    note("not seen: the server had answered before all requests were there")
+        went_on += seen >= _SEEN
+        assert went_on < _TRIES, f"a client went away {went_on} times, and each time all {length} tokens were made"
+    note("not seen: the server was too busy to see when it worked")
+
+
+def _generated(server: Server) -> float:
+    return server.totals(("vllm:generation_tokens_total",))[0]
+
+
+def _seen_at_work(server: Server) -> int:
+    """How often the server says that it works, until it does not or an answer would have come."""
+    loads: list[float] = []
+
+    def is_idle() -> bool:
+        loads.append(server.load())
+        return not loads[-1]
+
+    _wait(server, is_idle)
+    return sum(map(bool, loads))
 
 
 def _wait(server: Server, done: Callable[[], bool]) -> None:

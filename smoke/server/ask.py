@@ -169,26 +169,25 @@ class Asking:
         whole = _last(documents) if way.api == "responses" else _merged(documents)
         return _answer(way.api, whole, events=events)
 
-    async def leave(self, way: Way, *, length: int, times: int) -> bool:
-        """Ask a number of times at once for a long answer, and go away as soon as the server works on all of them.
+    async def leave(self, way: Way, *, length: int) -> bool:
+        """Ask for a long answer, and go away as soon as the server works on it.
 
         Returns:
-            Whether it worked on all of them; else one was answered before the others had arrived.
+            Whether it was seen to work on it; else it had answered before that.
 
         Raises:
-            openai.APIError: One was refused.
+            openai.APIError: It refused.
         """
-        asked = [asyncio.ensure_future(self.ask(way, length=length, ignore_eos=True)) for _ in range(times)]
-        are_there = False
-        while not are_there and not any(one.done() for one in asked):
-            are_there = await asyncio.to_thread(self.server.load) >= times
-        refused = [error for one in asked if one.done() and (error := one.exception())]
-        for one in asked:
-            one.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
-        if refused:
-            raise refused[0]
-        return are_there
+        asked = asyncio.ensure_future(self.ask(way, length=length, ignore_eos=True))
+        works = False
+        while not works and not asked.done():
+            works = await asyncio.to_thread(self.server.load) > 0
+        if asked.done():
+            await asked
+            return False
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        return True
 
     async def knock(self, method: str, route: str, *, key: str) -> Knock:
         """Ask a route for nothing in particular, with some API key or none."""

@@ -100,6 +100,10 @@ FAULTS = {
         edits=((f"{_CHAT}/serving.py", "logprob=max(p[1].logprob, -9999.0)", "logprob=-max(p[1].logprob, -9999.0)"),),
         failed=("openai/logprobs[chat]", "openai/logprobs[chat-stream]"),
     ),
+    "a chat goes on without its client": Fault(
+        edits=((f"{_CHAT}/api_router.py", "@with_cancellation\n", ""),),
+        failed=("openai/client_gone[chat]",),
+    ),
     "one completion for many": Fault(
         edits=((f"{_COMPLETIONS}/protocol.py", "n=self.n,", "n=1,"),),
         failed=("openai/n[completions]", "openai/n[completions-stream]"),
@@ -201,7 +205,9 @@ def test_fault_is_found_and_named(engine: Engine, quickstart: Any, tmp_path: Pat
     assert outcome.report["cause"] == fault.cause, outcome.text
     assert outcome.status == 1
     # Every change to a compiled file also shows in what the base was sealed with.
-    assert outcome.named("failed") - {"binaries/compiled_files"} == set(fault.failed) - {"binaries/compiled_files"}
+    assert outcome.named("failed") - {"binaries/compiled_files"} == set(fault.failed) - {"binaries/compiled_files"}, (
+        outcome.text
+    )
     assert set(fault.failed) <= outcome.named("failed")
 
 

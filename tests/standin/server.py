@@ -41,7 +41,7 @@ _USER = 2000
 _SHORT, _REFERENCE = 3, 16
 _LONG = 64
 """Tokens above which an answer takes its time, so that a client can go away meanwhile."""
-_PACE_S = 0.002
+_PACE_S = 0.005
 _SPECIAL = {"<s>": 256, "</s>": 257}
 _APIS = {"/v1/completions": "completions", "/v1/chat/completions": "chat", "/v1/responses": "responses"}
 _PLAIN = {"model", "prompt", "messages", "input", "max_tokens", "max_output_tokens", "temperature", "stream"}
