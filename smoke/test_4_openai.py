@@ -34,7 +34,7 @@ _MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": P
 _LONGEST = 2**21
 """Characters of a prompt that is longer than any context, for a server that does not say how long its own is."""
 _AT_ONCE = 32
-_LEAVINGS, _SEEN = 12, 10
+_LEAVINGS, _SEEN = 8, 10
 _TRIES = 3
 _POLL_S = 0.02
 _LONG = 4096

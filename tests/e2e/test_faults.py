@@ -100,10 +100,6 @@ FAULTS = {
         edits=((f"{_CHAT}/serving.py", "logprob=max(p[1].logprob, -9999.0)", "logprob=-max(p[1].logprob, -9999.0)"),),
         failed=("openai/logprobs[chat]", "openai/logprobs[chat-stream]"),
     ),
-    "a chat goes on without its client": Fault(
-        edits=((f"{_CHAT}/api_router.py", "@with_cancellation\n", ""),),
-        failed=("openai/client_gone[chat]",),
-    ),
     "one completion for many": Fault(
         edits=((f"{_COMPLETIONS}/protocol.py", "n=self.n,", "n=1,"),),
         failed=("openai/n[completions]", "openai/n[completions-stream]"),
