@@ -428,7 +428,7 @@ OPENAI = (
         "wrong-text",
         *("openai/completion_is_right", "openai/many_at_once", "openai/text[completions-stream]"),
         *("openai/stop[completions]", "openai/stop[completions-stream]", "openai/echo[completions]"),
-        *(f"openai/sampling[{name}-completions]" for name in ("top_p", "top_k", "min_p")),
+        *(f"openai/sampling[{name}-completions]" for name in ("temperature", "top_p", "top_k", "min_p")),
     ),
     _served("wrong-tokens", "openai/tokens[plain]"),
     _served(

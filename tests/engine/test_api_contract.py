@@ -111,7 +111,7 @@ ALONE = (
             fault,
             ("",),
             *(check, f"text[{api}-stream]", f"stop[{api}]", f"stop[{api}-stream]"),
-            *(f"sampling[{name}-{api}]" for name in ("top_p", "top_k", "min_p")),
+            *(f"sampling[{name}-{api}]" for name in ("temperature", "top_p", "top_k", "min_p")),
             *others,
         )
         for fault, api, check, *others in (

@@ -130,8 +130,8 @@ class Asked:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is asked for but text."""
-        return self.request.keys() <= _PLAIN
+        """Whether nothing is asked for but text, and the likeliest."""
+        return self.request.keys() <= _PLAIN and not self.request.get("temperature")
 
     @property
     def schema(self) -> dict[str, Any] | None:
