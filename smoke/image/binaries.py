@@ -117,7 +117,7 @@ def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | N
         engine: Where.
         launch: How the image is started otherwise.
         flavor: ``cpu`` or ``cuda``.
-        contents: What an image of ours holds; None for somebody else's, whose own user and Python are taken.
+        contents: Contents of a base or an overlay; None for any other image, whose own user and Python are used.
     """
     changed = sorted(path for path in contents.changed if path in contents.found and _plain(path)) if contents else []
     source, python = (str(SOURCE), str(PYTHON)) if contents else ("-", "python3")

@@ -1,4 +1,4 @@
-"""What an image of ours holds, read through the engine without starting anything.
+"""The contents of a base or an overlay, read through the engine without starting anything.
 
 Everything here comes from the image under test: sizes are bounded, git reads only objects whose ids it computed
 itself, and no configuration of the image's is used.
@@ -52,12 +52,12 @@ _OID = re.compile(r"[0-9a-f]{40}")
 
 
 class UnreadableError(Exception):
-    """An image does not hold what one of ours holds; the message says what."""
+    """An image lacks what every base and overlay has; the message says what."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """An image of ours.
+    """The contents of a base or an overlay.
 
     Attributes:
         facts: Its base's ``base.json``.

@@ -60,7 +60,7 @@ _SHOWN = 200
 """Letters of a path."""
 
 Found = Layer | UnreadableLayerError | NotReadError
-"""A layer, or why there is none to tell of."""
+"""A layer, or the reason why it was not read."""
 
 
 class Memory:
@@ -226,7 +226,7 @@ def _folders(engine: Engine, image: Image) -> list[str]:
 def _mounted(
     engine: Engine, image: Image, wanted: Iterable[str], homes: Iterable[str], memory: Memory
 ) -> dict[str, Found]:
-    """Layers by digest; none where their folders cannot be had."""
+    """Return layers by digest, or nothing where the engine does not show their folders."""
     folders = dict(zip(image.diff_ids, _folders(engine, image), strict=False))
     if not folders:
         return {}

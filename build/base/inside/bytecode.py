@@ -78,7 +78,7 @@ def sources() -> list[str]:
 
 
 def compile_file(path: str) -> None:
-    """Write the bytecode of one source file. Whoever may write to the source may write to it, and nobody else."""
+    """Write the bytecode of one source file, with the owner and the permissions of the source."""
     compileall.compile_file(path, quiet=2, force=True, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
     compiled = Path(importlib.util.cache_from_source(path))
     if compiled.is_file():

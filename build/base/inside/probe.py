@@ -138,7 +138,7 @@ def mode_and_id(path: Path) -> tuple[str, str]:
 
 
 def vllm_metadata(packages: Sequence[str]) -> str | None:
-    """Folder of the metadata that ``pip install --editable`` made for vllm; None if there is none."""
+    """Return the folder of the metadata that ``pip install --editable`` made for vllm, or None."""
     for distribution in importlib.metadata.distributions(name="vllm", path=[*packages]):
         folder = Path(str(distribution.locate_file(""))) / f"vllm-{distribution.version}.dist-info"
         if folder.is_dir():
