@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _CHOICES, _APIS, _CHATS, _STREAMS = WAYS[:4], WAYS[::2], WAYS[2:], WAYS[1::2]
 _TOGETHER = "many_at_once"
 """The check that asks for completions with all kinds of parameters."""
+_PATIENT = ("--answer-timeout", "40")
+"""Long enough for a sound answer on a busy machine; what never comes is waited for as long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +136,7 @@ def _tried(folder: Path, chosen: list[tuple[Row, str]], *options: str) -> tuple[
 @pytest.mark.parametrize("turn", range(len(WAYS)))
 def test_property_that_is_missed_in_one_way_to_ask_is_found_there(tmp_path: Path, turn: int) -> None:
     chosen = [(row, row.ways[(number + turn) % len(row.ways)]) for number, row in enumerate(ROWS)]
-    outcome, expected = _tried(tmp_path, chosen, "--answer-timeout", "20")
+    outcome, expected = _tried(tmp_path, chosen, *_PATIENT)
     assert outcome.named("failed") == expected, outcome.text
     assert f"(and {len(expected) - 1} more)" in outcome.report["line"]
     assert "shutdown/still_healthy" in outcome.named("passed")
@@ -142,9 +144,12 @@ def test_property_that_is_missed_in_one_way_to_ask_is_found_there(tmp_path: Path
 
 @pytest.mark.parametrize("row", ALONE, ids=lambda row: row.fault)
 def test_what_other_checks_build_on_is_found(tmp_path: Path, row: Row) -> None:
-    outcome, expected = _tried(tmp_path, [(row, way) for way in row.ways], "--answer-timeout", "20")
+    # Six checks, one after the other, wait in vain for the cancelled requests to end.
+    options = ("--answer-timeout", "20") if row.fault == "keeps-cancelled" else _PATIENT
+    outcome, expected = _tried(tmp_path, [(row, way) for way in row.ways], *options)
+    found = outcome.named("failed")
     # An answer that is another one each time is not what others expect either.
-    assert outcome.named("failed") >= expected if row.fault == "wavers" else outcome.named("failed") == expected
+    assert found >= expected if row.fault == "wavers" else found == expected, outcome.text
 
 
 def test_sound_server_passes(tmp_path: Path) -> None:
