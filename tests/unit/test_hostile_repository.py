@@ -239,6 +239,14 @@ def test_git_starts_no_monitor_and_no_hook_of_the_directory_that_it_runs_on(
     assert trap.sprung == ""
 
 
+def test_sealed_git_does_not_look_into_submodules(vllm: Work, trap: Trap) -> None:
+    _submodule_monitor(vllm, trap.path)
+    (trap.path.parent / "started").unlink(missing_ok=True)
+    git = Git.sealed(vllm.path / ".git").given({"GIT_WORK_TREE": str(vllm.path)}, cwd=vllm.path)
+    assert "inner" not in git.text("status", "--porcelain")
+    assert trap.sprung == ""
+
+
 def test_sealed_git_fetches_from_nowhere(vllm: Work, tmp_path: Path) -> None:
     git = Git.sealed(Work.new(tmp_path / "other").path / ".git")
     with pytest.raises(GitError, match="transport 'file' not allowed"):
