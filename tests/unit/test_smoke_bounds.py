@@ -1,4 +1,4 @@
-"""An answer of a server under test, which may have no end."""
+"""An answer of a server under test, which may have no end or lead elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from smoke.server import openai_client, server
 from smoke.server.openai_client import connect, connect_async
 from smoke.server.server import Server, WrongAnswerError
-from tests.unit.loopback import Answer, serving
+from tests.unit.loopback import Answer, Asked, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,3 +41,16 @@ WAYS: dict[str, Callable[[Server], object]] = {
 def test_an_answer_is_read_up_to_a_number_of_bytes(talkative: Server, ask: Callable[[Server], object]) -> None:
     with pytest.raises(WrongAnswerError, match="/v1/models was answered with more than 1 MiB"):
         ask(talkative)
+
+
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+def test_no_redirect_is_followed(ask: Callable[[Server], object]) -> None:
+    asked: list[str] = []
+
+    def service(one: Asked) -> Answer:
+        asked.append(one.path)
+        return Answer(status=302, headers={"Location": "/elsewhere"})
+
+    with serving(service) as address, pytest.raises(WrongAnswerError, match="a redirect to '/elsewhere'"):
+        ask(Server(url=f"http://{address}", key=""))
+    assert asked == ["/v1/models"]
