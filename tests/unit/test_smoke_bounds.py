@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,3 +56,13 @@ def test_no_redirect_is_followed(ask: Callable[[Server], object]) -> None:
     with serving(service) as address, pytest.raises(WrongAnswerError, match="a redirect to '/elsewhere'"):
         ask(Server(url=f"http://{address}", key=""))
     assert asked == ["/v1/models"]
+
+
+@pytest.mark.parametrize("way", ["openai", "openai at once"])
+def test_an_answer_that_goes_on_has_a_deadline(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Between two looks at the clock, more time passes than an answer may take.
+    clock = SimpleNamespace(monotonic=itertools.count(step=1000).__next__)
+    with serving(lambda _asked: Answer(body=b"{}")) as address:
+        monkeypatch.setattr(openai_client, "time", clock)
+        with pytest.raises(TimeoutError, match="/v1/models was not answered to its end within 120 s"):
+            WAYS[way](Server(url=f"http://{address}", key=""))
