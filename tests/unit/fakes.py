@@ -289,7 +289,7 @@ class FakeEngine(Engine):
         image_id = digest(f"{names}{created}{marks}")
         own = {f"{labels.PREFIX}{name}": value for name, value in marks.items()}
         own |= {labels.QUAY_EXPIRES: expires} if expires else {}
-        told = {} if marks.get("kind") == "unsealed" else {labels.CONTENT: content.content({}, own, layers)}
+        told = {labels.CONTENT: content.content({}, own, layers)}
         self.docker.known[image_id] = {
             "Id": image_id,
             "Config": {"Labels": {**told, **own}},
