@@ -384,7 +384,7 @@ def vllm_facts() -> dict[str, Any]:
     vllm = imported("vllm")
     if isinstance(vllm, str):
         return {"failure": vllm, "file": None}
-    return {"failure": None, "file": vllm.__file__}
+    return {"failure": None, "file": vllm.__file__ and str(Path(vllm.__file__).resolve())}
 
 
 def shut_folders(source: Path) -> list[str]:
