@@ -87,7 +87,7 @@ class FakeContainer:
     def get_archive(self, path: str) -> tuple[Iterator[bytes], dict[str, Any]]:
         if path not in self.archives:
             raise docker.errors.NotFound(path)
-        return iter([self.archives[path]]), {}
+        return (part for part in [self.archives[path]]), {}
 
 
 IMAGE = Image(
