@@ -87,6 +87,12 @@ def compare(context: Context, target: Target, wishes: BaseWishes) -> list[tuple[
     loaded = [base for image in images if (base := _load(context, image, asked_for=bool(wishes.base)))]
     if not loaded:
         raise _outdated(images)
+    if wishes.carried and not (loaded := [base for base in loaded if base.facts.layout.editable]):
+        # Below installed packages, `tests` would be everyone's.
+        raise IncompatibleError(
+            "--with: every base has vLLM from a wheel, which has no place for what is not below vllm/",
+            hint="leave out --with, or name a base with vLLM editable",
+        )
     pairs = [(base, comparison.compare(target, base, carried=wishes.carried)) for base in loaded]
     for base, delta in pairs:
         _require_free(context.engine, base, delta)

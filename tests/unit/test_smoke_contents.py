@@ -92,7 +92,7 @@ def test_no_link_and_no_device_is_taken_for_a_file(kind: bytes) -> None:
     files |= {"/opt/vllm-source/a.py": None}
     image = cast("Container", MadeUpContainer(files, link=kind))
     assert contents._members(image, FACTS) == {"target": b"x"}
-    assert {entry.mode for entry in contents._found(image, ["a.py"]).values()} <= {SYMLINK}
+    assert {entry.mode for entry in contents._found(image, ["a.py"], PLACE).values()} <= {SYMLINK}
 
 
 def test_many_files_of_a_folder_are_read_at_once() -> None:
