@@ -81,6 +81,13 @@ def test_source(look: Callable[[str], Any], contents: Contents) -> None:
     assert not other, f"{len(other)} modules are not the commit's: {', '.join(other[:5])}"
 
 
+def test_bytecode(look: Callable[[str], Any], contents: Contents) -> None:
+    """The bytecode that Python would run in the place of a module is made of that module's source."""
+    del contents
+    foreign = look("bytecode")
+    assert not foreign, f"not made of the source beside it: {', '.join(foreign[:5])} ({len(foreign)} in all)"
+
+
 def _is_compiled(path: str) -> bool:
     return path.endswith((".so", "/vllm-rs"))
 

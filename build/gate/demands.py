@@ -76,7 +76,7 @@ _ALWAYS = {
 # Required of bases, overlays and images derived from them, whatever their labels say.
 _OURS = {
     "image": "labels user description commit files deletions",
-    "binaries": "syntax compiled_files source writable torch libraries vllm loading modules",
+    "binaries": "syntax compiled_files source bytecode writable torch libraries vllm loading modules",
     "server": "version",
 }
 # Code compiled for CUDA may load only where the driver is.

@@ -95,6 +95,7 @@ _STAGES: Mapping[str, TypeAdapter[Any]] = {
     "compile": TypeAdapter(list[tuple[_Text, _Text]]),
     "files": TypeAdapter(dict[_Text, _Text]),
     "writable": TypeAdapter(list[_Text]),
+    "bytecode": TypeAdapter(list[_Text]),
     "torch": TypeAdapter(ImportedTorch),
     "libraries": TypeAdapter(dict[_Text, list[_Text]]),
     "vllm": TypeAdapter(Vllm),

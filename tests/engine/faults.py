@@ -64,6 +64,7 @@ _SOUND: Sequence[tuple[str, Any]] = (
     ("compile", []),
     ("files", {}),
     ("writable", []),
+    ("bytecode", []),
     ("torch", {"failure": None, "version": "2", "cuda": None}),
     ("libraries", {}),
     ("vllm", {"failure": None, "file": "/opt/vllm-source/vllm/__init__.py"}),
@@ -82,6 +83,23 @@ def forging(module: str, script: str, findings: Sequence[tuple[str, Any]]) -> st
 # Of a distribution's own, a sitecustomize may come first.
 STARTED = f"echo 'import started' >{_SITE}/started.pth; "
 """A shell script that makes the image's Python import a module ``started`` whenever it starts."""
+
+
+_FORGE = """
+import pathlib, py_compile, sys
+source, mode = pathlib.Path(sys.argv[1]), py_compile.PycInvalidationMode[sys.argv[2].upper()]
+other = pathlib.Path("/tmp/other.py")
+other.write_text("class LlamaForCausalLM:\\n    forged = True\\n")
+code = pathlib.Path(py_compile.compile(str(other), doraise=True)).read_bytes()[16:]
+source.touch()
+compiled = pathlib.Path(py_compile.compile(str(source), invalidation_mode=mode, doraise=True))
+compiled.write_bytes(compiled.read_bytes()[:16] + code)
+"""
+
+
+def _forged_bytecode(mode: str, source: str = LLAMA) -> str:
+    """A shell script that leaves bytecode of other source, under a header that fits the source that is there."""
+    return f"/opt/vllm/bin/python -I - {source} {mode} <<'END'{_FORGE}END\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,6 +337,17 @@ BINARIES = (
         on="overlay",
         script="echo 'x = 1' >vllm/left_over.py",
         failed=("binaries/source",),
+    ),
+    *(
+        Fault(name=f"bytecode-{mode}", on=on, script=_forged_bytecode(mode), failed=("binaries/bytecode",))
+        for mode, on in (("unchecked_hash", "overlay"), ("timestamp", "base"), ("checked_hash", "base"))
+    ),
+    Fault(
+        name="bytecode-without-source",
+        on="overlay",
+        script=_forged_bytecode("timestamp", GONE),
+        later=f"mv vllm/__pycache__/_custom_ops.*.pyc {GONE}c; rm {GONE}",
+        failed=("binaries/bytecode",),
     ),
     Fault(name="shut-home", on="base", script="chmod g-w /home/vllm", failed=("binaries/writable",)),
     Fault(
