@@ -89,8 +89,8 @@ EXPECTATION = "server/expectation"
 """The check of an expectation."""
 
 
-OPTIONAL = frozenset({EXPECTATION, "gpu/memory"})
-"""Optional checks: there may be no expectation, and MIG devices do not report memory."""
+OPTIONAL = frozenset({EXPECTATION, "gpu/memory", "any_user/dead_engine"})
+"""Optional checks: of an expectation, of memory, which MIG devices do not report, of an engine with its own process."""
 
 
 def every() -> frozenset[str]:

@@ -14,6 +14,7 @@ import docker.errors
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from build.config.folders import REPOSITORY
 from build.engine import confinement
 from build.engine.serving import PORT
 from build.registry.exchange import Exchange, TooLargeError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MODEL_FOLDER = "/tmp/llm-d-dev-model"  # noqa: S108 - in the container, which is the suite's alone
 """Where a container has its model."""
+
+_END_ENGINE = REPOSITORY / "smoke" / "inside" / "end_engine.py"
 
 TAIL_LINES = 40
 """How much of a log is shown of a server that failed."""
@@ -295,6 +298,15 @@ class ContainerServer(Server):
         """End it at once: from then on it prints nothing."""
         with contextlib.suppress(docker.errors.APIError):  # it has ended
             self._wrapped.kill()
+
+    def end_engine(self, pythons: Sequence[str]) -> bool:
+        """Kill the engine of vLLM, and nothing else; return whether it has a process of its own.
+
+        Args:
+            pythons: What the image's Python may be called.
+        """
+        script = _END_ENGINE.read_text(encoding="utf-8")
+        return any(self._wrapped.exec_run([python, "-I", "-S", "-c", script])[0] == 0 for python in pythons)
 
     def exit_code(self, *, within: float = 0.0) -> int | None:
         """How it ended, None if it still runs.

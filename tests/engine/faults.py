@@ -510,6 +510,7 @@ ANY_USER = (
         cause="permission",
     ),
     _standin("asks-who-it-is", "any_user/health", cause="permission", options=_ANYBODY),
+    _standin("healthy-without-engine", "any_user/dead_engine", options=(*_ANYBODY, "--answer-timeout", "20")),
     _slow("hangs-for-anybody", seconds=4, options=_ANYBODY),
     Fault(
         name="looks-at-home",

@@ -131,6 +131,7 @@ RUNNING = (
     "dies-of-memory",
     "unsteady",
     "unhealthy",
+    "healthy-without-engine",
     "ignores-sigterm",
     "bad-exit",
     "writes-to-its-source",

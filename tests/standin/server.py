@@ -18,6 +18,7 @@ import re
 import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -334,8 +335,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"data: [DONE]\n\n")
 
     def _health(self) -> None:
-        unhealthy = self.server.broken("unhealthy") and self.server.asked
+        unhealthy = (self.server.broken("unhealthy") and self.server.asked) or self._misses_engine()
         self._send(None, HTTPStatus.SERVICE_UNAVAILABLE if unhealthy else HTTPStatus.OK)
+
+    def _misses_engine(self) -> bool:
+        ended = self.server.engine is not None and self.server.engine.poll() is not None
+        return ended and not self.server.broken("healthy-without-engine")
 
     def _version(self) -> None:
         version = importlib.import_module("vllm.version").__version__
@@ -690,6 +695,7 @@ class Server(ThreadingHTTPServer):
         self.folder = os.environ.get("STANDIN_ROOT", arguments.model)
         self.counted = dict.fromkeys(("request_success", "prompt_tokens", "generation_tokens"), 0)
         self.salts: set[str | None] = set()
+        self.engine = None if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0" else _started_engine()
 
     def broken(self, fault: str) -> bool:
         """Whether it has a fault."""
@@ -699,6 +705,12 @@ class Server(ThreadingHTTPServer):
         """Add to a metric."""
         with self.lock:
             self.counted[name] += number
+
+
+def _started_engine() -> subprocess.Popen[bytes]:
+    """A process with the title of vLLM's engine, which does nothing and ends with the server."""
+    argv = ["VLLM::EngineCore", "-I", "-S", "-c", "import sys; sys.stdin.read()"]
+    return subprocess.Popen(argv, executable=sys.executable, stdin=subprocess.PIPE)
 
 
 def _write_to_source() -> None:
