@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from build.base.apart import CUT_SHORT
 from build.base.store import SOURCE
 from build.vllm.paths import made_by_build
 from smoke.image.binaries import misfits
@@ -46,6 +47,8 @@ def look(probe: Look, run: Run, refuse: Callable[[str], NoReturn]) -> Callable[[
             return probe.stages[stage]
         if probe.end is None:
             pytest.skip("not run: there is source that does not compile")
+        if probe.end == CUT_SHORT:
+            pytest.skip("not run: the server ended first")
         if run.contents is None and not probe.stages:
             pytest.skip(f"not applicable: {probe.end}")
         if run.findings.named("failed"):
