@@ -120,6 +120,7 @@ RUNNING = (
     "wrong-response",
     "mixes-up",
     "keeps-cancelled",
+    "no-seeds-among-many",
     "takes-too-long",
     "no-400",
     "bare-400",
