@@ -46,9 +46,9 @@ def test_completion(anybodys_server: ContainerServer, anybodys_client: openai.Op
 def test_dead_engine(run: Run, anybodys_server: ContainerServer) -> None:
     """When its engine is killed, that server says so: /health answers 503, or it ends. Nothing is asked of it then."""
     assert run.launch is not None, "it was started"
-    run.server = None  # what it prints from now on does not count
     if not anybodys_server.end_engine(run.launch.pythons):
         pytest.skip("not applicable: its engine has no process of its own")
+    run.server = None  # what it prints from now on does not count
     deadline = time.monotonic() + anybodys_server.answer_s
     while (status := _health(anybodys_server)) == HTTPStatus.OK and time.monotonic() < deadline:
         time.sleep(POLL_S)

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from build.config.folders import REPOSITORY
 from build.engine import confinement
+from build.engine.executed import execute
 from build.engine.serving import PORT
 from build.registry.exchange import Exchange, TooLargeError
 
@@ -32,6 +33,8 @@ MODEL_FOLDER = "/tmp/llm-d-dev-model"  # noqa: S108 - in the container, which is
 """Where a container has its model."""
 
 _END_ENGINE = REPOSITORY / "smoke" / "inside" / "end_engine.py"
+
+_SAID_BYTES = 1 << 16
 
 TAIL_LINES = 40
 """How much of a log is shown of a server that failed."""
@@ -304,9 +307,15 @@ class ContainerServer(Server):
 
         Args:
             pythons: What the image's Python may be called.
+
+        Raises:
+            EndlessError: Its Python printed or took more than any may.
         """
-        script = _END_ENGINE.read_text(encoding="utf-8")
-        return any(self._wrapped.exec_run([python, "-I", "-S", "-c", script])[0] == 0 for python in pythons)
+        words = ["-I", "-S", "-c", _END_ENGINE.read_text(encoding="utf-8")]
+        tried = (
+            execute(self._wrapped, [python, *words], limit=_SAID_BYTES, seconds=self.answer_s) for python in pythons
+        )
+        return any(one.status == 0 for one in tried)
 
     def exit_code(self, *, within: float = 0.0) -> int | None:
         """How it ended, None if it still runs.
