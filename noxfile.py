@@ -52,6 +52,12 @@ def nightly(session: nox.Session) -> None:
 
 
 @nox.session
+def adopt(session: nox.Session) -> None:
+    """An image that already has vLLM becomes a base: -- IMAGE."""
+    verb(session, "adopt")
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Overlay of a vLLM commit on GitHub, smoke-tested and pushed: -- COMMIT."""
     verb(session, "build")

@@ -12,10 +12,14 @@ ARG BASE
 # `packaged`: a step that runs costs more than the whole rest.
 ARG PACKAGES=base
 ARG START=packaged
+# Where the base has its Python and vLLM's source.
+ARG PYTHON=/opt/vllm/bin/python
+ARG SOURCE=/opt/vllm-source
 
 FROM ${BASE} AS base
 
 FROM base AS installed
+ARG PYTHON
 # The last stage sets the base's own user again.
 # hadolint ignore=DL3002
 USER 0
@@ -26,20 +30,22 @@ RUN --mount=type=secret,id=environment --mount=type=secret,id=uv.toml --mount=ty
     --mount=type=bind,source=constraints.txt,target=/constraints.txt \
     --mount=type=cache,target=/root/.cache/uv \
     # What the image says to uv and pip is for its own build: constraints, indexes, the torch backend.
-    for name in $(/opt/vllm/bin/python -I -c \
+    for name in $("$PYTHON" -I -c \
         "import os; print(*(name for name in os.environ if name.startswith(('UV_', 'PIP_'))))"); do unset "$name"; done; \
     . /run/secrets/environment; \
     HOME=/root UV_LINK_MODE=copy UV_NO_PROGRESS=1 \
-        /uv/uv pip install --python /opt/vllm/bin/python --requirement /requirements.txt --constraint /constraints.txt
+        /uv/uv pip install --break-system-packages --python "$PYTHON" --requirement /requirements.txt --constraint /constraints.txt
 
 # hadolint ignore=DL3006
 FROM ${PACKAGES} AS packaged
 
 FROM packaged AS cleared
+ARG PYTHON
+ARG SOURCE
 # hadolint ignore=DL3002
 USER 0
 RUN --network=none --mount=type=bind,from=inside,target=/inside --mount=type=bind,source=deleted,target=/deleted \
-    ["/opt/vllm/bin/python", "/inside/delete.py", "/opt/vllm-source", "/deleted"]
+    "$PYTHON" /inside/delete.py "$SOURCE" /deleted
 
 # hadolint ignore=DL3006
 FROM ${START}

@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING
 import docker.errors
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from build.base import apart, store
-from build.base.store import AbsolutePath, VersionText
+from build.base import apart
+from build.base.store import OWN_LAYOUT, AbsolutePath, Layout, VersionText
 from build.config.folders import INSIDE
 from build.engine import confinement
 from build.engine.confinement import Limits
 from build.errors import BuildError, SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import PurePosixPath
+
     from build.engine.client import Engine
     from build.engine.image import Image
 
 _SCRIPT = INSIDE / "probe.py"
 _TIMEOUT_S = 300
 
-_WHAT_A_BASE_NEEDS = "a base needs vLLM editable at /opt/vllm-source and its environment at /opt/vllm"
+_WHAT_A_BASE_NEEDS = "a base needs one vLLM that its Python imports: installed from a wheel, or editable"
 
 
 class InstalledTorch(BaseModel):
@@ -50,11 +53,15 @@ class Found(BaseModel):
         folder_mode: Permissions of the source folder.
         file_mode: Permissions of a source file.
         version: Value of ``vllm.__version__``.
+        commit: Value of ``vllm._version.__commit_id__``; None without it.
         distributions: Version of each installed distribution, by normalised name.
         provided: Extras of the distributions, by normalised name.
         requires: Requirements of the distributions for these extras.
-        metadata: Metadata folder of vllm's editable installation; None if it was not found.
-        programs: Names of the files in the folder of its Python.
+        metadata: Metadata folder of vllm's distribution; None if it was not found.
+        distribution: Name of that distribution.
+        record: Its ``RECORD``; empty if vLLM is installed editable.
+        layout: The places of vLLM.
+        programs: Names of the files in the folder of its programs.
         python: Version of its Python.
         machine: Processor in the form of ``uname -m``.
         torch: Torch installation.
@@ -70,10 +77,14 @@ class Found(BaseModel):
     folder_mode: int
     file_mode: int
     version: VersionText
+    commit: str | None
     distributions: Mapping[str, str]
     provided: Mapping[str, list[str]]
     requires: Mapping[str, list[str]]
     metadata: AbsolutePath | None
+    distribution: str | None
+    record: str
+    layout: Layout
     programs: list[str]
     python: VersionText
     machine: str
@@ -82,30 +93,44 @@ class Found(BaseModel):
 
 
 # Not parsed by pydantic's JSON reader: file names that are not UTF-8 hold surrogates.
-_READERS: apart.Readers = {"files": Found.model_validate, "vllm": TypeAdapter(str | None).validate_python}
+_READERS: apart.Readers = {
+    "sources": TypeAdapter(list[str]).validate_python,
+    "files": Found.model_validate,
+    "vllm": TypeAdapter(str | None).validate_python,
+}
 
 
-def probe(engine: Engine, image: Image) -> Found:
+def probe(engine: Engine, image: Image, *, python: PurePosixPath = OWN_LAYOUT.python) -> Found:
     """Examine an image with ``build/base/inside/probe.py``, without network and privileges.
 
+    Args:
+        engine: The engine that has the image.
+        image: The image.
+        python: The Python in it that imports vLLM.
+
     Raises:
-        SourceError: The image does not have vLLM where a base has it.
+        SourceError: The image does not have exactly one vLLM that this Python imports.
         BuildError: The script failed, or printed unexpected output.
     """
-    argv = apart.words(str(store.PYTHON), _SCRIPT, str(store.SOURCE))
     options = confinement.options(engine, Limits())
     try:
-        looked = apart.look(engine, image.id, argv, readers=_READERS, seconds=_TIMEOUT_S, **options)
+        looked = apart.look(
+            engine, image.id, apart.words(str(python), _SCRIPT), readers=_READERS, seconds=_TIMEOUT_S, **options
+        )
     except docker.errors.APIError as error:
         said = error.explanation or error
-        raise SourceError(f"{image.short_id} has no {store.PYTHON}: {said}", hint=_WHAT_A_BASE_NEEDS) from error
+        raise SourceError(f"{image.short_id} has no {python}: {said}", hint=_WHAT_A_BASE_NEEDS) from error
+    _require_one(image, looked.stages.get("sources"))
     if looked.end:
         raise BuildError(f"{image.short_id} could not be examined: {looked.end}", hint=_WHAT_A_BASE_NEEDS)
     found: Found = looked.stages["files"]
-    vllm, expected = looked.stages["vllm"], str(store.SOURCE / "vllm")
+    vllm, expected = looked.stages["vllm"], str(found.layout.source / "vllm")
     if vllm != expected:
-        raise SourceError(
-            f"{image.short_id} imports vllm from {vllm}, not from {expected}",
-            hint="install vLLM there with `pip install --editable`",
-        )
+        raise SourceError(f"{image.short_id} imports vllm from {vllm}, not from {expected}", hint=_WHAT_A_BASE_NEEDS)
     return found
+
+
+def _require_one(image: Image, sources: Sequence[str] | None) -> None:
+    if sources is not None and len(sources) != 1:
+        has = f"has {len(sources)} vLLMs: in {', '.join(sources)}" if sources else "has no vLLM that its Python imports"
+        raise SourceError(f"{image.short_id} {has}", hint=_WHAT_A_BASE_NEEDS)

@@ -1,4 +1,4 @@
-"""Sealing: turns an image with vLLM at ``/opt/vllm-source`` into a base with a verified description."""
+"""Sealing: turns an image with vLLM into a base with a verified description."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ def seal(
     commit: Commit,
     marks: Mapping[str, str],
     console: Console,
+    found: Found | None = None,
+    modified: bool = False,
 ) -> str:
     """Turn an image into a base, after a check of its contents.
 
@@ -60,6 +62,8 @@ def seal(
         commit: Commit that the image was built from.
         marks: Further labels.
         console: Console for progress.
+        found: What the image holds, if it was examined before.
+        modified: Whether the image may have other contents of the commit's files.
 
     Returns:
         ID of the sealed image.
@@ -70,9 +74,9 @@ def seal(
     """
     with console.step("seal") as progress:
         progress("reading what the image holds")
-        found = probe(engine, image)
+        found = found or probe(engine, image)
         target = Target.of(source, commit)
-        held = _held(found, commit, target.tree)
+        held = _held(found, commit, target.tree, modified=modified)
         with scratch.folder() as folder, engine.temporary_tag(image.id) as name:
             progress("writing its description and git directory")
             with (Path(folder) / "seal.tar").open("wb") as stream:
@@ -81,17 +85,28 @@ def seal(
                 dockerfile=DOCKERFILE,
                 context=Path(folder),
                 contexts={"inside": INSIDE},
-                arguments={"BASE": name, "BASE_USER": image.config.get("User") or "root"},
+                arguments={
+                    "BASE": name,
+                    "BASE_USER": image.config.get("User") or "root",
+                    "PYTHON": str(found.layout.python),
+                    "SOURCE": str(found.layout.source),
+                    "INSTALLED": "editable" if found.layout.editable else "wheel",
+                },
                 labels={**_labels(facts), **marks},
             )
             return content.mark(engine, buildx.build(engine, request, progress=progress), progress=progress)
+
+
+def recipe_texts() -> list[str]:
+    """Return the texts that decide what sealing adds: the Dockerfile and the scripts that run inside."""
+    return [path.read_text(encoding="utf-8") for path in (DOCKERFILE, *sorted(INSIDE.glob("*.py")))]
 
 
 def _write(stream: IO[bytes], found: Found, *, flavor: str, target: Target, held: Listing) -> Facts:
     """Write the archive of the files that sealing adds. Return the facts about the base."""
     tree, commit = target.tree, target.commit
     with scratch.folder() as folder:
-        git = Path(folder) / ".git"
+        git = Path(folder) / "git"
         if not found.has_repository:
             state = State(commit=commit.id, tree=tree, present=frozenset(held.files))
             gitdir.write_full(git, source=target.source, state=state)
@@ -101,26 +116,35 @@ def _write(stream: IO[bytes], found: Found, *, flavor: str, target: Target, held
     return facts
 
 
-def _held(found: Found, commit: Commit, tree: Listing) -> Listing:
+def _held(found: Found, commit: Commit, tree: Listing, *, modified: bool) -> Listing:
     """Return the files of the commit's tree that are in the image.
 
     Raises:
-        SourceError: The package's Python files are missing or differ: the image was built from another commit.
+        SourceError: The package's files are missing or differ: the image was built from another commit, or changed. In
+            an editable checkout only Python files count, as llm-d's build changes others.
     """
     files = {path: Entry(mode=mode, oid=oid) for path, mode, oid in found.files}
-    held = {path: entry for path, entry in files.items() if path in tree.files}
-    modified = _modified(held, tree)
-    runs = {path for path, entry in tree.files.items() if _runs(path) and entry.mode != SUBMODULE}
-    wrong = sorted((runs - held.keys()) | (runs & set(modified)))
-    if wrong:
+    held = {path: _as_tracked(entry, tree.files[path], found) for path, entry in files.items() if path in tree.files}
+    differ = _modified(held, tree)
+    counts = _runs if found.layout.editable else _is_packaged
+    whole = {path for path, entry in tree.files.items() if counts(path) and entry.mode != SUBMODULE}
+    wrong = sorted((whole - held.keys()) | (whole & set(differ)))
+    if wrong and not modified:
         names = ", ".join(wrong[:_NAMED])
         raise SourceError(
             f"the image does not hold {commit.short}: {len(wrong)} files differ or are missing ({names})",
-            hint="name the commit that the image was built from",
+            hint="name the commit that the image was built from, with --commit; --modified takes the image as it is"
+            if not found.layout.editable
+            else "name the commit that the image was built from",
         )
-    for path in modified:
+    for path in differ:
         log.warning("the image has its own %s", path)
     return Listing(files=held, trees={})
+
+
+def _as_tracked(entry: Entry, tracked: Entry, found: Found) -> Entry:
+    """Return a file with the commit's mode if only that differs: a wheel's installation does not keep modes."""
+    return tracked if not found.layout.editable and entry.oid == tracked.oid else entry
 
 
 def _modified(held: Mapping[str, Entry], tree: Listing) -> list[str]:
@@ -142,9 +166,9 @@ def _facts(found: Found, *, flavor: str, target: Target, held: Listing) -> Facts
         extras=installed.extras,
         owner=Ownership(
             uid=found.uid,
-            gid=0,
-            file_mode=_shared(found.file_mode),
-            folder_mode=_shared(found.folder_mode),
+            gid=_group(found),
+            file_mode=_sealed(found, found.file_mode),
+            folder_mode=_sealed(found, found.folder_mode),
         ),
         folders=_folders(found),
         made_by_build=tuple(sorted(path for path, _, _ in found.files if path not in held.files)),
@@ -155,6 +179,8 @@ def _facts(found: Found, *, flavor: str, target: Target, held: Listing) -> Facts
         entry_points=target.pyproject.entry_points_text,
         programs=tuple(sorted(target.pyproject.programs.keys() & set(found.programs))),
         own_git=found.has_repository,
+        layout=found.layout,
+        record=found.record,
     )
 
 
@@ -166,18 +192,25 @@ def _installed(found: Found) -> Installed:
 
 def _folders(found: Found) -> dict[str, tuple[int, int, int]]:
     """Return permissions, user and group of the folders that differ from the source's root after sealing."""
-    usual = (_shared(found.folder_mode), found.uid, 0)
+    usual = (_sealed(found, found.folder_mode), found.uid, _group(found))
     pairs = ((PurePosixPath(path), marks) for path, marks in found.folders.items())
     sealed = {
-        str(path).lstrip("/"): (_shared(mode), uid, 0) if path.is_relative_to(store.SOURCE) else (mode, uid, gid)
+        str(path).lstrip("/"): (_sealed(found, mode), uid, _group(found))
+        if found.layout.editable and path.is_relative_to(found.layout.source)
+        else (mode, uid, gid)
         for path, (mode, uid, gid) in pairs
     }
     return {path: marks for path, marks in sorted(sealed.items()) if path and marks != usual}
 
 
-def _shared(mode: int) -> int:
-    """Return permissions that give the group the owner's, as ``inside/group.py`` sets them."""
-    return mode | (mode & stat.S_IRWXU) >> 3
+def _group(found: Found) -> int:
+    """Return the group of the source after sealing, which opens an editable checkout to group 0."""
+    return 0 if found.layout.editable else found.gid
+
+
+def _sealed(found: Found, mode: int) -> int:
+    """Return permissions after sealing. ``inside/group.py`` gives the group of an editable checkout the owner's."""
+    return mode | (mode & stat.S_IRWXU) >> 3 if found.layout.editable else mode
 
 
 def _made(found: Found, facts: Facts) -> Listing:
@@ -191,14 +224,19 @@ def _runs(path: str) -> bool:
     return path.startswith("vllm/") and path.endswith(".py") and not made_by_build(path)
 
 
+def _is_packaged(path: str) -> bool:
+    return path.startswith("vllm/") and not made_by_build(path)
+
+
 def _write_tar(stream: IO[bytes], files: Mapping[str, bytes], git: Path, *, facts: Facts, timestamp: int) -> None:
     """Write the files that sealing adds: the description, and a git directory unless the image has one."""
-    root = store.SOURCE.relative_to("/")
-    existing = frozenset({"opt", str(root)})
+    place = facts.layout.git.relative_to("/")
+    existing = frozenset({"opt", *(str(folder) for folder in facts.layout.source.relative_to("/").parents)})
+    existing |= {str(facts.layout.source.relative_to("/"))}
     with Tarball(stream, owner=facts.owner, timestamp=timestamp, existing=existing) as tarball:
         for name, content in files.items():
             tarball.add_bytes(store.FACTS.relative_to("/") / name, content, mode=REGULAR)
-        tarball.add_tree(root / ".git", git, mode=REGULAR)
+        tarball.add_tree(place, git, mode=REGULAR)
 
 
 def _labels(facts: Facts) -> dict[str, str]:

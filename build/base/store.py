@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from build.engine.client import Engine
     from build.engine.image import Image
 
-SOURCE = PurePosixPath("/opt/vllm-source")
-"""The folder of vLLM's source in every base, installed editable."""
-PYTHON = PurePosixPath("/opt/vllm/bin/python")
-"""The Python of every base's virtual environment."""
 FACTS = PurePosixPath("/opt/llm-d-dev")
 """The folder of the facts that sealing wrote."""
 
@@ -56,10 +52,55 @@ VersionText = Annotated[str, AfterValidator(_is_a_version)]
 AbsolutePath = Annotated[str, AfterValidator(_is_absolute)]
 """A path inside an image."""
 
-SCHEMA = 7
+
+def _is_a_place(path: PurePosixPath) -> PurePosixPath:
+    if not path.is_absolute() or ".." in path.parts:
+        raise ValueError("not an absolute path")
+    return path
+
+
+_Place = Annotated[PurePosixPath, AfterValidator(_is_a_place)]
+
+
+@checked(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Layout:
+    """The places of vLLM in an image.
+
+    Attributes:
+        source: Folder with the package ``vllm``: an editable checkout, or a folder of installed packages.
+        python: The Python that imports vLLM.
+        programs: Folder of the programs that vLLM's distribution installed.
+        editable: Whether vLLM is installed editable; otherwise from a wheel.
+    """
+
+    source: _Place
+    python: _Place
+    programs: _Place
+    editable: bool
+
+    @property
+    def git(self) -> PurePosixPath:
+        """The git directory of the source. Beside installed packages it would make all of them look like a checkout."""
+        return self.source / ".git" if self.editable else FACTS / "source.git"
+
+    def document(self) -> dict[str, Any]:
+        """Return the layout as JSON values."""
+        places = {name: str(getattr(self, name)) for name in ("source", "python", "programs")}
+        return {**places, "editable": self.editable}
+
+
+OWN_LAYOUT = Layout(
+    source=PurePosixPath("/opt/vllm-source"),
+    python=PurePosixPath("/opt/vllm/bin/python"),
+    programs=PurePosixPath("/opt/vllm/bin"),
+    editable=True,
+)
+"""The layout of the bases that this tool builds."""
+
+SCHEMA = 8
 """The schema of sealed files, the git directory included. With another number, the next nightly builds a new base."""
 
-_FORMER = {6: {"shared_index"}}
+_FORMER: Mapping[int, set[str]] = {6: {"shared_index"}, 7: set()}
 """Older schemas that overlays accept, with additional facts for their descriptions."""
 
 
@@ -91,6 +132,8 @@ class Facts:
         entry_points: ``entry_points.txt``, as its pyproject.toml defines it.
         programs: Declared programs that are installed.
         own_git: Whether the image brought its own git directory, which may not know its remotes.
+        layout: The places of vLLM. Bases of former schemas have the layout of the bases that this tool builds.
+        record: ``RECORD`` of the installed wheel, which overlays rewrite; empty if vLLM is installed editable.
     """
 
     flavor: str
@@ -112,10 +155,12 @@ class Facts:
     entry_points: str
     programs: tuple[str, ...]
     own_git: bool
+    layout: Layout = OWN_LAYOUT
+    record: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return the facts as JSON values."""
-        return {**vars(self), "owner": vars(self.owner), "schema": SCHEMA}
+        return {**vars(self), "owner": vars(self.owner), "layout": self.layout.document(), "schema": SCHEMA}
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Facts:
@@ -275,7 +320,7 @@ def _read(engine: Engine, image: Image) -> dict[str, bytes]:
 def _no_base(image: Image) -> SourceError:
     return SourceError(
         f"{image.name} is not a base: it has no sealed description of its source",
-        hint="`python -m build status` lists the bases; `python -m build nightly` makes one",
+        hint=f"`python -m build adopt {image.name}` makes it one if it has vLLM; `python -m build status` lists bases",
     )
 
 

@@ -13,7 +13,7 @@ from build.cli import deliver, dev, options, sample, status
 from build.engine import buildx, embedded, names
 from build.flavors import cpu
 from build.gate.smoke_run import SmokeOptions
-from build.nightly.run import BaseRequest, Promoted, nightly
+from build.nightly.run import BaseRequest, nightly
 from build.overlay.choice import BaseWishes
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from build.cli.sample import Sample
     from build.console import Duration
     from build.context import Context
+    from build.nightly.promotion import Promoted
 
 EXAMPLE = ""
 

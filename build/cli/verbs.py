@@ -19,6 +19,7 @@ VERBS = {
     "quickstart": "engine, registry, base, overlay, smoke, push: the main job, from nothing",
     "engine": "start, stop or show the embedded Docker Engine and image registry",
     "nightly": "build the base image, test it, make it the one that overlays use, push it",
+    "adopt": "make an image that already has vLLM a base: seal it, test it, push it",
     "build": "make an overlay of a commit on GitHub, test it, push it",
     "dev": "make an overlay of a local vLLM commit, test it, push it",
     "plan": "show what an overlay would change and whether it can be made; builds nothing",

@@ -4,6 +4,7 @@ A tag names one flavor. CUDA images have the plain tags; the tags of other flavo
 
     nightly                         nightly-cpu
     nightly-<commit>                nightly-<commit>-cpu
+    adopted-<commit>                adopted-<commit>-cpu
     candidate                       candidate-cpu
     local-<commit>                  local-<commit>-cpu
     local-<commit>-dirty-<tree>     local-<commit>-dirty-<tree>-cpu
@@ -41,19 +42,26 @@ class Kind(StrEnum):
     """The kind of image that a tag is given to."""
 
     NIGHTLY = "nightly"
+    ADOPTED = "adopted"
     CANDIDATE = "candidate"
     LOCAL = "local"
     COMMIT = "commit"
 
 
-_HAS = {Kind.NIGHTLY: "base", Kind.CANDIDATE: "base", Kind.LOCAL: "overlay", Kind.COMMIT: "overlay"}
+_HAS = {
+    Kind.NIGHTLY: "base",
+    Kind.ADOPTED: "base",
+    Kind.CANDIDATE: "base",
+    Kind.LOCAL: "overlay",
+    Kind.COMMIT: "overlay",
+}
 """The kind of image for each kind of tag, as a value of :data:`build.engine.labels.KIND`."""
 
 _PATTERN = re.compile(
     rf"""
     (?:
         (?P<moving>nightly|candidate)
-      | nightly-(?P<night>[0-9a-f]{{40}})
+      | (?P<passed>nightly|adopted)-(?P<base>[0-9a-f]{{40}})
       | local-(?P<local>[0-9a-f]{{40}})(?:-dirty-(?P<tree>[0-9a-f]{{{TREE_DIGITS}}}))?
       | (?:commit-)?(?P<commit>[0-9a-f]{{40}})
     )
@@ -149,8 +157,8 @@ class Tag:
         flavor = found["flavor"] or CUDA
         if moving := found["moving"]:
             return cls(stem=Stem(kind=Kind(moving), commit=None, tree=None), flavor=flavor)
-        if night := found["night"]:
-            return cls(stem=Stem(kind=Kind.NIGHTLY, commit=night, tree=None), flavor=flavor)
+        if passed := found["passed"]:
+            return cls(stem=Stem(kind=Kind(passed), commit=found["base"], tree=None), flavor=flavor)
         if local := found["local"]:
             return cls(stem=Stem(kind=Kind.LOCAL, commit=local, tree=found["tree"]), flavor=flavor)
         return cls(stem=Stem.of_commit(found["commit"]), flavor=flavor)
@@ -170,7 +178,7 @@ class Tag:
     @property
     def is_promoted(self) -> bool:
         """Whether only a base that passed gets this tag."""
-        return self.stem.kind is Kind.NIGHTLY
+        return self.stem.kind in (Kind.NIGHTLY, Kind.ADOPTED)
 
     @property
     def moves(self) -> bool:
@@ -185,6 +193,11 @@ class Tag:
 def nightly(flavor: str, commit: str | None = None) -> Tag:
     """Return the tag of a base that passed: the tag of its commit, or the moving tag."""
     return Stem(kind=Kind.NIGHTLY, commit=commit, tree=None).of(flavor)
+
+
+def adopted(flavor: str, commit: str) -> Tag:
+    """Return the tag of an adopted base that passed."""
+    return Stem(kind=Kind.ADOPTED, commit=commit, tree=None).of(flavor)
 
 
 def candidate(flavor: str) -> Tag:

@@ -9,19 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import docker.auth
 import docker.errors
-import docker.utils
-import requests
 
-from build.engine import ages, credentials, labels
+from build.engine import ages, labels, pulling
 from build.errors import BuildError, EngineError, full_engine
 from build.host import apt, process, processor, scratch
-from build.host.secrets import redacted
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -83,7 +78,7 @@ def ensure(
     if found and not ages.is_older(found, max_age):
         return found
     with _replacing(engine, found), console.step("root file system") as progress:
-        taken = obtained(engine, image, progress)
+        taken = pulling.pulled(engine, image, progress)
         if isinstance(taken, str):
             console.note(f"{taken}: making one from the distribution's packages")
             _make(engine, name, image, install=install, console=console, progress=progress, why=taken)
@@ -129,39 +124,6 @@ def _make(
         archive = Path(folder) / "rootfs.tar"
         _bootstrap(archive, progress, otherwise=_otherwise(image), why=why)
         _import(engine, archive, name)
-
-
-def obtained(engine: Engine, image: str, progress: process.OnLine) -> Image | str:
-    """Return an image by its registry name: pulled, or the engine's own copy if no registry answers.
-
-    Args:
-        engine: The engine.
-        image: The name.
-        progress: Called with lines about the transfer.
-
-    Returns:
-        The image, or the reason in words why it cannot be pulled.
-    """
-    repository, tag = docker.utils.parse_repository_tag(image)
-    login = credentials.stored(docker.auth.resolve_repository_name(repository)[0], os.environ)
-    try:
-        # The SDK's own method drops an error in the middle of the answer.
-        for row in engine.client.api.pull(
-            repository, tag=tag or "latest", stream=True, decode=True, auth_config=login.for_engine()
-        ):
-            if "error" in row:
-                return _loaded_or_why(engine, image, str(row["error"]))
-            progress(f"{row.get('status', '')} {row.get('id', '')}".strip())
-    except docker.errors.APIError as error:
-        return _loaded_or_why(engine, image, str(error.explanation or error))
-    except requests.RequestException as error:
-        return _loaded_or_why(engine, image, str(error))
-    return _loaded_or_why(engine, image, "the engine pulled it but does not have it")
-
-
-def _loaded_or_why(engine: Engine, image: str, said: str) -> Image | str:
-    """Return the engine's image of this name (possibly loaded by hand), else why it was not pulled."""
-    return engine.find_image(image) or f"{image} cannot be pulled here ({redacted(' '.join(said.split()))})"
 
 
 def _otherwise(image: str) -> str:

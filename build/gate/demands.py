@@ -75,10 +75,12 @@ _ALWAYS = {
 }
 # Required of bases, overlays and images derived from them, whatever their labels say.
 _OURS = {
-    "image": "labels user description commit files deletions",
-    "binaries": "syntax compiled_files source bytecode writable torch libraries vllm loading modules",
+    "image": "labels description commit files deletions",
+    "binaries": "syntax compiled_files source bytecode torch libraries vllm loading modules",
     "server": "version",
 }
+# Of these, required of images that this tool built from the start. An adopted one keeps its user and its permissions.
+_OPEN = {"image": "user", "binaries": "writable"}
 # Code compiled for CUDA may load only where the driver is.
 _CPU = {"binaries": "operators"}
 _CUDA = {"gpu": "devices torch platform product process"}
@@ -95,7 +97,7 @@ OPTIONAL = frozenset({EXPECTATION, "gpu/memory", "any_user/dead_engine"})
 
 def every() -> frozenset[str]:
     """Return all checks that some image must have passed."""
-    return _names(_ALWAYS, _OURS, _CPU, _CUDA, _ANY_USER)
+    return _names(_ALWAYS, _OURS, _OPEN, _CPU, _CUDA, _ANY_USER)
 
 
 def _names(*tables: dict[str, str]) -> frozenset[str]:
@@ -124,8 +126,8 @@ def missing(found: Verdict, image: Image) -> list[str]:
         tables += [_OURS] if "cuda" in flavors else [_OURS, _CPU]
     if "cuda" in flavors:
         tables += [_CUDA]
-    if ours and (kind == "base" or not asked.get("base")):
-        tables += [_ANY_USER]
+    if ours and labels.ORIGIN not in image.labels:
+        tables += [_OPEN] if kind != "base" and asked.get("base") else [_OPEN, _ANY_USER]
     demanded = _names(*tables) - (frozenset() if asked.get("exact") else EXACT)
     lacking = sorted(demanded - set(found.passed))
     # Counted, because pytest writes some characters of a name differently.

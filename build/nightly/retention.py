@@ -130,14 +130,19 @@ def _tied(image: Image, rules: Rules) -> str | None:
 def _good(bases: Sequence[Image], rules: Rules) -> dict[str, str]:
     """Return the newest good bases, and a newer base without a verdict: the next nightly continues with it."""
     kept: dict[str, str] = {}
-    for flavor in {names.flavor_of(base) for base in bases}:
-        newest = sorted((base for base in bases if names.flavor_of(base) == flavor), key=order, reverse=True)
+    for line in {_line(base) for base in bases}:
+        newest = sorted((base for base in bases if _line(base) == line), key=order, reverse=True)
         # A promoted base passed once, but a later smoke run may have failed.
         good = [base for base in newest if names.promoted(base, rules.repository) and not rules.failed(base)]
         kept |= {base.id: f"one of the newest {rules.keep_bases} good bases" for base in good[: rules.keep_bases]}
         if newest and not names.promoted(newest[0], rules.repository):
             kept[newest[0].id] = "the newest, not promoted yet"
     return kept
+
+
+def _line(base: Image) -> tuple[str | None, bool]:
+    """Return what the newest bases are counted by: the flavor, and whether they were adopted."""
+    return names.flavor_of(base), labels.ORIGIN in base.labels
 
 
 def _valid(image: Image, rules: Rules) -> str | None:

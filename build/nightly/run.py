@@ -7,11 +7,10 @@ import hashlib
 import logging
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from build import errors
 from build.base import seal, store
-from build.config import folders
 from build.config.gpus import AUTO, Selection
 from build.engine import ages, content, labels, names
 from build.errors import BusyError, LlmdDevError
@@ -21,21 +20,19 @@ from build.flavors.cuda_wishes import CudaWishes
 from build.gate import ending, publish, smoke_run
 from build.gate.smoke_run import SmokeOptions
 from build.host import lock
-from build.host.files import write_atomic
 from build.host.retry import patiently
-from build.nightly import nightlog, notify, pruning, record, renaming
+from build.nightly import nightlog, notify, promotion, pruning, record, renaming
+from build.nightly.promotion import Promoted
 from build.nightly.retention import is_ours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from build.context import Context
     from build.engine.client import Engine
     from build.engine.image import Image
     from build.flavors.flavor import Flavor
     from build.flavors.recipe import Recipe
-    from build.gate.smoke_run import Trial
-    from build.gate.transfer import Pushed
     from build.nightly.record import Recorder
     from build.source.repository import Commit
 
@@ -59,40 +56,6 @@ class BaseRequest:
     push: bool
     wishes: CudaWishes = field(default_factory=CudaWishes)
     gpus: Selection = AUTO
-
-
-@dataclass(frozen=True, kw_only=True)
-class Promoted:
-    """The result of a nightly.
-
-    Attributes:
-        image: The promoted base.
-        built: Whether this nightly built it; otherwise it existed.
-        trial: Its smoke run.
-        pushed: Its place in the registry; None without a push.
-        ending: Next steps for the user.
-    """
-
-    image: Image
-    built: bool
-    trial: Trial
-    pushed: Pushed | None
-    ending: Mapping[str, str]
-
-    def document(self) -> dict[str, Any]:
-        """Return the document for ``--json``."""
-        return {
-            "image": self.image.name,
-            "id": self.image.id,
-            "commit": self.image.labels[labels.COMMIT],
-            "version": self.image.labels[labels.VERSION],
-            "built": self.built,
-            "verdict": "pass",
-            "pushed": list(self.pushed.names) if self.pushed else [],
-            "digest": self.pushed.digest if self.pushed else None,
-            "report": str(self.trial.report) if self.trial.report else None,
-            **self.ending,
-        }
 
 
 def nightly(context: Context, request: BaseRequest) -> Promoted:
@@ -182,14 +145,14 @@ def _run(context: Context, request: BaseRequest, recorder: Recorder) -> Promoted
         recorder.update(commit=commit.id)
         fingerprint = _fingerprint(flavor, commit, context.settings.nightly_expires_after)
         found = None if request.force else _find(context, flavor, fingerprint)
-        image = _candidate(context, found or _built(context, flavor, commit, fingerprint))
+        image = promotion.candidate(context, found or _built(context, flavor, commit, fingerprint))
     recorder.update(image=image.id, bytes=image.size, built=found is None)
     tested = smoke_run.run(context, image, SmokeOptions(gpus=request.gpus), force=request.force)
     if found and tested.report is None:
         context.console.note(
             f"nothing to do: the last good {request.flavor} nightly is of {commit.short} {commit.subject}"
         )
-    promoted = _promote(context, image, commit)
+    promoted = promotion.promote_nightly(context, image, commit)
     pushed = publish.push(context, promoted) if request.push else None
     recorder.update(digest=pushed.digest if pushed else None)
     told = ending.ending(context, promoted, pushed=pushed)
@@ -207,7 +170,7 @@ def _flavor(context: Context, request: BaseRequest) -> Iterator[Flavor]:
 
 def _fingerprint(flavor: Flavor, commit: Commit, expires_after: str) -> str:
     parts = [flavor.fingerprint(commit), expires_after, f"schema {store.SCHEMA}"]
-    parts += [path.read_text(encoding="utf-8") for path in (seal.DOCKERFILE, *sorted(folders.INSIDE.glob("*.py")))]
+    parts += seal.recipe_texts()
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -265,29 +228,3 @@ def _needed(engine: Engine, flavor: Flavor) -> int:
     """Return the bytes that a build needs: a first build's, or twice the newest base (image plus cache or upload)."""
     sizes = [image.size for image in engine.images(kind="base", flavor=flavor.name)]
     return max(flavor.needed_bytes, 2 * next(iter(sizes), 0))
-
-
-def _candidate(context: Context, image: Image) -> Image:
-    """Give a base a candidate name, which overlays do not use, until it has passed.
-
-    The name protects it from `docker image prune`. After a killed run, the next one finds the base by its fingerprint
-    and does not build it again.
-    """
-    repository = context.settings.repository
-    if not names.promoted(image, repository):
-        context.engine.tag(image.id, f"{repository}:{names.candidate(image.labels[labels.FLAVOR])}")
-    return context.engine.image(image.id)
-
-
-def _promote(context: Context, image: Image, commit: Commit) -> Image:
-    """Point the names at the base: the fixed tag, the moving tag, then the file. The registry's tags follow later.
-
-    Each change is atomic and in this order, so a base found under a later name also has the earlier ones. After a
-    killed run, the next one finishes.
-    """
-    engine, repository, flavor = context.engine, context.settings.repository, image.labels[labels.FLAVOR]
-    engine.tag(image.id, f"{repository}:{names.nightly(flavor, commit.id)}")
-    engine.tag(image.id, f"{repository}:{names.nightly(flavor)}")
-    write_atomic(names.base_commit_file(flavor), f"{commit.id}\n")
-    engine.untag(f"{repository}:{names.candidate(flavor)}")
-    return engine.image(image.id)

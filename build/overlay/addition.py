@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from build.base.store import PYTHON, SOURCE
 from build.errors import SourceError
 from build.host import scratch
 from build.layer import gitdir
@@ -14,8 +14,9 @@ from build.layer.archive import Tarball
 from build.layer.gitdir import State
 from build.source.listing import EXECUTABLE, REGULAR, SYMLINK
 from build.source.repository import require_size
-from build.vllm import version
+from build.vllm import version, wheel_record
 from build.vllm.pyproject import installed_programs
+from build.vllm.wheel_record import Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from build.base.store import Base
     from build.overlay.delta import Delta
     from build.overlay.overlay import Overlay
-
-_ROOT = SOURCE.relative_to("/")
 
 
 def write(stream: IO[bytes], overlay: Overlay) -> None:
@@ -37,9 +36,9 @@ def write(stream: IO[bytes], overlay: Overlay) -> None:
     owner, folders = base.facts.owner, base.facts.folders
     with Tarball(stream, owner=owner, timestamp=timestamp, existing=frozenset(), folders=folders) as tarball:
         for path in _vanishing(base, overlay.delta):
-            tarball.delete(_ROOT / path)
+            tarball.delete(_below_root(base.facts.layout.source / path))
         for program in removed_programs(overlay):
-            tarball.delete(program.relative_to("/"))
+            tarball.delete(_below_root(program))
         _add_everything(tarball, overlay)
 
 
@@ -54,15 +53,14 @@ def write_addition(stream: IO[bytes], overlay: Overlay) -> None:
 
 def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
     commit = overlay.target.commit
-    written = overlay.delta.written
+    written, layout = overlay.delta.written, overlay.base.facts.layout
+    root = _below_root(layout.source)
     require_size(sum(overlay.target.source.sizes(entry.oid for entry in written.values())), of=commit.short)
     for path, entry in sorted(written.items()):
         with overlay.target.source.blob(entry.oid) as (size, content):
-            tarball.add(_ROOT / path, size, content, mode=entry.mode)
-    tarball.add_bytes(_ROOT / version.FILE, version.module(overlay.version, commit.id), mode=REGULAR)
-    for place, text, mode in _entry_points(overlay):
-        tarball.add_bytes(place, text, mode=mode)
-    for place, text, mode in _carried(overlay):
+            tarball.add(root / path, size, content, mode=entry.mode)
+    tarball.add_bytes(root / version.FILE, version.module(overlay.version, commit.id), mode=REGULAR)
+    for place, text, mode in (*_entry_points(overlay), *_carried(overlay), *_record(overlay)):
         tarball.add_bytes(place, text, mode=mode)
     with scratch.folder() as folder:
         target = Path(folder) / ".git"
@@ -75,7 +73,12 @@ def _add_everything(tarball: Tarball, overlay: Overlay) -> None:
             complete=base.facts.own_git,
             published=overlay.target.published,
         )
-        tarball.add_tree(_ROOT / ".git", target, mode=REGULAR)
+        tarball.add_tree(_below_root(layout.git), target, mode=REGULAR)
+
+
+def _below_root(path: PurePosixPath) -> PurePosixPath:
+    """Return an absolute path as archives have it."""
+    return path.relative_to("/")
 
 
 def _vanishing(base: Base, delta: Delta) -> list[str]:
@@ -130,7 +133,6 @@ from {module} import {name}
 if __name__ == "__main__":
     sys.exit({function}())
 """
-_PROGRAMS = PYTHON.parent
 
 # Allowed names of programs and Python objects (the entry points specification recommends no other names).
 _PROGRAM = re.compile(r"[\w.-]*\w[\w.-]*", re.ASCII)
@@ -140,7 +142,8 @@ _FUNCTION = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<function>(?P<name>\w+)[\w.
 def removed_programs(overlay: Overlay) -> list[PurePosixPath]:
     """Return the base's installed programs that the commit no longer declares."""
     had, wanted = installed_programs(overlay.base.facts.entry_points), overlay.target.pyproject.programs
-    return [_PROGRAMS / name for name in had if name in overlay.base.facts.programs and name not in wanted]
+    facts = overlay.base.facts
+    return [facts.layout.programs / name for name in had if name in facts.programs and name not in wanted]
 
 
 def _entry_points(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
@@ -151,7 +154,7 @@ def _entry_points(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]
         return
     yield PurePosixPath(facts.metadata).relative_to("/") / "entry_points.txt", text.encode(), REGULAR
     for name, target in sorted(pyproject.programs.items()):
-        yield _PROGRAMS.relative_to("/") / name, _script(name, target), EXECUTABLE
+        yield _below_root(facts.layout.programs) / name, _script(name, target, facts.layout.python), EXECUTABLE
 
 
 _CARRIED = "llm_d_dev_carried"
@@ -170,7 +173,29 @@ def _carried(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
     site = _site_packages(overlay.base)
     yield site / f"{_CARRIED}.pth", f"{_CARRIED}\n".encode(), REGULAR
     for name in overlay.delta.packages:
-        yield site / _CARRIED / name, str(SOURCE / name).encode(), SYMLINK
+        yield site / _CARRIED / name, str(overlay.base.facts.layout.source / name).encode(), SYMLINK
+
+
+def _record(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
+    """Yield path, content and mode of the rewritten ``RECORD`` of an installed wheel."""
+    base, source, written = overlay.base, overlay.target.source, {}
+    if not base.facts.record or base.facts.metadata is None:
+        return
+    for path, entry in overlay.delta.written.items():
+        with source.blob(entry.oid) as (_, content):
+            written[base.facts.layout.source / path] = Recorded.of(content)
+    module = version.module(overlay.version, overlay.target.commit.id)
+    texts = {base.facts.layout.source / version.FILE: module}
+    texts |= {PurePosixPath("/", place): text for place, text, _ in _entry_points(overlay)}
+    written |= {place: Recorded.of(io.BytesIO(text)) for place, text in texts.items()}
+    gone = [base.facts.layout.source / path for path in _vanishing(base, overlay.delta)]
+    text = wheel_record.rewritten(
+        base.facts.record,
+        folder=base.facts.layout.source,
+        written=written,
+        gone=[*gone, *removed_programs(overlay)],
+    )
+    yield _below_root(PurePosixPath(base.facts.metadata)) / "RECORD", text.encode(), REGULAR
 
 
 def _site_packages(base: Base) -> PurePosixPath:
@@ -178,26 +203,27 @@ def _site_packages(base: Base) -> PurePosixPath:
     if base.facts.metadata:
         return PurePosixPath(base.facts.metadata).parent.relative_to("/")
     major, minor, *_ = base.facts.python.split(".")
-    return PYTHON.parents[1].relative_to("/") / f"lib/python{major}.{minor}/site-packages"
+    return _below_root(base.facts.layout.python.parents[1]) / f"lib/python{major}.{minor}/site-packages"
 
 
-def _script(name: str, target: str) -> bytes:
+def _script(name: str, target: str, python: PurePosixPath) -> bytes:
     """Return the program that an installation makes of a console script."""
     parts = _FUNCTION.fullmatch(target)
     if parts is None or not _PROGRAM.fullmatch(name):
         raise SourceError(
             f"pyproject.toml: {name!r} = {target!r} is not an entry point", hint='such as `vllm = "vllm.main:main"`'
         )
-    return _SCRIPT.format(python=PYTHON, **parts.groupdict()).encode()
+    return _SCRIPT.format(python=python, **parts.groupdict()).encode()
 
 
 def _existing_folders(base: Base, *, gone: frozenset[str]) -> frozenset[str]:
     """Return the folders of an image of the base after deletions and the removal of empty folders."""
-    source = str(SOURCE).lstrip("/")
+    layout = base.facts.layout
+    source, git = (str(place).lstrip("/") for place in (layout.source, layout.git))
     paths = [f"{source}/{path}" for path in (*(base.held.files.keys() - gone), *base.facts.made_by_build)]
     # The contents of every git directory (gitrepository-layout(5)).
-    paths += [f"{source}/.git/{name}" for name in ("HEAD", "objects/pack/x", "refs/heads/x")]
-    paths.append(str(PYTHON).lstrip("/"))
+    paths += [f"{git}/{name}" for name in ("HEAD", "objects/pack/x", "refs/heads/x")]
+    paths += [str(layout.python).lstrip("/"), f"{layout.programs}/x".lstrip("/")]
     paths.append(f"{_site_packages(base)}/x.pth")
     if base.facts.metadata:
         paths.append(f"{base.facts.metadata}/entry_points.txt".lstrip("/"))

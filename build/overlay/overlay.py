@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from build.base.store import SOURCE
 from build.config.folders import INSIDE
 from build.engine import buildx, content, labels, load
 from build.engine.load import Thin
@@ -118,7 +117,8 @@ def find(engine: Engine, overlay: Overlay) -> Image | None:
 
 def _gone(overlay: Overlay) -> list[PurePosixPath]:
     """Return the base's files that the commit deletes, as paths in the image."""
-    return [*(SOURCE / path for path in overlay.delta.deleted), *addition.removed_programs(overlay)]
+    source = overlay.base.facts.layout.source
+    return [*(source / path for path in overlay.delta.deleted), *addition.removed_programs(overlay)]
 
 
 def build(context: Context, overlay: Overlay, *, tag: str, progress: process.OnLine) -> Image:
@@ -194,6 +194,8 @@ def _build(context: Context, overlay: Overlay, folder: Path, tag: str, progress:
             arguments={
                 "BASE": base_name,
                 "BASE_USER": overlay.base.user,
+                "PYTHON": str(overlay.base.facts.layout.python),
+                "SOURCE": str(overlay.base.facts.layout.source),
                 "PACKAGES": "installed" if overlay.installed else "base",
                 "START": "cleared" if _gone(overlay) else "packaged",
             },

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from build.engine import buildx, labels, rootfs
+from build.engine import buildx, labels, pulling, rootfs
 from build.host import scratch
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def ensure(context: Surroundings) -> Image:
     if found := engine.find_image(name):
         return found
     with context.console.step("registry image") as progress:
-        pulled = rootfs.obtained(engine, PULLED, progress)
+        pulled = pulling.pulled(engine, PULLED, progress)
     if isinstance(pulled, str):
         context.console.note(f"{pulled}: building one from Debian's package")
         engine.tag(_build(context), name)

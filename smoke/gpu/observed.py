@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from build.base import apart
 from build.base.apart import Look
-from build.base.store import PYTHON
+from build.base.store import OWN_LAYOUT
 from build.config.folders import REPOSITORY
 from build.engine import labels
 from build.engine.executed import EndlessError, execute
@@ -132,7 +132,8 @@ class Seen:
 
 
 def _findings(container: Container, image: Image) -> tuple[Observed | None, str]:
-    python = str(PYTHON) if labels.KIND in image.labels else "python3"
+    is_own = labels.KIND in image.labels and labels.ORIGIN not in image.labels
+    python = str(OWN_LAYOUT.python) if is_own else "python3"
     try:
         done = execute(container, apart.words(python, SCRIPT), limit=_OUTPUT_LIMIT, seconds=_TIMEOUT_S)
     except (docker.errors.APIError, EndlessError) as error:

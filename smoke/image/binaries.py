@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter
 
 from build.base import apart
 from build.base.apart import Look
-from build.base.store import PYTHON, SOURCE
 from build.config.folders import REPOSITORY
 from build.engine import confinement
 from smoke.server import profile
@@ -114,7 +113,9 @@ REPEATED = "importing"
 def probe(
     engine: Engine, launch: Launch, *, flavor: str, contents: Contents | None, is_enough: Callable[[], bool]
 ) -> Look:
-    """Run the script in an image: as an arbitrary user of group 0, on a root that cannot be written to, offline.
+    """Run the script in an image: on a root that cannot be written to, offline.
+
+    An image that was built for it runs as an arbitrary user of group 0.
 
     Args:
         engine: Where.
@@ -124,7 +125,8 @@ def probe(
         is_enough: Whether the rest need not be looked at (:func:`build.base.apart.look`).
     """
     changed = sorted(path for path in contents.changed if path in contents.found and _plain(path)) if contents else []
-    source, python = (str(SOURCE), str(PYTHON)) if contents else ("-", "python3")
+    layout = contents.facts.layout if contents else None
+    source, python = (str(layout.source), str(layout.python)) if layout else ("-", "python3")
     options: dict[str, Any] = {
         **confinement.options(engine, launch.limits),
         "read_only": True,
@@ -132,7 +134,7 @@ def probe(
         "tmpfs": {"/tmp": "mode=1777,exec"},  # noqa: S108 - in the container, which is ours alone
         "device_requests": list(launch.devices),
         "environment": {**ENVIRONMENT, **profile.variables(profile.FAST)},
-        **({"user": ANYBODY} if contents else {}),
+        **({"user": ANYBODY} if layout and layout.editable else {}),
     }
     argv = apart.words(python, SCRIPT, flavor, source, *changed)
     try:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import docker.errors
 
-from build.base.store import DESCRIPTION, FACTS, MADE, SOURCE, Facts
+from build.base.store import DESCRIPTION, FACTS, MADE, Facts
 from build.engine import labels
 from build.errors import LlmdDevError
 from build.host import scratch
@@ -91,19 +91,20 @@ class Contents:
         with engine.created(image.id) as container, scratch.folder() as folder:
             sealed = _members(container, FACTS)
             facts, held, made = _sealed(sealed)
-            git = _members(container, SOURCE / ".git", skip=("index",))
-            head = _head(git)
-            with _repository(Path(folder), git, head) as repository:
-                tree, subject = _tree(repository, head), repository.commit(head).subject
-                absent = tree.top_level - held.top_level
-                carried = frozenset(name for name in absent if has(container, SOURCE / name))
+            source, place = facts.layout.source, facts.layout.git
+            git = _members(container, place, skip=("index",))
+            head = _head(git, place)
+            with _repository(Path(folder), git, head, place) as repository:
+                tree, subject = _tree(repository, head, place), repository.commit(head).subject
+                absent = tree.top_level - held.top_level if facts.layout.editable else frozenset()
+                carried = frozenset(name for name in absent if has(container, source / name))
                 wanted = changed(held, tree, carried, made=made)
                 if head == facts.commit:
                     # A base may have files of its own; sealing has looked at them.
                     wanted = {path: entry for path, entry in wanted.items() if path.partition("/")[0] in carried}
                 gone = [path for path in held.files if path not in tree.files]
                 texts = {path: _text(repository, held.files[path].oid) for path in wanted if path in held.files}
-            found = _found(container, (*wanted, *gone))
+            found = _found(container, (*wanted, *gone), source)
         return cls(
             facts=facts,
             held=held,
@@ -225,8 +226,8 @@ def _sealed(files: Mapping[str, bytes]) -> tuple[Facts, Listing, Listing]:
         raise UnreadableError(f"{FACTS} cannot be read: {error}") from error
 
 
-def _found(container: Container, paths: Iterable[str]) -> dict[str, Entry]:
-    """Mode and blob id of those paths that the image has."""
+def _found(container: Container, paths: Iterable[str], source: PurePosixPath) -> dict[str, Entry]:
+    """Mode and blob id of those paths below the source folder that the image has."""
     folders: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         # Two levels, not one: the compiled files lie directly below `vllm`.
@@ -235,15 +236,15 @@ def _found(container: Container, paths: Iterable[str]) -> dict[str, Entry]:
     for folder, wanted in folders.items():
         places = [folder] if len(wanted) >= _TOGETHER else wanted
         for place in places:
-            found |= {path: entry for path, entry in _entries(container, place) if path in set(wanted)}
+            found |= {path: entry for path, entry in _entries(container, source, place) if path in set(wanted)}
     return found
 
 
-def _entries(container: Container, path: str) -> Iterator[tuple[str, Entry]]:
+def _entries(container: Container, source: PurePosixPath, path: str) -> Iterator[tuple[str, Entry]]:
     """Mode and blob id of a file, or of all files below a folder."""
     parent = path.rpartition("/")[0]
     try:
-        with _archive(container, SOURCE / path) as tar:
+        with _archive(container, source / path) as tar:
             for member in tar:
                 if entry := _entry(tar, member):
                     name = member.name.rstrip("/")
@@ -264,20 +265,20 @@ def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Entry | None:
 # --- Its git directory -----------------------------------------------------------------------------------
 
 
-def _head(git: Mapping[str, bytes]) -> str:
+def _head(git: Mapping[str, bytes], place: PurePosixPath) -> str:
     """The commit that HEAD names, directly or through a branch."""
     text = git.get("HEAD", b"").decode(errors="replace").strip()
     if text.startswith("ref: "):
         text = git.get(text.removeprefix("ref: "), b"").decode(errors="replace").strip()
     if not _OID.fullmatch(text):
-        raise UnreadableError(f"{SOURCE}/.git/HEAD names no commit")
+        raise UnreadableError(f"{place}/HEAD names no commit")
     return text
 
 
 @contextlib.contextmanager
-def _repository(folder: Path, git: Mapping[str, bytes], head: str) -> Iterator[Repository]:
+def _repository(folder: Path, git: Mapping[str, bytes], head: str, place: PurePosixPath) -> Iterator[Repository]:
     """The objects of an image's git directory in one of our own: nothing that the image configures counts."""
-    own = Git.sealed(folder, name=f"{SOURCE}/.git")
+    own = Git.sealed(folder, name=str(place))
     own.output("init", "--quiet", "--bare")
     # Its parents are not there and not needed.
     (folder / "shallow").write_text(f"{head}\n", encoding="ascii")
@@ -285,26 +286,26 @@ def _repository(folder: Path, git: Mapping[str, bytes], head: str) -> Iterator[R
         if re.fullmatch(r"objects/pack/pack-[0-9a-f]+\.pack", name):
             pack = folder / f"objects/pack/pack-{number}.pack"
             pack.write_bytes(content)
-            _index(own, pack, name)
+            _index(own, pack, place / name)
     with contextlib.closing(Repository(folder)) as repository:
         yield repository
 
 
-def _index(git: Git, pack: Path, name: str) -> None:
+def _index(git: Git, pack: Path, place: PurePosixPath) -> None:
     """Compute the id of every object of a pack from its content, one that is damaged or endless excluded."""
     try:
         git.output("-c", "pack.threads=1", "index-pack", pack, seconds=_INDEX_S)
     except GitError as error:
-        raise UnreadableError(f"{SOURCE}/.git/{name} is damaged") from error
+        raise UnreadableError(f"{place} is damaged") from error
     except LlmdDevError as error:
-        raise UnreadableError(f"{SOURCE}/.git/{name}: {error.what}") from error
+        raise UnreadableError(f"{place}: {error.what}") from error
 
 
-def _tree(repository: Repository, head: str) -> Listing:
+def _tree(repository: Repository, head: str, place: PurePosixPath) -> Listing:
     try:
         return repository.listing(repository.commit(head))
     except LlmdDevError as error:
-        raise UnreadableError(f"{SOURCE}/.git lacks the commit {head[:12]} or its trees") from error
+        raise UnreadableError(f"{place} lacks the commit {head[:12]} or its trees") from error
 
 
 def _text(repository: Repository, oid: str) -> str:

@@ -148,7 +148,8 @@ def foreign_bytecode(source: Path) -> Iterator[str]:
             compiled = Path(importlib.util.cache_from_source(path, optimization=level or ""))
             if compiled.is_file() and is_run(compiled, path) and not is_made_of(compiled, path, level):
                 yield str(compiled)
-    for path in source.rglob("*.pyc"):
+    # Beside an installed vLLM are other packages.
+    for path in (source if (source / "setup.py").exists() else source / "vllm").rglob("*.pyc"):
         if path.parent.name != "__pycache__" and not path.with_suffix(".py").exists():
             yield os.fsencode(path).decode(errors="replace")
 
@@ -422,7 +423,7 @@ def vllm_facts() -> dict[str, Any]:
     vllm = imported("vllm")
     if isinstance(vllm, str):
         return {"failure": vllm, "file": None}
-    return {"failure": None, "file": vllm.__file__}
+    return {"failure": None, "file": vllm.__file__ and str(Path(vllm.__file__).resolve())}
 
 
 def shut_folders(source: Path) -> list[str]:

@@ -16,7 +16,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.transferable import build_transfer_tar
 
-from build.base.store import PYTHON
+from build.base.store import OWN_LAYOUT
 from build.engine import confinement, labels, serving
 from build.engine.client import IN_FLIGHT_S, without_logins
 from build.host import identity
@@ -121,7 +121,7 @@ class Launch:
     @property
     def pythons(self) -> tuple[str, ...]:
         """What the image's Python may be called."""
-        return (*((str(PYTHON),) if labels.KIND in self.image.labels else ()), "python3", "python")
+        return (*((str(OWN_LAYOUT.python),) if labels.KIND in self.image.labels else ()), "python3", "python")
 
 
 class _Container(DockerContainer):

@@ -267,7 +267,8 @@ class Run:
     @property
     def any_user(self) -> bool:
         """Whether the server is also started as an arbitrary user."""
-        return self.options.any_user or (self.sealed and self.base is None)
+        is_open = labels.ORIGIN not in self.image.labels  # an adopted image keeps its user and its permissions
+        return self.options.any_user or (self.sealed and self.base is None and is_open)
 
     @property
     def _is_base(self) -> bool:

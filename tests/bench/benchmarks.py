@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build.base.store import SOURCE
+from build.base.store import OWN_LAYOUT
 from build.engine import buildx
 from build.layer.archive import Tarball
 from build.overlay import overlay
@@ -203,7 +203,7 @@ def _files_alone(ground: Ground, made: Overlay) -> Path:
     ):
         for path, entry in sorted(made.delta.written.items()):
             with source.blob(entry.oid) as (length, content):
-                tarball.add(SOURCE.relative_to("/") / path, length, content, mode=entry.mode)
+                tarball.add(OWN_LAYOUT.source.relative_to("/") / path, length, content, mode=entry.mode)
     return archive
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import docker.errors
 
-from build.base.store import PYTHON
+from build.base.store import OWN_LAYOUT
 from build.engine import labels
 from tests.engine import faults
 
@@ -34,7 +34,7 @@ FOLDER = "/run/standin-gpus"
 """Where a container has one file for each of its GPUs, named after its UUID."""
 
 _SMI = f"""\
-#!{PYTHON}
+#!{OWN_LAYOUT.python}
 import os, sys
 from pathlib import Path
 
@@ -261,7 +261,7 @@ def _text(container: Container, path: str) -> str:
 def container_site(engine: Engine, image_id: str) -> str:
     """Path of site-packages in an image."""
     program = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    with engine.created(image_id, entrypoint=[str(PYTHON)], command=["-c", program]) as container:
+    with engine.created(image_id, entrypoint=[str(OWN_LAYOUT.python)], command=["-c", program]) as container:
         container.start()
         container.wait(timeout=30)
         return container.logs().decode().strip()

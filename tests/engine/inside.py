@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from build.base.store import PYTHON, SOURCE
+from build.base.store import OWN_LAYOUT
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -34,8 +34,8 @@ class Inside:
 
     def git(self, *words: str, user: str = "") -> str:
         """Output of a git command on the source, less its last line end."""
-        return self.run("git", "-C", str(SOURCE), *words, user=user).removesuffix("\n")
+        return self.run("git", "-C", str(OWN_LAYOUT.source), *words, user=user).removesuffix("\n")
 
     def python(self, code: str, user: str = "") -> Any:  # noqa: ANN401 - any JSON value
         """What a program prints as JSON."""
-        return json.loads(self.run(str(PYTHON), "-B", "-c", code, user=user))
+        return json.loads(self.run(str(OWN_LAYOUT.python), "-B", "-c", code, user=user))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from build.base.store import PYTHON
+from build.base.store import OWN_LAYOUT
 from build.engine.confinement import LOG_BYTES, Limits
 from build.engine.executed import EndlessError, execute
 from build.engine.serving import PORT
@@ -70,7 +70,7 @@ def listener() -> Iterator[int]:
 def test_server_reaches_nothing_and_is_reached(engine: Engine, standin: str, tmp_path: Path) -> None:
     with served(engine, standin, tmp_path, Limits()) as server, listener() as port:
         assert server.get("/version").status == 200
-        output = Inside(server.container).run(str(PYTHON), "-c", _REACH.replace("PORT", str(port)))
+        output = Inside(server.container).run(str(OWN_LAYOUT.python), "-c", _REACH.replace("PORT", str(port)))
         interfaces, reached = json.loads(output)
     assert interfaces == ["lo"]
     assert "reached" not in reached.values()
@@ -159,10 +159,11 @@ def test_many_connections_at_once_keep_apart(engine: Engine, standin: str) -> No
     program += (
         "ThreadingHTTPServer.request_queue_size = 99; ThreadingHTTPServer(('127.0.0.1', 8000), H).serve_forever()"
     )
-    options = {"entrypoint": [str(PYTHON)], "command": ["-c", program], "network_mode": "none"}
+    options = {"entrypoint": [str(OWN_LAYOUT.python)], "command": ["-c", program], "network_mode": "none"}
     with engine.created(standin, **options) as container:
         container.start()
-        with relay.carrying(container, PORT, pythons=[str(PYTHON)]) as (host, port), ThreadPoolExecutor(40) as pool:
+        carrying = relay.carrying(container, PORT, pythons=[str(OWN_LAYOUT.python)])
+        with carrying as (host, port), ThreadPoolExecutor(40) as pool:
             _await_open(host, port)
             asked = [f"/{number:03}" for number in range(40)]
             answers = list(pool.map(lambda path: requests.get(f"http://{host}:{port}{path}", timeout=60).text, asked))

@@ -14,7 +14,7 @@ import pytest
 
 from build.base import store as bases
 from build.base.probe import probe
-from build.base.store import SOURCE
+from build.base.store import OWN_LAYOUT
 from build.cli import dev as dev_verb
 from build.cli.deliver import Delivery
 from build.config import settings
@@ -164,7 +164,7 @@ def test_the_image_holds_the_commit_and_what_the_build_made(
 
 
 def test_a_deleted_package_cannot_be_imported(shell: Inside, kind: str) -> None:
-    code, output = shell.status(str(bases.PYTHON), "-B", "-c", "import vllm.gone_package")
+    code, output = shell.status(str(bases.OWN_LAYOUT.python), "-B", "-c", "import vllm.gone_package")
     deletes = kind.endswith("with deletions")
     assert (code, "ModuleNotFoundError" in output) == ((1, True) if deletes else (0, False))
 
@@ -199,7 +199,7 @@ def test_the_version_names_the_commit(shell: Inside, made: dict[str, Any], targe
 
 def test_owner_and_permissions_are_the_bases(shell: Inside, engine: Engine, base: Image) -> None:
     format_ = ("stat", "--format=%u:%g %a")
-    folder = str(SOURCE / "vllm")
+    folder = str(OWN_LAYOUT.source / "vllm")
     with inside(engine, base) as before:
         of_folder = before.run(*format_, folder)
         of_file, of_script = (before.run(*format_, f"{folder}/{name}") for name in ("version.py", "mode_off.sh"))
@@ -217,7 +217,7 @@ def test_people_can_work_in_it(engine: Engine, overlay: Image, user: str) -> Non
 
 
 def work(shell: Inside, user: str) -> None:
-    folder = SOURCE / "vllm"
+    folder = OWN_LAYOUT.source / "vllm"
     head = shell.git("rev-parse", "HEAD", user=user)
     for path in ("changed.py", "added.py", "version.py", "new/package/more.py"):
         shell.run("sh", "-c", f"echo '# by hand' >>{folder / path}", user=user)
@@ -279,7 +279,7 @@ def test_an_edit_of_equal_size_and_time_runs(
     cli: Cli, clone: git.Repo, engine: Engine, base: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace(clone, OWNER_FILE, '"vllm"', '"mllv"')
-    stat = ("stat", "--format=%s %Y", str(SOURCE / OWNER_FILE))
+    stat = ("stat", "--format=%s %Y", str(OWN_LAYOUT.source / OWNER_FILE))
     with inside(engine, base) as before:
         size_and_time = before.run(*stat)
         assert before.python(OWNER) == "vllm"

@@ -135,7 +135,7 @@ def test_git_knows_the_commit_and_sees_no_change(shell: Inside, commit: Commit) 
 
 
 def test_git_shows_a_change_without_network(shell: Inside) -> None:
-    shell.run("sh", "-c", f"echo '# more' >>{store.SOURCE}/vllm/version.py")
+    shell.run("sh", "-c", f"echo '# more' >>{store.OWN_LAYOUT.source}/vllm/version.py")
     try:
         assert "+# more" in shell.git("diff").splitlines()
         assert shell.git("status", "--porcelain") == " M vllm/version.py"
@@ -178,7 +178,8 @@ def test_group_0_may_change_the_source_however_the_build_leaves_it(
     try:
         with inside(engine, made) as container:
             assert container.python(_SHUT) == []
-            script = f"cd {store.SOURCE}/vllm && echo '# x' >>version.py && touch new.py && git -C .. status --short"
+            folder = store.OWN_LAYOUT.source / "vllm"
+            script = f"cd {folder} && echo '# x' >>version.py && touch new.py && git -C .. status --short"
             assert container.run("sh", "-c", script, user="1234567:0") == " M vllm/version.py\n?? vllm/new.py\n"
         facts = store.load(engine, made, tmp_path).facts
         assert (facts.owner.file_mode & 0o660, facts.owner.folder_mode & 0o770, facts.owner.gid) == (0o660, 0o770, 0)
@@ -189,7 +190,7 @@ def test_group_0_may_change_the_source_however_the_build_leaves_it(
 
 
 def test_bytecode_can_be_written_by_whoever_may_edit(shell: Inside) -> None:
-    folder = PurePosixPath(store.SOURCE, "vllm", "__pycache__")
+    folder = PurePosixPath(store.OWN_LAYOUT.source, "vllm", "__pycache__")
     shell.run("sh", "-c", f"for file in {folder}/*; do test -w $file || exit 1; done; touch {folder}/new", user="99:0")
 
 
@@ -254,7 +255,7 @@ def test_what_an_image_starts_does_not_say_what_it_holds(
     engine: Engine, unsealed: Image, source: Repository, commit: Commit
 ) -> None:
     sound = probe(engine, unsealed).model_dump(mode="json")
-    said = [("files", sound), ("vllm", f"{store.SOURCE}/vllm")]
+    said = [("files", sound), ("vllm", f"{store.OWN_LAYOUT.source}/vllm")]
     forged = faults.STARTED + faults.forging("started.py", "def package_folders", said)
     script = f"echo '# altered' >>vllm/version.py; {forged}"
     with (
@@ -274,13 +275,13 @@ def test_an_image_that_prints_before_it_answers_is_understood(
 
 def test_what_is_made_from_a_base_is_no_base(engine: Engine, base: Image, tmp_path: Path) -> None:
     with (
-        changed(engine, base.id, (), script=f"echo '# mine' >>{store.SOURCE}/vllm/version.py") as image_id,
+        changed(engine, base.id, (), script=f"echo '# mine' >>{store.OWN_LAYOUT.source}/vllm/version.py") as image_id,
         pytest.raises(SourceError, match="was made from an image of this tool"),
     ):
         store.load(engine, engine.image(image_id), tmp_path)
 
 
 def test_its_bytecode_is_listed(sealed: Base, shell: Inside) -> None:
-    there = {path.removeprefix(f"{store.SOURCE}/") for path in shell.python(_BYTECODE)}
+    there = {path.removeprefix(f"{store.OWN_LAYOUT.source}/") for path in shell.python(_BYTECODE)}
     assert sealed.compiled == {path for path in there if not path.startswith("/")}
     assert sealed.compiled

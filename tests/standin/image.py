@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build.base.store import SOURCE
+from build.base.store import OWN_LAYOUT
 from build.engine import buildx, content, labels
 from tests.standin.source import VERSION, source_tree, version_file
 
@@ -66,6 +66,48 @@ def build_standin(
         return buildx.build(engine, request, progress=lambda _line: None)
 
 
+def build_upstream(
+    engine: Engine,
+    rootfs: str,
+    *,
+    place: str,
+    source: Path,
+    version: str = VERSION,
+    commit: str | None = None,
+    marks: Mapping[str, str] | None = None,
+) -> str:
+    """Build a stand-in of vLLM's own images, with vLLM installed from a wheel.
+
+    Args:
+        engine: Where.
+        rootfs: Name of an image with Python 3.11 or newer.
+        place: ``venv`` or ``system``.
+        source: A working tree to build it from.
+        version: Version of the distribution ``vllm``.
+        commit: The commit that ``_version.py`` names.
+        marks: Labels.
+
+    Returns:
+        The image ID. It has no name.
+    """
+    with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as folder:
+        context = Path(folder)
+        packages = context / "packages"
+        _write_site(packages, version)
+        (packages / f"__editable__.vllm-{version}.pth").unlink()
+        shutil.copytree(source / "vllm", packages / "vllm", symlinks=True)
+        (packages / "vllm/_version.py").write_text(version_file(version, commit), encoding="utf-8")
+        for name in ("extension.c", "record.py"):
+            shutil.copy(_HERE / name, context / name)
+        request = buildx.ImageBuild(
+            dockerfile=_HERE / "upstream.Dockerfile",
+            context=context,
+            arguments={"ROOTFS": rootfs, "PLACE": place},
+            labels=marks or {},
+        )
+        return buildx.build(engine, request, progress=lambda _line: None)
+
+
 def _write_tree(folder: Path, source: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="llm-d-dev-") as scratch:
         if source is None:
@@ -110,7 +152,7 @@ def changed(engine: Engine, image_id: str, changes: Sequence[str], *, script: st
     options = {
         "entrypoint": ["sh", "-euc", script or "true"],
         "user": "0",
-        "working_dir": str(SOURCE),
+        "working_dir": str(OWN_LAYOUT.source),
         "network_mode": "none",
     }
     restored = _configuration(engine.image(image_id)) if script else []

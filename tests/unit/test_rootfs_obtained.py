@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build.console import Console
-from build.engine import rootfs
+from build.engine import pulling, rootfs
 from build.engine.image import Image
 from build.errors import BuildError, EngineError
 from build.host import apt, process
@@ -24,18 +24,18 @@ def test_what_a_registry_has_is_pulled(engine: FakeEngine) -> None:
         return []
 
     engine.docker.pulls = pull
-    found = rootfs.obtained(engine, NAME, print)
+    found = pulling.pulled(engine, NAME, print)
     assert isinstance(found, Image)
     assert found.name == NAME
 
 
 def test_what_the_engine_has_is_taken_where_no_registry_answers(engine: FakeEngine) -> None:
     loaded = engine.hold(NAME)
-    assert rootfs.obtained(engine, NAME, print) == loaded
+    assert pulling.pulled(engine, NAME, print) == loaded
 
 
 def test_why_there_is_none_is_said(engine: FakeEngine) -> None:
-    assert rootfs.obtained(engine, NAME, print) == f"{NAME} cannot be pulled here (lookup hub.example: no such host)"
+    assert pulling.pulled(engine, NAME, print) == f"{NAME} cannot be pulled here (lookup hub.example: no such host)"
 
 
 def test_an_ordinary_user_without_a_registry_is_told_what_to_do(

@@ -351,8 +351,12 @@ def test_bytecode_that_is_not_checked_is_found_when_its_source_changed(modules: 
 
 
 def test_bytecode_without_source_is_found_where_python_imports_it(modules: Path) -> None:
-    compiled(modules / "vllm/timestamp.py", MODES[0]).rename(modules / "torch.pyc")
-    assert found_inside(modules, "cpu").stages["bytecode"] == [str(modules / "torch.pyc")]
+    paths = [modules / "vllm/deleted.pyc", modules / "torch.pyc"]
+    for path in paths:
+        compiled(modules / "vllm/timestamp.py", MODES[0]).rename(path)
+    assert found_inside(modules, "cpu").stages["bytecode"] == [str(paths[0])]
+    (modules / "setup.py").touch()
+    assert set(found_inside(modules, "cpu").stages["bytecode"]) == {*map(str, paths)}
 
 
 def test_bytecode_elsewhere_is_found_where_the_image_has_it(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import docker.errors
 import pytest
 
-from build.base.store import FACTS
+from build.base.store import FACTS, OWN_LAYOUT
 from build.source.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry, Listing, blob_id
 from smoke.image import contents, secret_patterns
 from smoke.image.contents import UnreadableError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tests.unit.work import Work
 
+PLACE = OWN_LAYOUT.source
 A, B = Entry(mode=REGULAR, oid="a" * 40), Entry(mode=REGULAR, oid="b" * 40)
 
 
@@ -77,7 +78,7 @@ def test_changes_are_those_in_folders_that_the_base_holds() -> None:
 def test_files_are_read_with_their_modes() -> None:
     root = "/opt/vllm-source"
     image = container({f"{root}/a.py": b"x", f"{root}/vllm/run.sh": b"y", f"{root}/vllm/link": None})
-    assert contents._found(image, ["a.py", "vllm/run.sh", "vllm/link", "vllm/not_there.py"]) == {
+    assert contents._found(image, ["a.py", "vllm/run.sh", "vllm/link", "vllm/not_there.py"], PLACE) == {
         "a.py": Entry(mode=REGULAR, oid=blob_id(b"x")),
         "vllm/run.sh": Entry(mode=EXECUTABLE, oid=blob_id(b"y")),
         "vllm/link": Entry(mode=SYMLINK, oid=blob_id(b"target")),
@@ -87,7 +88,7 @@ def test_files_are_read_with_their_modes() -> None:
 def test_many_files_of_a_folder_are_read_at_once() -> None:
     paths = [f"vllm/models/{number}.py" for number in range(9)]
     image = MadeUpContainer({f"/opt/vllm-source/{path}": b"x" for path in paths})
-    assert contents._found(cast("Container", image), paths).keys() == set(paths)
+    assert contents._found(cast("Container", image), paths, PLACE).keys() == set(paths)
     assert image.asked == ["/opt/vllm-source/vllm/models"]
 
 
@@ -100,11 +101,11 @@ def test_what_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("head", [b"", b"ref: refs/heads/main", b"ref: ../../etc/passwd", b"main", b"0" * 39, b"\xff"])
 def test_head_that_names_no_commit(head: bytes) -> None:
     with pytest.raises(UnreadableError, match="names no commit"):
-        contents._head({"HEAD": head})
+        contents._head({"HEAD": head}, PLACE)
 
 
 def test_head_may_be_a_branch() -> None:
-    assert contents._head({"HEAD": b"ref: refs/heads/main\n", "refs/heads/main": b"1" * 40 + b"\n"}) == "1" * 40
+    assert contents._head({"HEAD": b"ref: refs/heads/main\n", "refs/heads/main": b"1" * 40 + b"\n"}, PLACE) == "1" * 40
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,6 @@ def test_a_pack_of_a_megabyte_that_holds_gigabytes_is_told_and_not_unpacked(work
     folder = tmp_path / "git"
     with (
         pytest.raises(UnreadableError, match="an object needs more than 256 MiB of memory"),
-        contents._repository(folder, git, "0" * 40),
+        contents._repository(folder, git, "0" * 40, PLACE),
     ):
         pass

