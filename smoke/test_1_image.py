@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from build.base.store import has
 from build.engine import labels
 from smoke.image import layer_scan, secret_patterns
-from smoke.image.contents import UnreadableError, has
+from smoke.image.contents import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import docker.errors
 
+from build.base.store import has
 from build.errors import SourceError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def python_of(engine: Engine, image: Image) -> PurePosixPath:
                 if found := _python(container, image, place):
                     return found
         for place in (*_places(image, "python3"), *_places(image, "python")):
-            if _exists(container, place):
+            if has(container, place):
                 return place
     raise SourceError(f"{image.name} has no Python on its PATH", hint="adopt an image with vLLM")
 
@@ -62,12 +63,12 @@ def python_of(engine: Engine, image: Image) -> PurePosixPath:
 def _python(container: Container, image: Image, place: PurePosixPath) -> PurePosixPath | None:
     """Return the Python that a program runs, or is; None if there is no such program, or it runs something else."""
     if _PYTHON.fullmatch(place.name):
-        return place if _exists(container, place) else None
+        return place if has(container, place) else None
     found = _SHEBANG.match(_content(container, place))
     named = (found[2] or found[1]).decode(errors="replace") if found else ""
     if not _PYTHON.fullmatch(PurePosixPath(named).name):
         return None
-    return next((one for one in _places(image, named) if _exists(container, one)), None)
+    return next((one for one in _places(image, named) if has(container, one)), None)
 
 
 def _places(image: Image, program: str) -> Iterator[PurePosixPath]:
@@ -80,14 +81,6 @@ def _places(image: Image, program: str) -> Iterator[PurePosixPath]:
     for folder in variables.get("PATH", DEFAULT_PATH).split(":"):
         if folder.startswith("/"):
             yield PurePosixPath(posixpath.normpath(folder), program)
-
-
-def _exists(container: Container, place: PurePosixPath) -> bool:
-    try:
-        container.get_archive(str(place))[0].close()  # type: ignore[attr-defined]
-    except docker.errors.APIError:
-        return False
-    return True
 
 
 def _content(container: Container, place: PurePosixPath) -> bytes:

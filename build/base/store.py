@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
+import docker.errors
 from packaging.version import Version
 from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
@@ -25,6 +26,8 @@ from build.vllm.requirements import Installed
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from docker.models.containers import Container
 
     from build.engine.client import Engine
     from build.engine.image import Image
@@ -315,6 +318,15 @@ def _read(engine: Engine, image: Image) -> dict[str, bytes]:
             if not set(_FILES) <= set(members):
                 raise _no_base(image)
             return {name: tar.extractfile(members[name]).read() for name in _FILES}  # type: ignore[union-attr]
+
+
+def has(container: Container, path: PurePosixPath) -> bool:
+    """Return whether the image of a container, which need not run, has something at a path."""
+    try:
+        container.get_archive(str(path))[0].close()  # type: ignore[attr-defined]
+    except docker.errors.NotFound:
+        return False
+    return True
 
 
 def _no_base(image: Image) -> SourceError:

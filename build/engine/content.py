@@ -1,7 +1,8 @@
 """The digest that tells an image of this tool from an image derived from it.
 
 Derived images inherit labels, and `docker commit --change` changes labels and configuration without adding a layer.
-So each image of this tool carries a digest of its layers, its labels and the configuration that decides how it runs.
+So each base, overlay and base in the making carries a digest of its layers, its labels and the configuration that
+decides how it runs.
 The digest is not a signature: any client of the engine can forge it. The smoke suite checks the image's real contents.
 """
 
@@ -53,7 +54,7 @@ def trouble(image: Image) -> str | None:
         return "is neither a base nor an overlay of this tool"
     if labels.CONTENT not in image.labels:
         return "was made by another version of this tool"
-    if image.labels[labels.CONTENT] != content(image.config, image.labels, image.diff_ids):
+    if is_derived(image):
         return "was made from an image of this tool and is not as this tool made that: its labels do not describe it"
     return None
 
@@ -64,8 +65,9 @@ def is_genuine(image: Image) -> bool:
 
 
 def is_derived(image: Image) -> bool:
-    """Return whether an image was derived from a base or overlay of this tool and inherited its labels."""
-    return labels.CONTENT in image.labels and not is_genuine(image)
+    """Return whether an image was derived from one that carries the digest and inherited its labels."""
+    said = image.labels.get(labels.CONTENT)
+    return said is not None and said != content(image.config, image.labels, image.diff_ids)
 
 
 def mark(engine: Engine, image_id: str, *, tags: tuple[str, ...] = (), progress: process.OnLine) -> str:
@@ -93,7 +95,7 @@ def mark(engine: Engine, image_id: str, *, tags: tuple[str, ...] = (), progress:
             labels={labels.CONTENT: content(image.config, image.labels, image.diff_ids)},
         )
         made = engine.image(buildx.build(engine, request, progress=progress))
-    if why := trouble(made):
-        raise BuildError(f"the engine built another image than it was given: {made.short_id} {why}", hint="see its log")
+    if is_derived(made):
+        raise BuildError(f"the engine built another image than it was given: {made.short_id}", hint="see its log")
     engine.discard(image)
     return made.id

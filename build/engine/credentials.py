@@ -1,4 +1,4 @@
-"""The credentials that ``docker login`` stored for a registry, read by the rules of the ``docker`` program.
+"""The credentials for a registry that ``docker login`` stored or ``DOCKER_AUTH_CONFIG`` holds, by ``docker``'s rules.
 
 docker/cli 28: cli/config/configfile/file.go, cli/config/credentials; docker/docker-credential-helpers 0.9, client.go.
 """
@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from build.engine.endpoint import configuration_folder, read_configuration
+from build.engine.endpoint import configuration_folder, parsed, read_configuration
 from build.host import process
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _HUBS = (HUB, "index.docker.io", "registry-1.docker.io")
 _HUBS_KEY = "https://index.docker.io/v1/"
 _TOKEN_USER = "<token>"  # noqa: S105 - a helper's user name that marks the secret as an identity token
 _NOT_FOUND = "credentials not found"
+_VARIABLE = "DOCKER_AUTH_CONFIG"
 _HELPER_TIMEOUT_S = 20
 _HELPER_BYTES = 2**20
 
@@ -82,23 +83,27 @@ class Stored:
 
 
 def stored(host: str, environment: Mapping[str, str]) -> Stored:
-    """Return the stored credentials of a registry. A credential helper has priority over the file.
+    """Return the stored credentials of a registry. The variable has priority over a helper, a helper over the file.
 
     Args:
         host: Registry with its port; ``docker.io`` for Docker Hub.
         environment: The process's environment variables.
     """
-    configuration, trouble = read_configuration(environment)
     key = _HUBS_KEY if _server(host) == HUB else host
+    login, ignored = _of_variable(environment.get(_VARIABLE, ""), key)
+    if login:
+        return Stored(host=host, login=login, trouble=None)
+    configuration, trouble = read_configuration(environment)
+    trouble = trouble or ignored
     helper = _of_registry(configuration.get("credHelpers"), key)
     helper = configuration.get("credsStore") if helper is None else helper
     try:
         if helper:
-            return Stored(host=host, login=_of_helper(str(helper), key), trouble=None)
+            return Stored(host=host, login=_of_helper(str(helper), key), trouble=ignored)
     except (OSError, subprocess.SubprocessError, process.LimitError, ValueError, RecursionError) as error:
         trouble = _words(f"docker-credential-{helper}", error)
         log.warning("%s", trouble)
-    login, broken = _of_file(configuration.get("auths"), key, environment)
+    login, broken = _of_entries(configuration.get("auths"), key, configuration_folder(environment) / "config.json")
     return Stored(host=host, login=login, trouble=trouble or broken)
 
 
@@ -175,14 +180,24 @@ def _of_helper(name: str, key: str) -> Login | None:
     return Login(username=user, password=secret, identity_token="") if user or secret else None
 
 
-def _of_file(entries: object, key: str, environment: Mapping[str, str]) -> tuple[Login | None, str | None]:
+def _of_variable(text: str, key: str) -> tuple[Login | None, str | None]:
+    """Return a registry's login in the variable, or what is wrong with it.
+
+    docker rejects further keys beside ``auths``, with a warning. GitLab's runner, which reads the same variable, does
+    not, and so does this tool not.
+    """
+    configuration, trouble = parsed(text, called=_VARIABLE)
+    login, broken = _of_entries(configuration.get("auths"), key, _VARIABLE)
+    return login, trouble or broken
+
+
+def _of_entries(entries: object, key: str, place: object) -> tuple[Login | None, str | None]:
     """Return a registry's login in ``auths``, or what is wrong with its entry."""
     read: dict[str, tuple[Login | None, str | None]] = {}
     for address, entry in entries.items() if isinstance(entries, dict) else ():
         try:
             read[address] = _of_entry(entry), None
         except (ValueError, TypeError, AttributeError):
-            place = configuration_folder(environment) / "config.json"
             broken = f"the entry of {address} in {place} cannot be read"
             log.warning("%s", broken)
             read[address] = None, broken

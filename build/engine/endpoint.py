@@ -104,15 +104,27 @@ def read_configuration(environment: Mapping[str, str]) -> tuple[dict[str, Any], 
     """
     file = configuration_folder(environment) / "config.json"
     try:
-        # An empty file holds nothing to read (docker/cli 28, configfile.LoadFromReader: io.EOF).
-        found = json.loads(file.read_text(encoding="utf-8") or "{}")
+        return parsed(file.read_text(encoding="utf-8"), called=f"Docker's {file}")
     except FileNotFoundError:
         return {}, None
-    except (OSError, ValueError, RecursionError) as error:
-        trouble = f"Docker's {file} cannot be read{_why(error)}"
-        log.warning("%s", trouble)
-        return {}, trouble
+    except (OSError, UnicodeDecodeError) as error:
+        return {}, _unreadable(f"Docker's {file}", error)
+
+
+def parsed(text: str, *, called: str) -> tuple[dict[str, Any], str | None]:
+    """Parse the text of a ``config.json``, and return why it could not be parsed, in words, which quote no secret."""
+    try:
+        # An empty file holds nothing to read (docker/cli 28, configfile.LoadFromReader: io.EOF).
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        return {}, _unreadable(called, error)
     return (found, None) if isinstance(found, dict) else ({}, None)
+
+
+def _unreadable(called: str, error: Exception) -> str:
+    trouble = f"{called} cannot be read{_why(error)}"
+    log.warning("%s", trouble)
+    return trouble
 
 
 def _why(error: Exception) -> str:

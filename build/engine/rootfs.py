@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import docker.errors
 
-from build.engine import ages, labels, pulling
+from build.engine import ages, bootstrap, labels, pulling
 from build.errors import BuildError, EngineError, full_engine
 from build.host import apt, process, processor, scratch
 
@@ -122,7 +122,7 @@ def _make(
     apt.ensure(["mmdebstrap"], allowed=install, console=console, otherwise=_otherwise(image))
     with scratch.folder() as folder:
         archive = Path(folder) / "rootfs.tar"
-        _bootstrap(archive, progress, otherwise=_otherwise(image), why=why)
+        _bootstrap(engine, archive, progress, otherwise=_otherwise(image), why=why)
         _import(engine, archive, name)
 
 
@@ -130,22 +130,18 @@ def _otherwise(image: str) -> str:
     return f"let the engine pull {image}, `docker load` it there, or set rootfs_image to an image that it has"
 
 
-# mmdebstrap's message for a user other than root without user namespaces (mmdebstrap(1), --mode).
-_ONLY_ROOT = "unable to pick chroot mode"
-
-
-def _bootstrap(archive: Path, progress: process.OnLine, *, otherwise: str, why: str) -> None:
-    argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+def _bootstrap(engine: Engine, archive: Path, progress: process.OnLine, *, otherwise: str, why: str) -> None:
     # The documentation of 200 packages is a tenth of the image and unused there.
-    argv += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
-    done = process.run([*argv, SUITE, archive], on_line=progress)
+    left_out = (f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man"))
+    options = ["--variant=minbase", f"--include={','.join(PACKAGES)}", *left_out]
+    done = bootstrap.make(engine, archive, options, SUITE, progress=progress)
+    if bootstrap.only_root(done):
+        raise BuildError(
+            "only root can make a root file system here: mmdebstrap finds no other way (package uidmap)",
+            hint=f"run this once as root, or {otherwise}",
+        )
     if done.returncode:
         errors = [line for line in done.tail if line.startswith("E:")] or ["it printed no error"]
-        if _ONLY_ROOT in done.text:
-            raise BuildError(
-                "only root can make a root file system here: mmdebstrap finds no other way (package uidmap)",
-                hint=f"run this once as root, or {otherwise}",
-            )
         raise BuildError(
             f"mmdebstrap could not make a root file system: {errors[-1]}",
             hint="check that the distribution's mirror answers (apt-get update), or what kept the engine from pulling "

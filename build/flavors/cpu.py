@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from packaging.requirements import Requirement
 
 from build.base.store import NOT_IN_IMAGES
-from build.engine import buildx, labels, names, rootfs
+from build.engine import buildx, content, labels, names, rootfs
 from build.flavors import recipe
 from build.flavors.recipe import Recipe
 from build.llmd.arguments import Arguments, Given
@@ -214,7 +214,7 @@ def build(engine: Engine, settings: Settings, index: PackageIndex, commit: Commi
             labels={labels.KIND: "unsealed", labels.REPOSITORY: settings.repository},
             uncached=_UNCACHED,
         )
-        return buildx.build(engine, request, progress=progress)
+        return content.mark(engine, buildx.build(engine, request, progress=progress), progress=progress)
 
 
 def _parts(settings: Settings, index: PackageIndex, commit: Commit, *, machine: str, console: Console) -> Parts:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from build.base.store import NOT_IN_IMAGES
-from build.engine import buildx, labels
+from build.engine import buildx, content, labels
 from build.errors import BuildError
 from build.flavors import cuda_arguments, cuda_fit, recipe
 from build.flavors.cuda_arguments import CudaArguments
@@ -166,7 +166,8 @@ class Cuda:
                 self._context.console.note(f"{one.name}={one.value}, {one.remark}; --compile decides")
         with self._context.console.step("base image") as progress, self._build.dockerfile() as file:
             request = self._build.request(plan.arguments, dockerfile=file)
-            return buildx.build(engine, request, progress=self._watched(progress))
+            built = buildx.build(engine, request, progress=self._watched(progress))
+            return content.mark(engine, built, progress=progress)
 
     def _watched(self, progress: process.OnLine) -> process.OnLine:
         def watch(line: str) -> None:

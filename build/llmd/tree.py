@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from build.config.folders import REPOSITORY
 from build.errors import SourceError
 from build.host import scratch
+from build.host.unpack import unpack
 from build.llmd import versions
 from build.llmd.dockerfile import Dockerfile
 from build.llmd.versions import Stated
@@ -242,6 +243,11 @@ def _extracted(repository: Repository, commit: Commit, paths: Sequence[str] = ()
     with scratch.folder() as name:
         archive, folder = Path(name) / "tree.tar", Path(name) / "llm-d"
         repository.archive(commit, archive, paths=paths or (".",))
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+        try:
+            with tarfile.open(archive) as tar:
+                unpack(tar, folder)
+        except tarfile.TarError as error:
+            raise SourceError(
+                f"llm-d {commit.short} cannot be unpacked: {error}", hint="another --llm-d-ref, or --llm-d FOLDER"
+            ) from error
         yield folder

@@ -64,8 +64,8 @@ def is_ours(image: Image, repository: str) -> bool:
     """
     if image.labels.get(labels.KIND) not in _KINDS or content.is_derived(image):
         return False
-    is_made_here = content.is_genuine(image) or image.labels[labels.KIND] == "unsealed"
-    return bool(image.tags_in(repository)) or (is_made_here and image.labels.get(labels.REPOSITORY) == repository)
+    is_made_here = labels.CONTENT in image.labels and image.labels.get(labels.REPOSITORY) == repository
+    return bool(image.tags_in(repository)) or is_made_here
 
 
 def foreign_names(image: Image, repository: str) -> list[str]:

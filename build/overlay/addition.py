@@ -170,7 +170,7 @@ def _carried(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
     """
     if not overlay.delta.packages:
         return
-    site = _site_packages(overlay.base)
+    site = site_packages(overlay.base)
     yield site / f"{_CARRIED}.pth", f"{_CARRIED}\n".encode(), REGULAR
     for name in overlay.delta.packages:
         yield site / _CARRIED / name, str(overlay.base.facts.layout.source / name).encode(), SYMLINK
@@ -198,7 +198,7 @@ def _record(overlay: Overlay) -> Iterator[tuple[PurePosixPath, bytes, str]]:
     yield _below_root(PurePosixPath(base.facts.metadata)) / "RECORD", text.encode(), REGULAR
 
 
-def _site_packages(base: Base) -> PurePosixPath:
+def site_packages(base: Base) -> PurePosixPath:
     """Return the folder of vLLM's metadata in the base, below the root."""
     if base.facts.metadata:
         return PurePosixPath(base.facts.metadata).parent.relative_to("/")
@@ -224,7 +224,7 @@ def _existing_folders(base: Base, *, gone: frozenset[str]) -> frozenset[str]:
     # The contents of every git directory (gitrepository-layout(5)).
     paths += [f"{git}/{name}" for name in ("HEAD", "objects/pack/x", "refs/heads/x")]
     paths += [str(layout.python).lstrip("/"), f"{layout.programs}/x".lstrip("/")]
-    paths.append(f"{_site_packages(base)}/x.pth")
+    paths.append(f"{site_packages(base)}/x.pth")
     if base.facts.metadata:
         paths.append(f"{base.facts.metadata}/entry_points.txt".lstrip("/"))
     return _folders_of(paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from build.base import store
@@ -10,12 +11,14 @@ from build.base.chosen import Chosen, chosen
 from build.engine import ages, names
 from build.errors import IncompatibleError, SourceError
 from build.overlay import comparison
+from build.overlay.addition import site_packages
 from build.overlay.delta import native_paths, refusal
 from build.vllm import requirements
 
 if TYPE_CHECKING:
     from build.base.store import Base
     from build.context import Context
+    from build.engine.client import Engine
     from build.engine.image import Image
     from build.overlay.delta import Delta
     from build.source.target import Target
@@ -84,7 +87,32 @@ def compare(context: Context, target: Target, wishes: BaseWishes) -> list[tuple[
     loaded = [base for image in images if (base := _load(context, image, asked_for=bool(wishes.base)))]
     if not loaded:
         raise _outdated(images)
-    return [(base, comparison.compare(target, base, carried=wishes.carried)) for base in loaded]
+    if wishes.carried and not (loaded := [base for base in loaded if base.facts.layout.editable]):
+        # Below installed packages, `tests` would be everyone's.
+        raise IncompatibleError(
+            "--with: every base has vLLM from a wheel, which has no place for what is not below vllm/",
+            hint="leave out --with, or name a base with vLLM editable",
+        )
+    pairs = [(base, comparison.compare(target, base, carried=wishes.carried)) for base in loaded]
+    for base, delta in pairs:
+        _require_free(context.engine, base, delta)
+    return pairs
+
+
+def _require_free(engine: Engine, base: Base, delta: Delta) -> None:
+    """Refuse a new package that an installed one would hide. A distribution may have another name: PyYAML has ``yaml``.
+
+    Raises:
+        SourceError: The base has a package or module of the name.
+    """
+    if not delta.packages:
+        return
+    with engine.created(base.image.id) as container:
+        for name in (package.removesuffix(".py") for package in delta.packages):
+            # Python prefers a later package to a folder without __init__.py.
+            modules = (f"{name}/__init__.py", f"{name}.py")
+            if any(store.has(container, PurePosixPath("/", site_packages(base), module)) for module in modules):
+                raise comparison.hidden(name)
 
 
 def _asked_for(context: Context, wishes: BaseWishes) -> list[Image]:

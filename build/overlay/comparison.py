@@ -65,10 +65,15 @@ def _require_free(packages: Iterable[str], base: BaseContents) -> None:
     """
     for name in (package.removesuffix(".py") for package in packages):
         if name in sys.stdlib_module_names or canonicalize_name(name) in base.facts.distributions:
-            raise SourceError(
-                f"--with {name}: the image has another Python package {name}, which would be imported instead",
-                hint="rename the package of the commit, or leave out --with",
-            )
+            raise hidden(name)
+
+
+def hidden(name: str) -> SourceError:
+    """Return the error for a new package that another package of the same name would hide."""
+    return SourceError(
+        f"--with {name}: the image has another Python package {name}, which would be imported instead",
+        hint="rename the package of the commit, or leave out --with",
+    )
 
 
 def _require_kin(target: Target, base: BaseContents) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DOCKERFILE = buildx.DOCKERFILES / "overlay.Dockerfile"
 
-FORMAT = 4
+FORMAT = 5
 """The version of overlay contents. With another number, existing overlays are built anew.
 
 Raise it with every change to the content of an overlay of the same commit on the same base. A test pins the content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ TREE = "040000"
 SUBMODULE = "160000"
 
 _ROW = re.compile(rb"(?P<mode>[0-7]{6}) (?:blob|tree|commit) (?P<oid>[0-9a-f]{40})\t(?P<path>[^\0]*)")
+# Git checks out none of these either (read-cache.c, verify_path). In a layer, they would lead to other files.
+_MISLEADING = re.compile(rb"(?:^|/)(?:\.{1,2}|\.git)(?:/|$)|^/|//|/$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ class Listing:
         """Parse the output of ``git ls-tree -r -t -z``.
 
         Raises:
-            ValueError: The text is not such output, or is incomplete.
+            ValueError: The text is not such output, or is incomplete, or has a name that git does not check out.
         """
         rows = text.split(b"\0")
         if rows.pop():
@@ -81,6 +84,8 @@ class Listing:
             match = _ROW.fullmatch(row)
             if match is None:
                 raise ValueError(f"not a row of a listing: {row[:80]!r}")
+            if _MISLEADING.search(match["path"]):
+                raise ValueError(f"git does not check out the name {os.fsdecode(match['path'])!a}")
             mode, oid = match["mode"].decode(), match["oid"].decode()
             path = match["path"].decode("utf-8", "surrogateescape")
             if mode == TREE:

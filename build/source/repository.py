@@ -285,14 +285,18 @@ class Repository:
         """Return all files and trees of a commit.
 
         Raises:
-            SourceError: The repository was cloned without trees, or the listing exceeds the limit.
+            SourceError: The repository was cloned without trees, the listing exceeds the limit, or a name in it is one
+                that git does not check out.
         """
         try:
             text = self._git.output("ls-tree", "-r", "-t", "-z", "--full-tree", commit.id)
             root = self._git.text("rev-parse", f"{commit.id}^{{tree}}")
         except GitError as error:
             raise self._partial("folders of the commit") from error
-        listing = Listing.parse(text)
+        try:
+            listing = Listing.parse(text)
+        except ValueError as error:
+            raise SourceError(f"{commit.short} has no usable tree: {error}", hint="name another commit") from error
         return Listing(files=listing.files, trees={"": root, **listing.trees})
 
     def holds(self, oid: str) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import docker.errors
 
-from build.base.store import DESCRIPTION, FACTS, MADE, Facts
+from build.base.store import DESCRIPTION, FACTS, MADE, Facts, has
 from build.engine import labels
 from build.errors import LlmdDevError
 from build.host import scratch
@@ -172,15 +172,6 @@ def is_ours(engine: Engine, image: Image) -> bool:
 
 
 # --- Reading from a container that never runs ------------------------------------------------------------
-
-
-def has(container: Container, path: PurePosixPath) -> bool:
-    """Return whether an image has something at a path."""
-    try:
-        container.get_archive(str(path))[0].close()  # type: ignore[attr-defined]
-    except docker.errors.NotFound:
-        return False
-    return True
 
 
 def _members(container: Container, path: PurePosixPath, *, skip: tuple[str, ...] = ()) -> dict[str, bytes]:

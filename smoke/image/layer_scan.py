@@ -33,9 +33,10 @@ from docker.types import Mount
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
+from build.base.store import has
 from build.host import stored
 from smoke.image import secret_patterns
-from smoke.image.contents import UnreadableError, has
+from smoke.image.contents import UnreadableError
 from smoke.image.layer import Layer, NotReadError, UnreadableLayerError, members
 
 if TYPE_CHECKING:

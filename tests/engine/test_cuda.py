@@ -18,7 +18,7 @@ import pytest
 from build.config import settings
 from build.console import Console
 from build.context import Context
-from build.engine import labels, names
+from build.engine import content, labels, names
 from build.flavors import cuda
 from build.flavors.cuda_wishes import CudaWishes
 from build.llmd.dockerfile import Dockerfile
@@ -361,6 +361,8 @@ def test_a_builder_loads_what_it_builds(box: Box, engine: Engine) -> None:
         built = engine.image(flavor.build(engine, flavor.commit()))
     try:
         assert built.config["User"] == "2000"
+        assert labels.CONTENT in built.labels
+        assert not content.is_derived(built)
     finally:
         engine.client.api.remove_image(built.id, force=True, noprune=True)
 

@@ -26,6 +26,7 @@ from build.console import Console
 from build.context import Context
 from build.engine import labels, leftovers
 from build.errors import EngineError, UsageError
+from build.host.unpack import unpack
 from build.nightly import pruning
 from build.registry import expiry, local
 from build.registry import login as registry_login
@@ -364,7 +365,7 @@ def make_former(home: Home) -> tuple[str, int, Path]:
     home.identity.file.unlink()
     folder = home.memory.parent
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
-        tar.extractall(folder, filter="data")
+        unpack(tar, folder)
     (folder / "config.yml").write_text("{}", encoding="utf-8")
     return digest, port_of(access), folder
 

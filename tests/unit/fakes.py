@@ -87,7 +87,7 @@ class FakeContainer:
     def get_archive(self, path: str) -> tuple[Iterator[bytes], dict[str, Any]]:
         if path not in self.archives:
             raise docker.errors.NotFound(path)
-        return iter([self.archives[path]]), {}
+        return (part for part in [self.archives[path]]), {}
 
 
 IMAGE = Image(
@@ -289,7 +289,7 @@ class FakeEngine(Engine):
         image_id = digest(f"{names}{created}{marks}")
         own = {f"{labels.PREFIX}{name}": value for name, value in marks.items()}
         own |= {labels.QUAY_EXPIRES: expires} if expires else {}
-        told = {} if marks.get("kind") == "unsealed" else {labels.CONTENT: content.content({}, own, layers)}
+        told = {labels.CONTENT: content.content({}, own, layers)}
         self.docker.known[image_id] = {
             "Id": image_id,
             "Config": {"Labels": {**told, **own}},

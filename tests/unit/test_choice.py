@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import replace
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,7 +38,7 @@ OLD, NEW = "2026-01-01", "2026-01-02"
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
-    """Tags: `base`; `python`, `native` and `needs`, each one change further; `both` of these; `worse`, two native."""
+    """Tags: `base`; `python`, `native`, `needs` and `package`, each one change further; `both` of these; `worse`."""
     work = Work.new(tmp_path_factory.mktemp("template") / "vllm")
     files = {
         "pyproject.toml": bases.PYPROJECT,
@@ -58,6 +59,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
         "needs": {"requirements/cpu.txt": "numpy\nnew>=1\n"},
         "both": {"csrc/a.cu": "changed", "requirements/cpu.txt": "numpy\nnew>=1\n"},
         "worse": {"csrc/a.cu": "worse", "CMakeLists.txt": ""},
+        "package": {"yaml/__init__.py": ""},
     }
     for tag, changed in changes.items():
         work.git("checkout", "--quiet", "--force", "base")
@@ -371,6 +373,21 @@ def test_a_plan_refuses_nothing(machine: Machine) -> None:
 def test_a_plan_carries_what_it_is_told_to(machine: Machine) -> None:
     machine.base("base", OLD)
     assert set(machine.plan("python", carried=frozenset({"tests"})).delta.written) == {"vllm/a.py", "tests/test_a.py"}
+
+
+@pytest.mark.parametrize(
+    ("place", "refused"), [("yaml/__init__.py", True), ("yaml.py", True), ("yaml/data.txt", False)]
+)
+def test_a_new_package_that_a_distribution_of_another_name_hides_is_refused(
+    machine: Machine, place: str, *, refused: bool
+) -> None:
+    machine.base("base", OLD, distributions={"numpy": "2", "pyyaml": "6"})
+    site = next(iter(PurePosixPath(str(bases.FACTS.metadata)).parents))
+    machine.engine.docker.archives[f"{site}/{place}"] = b""
+    hindered = pytest.raises(SourceError, match="--with yaml: the image has another Python package yaml")
+    with hindered if refused else contextlib.nullcontext():
+        machine.plan("package", carried=frozenset({"yaml"}))
+    assert not [one for one in machine.engine.docker.running if not one.removed]
 
 
 def test_what_cannot_be_carried_is_named(machine: Machine) -> None:

@@ -164,6 +164,11 @@ def test_nothing_that_is_printed_is_a_command(runner: Runner, capsys: pytest.Cap
     assert lines[1] == "::endgroup::"
 
 
+def test_text_of_an_annotation_adds_neither_a_property_nor_a_line() -> None:
+    told = ci.command("error", "100%0A::x\n\r\x1b[2J", title="a,file=/x::y")
+    assert told == r"::error title=a%2Cfile=/x%3A%3Ay::100%250A::x%0A\r\x1b[2J"
+
+
 def test_json_is_no_command(runner: Runner) -> None:
     text = main._json({"line": HOSTILE})
     assert not runner.commands(text)

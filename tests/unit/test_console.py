@@ -105,6 +105,15 @@ def test_a_pipe_gets_lines_and_no_moves_of_a_cursor(variables: dict[str, str]) -
     assert "n" * 300 in shown
 
 
+def test_no_text_commands_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(quiet=False)
+    for say in (console.note, console.warn, console.result):
+        say("\x1b]52;c;eA==\x07\u202e\x1b[2J")
+    shown = "".join(capsys.readouterr())
+    assert shown.count(r"\x1b]52;c;eA==") == 3
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+
+
 def test_a_narrow_terminal_cuts_no_names() -> None:
     ours, theirs = os.openpty()
     argv = [sys.executable, "-c", _STEPS]

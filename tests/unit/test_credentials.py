@@ -204,6 +204,49 @@ def test_a_broken_entry_of_the_registry_is_named(configure: Callable[[object], N
     assert f"the entry of {HOST} in " in str(found.trouble)
 
 
+# --- The variable ------------------------------------------------------------------------------------------
+
+
+def test_the_variable_comes_before_helper_and_file(
+    configure: Callable[[object], None], helper: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure({"credHelpers": {HOST: "x"}, "auths": {"other.example": {"auth": AUTH}}})
+    helper("x", gives("helped", "word"))
+    there = {"username": "there", "password": "word"}
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {HOST: there, "third.example": {}}}))
+    assert login() == user("there", "word")
+    assert login("other.example") == USER
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {"third.example": there}}))
+    assert login() == user("helped", "word")
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", "")
+    assert stored(HOST, os.environ) == credentials.Stored(host=HOST, login=user("helped", "word"), trouble=None)
+
+
+def test_the_variable_holds_docker_hub_and_more_than_logins(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = {"auths": {HUBS_KEY: {"auth": AUTH}}, "credsStore": "gone"}
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps(document))
+    assert login("docker.io") == USER
+    assert stored(HOST, os.environ) == credentials.Stored(host=HOST, login=None, trouble=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("s3same", "DOCKER_AUTH_CONFIG cannot be read as JSON: line 1, column 1"),
+        (json.dumps({"auths": {HOST: {"auth": "s3same"}}}), f"the entry of {HOST} in DOCKER_AUTH_CONFIG"),
+    ],
+)
+def test_a_broken_variable_is_named_and_the_file_counts(
+    configure: Callable[[object], None], monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    configure({"auths": {HOST: {"auth": AUTH}}})
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", text)
+    found = stored(HOST, os.environ)
+    assert found.login == USER
+    assert said in str(found.trouble)
+    assert "s3same" not in str(found.trouble)
+
+
 # --- Helpers -----------------------------------------------------------------------------------------------
 
 

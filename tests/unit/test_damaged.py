@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
 import sys
 import zipfile
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ from tests.unit.fakes import IMAGE, FakeEngine, context_of
 from tests.unit.test_base import COMPILED, SEALED, archive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from build.context import Context
     from build.engine.image import Image
@@ -160,6 +161,21 @@ def test_no_value_is_believed_that_was_not_written(kept: Kept, tmp_path: Path) -
         assert _asked(kept, path, tmp_path, content) in (right, kept.absent)
 
 
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """Whoever waits for a pipe fails, and does not hang."""
+
+    def stop(*_: object) -> None:
+        pytest.fail("it waits for a pipe")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("instead", damage.INSTEAD)
 def test_what_is_no_file_counts_as_absent(kept: Kept, tmp_path: Path, instead: str) -> None:
     path = kept.write(tmp_path)
@@ -265,6 +281,7 @@ def test_a_base_is_what_its_image_says_whatever_is_in_the_cache(
     assert store.load(engine, image, tmp_path) == right
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("number", range(5), ids=BASE_FILES)
 @pytest.mark.parametrize("instead", damage.INSTEAD)
 def test_a_base_is_read_anew_where_something_else_is_in_the_way(tmp_path: Path, number: int, instead: str) -> None:
@@ -277,6 +294,7 @@ def test_a_base_is_read_anew_where_something_else_is_in_the_way(tmp_path: Path, 
     assert len(engine.docker.running) == asked
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("instead", [name for name in damage.INSTEAD if name != "no permissions"])
 def test_a_base_is_read_anew_where_its_folder_is_something_else(tmp_path: Path, instead: str) -> None:
     engine, image = _sealed()
@@ -368,6 +386,7 @@ def test_no_note_of_a_holder_stands_in_for_the_lock(tmp_path: Path, data: st.Dat
             pass
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("instead", [*damage.INSTEAD])
 def test_a_lock_is_held_whatever_is_in_the_place_of_its_note(tmp_path: Path, instead: str) -> None:
     with lock.held(tmp_path, "nightly", doing="x"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from build.host.unpack import unpack
 from build.layer import gitdir
 from build.layer.gitdir import State
 from build.source.repository import Repository
@@ -83,10 +84,11 @@ class Image:
         for entry in self.path.iterdir() if self.path.exists() else ():
             if entry.name != ".git":
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        archive = run_git(self._source.path, "archive", "--format=tar", ref)
+        names = run_git(self._source.path, "ls-tree", "-r", "-z", "--name-only", ref).split(b"\0")[:-1]
+        present = [name for name in map(os.fsdecode, names) if is_present(name, carried)]
+        archive = run_git(self._source.path, "archive", "--format=tar", ref, "--", *present)
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            members = [member for member in tar if not member.isdir() and is_present(member.name, carried)]
-            tar.extractall(self.path, members, filter="data")
+            unpack(tar, self.path)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Repository]:

@@ -14,6 +14,7 @@ import pytest
 from build.cli.checkout import local
 from build.console import Console
 from build.errors import LlmdDevError, SourceError
+from build.source.git import Git, GitError
 from build.source.repository import Repository
 from build.source.target import Target
 from build.source.worktree import snapshot
@@ -225,6 +226,33 @@ def test_no_program_that_a_repository_names_is_started(
     assert trap.sprung == ""
 
 
+@pytest.mark.parametrize("lay", [_monitor, _hooks, _hooks_path], ids=lambda lay: lay.__name__.strip("_"))
+@pytest.mark.parametrize("made", [Git.sealed, Git.reaching], ids=["sealed", "reaching"])
+def test_git_starts_no_monitor_and_no_hook_of_the_directory_that_it_runs_on(
+    vllm: Work, trap: Trap, lay: Callable[[Work, Path], None], made: Callable[[Path], Git]
+) -> None:
+    """The second line of defence: what holds if a view did take over the configuration."""
+    lay(vllm, trap.path)
+    git = made(vllm.path / ".git").given({"GIT_WORK_TREE": str(vllm.path), "GIT_OPTIONAL_LOCKS": "1"}, cwd=vllm.path)
+    assert git.text("status", "--porcelain") == "M vllm/a.py"
+    git.output("update-ref", "refs/heads/other", "HEAD")
+    assert trap.sprung == ""
+
+
+def test_sealed_git_does_not_look_into_submodules(vllm: Work, trap: Trap) -> None:
+    _submodule_monitor(vllm, trap.path)
+    (trap.path.parent / "started").unlink(missing_ok=True)
+    git = Git.sealed(vllm.path / ".git").given({"GIT_WORK_TREE": str(vllm.path)}, cwd=vllm.path)
+    assert "inner" not in git.text("status", "--porcelain")
+    assert trap.sprung == ""
+
+
+def test_sealed_git_fetches_from_nowhere(vllm: Work, tmp_path: Path) -> None:
+    git = Git.sealed(Work.new(tmp_path / "other").path / ".git")
+    with pytest.raises(GitError, match="transport 'file' not allowed"):
+        git.output("fetch", str(vllm.path), "main")
+
+
 def test_programs_of_the_users_own_settings_do_not_run_on_it_either(
     vllm: Work, trap: Trap, isolated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +315,19 @@ def test_the_working_tree_of_another_user_is_looked_at_only_when_it_is_asked_for
         assert "belongs to another user: its working tree is ignored" in capsys.readouterr().err
     with local(vllm.path, "HEAD", dirty=True, carried=NOTHING, console=console) as (target, _):
         assert target.text("vllm/a.py") == "new\n"
+
+
+@pytest.mark.parametrize("name", [".", "..", ".git", ".Git"])
+def test_a_name_that_git_does_not_check_out_is_told(vllm: Work, name: str) -> None:
+    """In a layer, `vllm/../setup.py` would be another file than the one that was judged by its name."""
+    tree = vllm.git("rev-parse", "HEAD:vllm")
+    for below in (name, "vllm"):
+        tree = vllm.git("mktree", stdin=f"040000 tree {tree}\t{below}\n".encode())
+    commit = vllm.git("commit-tree", tree, "-m", "x")
+    with contextlib.closing(Repository(vllm.path)) as source:
+        with pytest.raises(SourceError, match=f"git does not check out the name 'vllm/{re.escape(name)}'"):
+            source.listing(source.commit(commit))
+        assert source.listing(source.commit("HEAD")).files
 
 
 # --- What a file with a filter becomes ---------------------------------------------------------------------
@@ -357,6 +398,13 @@ def test_a_blob_that_packs_a_thousandfold_is_told_and_not_unpacked(vllm: Work) -
             assert content.read() == b"old\n"
         assert source.listing(source.commit(bomb)).files["vllm/zeros"].oid == oid
     assert _took() < _MEMORY
+
+
+def test_git_itself_unpacks_no_blob_of_that_size_however_it_is_configured(vllm: Work) -> None:
+    bomb = _commit_of(vllm, "vllm/zeros", _zeros(vllm, 3 * 10**8))
+    vllm.git("config", "core.bigFileThreshold", "1m")
+    with pytest.raises(SourceError, match="an object needs more than 256 MiB of memory"):
+        Git.sealed(vllm.path / ".git").output("archive", "--format=tar", bomb, limit=10**9)
 
 
 @pytest.mark.usefixtures("little_memory")

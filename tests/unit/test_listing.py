@@ -62,5 +62,11 @@ def test_other_text_is_refused(text: bytes) -> None:
         Listing.parse(text)
 
 
+@pytest.mark.parametrize("path", [b"../a", b"a/..", b"a/./b", b".git/config", b"/a", b"a//b", b"a/"])
+def test_a_path_that_leads_elsewhere_is_refused(path: bytes) -> None:
+    with pytest.raises(ValueError, match="git does not check out"):
+        Listing.parse(b"100644 blob %s\t%s\0" % (b"1" * 40, path))
+
+
 def test_nothing_is_an_empty_tree() -> None:
     assert Listing.parse(b"") == Listing(files={}, trees={})

@@ -110,6 +110,13 @@ def test_a_commit_that_the_tree_lacks_is_fetched_from_where_it_came(upstream: Wo
     assert (tree.commit, text) == (newer, "FROM third\n")
 
 
+def test_a_commit_with_a_link_that_leads_outside_is_refused(upstream: Work, tmp_path: Path) -> None:
+    (upstream.path / "docker/common-versions").symlink_to("/etc/passwd")
+    upstream.commit("Link")
+    with pytest.raises(SourceError, match=r"cannot be unpacked: .*common-versions"):
+        opened(tmp_path, path=upstream.path, ref="HEAD")
+
+
 def test_an_unknown_commit_says_where_it_looked(upstream: Work, home: Work, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=rf"llm-d \({upstream.path}\) has no branch.*'no-such-branch'"):
         opened(tmp_path, home=home, ref="no-such-branch")

@@ -121,6 +121,17 @@ def test_a_base_that_passed_is_taken_before_a_newer_copy(
     assert (found.id if found else None) == (None if taken is None else made[taken].id)
 
 
+def test_what_a_user_made_from_a_base_is_not_taken_for_it(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    base = engine.hold("llm-d-dev:nightly-cpu", kind="base", fingerprint="same", created=ago(days=1))
+    made = engine.commit(base, "llm-d-dev:nightly-cpu", env=["VLLM_LOGGING_LEVEL=ERROR"])
+    engine.docker.known[made.id]["Created"] = ago(days=0)
+    where = context_of(tmp_path, engine, quiet=True, rebuild_days=7)
+    found = run._find(where, Cpu(context=where), "same")
+    assert found is not None
+    assert found.id == base.id
+
+
 @pytest.mark.parametrize(("ages", "taken"), [((8, 6.9), 1), ((7.1,), None), ((6.9, 8), 0), ((99, 98), None)])
 def test_a_base_that_is_too_old_is_built_again(
     ages: tuple[float, ...], taken: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -58,9 +58,10 @@ def test_an_image_goes_with_all_its_names_and_the_bytes_are_said(context: Contex
     assert done.document()["freed_bytes"] == 2 * SIZE
 
 
-def test_what_a_user_made_from_an_image_stays_without_a_name(context: Context, engine: FakeEngine) -> None:
-    overlay = engine.hold(kind="overlay", created="2020-01-01", repository="llm-d-dev", expires="3d")
-    made = engine.commit(overlay, layers=["a user's work"])
+@pytest.mark.parametrize("kind", ["overlay", "unsealed"])
+def test_what_a_user_made_from_an_image_stays_without_a_name(context: Context, engine: FakeEngine, kind: str) -> None:
+    found = engine.hold(kind=kind, created="2020-01-01", repository="llm-d-dev", expires="3d")
+    made = engine.commit(found, layers=["a user's work"])
     pruning.prune(context, apply=True)
     assert list(engine.docker.known) == [made.id]
 

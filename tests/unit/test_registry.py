@@ -189,15 +189,21 @@ def test_one_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch, slow: bytes
         Registry(RepositoryName(host=address, path="x")).manifest("nightly")
 
 
+_DRIPS = 200
+
+
 @contextlib.contextmanager
 def dripping(words: bytes) -> Iterator[str]:
-    """A server that says something, and then a byte now and then for as long as it is listened to."""
+    """A server that says something, and then a byte now and then, for longer than it may be listened to."""
     over = threading.Event()
 
     def drip(client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
             client.sendall(words)
-            while not over.wait(0.05):
+            # It ends at some time, so that whoever listens to the end fails and does not hang.
+            for _ in range(_DRIPS):
+                if over.wait(0.05):
+                    break
                 client.sendall(b"X")
 
     def accept() -> None:
@@ -207,9 +213,11 @@ def dripping(words: bytes) -> Iterator[str]:
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=accept, daemon=True).start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        over.set()
-        listener.shutdown(socket.SHUT_RDWR)
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+            listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -41,7 +41,7 @@ def image(
         labels.BASE: base,
     }
     layers = (f"layer of {name}",)
-    if genuine and kind in ("base", "overlay"):
+    if genuine and kind in ("base", "overlay", "unsealed"):
         marks[labels.CONTENT] = content.content({}, marks, layers)
     return Image(
         id=name,
@@ -156,6 +156,7 @@ TABLE = {
             committed(image("o", "overlay", tags=("local-1",)), "mine", "mine:1"),
             committed(image("o", "overlay", tags=("local-1",), days=9), "unnamed"),
             committed(image("b", days=9), "also-mine"),
+            committed(image("u", "unsealed"), "of-an-unsealed"),
         ],
         goes=set(),
     ),

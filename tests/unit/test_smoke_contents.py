@@ -27,10 +27,11 @@ A, B = Entry(mode=REGULAR, oid="a" * 40), Entry(mode=REGULAR, oid="b" * 40)
 
 
 class MadeUpContainer:
-    """A container that has some files; None is a symbolic link, and a path may be asked for that is not there."""
+    """A container that has some files; None is a link, and a path may be asked for that is not there."""
 
-    def __init__(self, files: Mapping[str, bytes | None]) -> None:
+    def __init__(self, files: Mapping[str, bytes | None], *, link: bytes = tarfile.SYMTYPE) -> None:
         self._files = files
+        self._link = link
         self.asked: list[str] = []
 
     def get_archive(self, path: str) -> tuple[Iterator[bytes], None]:
@@ -44,7 +45,7 @@ class MadeUpContainer:
                 member = tarfile.TarInfo(name.removeprefix(path.rpartition("/")[0] + "/"))
                 member.mode = 0o755 if name.endswith(".sh") else 0o644
                 if content is None:
-                    member.type, member.linkname = tarfile.SYMTYPE, "target"
+                    member.type, member.linkname = self._link, "target"
                 member.size = len(content or b"")
                 tar.addfile(member, io.BytesIO(content or b""))
         return iter([stream.getvalue()]), None
@@ -83,6 +84,15 @@ def test_files_are_read_with_their_modes() -> None:
         "vllm/run.sh": Entry(mode=EXECUTABLE, oid=blob_id(b"y")),
         "vllm/link": Entry(mode=SYMLINK, oid=blob_id(b"target")),
     }
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_no_link_and_no_device_is_taken_for_a_file(kind: bytes) -> None:
+    files: dict[str, bytes | None] = {"/opt/llm-d-dev/target": b"x", "/opt/llm-d-dev/base.json": None}
+    files |= {"/opt/vllm-source/a.py": None}
+    image = cast("Container", MadeUpContainer(files, link=kind))
+    assert contents._members(image, FACTS) == {"target": b"x"}
+    assert {entry.mode for entry in contents._found(image, ["a.py"], PLACE).values()} <= {SYMLINK}
 
 
 def test_many_files_of_a_folder_are_read_at_once() -> None:

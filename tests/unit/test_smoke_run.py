@@ -319,6 +319,20 @@ def test_overlay_that_names_a_base_on_which_it_does_not_stand_is_checked_as_a_wh
     assert run.base is None
 
 
+@pytest.mark.parametrize("changed", ["overlay", "base"])
+def test_what_was_made_from_an_image_is_checked_as_a_whole(changed: str) -> None:
+    """Its layers are the same, and what it runs with is not."""
+    engine = WithImages()
+    made = engine.commit(getattr(engine, changed), "llm-d-dev:y", env=["LD_PRELOAD=/x.so"])
+    if changed == "base":
+        made = engine.hold("llm-d-dev:z", kind="overlay", layers=engine.overlay.diff_ids, base=made.id)
+    engine.overlay = made
+    run = run_on_overlay(engine)
+    for image in (engine.base, engine.image("llm-d-dev:y")):
+        verdict.record(run.folders.verdicts, passing(image))
+    assert run.base is None
+
+
 @pytest.mark.parametrize("named", ["", "no such:: name", "sha256:" + "0" * 64])
 def test_overlay_that_names_no_base_that_is_here_is_checked_as_a_whole(named: str) -> None:
     engine = WithImages()

@@ -182,6 +182,17 @@ def test_verdict_by_rules_that_changed_meanwhile_is_not_kept(
     assert not list(context.folders.verdicts.glob("*"))
 
 
+def test_verdict_of_a_suite_that_was_edited_while_it_ran_is_not_kept(
+    context: Context, made_up: MadeUpSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rules count as they were before it started, although the verdict names those of after."""
+    made_up.found = replace(made_up.found, configuration={**made_up.found.configuration, "suite": "1" * 64})
+    monkeypatch.setattr(fingerprints, "rules", lambda: ("1" if made_up.argv else "0") * 64)
+    with pytest.raises(EngineError, match="the suite changed while it ran"):
+        smoke_run.run(context, IMAGE, smoke_run.SmokeOptions())
+    assert not list(context.folders.verdicts.glob("*"))
+
+
 def test_suite_does_not_inherit_what_changes_pytest_or_python(
     context: Context, made_up: MadeUpSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
