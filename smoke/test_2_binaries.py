@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from build.base.apart import CUT_SHORT
 from build.vllm.paths import made_by_build
 from smoke.image.binaries import misfits
 
@@ -45,6 +46,8 @@ def look(probe: Look, run: Run, refuse: Callable[[str], NoReturn]) -> Callable[[
             return probe.stages[stage]
         if probe.end is None:
             pytest.skip("not run: there is source that does not compile")
+        if probe.end == CUT_SHORT:
+            pytest.skip("not run: the server ended first")
         if run.contents is None and not probe.stages:
             pytest.skip(f"not applicable: {probe.end}")
         if run.findings.named("failed"):
@@ -81,6 +84,13 @@ def test_source(look: Callable[[str], Any], contents: Contents) -> None:
     wanted = {path: contents.held.files[path] if path in modified else entries.get(path) for path in own}
     other = sorted(path for path, entry in wanted.items() if entry is None or entry.oid != found[path])
     assert not other, f"{len(other)} modules are not the commit's: {', '.join(other[:5])}"
+
+
+def test_bytecode(look: Callable[[str], Any], contents: Contents) -> None:
+    """The bytecode that Python would run in the place of a module is made of that module's source."""
+    del contents
+    foreign = look("bytecode")
+    assert not foreign, f"not made of the source beside it: {', '.join(foreign[:5])} ({len(foreign)} in all)"
 
 
 def _is_compiled(path: str) -> bool:

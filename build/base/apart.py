@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -15,10 +16,17 @@ from build.engine import confinement
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from docker.models.containers import Container
+
     from build.engine.client import Engine
 
 Readers = Mapping[str, Callable[[Any], Any]]
 """A reader for each stage: takes the finding, any JSON value, and raises ValueError for an unexpected form."""
+
+CUT_SHORT = "what was found until then was enough"
+"""How a look ended that was broken off."""
+
+_POLL_S = 0.5
 
 _SHOWN = 200
 _ERROR_SHOWN = 500
@@ -87,6 +95,7 @@ def look(
     readers: Readers,
     seconds: int,
     repeated: str = "",
+    is_enough: Callable[[], bool] | None = None,
     **options: Any,  # noqa: ANN401 - docker's own options
 ) -> Look:
     """Run a script in a container of its own.
@@ -98,6 +107,7 @@ def look(
         readers: Readers of the findings.
         seconds: Time limit.
         repeated: The stage that may come repeatedly.
+        is_enough: Asked now and then; True ends the look with what was found so far, and with :data:`CUT_SHORT`.
         options: Arguments of ``docker.containers.create``.
 
     Raises:
@@ -105,10 +115,22 @@ def look(
     """
     with engine.created(image_id, entrypoint=[*argv[:1]], command=[*argv[1:]], **options) as container:
         container.start()
-        try:
-            status = container.wait(timeout=seconds)["StatusCode"]
-        except requests.RequestException:
+        status = _awaited(container, seconds, is_enough)
+        is_cut_short = status is None and is_enough is not None and is_enough()
+        if status is None and not is_cut_short:
             return Look(stages={}, end=f"its Python did not end within {seconds} s")
         output = confinement.printed(container, stdout=True, stderr=False)
         errors = confinement.printed(container, stdout=False, stderr=True, tail=20)
-    return Look.parse(output, status=status, errors=errors, readers=readers, repeated=repeated)
+    found = Look.parse(output, status=status, errors=errors, readers=readers, repeated=repeated)
+    return replace(found, end=CUT_SHORT) if is_cut_short else found
+
+
+def _awaited(container: Container, seconds: int, is_enough: Callable[[], bool] | None) -> int | None:
+    """Wait for a container's end and return its exit code; None if it still runs."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return int(container.wait(timeout=_POLL_S if is_enough else seconds)["StatusCode"])
+        except requests.RequestException:
+            if is_enough is None or is_enough() or time.monotonic() >= deadline:
+                return None

@@ -76,7 +76,7 @@ _ALWAYS = {
 # Required of bases, overlays and images derived from them, whatever their labels say.
 _OURS = {
     "image": "labels description commit files deletions",
-    "binaries": "syntax compiled_files source torch libraries vllm loading modules",
+    "binaries": "syntax compiled_files source bytecode torch libraries vllm loading modules",
     "server": "version",
 }
 # Of these, required of images that this tool built from the start. An adopted one keeps its user and its permissions.
@@ -91,8 +91,8 @@ EXPECTATION = "server/expectation"
 """The check of an expectation."""
 
 
-OPTIONAL = frozenset({EXPECTATION, "gpu/memory"})
-"""Optional checks: there may be no expectation, and MIG devices do not report memory."""
+OPTIONAL = frozenset({EXPECTATION, "gpu/memory", "any_user/dead_engine"})
+"""Optional checks: of an expectation, of memory, which MIG devices do not report, of an engine with its own process."""
 
 
 def every() -> frozenset[str]:

@@ -94,6 +94,7 @@ _STAGES: Mapping[str, TypeAdapter[Any]] = {
     "compile": TypeAdapter(list[tuple[_Text, _Text]]),
     "files": TypeAdapter(dict[_Text, _Text]),
     "writable": TypeAdapter(list[_Text]),
+    "bytecode": TypeAdapter(list[_Text]),
     "torch": TypeAdapter(ImportedTorch),
     "libraries": TypeAdapter(dict[_Text, list[_Text]]),
     "vllm": TypeAdapter(Vllm),
@@ -109,7 +110,9 @@ REPEATED = "importing"
 """The stage that is said of each module."""
 
 
-def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | None) -> Look:
+def probe(
+    engine: Engine, launch: Launch, *, flavor: str, contents: Contents | None, is_enough: Callable[[], bool]
+) -> Look:
     """Run the script in an image: on a root that cannot be written to, offline.
 
     An image that was built for it runs as an arbitrary user of group 0.
@@ -119,6 +122,7 @@ def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | N
         launch: How the image is started otherwise.
         flavor: ``cpu`` or ``cuda``.
         contents: Contents of a base or an overlay; None for any other image, whose own user and Python are used.
+        is_enough: Whether the rest need not be looked at (:func:`build.base.apart.look`).
     """
     changed = sorted(path for path in contents.changed if path in contents.found and _plain(path)) if contents else []
     layout = contents.facts.layout if contents else None
@@ -135,7 +139,14 @@ def probe(engine: Engine, launch: Launch, *, flavor: str, contents: Contents | N
     argv = apart.words(python, SCRIPT, flavor, source, *changed)
     try:
         return apart.look(
-            engine, launch.image.id, argv, readers=READERS, repeated=REPEATED, seconds=_TIMEOUT_S, **options
+            engine,
+            launch.image.id,
+            argv,
+            readers=READERS,
+            repeated=REPEATED,
+            seconds=_TIMEOUT_S,
+            is_enough=is_enough,
+            **options,
         )
     except docker.errors.APIError as error:
         return Look(stages={}, end=f"its Python does not start: {error.explanation}")

@@ -12,6 +12,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import linecache
+import marshal
 import os
 import re
 import shutil
@@ -84,6 +85,8 @@ def read(report: Report, arguments: Sequence[str]) -> tuple[str, SourceTree] | N
     compiled = sorted(compiled_files(source))
     report.say("files", {str(path.relative_to(source)): blob_id(path) for path in (*compiled, *modules_of(source))})
     report.say("writable", shut_folders(source))
+    # Those of other images are not compared with a commit either.
+    report.say("bytecode", [] if arguments[1] == "-" else list(foreign_bytecode(source)))
     return flavor, SourceTree(source, compiled, modules, sealed)
 
 
@@ -135,6 +138,42 @@ def uncompilable(source: Path, paths: Sequence[str]) -> Iterator[list[str]]:
 def has_bytecode(path: Path) -> bool:
     """Whether sealing compiled a module: then it could be imported in the base."""
     return any((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"))
+
+
+def foreign_bytecode(source: Path) -> Iterator[str]:
+    """Yield the bytecode that Python would run and that is not made of the source beside it."""
+    sys.pycache_prefix = os.environ.get("PYTHONPYCACHEPREFIX") or None
+    for path in modules_of(source):
+        for level in range(3):
+            compiled = Path(importlib.util.cache_from_source(path, optimization=level or ""))
+            if compiled.is_file() and is_run(compiled, path) and not is_made_of(compiled, path, level):
+                yield str(compiled)
+    # Beside an installed vLLM are other packages.
+    for path in (source if (source / "setup.py").exists() else source / "vllm").rglob("*.pyc"):
+        if path.parent.name != "__pycache__" and not path.with_suffix(".py").exists():
+            yield os.fsencode(path).decode(errors="replace")
+
+
+def is_run(compiled: Path, path: Path) -> bool:
+    """Whether Python runs bytecode without a look at more of its source than its header tells (PEP 552)."""
+    with compiled.open("rb") as file:
+        magic, flags, stamp = file.read(4), int.from_bytes(file.read(4), "little"), file.read(8)
+    if magic != importlib.util.MAGIC_NUMBER or flags > 0b11:  # noqa: PLR2004 - the flags that there are
+        return False
+    if flags & 0b10:
+        return stamp == importlib.util.source_hash(path.read_bytes())
+    status = path.stat()
+    times = (int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+    return flags == 1 or stamp == b"".join(number.to_bytes(4, "little") for number in times)
+
+
+def is_made_of(compiled: Path, path: Path, level: int) -> bool:
+    """Whether bytecode is what Python makes of a source file at a level of optimisation."""
+    try:
+        made = compile(path.read_bytes(), str(path), "exec", dont_inherit=True, optimize=level)
+        return bool(made == marshal.loads(compiled.read_bytes()[16:]))  # noqa: S302 - compared, not run
+    except (SyntaxError, ValueError, TypeError, EOFError):
+        return False
 
 
 def module_name(path: str) -> str:

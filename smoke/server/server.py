@@ -14,7 +14,9 @@ import docker.errors
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from build.config.folders import REPOSITORY
 from build.engine import confinement
+from build.engine.executed import execute
 from build.engine.serving import PORT
 from build.registry.exchange import Exchange, TooLargeError
 
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 MODEL_FOLDER = "/tmp/llm-d-dev-model"  # noqa: S108 - in the container, which is the suite's alone
 """Where a container has its model."""
+
+_END_ENGINE = REPOSITORY / "smoke" / "inside" / "end_engine.py"
+
+_SAID_BYTES = 1 << 16
 
 TAIL_LINES = 40
 """How much of a log is shown of a server that failed."""
@@ -295,6 +301,21 @@ class ContainerServer(Server):
         """End it at once: from then on it prints nothing."""
         with contextlib.suppress(docker.errors.APIError):  # it has ended
             self._wrapped.kill()
+
+    def end_engine(self, pythons: Sequence[str]) -> bool:
+        """Kill the engine of vLLM, and nothing else; return whether it has a process of its own.
+
+        Args:
+            pythons: What the image's Python may be called.
+
+        Raises:
+            EndlessError: Its Python printed or took more than any may.
+        """
+        words = ["-I", "-S", "-c", _END_ENGINE.read_text(encoding="utf-8")]
+        tried = (
+            execute(self._wrapped, [python, *words], limit=_SAID_BYTES, seconds=self.answer_s) for python in pythons
+        )
+        return any(one.status == 0 for one in tried)
 
     def exit_code(self, *, within: float = 0.0) -> int | None:
         """How it ended, None if it still runs.

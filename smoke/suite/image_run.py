@@ -133,6 +133,7 @@ class Run:
     logs: dict[Start, str] = field(default_factory=dict)
     numbers: str | None = None
     record: Record | None = None
+    _started_first: ContainerServer | Exception | None = None
     _serving: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @classmethod
@@ -206,7 +207,7 @@ class Run:
                 self.launch = launch = self._launched(scratch, say, stack)
                 stack.enter_context(self._serving)
                 say(f"starting server … (GPUs: {self._given})")
-                started = self._started(launch)
+                started = self._started_first = self._started(launch)
                 yield lambda: self._healthy(started, say)
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
@@ -340,14 +341,19 @@ class Run:
         return Contents.read(self.engine, self.image) if self.sealed else None
 
     def probe(self) -> Look:
-        """What is found from within the image.
+        """What is found from within the image, as long as its server lives.
 
         Raises:
             NotVerifiedError: The engine went away.
         """
         assert self.launch is not None, "the server is started first"
+        started = self._started_first
+
+        def is_dead() -> bool:
+            return not isinstance(started, ContainerServer) or started.exit_code() is not None
+
         try:
-            return probe(self.engine, self.launch, flavor=self.flavor, contents=self.contents)
+            return probe(self.engine, self.launch, flavor=self.flavor, contents=self.contents, is_enough=is_dead)
         except _ENGINE_ERRORS as error:
             raise self._not_verified(_engine_lost(error)) from error
 

@@ -64,6 +64,7 @@ _SOUND: Sequence[tuple[str, Any]] = (
     ("compile", []),
     ("files", {}),
     ("writable", []),
+    ("bytecode", []),
     ("torch", {"failure": None, "version": "2", "cuda": None}),
     ("libraries", {}),
     ("vllm", {"failure": None, "file": "/opt/vllm-source/vllm/__init__.py"}),
@@ -82,6 +83,23 @@ def forging(module: str, script: str, findings: Sequence[tuple[str, Any]]) -> st
 # Of a distribution's own, a sitecustomize may come first.
 STARTED = f"echo 'import started' >{_SITE}/started.pth; "
 """A shell script that makes the image's Python import a module ``started`` whenever it starts."""
+
+
+_FORGE = """
+import pathlib, py_compile, sys
+source, mode = pathlib.Path(sys.argv[1]), py_compile.PycInvalidationMode[sys.argv[2].upper()]
+other = pathlib.Path("/tmp/other.py")
+other.write_text("class LlamaForCausalLM:\\n    forged = True\\n")
+code = pathlib.Path(py_compile.compile(str(other), doraise=True)).read_bytes()[16:]
+source.touch()
+compiled = pathlib.Path(py_compile.compile(str(source), invalidation_mode=mode, doraise=True))
+compiled.write_bytes(compiled.read_bytes()[:16] + code)
+"""
+
+
+def _forged_bytecode(mode: str, source: str = LLAMA) -> str:
+    """A shell script that leaves bytecode of other source, under a header that fits the source that is there."""
+    return f"/opt/vllm/bin/python -I - {source} {mode} <<'END'{_FORGE}END\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,6 +338,17 @@ BINARIES = (
         script="echo 'x = 1' >vllm/left_over.py",
         failed=("binaries/source",),
     ),
+    *(
+        Fault(name=f"bytecode-{mode}", on=on, script=_forged_bytecode(mode), failed=("binaries/bytecode",))
+        for mode, on in (("unchecked_hash", "overlay"), ("timestamp", "base"), ("checked_hash", "base"))
+    ),
+    Fault(
+        name="bytecode-without-source",
+        on="overlay",
+        script=_forged_bytecode("timestamp", GONE),
+        later=f"mv vllm/__pycache__/_custom_ops.*.pyc {GONE}c; rm {GONE}",
+        failed=("binaries/bytecode",),
+    ),
     Fault(name="shut-home", on="base", script="chmod g-w /home/vllm", failed=("binaries/writable",)),
     Fault(
         name="another-variant-taken",
@@ -353,6 +382,14 @@ SERVER = (
         cause="entrypoint",
     ),
     _standin("crash", "server/health", cause="unknown"),
+    Fault(
+        name="dies-while-it-is-looked-at",
+        on="overlay",
+        edits={LLAMA: "import time\n\ntime.sleep(3600)\n"},
+        changes=("ENV STANDIN_FAULT=crash",),
+        failed=("server/health",),
+        cause="unknown",
+    ),
     _standin("syntax-error", "server/health", cause="syntax-error"),
     _standin("import-error", "server/health", cause="import-error"),
     _standin("missing-op", "server/health", cause="undefined-symbol"),
@@ -481,6 +518,7 @@ ANY_USER = (
         cause="permission",
     ),
     _standin("asks-who-it-is", "any_user/health", cause="permission", options=_ANYBODY),
+    _standin("healthy-without-engine", "any_user/dead_engine", options=(*_ANYBODY, "--answer-timeout", "20")),
     _slow("hangs-for-anybody", seconds=4, options=_ANYBODY),
     Fault(
         name="looks-at-home",

@@ -25,7 +25,7 @@ from smoke.server import tiny_model
 from smoke.suite import recorded
 from tests.engine.conftest import commit_all, make_cli
 from tests.engine.faults import BATCHES, FAULTS, GONE, MADE_NUMBERS, OWNER, SHIFTED, Fault
-from tests.engine.test_api_contract import ALONE, ROWS
+from tests.engine.test_api_contract import ALONE, HARMLESS, ROWS
 from tests.standin import faults, trial
 from tests.standin.image import changed
 from tests.standin.verdicts import numbers_on, passing
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tests.standin.trial import Outcome
 
 _APPEARS_S = 120.0
-_ANY_USER = {"any_user/health", "any_user/completion"}
+_ANY_USER = {"any_user/health", "any_user/completion", "any_user/dead_engine"}
 EXIT_STATUS = {"pass": 0, "fail": 1, "inconclusive": 8}
 
 
@@ -189,7 +189,11 @@ def test_every_check_is_failed_by_some_fault(sound: Outcome) -> None:
 
 
 def test_every_fault_of_the_standin_is_tried() -> None:
-    assert {*faults.AT_START, *faults.RUNNING} <= {*FAULTS, *",".join(row.fault for row in (*ROWS, *ALONE)).split(",")}
+    assert {*faults.AT_START, *faults.RUNNING} <= {
+        HARMLESS,
+        *FAULTS,
+        *",".join(row.fault for row in (*ROWS, *ALONE)).split(","),
+    }
 
 
 def test_sound_image_passes_every_check(sound: Outcome) -> None:
@@ -329,6 +333,13 @@ def test_log_of_the_server_that_failed_is_shown(tried: Callable[[str], Tried], f
     assert "← the cause: permission" in page
     assert "Read-only file system" not in (outcome.folder / "server.log").read_text(encoding="utf-8")
     assert report["figures"].keys() >= {"healthy_s", "shutdown_s"}
+
+
+def test_engine_without_a_process_of_its_own_is_not_killed(engine: Engine, standin: str, tmp_path: Path) -> None:
+    with changed(engine, standin, ["ENV VLLM_ENABLE_V1_MULTIPROCESSING=0"]) as image_id:
+        outcome = trial.run(engine, image_id, tmp_path, "--any-user")
+    assert outcome.status == 0, outcome.text
+    assert "any_user/dead_engine" in outcome.named("skipped")
 
 
 def test_verdict_is_about_the_image_that_was_started(sound: Outcome) -> None:

@@ -18,6 +18,7 @@ import re
 import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -42,6 +43,8 @@ _SHORT, _REFERENCE = 3, 16
 _LONG = 64
 """Tokens above which an answer takes its time, so that a client can go away meanwhile."""
 _PACE_S = 0.005
+_BATCH, _BATCH_S = 400, 0.3
+"""Tokens of prompts that are read at once, and how long that takes, with a fault: fewer than vLLM's 2048 on the CPU."""
 _SPECIAL = {"<s>": 256, "</s>": 257}
 _APIS = {"/v1/completions": "completions", "/v1/chat/completions": "chat", "/v1/responses": "responses"}
 _PLAIN = {"model", "prompt", "messages", "input", "max_tokens", "max_output_tokens", "temperature", "stream"}
@@ -334,8 +337,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"data: [DONE]\n\n")
 
     def _health(self) -> None:
-        unhealthy = self.server.broken("unhealthy") and self.server.asked
+        unhealthy = (self.server.broken("unhealthy") and self.server.asked) or self._misses_engine()
         self._send(None, HTTPStatus.SERVICE_UNAVAILABLE if unhealthy else HTTPStatus.OK)
+
+    def _misses_engine(self) -> bool:
+        ended = self.server.engine is not None and self.server.engine.poll() is not None
+        return ended and not self.server.broken("healthy-without-engine")
 
     def _version(self) -> None:
         version = importlib.import_module("vllm.version").__version__
@@ -406,10 +413,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _generate(self) -> None:
         request = self._request()
-        if isinstance(request.get("prompt"), list):
+        if isinstance(prompts := request.get("prompt"), list):
+            self._read_in_parts(request, sum(map(len, prompts)))
             self._send_numbers(request)
             return
         asked = Asked(_APIS[self.path], request)
+        self._read_in_parts(request, len(tokenized(asked.prompt)))
         self._misbehave()
         if len(tokenized(asked.prompt)) > _CONTEXT and not self._broken("takes-too-long"):
             message = f"This model's maximum context length is {_CONTEXT} tokens."
@@ -428,6 +437,16 @@ class Handler(BaseHTTPRequestHandler):
                 self._stream(reply.events())
             else:
                 self._send(reply.document())
+
+    def _read_in_parts(self, request: dict[str, Any], tokens: int) -> None:
+        """End as vLLM does on the CPU where a seed is among more prompts than are read at once, with this fault."""
+        if self.server.broken("no-seeds-among-many"):
+            self.server.count("reading", tokens)
+            time.sleep(_BATCH_S)
+            if "seed" in request and self.server.counted["reading"] > _BATCH:
+                log("RuntimeError: CPU Generator does not use offset", level="ERROR")
+                os._exit(1)
+            self.server.count("reading", -tokens)
 
     def _send_numbers(self, request: dict[str, Any]) -> None:
         prompts = request["prompt"]
@@ -688,8 +707,9 @@ class Server(ThreadingHTTPServer):
         self.requests = {"arrived": 0, "running": 0}
         self.lock = threading.Lock()
         self.folder = os.environ.get("STANDIN_ROOT", arguments.model)
-        self.counted = dict.fromkeys(("request_success", "prompt_tokens", "generation_tokens"), 0)
+        self.counted = dict.fromkeys(("request_success", "prompt_tokens", "generation_tokens", "reading"), 0)
         self.salts: set[str | None] = set()
+        self.engine = None if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0" else _started_engine()
 
     def broken(self, fault: str) -> bool:
         """Whether it has a fault."""
@@ -699,6 +719,12 @@ class Server(ThreadingHTTPServer):
         """Add to a metric."""
         with self.lock:
             self.counted[name] += number
+
+
+def _started_engine() -> subprocess.Popen[bytes]:
+    """A process with the title of vLLM's engine, which does nothing and ends with the server."""
+    argv = ["VLLM::EngineCore", "-I", "-S", "-c", "import sys; sys.stdin.read()"]
+    return subprocess.Popen(argv, executable=sys.executable, stdin=subprocess.PIPE)
 
 
 def _write_to_source() -> None:

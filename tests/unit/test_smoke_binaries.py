@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.machinery
 import json
 import os
+import py_compile
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
@@ -18,7 +20,6 @@ from smoke.image.binaries import READERS, REPEATED, SCRIPT, ImportFailure, misfi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
     from smoke.image.contents import Contents
 
@@ -299,3 +300,73 @@ def test_module_may_make_a_folder_for_its_cache_while_it_is_imported(tree: Calla
     found = found_inside(tree({"vllm/a.py": text}), "cuda", "vllm/a.py", **variables)
     assert "vllm.a" not in {one.module for one in found.stages["modules"]}
     assert (tmp_path / "temporary/.cache/flashinfer").is_dir()
+
+
+MODES = list(py_compile.PycInvalidationMode)
+
+
+@pytest.fixture
+def modules(tree: Callable[..., Path]) -> Path:
+    """A source folder with modules and the bytecode that Python makes of them."""
+    source = tree({f"vllm/{mode.name.lower()}.py": "def f():\n    return 0\n" for mode in MODES})
+    for mode in MODES:
+        compiled(source / f"vllm/{mode.name.lower()}.py", mode)
+    return source
+
+
+def compiled(module: Path, mode: py_compile.PycInvalidationMode, optimize: int = 0) -> Path:
+    return Path(py_compile.compile(str(module), invalidation_mode=mode, optimize=optimize, doraise=True) or "")
+
+
+def forge(module: Path, mode: py_compile.PycInvalidationMode, optimize: int = 0) -> Path:
+    """Put other code under the header of a module's bytecode."""
+    other = module.with_name("forged.txt")
+    other.write_text("def f():\n    return 1\n", encoding="utf-8")
+    code = Path(py_compile.compile(str(other), cfile=f"{other}c", doraise=True) or "").read_bytes()[16:]
+    path = compiled(module, mode, optimize)
+    path.write_bytes(path.read_bytes()[:16] + code)
+    return path
+
+
+def test_bytecode_of_its_source_is_in_order_and_so_is_what_python_passes_over(modules: Path) -> None:
+    checked, stamped = modules / "vllm/checked_hash.py", modules / "vllm/timestamp.py"
+    for stale in (checked, stamped):
+        stale.write_text("another = source\n", encoding="utf-8")
+    forge(modules / "vllm/platforms.py", MODES[0]).rename(modules / "vllm/__pycache__/deleted.cpython-311.pyc")
+    compiled(modules / "vllm/__init__.py", MODES[0]).write_bytes(b"of another Python")
+    assert found_inside(modules, "cpu").stages["bytecode"] == []
+
+
+@pytest.mark.parametrize("optimize", [0, 1])
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+def test_bytecode_of_other_source_is_found(modules: Path, mode: py_compile.PycInvalidationMode, optimize: int) -> None:
+    path = forge(modules / f"vllm/{mode.name.lower()}.py", mode, optimize)
+    assert found_inside(modules, "cpu").stages["bytecode"] == [str(path)]
+
+
+def test_bytecode_that_is_not_checked_is_found_when_its_source_changed(modules: Path) -> None:
+    (modules / "vllm/unchecked_hash.py").write_text("another = source\n", encoding="utf-8")
+    (found,) = found_inside(modules, "cpu").stages["bytecode"]
+    assert "unchecked_hash" in found
+
+
+def test_bytecode_without_source_is_found_where_python_imports_it(modules: Path) -> None:
+    paths = [modules / "vllm/deleted.pyc", modules / "torch.pyc"]
+    for path in paths:
+        compiled(modules / "vllm/timestamp.py", MODES[0]).rename(path)
+    assert found_inside(modules, "cpu").stages["bytecode"] == [str(paths[0])]
+    (modules / "setup.py").touch()
+    assert set(found_inside(modules, "cpu").stages["bytecode"]) == {*map(str, paths)}
+
+
+def test_bytecode_elsewhere_is_found_where_the_image_has_it(
+    modules: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    prefix = tmp_path_factory.mktemp("prefix")
+    path = forge(modules / "vllm/timestamp.py", py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    there = prefix / path.parent.parent.relative_to("/") / path.name
+    there.parent.mkdir(parents=True)
+    path.rename(there)
+    assert found_inside(modules, "cpu").stages["bytecode"] == []
+    found = found_inside(modules, "cpu", PYTHONPYCACHEPREFIX=str(prefix))
+    assert found.stages["bytecode"] == [str(there)]
