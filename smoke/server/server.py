@@ -303,7 +303,7 @@ class ContainerServer(Server):
             self._wrapped.kill()
 
     def end_engine(self, pythons: Sequence[str]) -> bool:
-        """Kill the engine of vLLM, and nothing else; return whether it has a process of its own.
+        """Have the engine of vLLM killed within a moment, and nothing else; return whether it has its own process.
 
         Args:
             pythons: What the image's Python may be called.
