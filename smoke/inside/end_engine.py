@@ -3,8 +3,8 @@
 Run as ``python -I -S -c "$(cat end_engine.py)"`` inside. vLLM titles them ``VLLM::EngineCore``, with a suffix
 where there are several (set_process_title in vllm/v1/engine/core.py, 0.32.0).
 
-A child kills them, a second later: the server may end with its engine, and the container with the server, and an engine
-does not tell the end of a command whose container ended meanwhile (moby 26).
+A child kills them, a second later: the server may end with its engine, and the container with the server, and then the
+engine that runs containers knows no end of a command in it.
 """
 
 from __future__ import annotations
