@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from build.base import interpreter
 from build.base.store import has
 from build.engine import labels
 from smoke.image import layer_scan, secret_patterns
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _ROOT = ("", "root", "0")
 _NAMED = 5
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @pytest.fixture
@@ -57,12 +56,10 @@ def test_user(ours: Image) -> None:
 def test_command(run: Run, image: Image) -> None:
     """The image has the program of its entry point, or the command `vllm`."""
     program = (image.config.get("Entrypoint") or ["vllm"])[0]
-    variables = dict(word.partition("=")[::2] for word in image.config.get("Env") or ())
-    folders = variables.get("PATH", _DEFAULT_PATH).split(":")
-    places = [program] if "/" in program else [f"{folder}/{program}" for folder in folders if folder.startswith("/")]
-    root = PurePosixPath(image.config.get("WorkingDir") or "/")
+    looked_at = list(interpreter.places(image, program))
     with run.engine.created(image.id) as container:
-        assert any(has(container, root / place) for place in places), f"no {program!r} in {', '.join(places)}"
+        found = any(has(container, place) for place in looked_at)
+    assert found, f"no {program!r} in {', '.join(map(str, looked_at))}"
 
 
 def test_description(ours: Image, contents: Contents) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from build.engine.client import Engine
     from build.engine.image import Image
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Docker's ``PATH`` for an image that sets none."""
 
 _LINKS = 8
@@ -51,10 +51,10 @@ def python_of(engine: Engine, image: Image) -> PurePosixPath:
     with engine.created(image.id) as container:
         entry = [str(word) for word in (image.config.get("Entrypoint") or ())[:1]]
         for program in (*entry, "vllm"):
-            for place in _places(image, program):
+            for place in places(image, program):
                 if found := _python(container, image, place):
                     return found
-        for place in (*_places(image, "python3"), *_places(image, "python")):
+        for place in (*places(image, "python3"), *places(image, "python")):
             if has(container, place):
                 return place
     raise SourceError(f"{image.name} has no Python on its PATH", hint="adopt an image with vLLM")
@@ -68,23 +68,28 @@ def _python(container: Container, image: Image, place: PurePosixPath) -> PurePos
     named = (found[2] or found[1]).decode(errors="replace") if found else ""
     if not _PYTHON.fullmatch(PurePosixPath(named).name):
         return None
-    return next((one for one in _places(image, named) if has(container, one)), None)
+    return next((one for one in places(image, named) if has(container, one)), None)
 
 
-def _places(image: Image, program: str) -> Iterator[PurePosixPath]:
-    """Yield where the image's containers look for a program."""
+def places(image: Image, program: str) -> Iterator[PurePosixPath]:
+    """Yield the paths at which an image's containers look for a program.
+
+    Args:
+        image: The image, whose ``PATH`` and working folder count.
+        program: A name, or a path.
+    """
     root = PurePosixPath("/", image.config.get("WorkingDir") or "")
     if "/" in program:
         yield PurePosixPath(posixpath.normpath(root / program))
         return
     variables = dict(word.partition("=")[::2] for word in image.config.get("Env") or ())
-    for folder in variables.get("PATH", DEFAULT_PATH).split(":"):
+    for folder in variables.get("PATH", _DEFAULT_PATH).split(":"):
         if folder.startswith("/"):
             yield PurePosixPath(posixpath.normpath(folder), program)
 
 
 def _content(container: Container, place: PurePosixPath) -> bytes:
-    """Return the beginning of a file, empty if there is none."""
+    """Return the beginning of a file, empty if it does not exist."""
     for _ in range(_LINKS):
         try:
             stream, status = container.get_archive(str(place))

@@ -121,7 +121,8 @@ def _held(found: Found, commit: Commit, tree: Listing, *, modified: bool) -> Lis
 
     Raises:
         SourceError: The package's files are missing or differ: the image was built from another commit, or changed. In
-            an editable checkout only Python files count, as llm-d's build changes others.
+            an editable checkout only Python files count, as llm-d's build changes others. Or an installed wheel has
+            modules of its own.
     """
     files = {path: Entry(mode=mode, oid=oid) for path, mode, oid in found.files}
     held = {path: _as_tracked(entry, tree.files[path], found) for path, entry in files.items() if path in tree.files}
@@ -133,9 +134,13 @@ def _held(found: Found, commit: Commit, tree: Listing, *, modified: bool) -> Lis
         names = ", ".join(wrong[:_NAMED])
         raise SourceError(
             f"the image does not hold {commit.short}: {len(wrong)} files differ or are missing ({names})",
-            hint="name the commit that the image was built from, with --commit; --modified takes the image as it is"
-            if not found.layout.editable
-            else "name the commit that the image was built from",
+            hint="--commit names the commit that the image was built from; --modified of `adopt` takes it as it is",
+        )
+    if added := sorted(path for path in files.keys() - tree.files.keys() if _is_added(path, found)):
+        names = ", ".join(added[:_NAMED])
+        raise SourceError(
+            f"the image has {len(added)} modules that {commit.short} does not have ({names})",
+            hint="take an image without them, or name the commit that has them with --commit",
         )
     for path in differ:
         log.warning("the image has its own %s", path)
@@ -222,6 +227,11 @@ def _made(found: Found, facts: Facts) -> Listing:
 
 def _runs(path: str) -> bool:
     return path.startswith("vllm/") and path.endswith(".py") and not made_by_build(path)
+
+
+def _is_added(path: str, found: Found) -> bool:
+    """Return whether an untracked file of an installed wheel is a module that vLLM's build does not make."""
+    return not found.layout.editable and path.endswith(".py") and _is_packaged(path)
 
 
 def _is_packaged(path: str) -> bool:

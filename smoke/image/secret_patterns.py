@@ -45,7 +45,7 @@ _SYSTEM = ("/etc/pip.conf", "/etc/uv/uv.toml", "/run/secrets/environment", "/run
 # Of these there is no telling where a build puts them.
 _ANYWHERE = ("id_rsa", "id_ecdsa", "id_ed25519", "pip.conf", "uv.toml", "huggingface/token")
 _KEEPS = tuple(f"/{name}" for name in (*_KEPT, *_ANYWHERE))
-# These say `password=` also where there is none: only a credential of a known form counts.
+# These say `password=` also without a password: only a credential of a known form counts.
 _MAY_KEEP = ("/.git/config", ".env")
 # What else gives a credential away in such a file: netrc(5) on one line or several, settings, Docker's log-ins.
 # No two parts of an expression can share a long text between them in many ways: it may be made to take hours.
@@ -80,7 +80,7 @@ def judge(path: str) -> Callable[[str], bool] | None:
     """What tells whether a file's content is a credential; None for a file that nothing keeps any in.
 
     Args:
-        path: Its path, with a slash in front. Any folder may have been somebody's home.
+        path: Its path, with a slash in front. Any folder may have been a home folder.
     """
     if path in _SYSTEM or path.endswith(_KEEPS):
         return _tells
@@ -101,7 +101,7 @@ def _tells(text: str) -> bool:
 
 
 def _read(container: Container, path: str) -> str:
-    """The beginning of a file; empty where there is none."""
+    """Return the beginning of a file, empty if it does not exist."""
     try:
         stream, _ = container.get_archive(path)
     except docker.errors.NotFound:

@@ -1,1 +1,1 @@
-"""Scripts that run inside images, with the image's own Python: standard library only, no import of ours."""
+"""Scripts that run inside images, with the image's own Python: the standard library alone, nothing of this tool."""

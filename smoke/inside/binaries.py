@@ -358,7 +358,7 @@ def operators(text: str, extension: str, macros: Mapping[str, bool]) -> Iterator
     """Yield what a source text defines whatever the macros that are not given stand for."""
     for namespace, library, body in LIBRARY.findall("\n".join(certain_lines(text, macros))):
         prefix = extension if namespace == "TORCH_EXTENSION_NAME" else namespace
-        # Adjoining literals: a name that does not end in the first is none that is known.
+        # Of adjoining literals, only a name that ends in the first one is known.
         for name in re.findall(rf'\b{library}\.def\(\s*"(\w+)[(.]', body):
             yield f"{prefix}.{name}"
 

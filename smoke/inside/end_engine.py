@@ -1,4 +1,4 @@
-"""Kill the processes of vLLM's engine that run in this container; exit with 1 if there is none.
+"""Kill the processes of vLLM's engine that run in this container; exit with 1 without any.
 
 Run as ``python -I -S -c "$(cat end_engine.py)"`` inside. vLLM titles them ``VLLM::EngineCore``, with a suffix
 where there are several (set_process_title in vllm/v1/engine/core.py, 0.32.0).

@@ -42,7 +42,7 @@ def fetch(model: ModelName, cache: Path, *, say: Callable[[str], None], timeout_
         timeout_s: Seconds to wait for that.
 
     Raises:
-        HubError: It cannot be had.
+        HubError: It cannot be fetched.
         BusyError: Another run fetches it for too long.
     """
     name = str(model).replace("/", "--")

@@ -138,6 +138,7 @@ def test_overlay_of_an_adopted_base(shared: Cli, adopted: Image, clone: git.Repo
 LIES = {
     "another commit": (["LABEL ai.vllm.build.commit=" + "a" * 40], "", "names two commits"),
     "an altered file": ([], "echo '# mine' >>{source}/vllm/version.py", r"1 files differ .*vllm/version\.py"),
+    "a module of its own": ([], "echo >{source}/vllm/mine.py", r"has 1 modules that .*vllm/mine\.py"),
     "a missing file": ([], "rm {source}/vllm/py.typed", r"1 files differ .*vllm/py\.typed"),
     "a release that the repository does not have": (
         ["LABEL ai.vllm.build.commit=unknown"],
