@@ -390,6 +390,16 @@ def test_a_new_package_that_a_distribution_of_another_name_hides_is_refused(
     assert not [one for one in machine.engine.docker.running if not one.removed]
 
 
+def test_base_with_vllm_from_a_wheel_carries_nothing_beside_it(machine: Machine) -> None:
+    wheel = replace(store.OWN_LAYOUT, source=PurePosixPath("/usr/lib/python3/dist-packages"), editable=False)
+    installed = machine.base("python", NEW, layout=wheel)
+    with pytest.raises(IncompatibleError, match=r"--with: every base has vLLM from a wheel"):
+        machine.plan("python", carried=frozenset({"tests"}))
+    editable = machine.base("base", OLD)
+    assert machine.plan("python", carried=frozenset({"tests"})).base == editable
+    assert machine.plan("python").base == installed
+
+
 def test_what_cannot_be_carried_is_named(machine: Machine) -> None:
     machine.base("base", OLD)
     with pytest.raises(SourceError, match="no top-level 'tset'") as caught:
